@@ -1,0 +1,40 @@
+// csrc/parallel.h -- a loop over items on several threads. The threads live for one call: no pool idles
+// beside torch's own, and a process may fork at any time.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace pylinregion {
+
+// Calls body(begin, end) on disjoint ranges that cover [0, items). An exception of any range is rethrown.
+template <class Body> void parallel_ranges(int64_t items, int threads, const Body& body) {
+  const int64_t ranges = std::max<int64_t>(1, std::min<int64_t>(threads, items));
+  if (ranges == 1) return body(int64_t{0}, items);
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(ranges));
+  const auto run = [&](int64_t range) {
+    try {
+      body(items * range / ranges, items * (range + 1) / ranges);
+    } catch (...) {
+      errors[static_cast<size_t>(range)] = std::current_exception();
+    }
+  };
+  std::vector<std::thread> pool;
+  pool.reserve(static_cast<size_t>(ranges));
+  for (int64_t range = 1; range < ranges; ++range) {
+    try {
+      pool.emplace_back(run, range);
+    } catch (const std::system_error&) {
+      run(range);  // the system gives no more threads: do the work here
+    }
+  }
+  run(0);
+  for (std::thread& thread : pool) thread.join();
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
+}
+
+}  // namespace pylinregion
