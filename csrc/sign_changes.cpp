@@ -66,6 +66,7 @@ void set_simd(const char* name) {
 }
 
 void sign_changes_cpu(DType dtype, const Preactivations& z, const Kink& kink, const SignChanges& out, int threads) {
+  if (z.neurons == 0 || z.vertices == 0) return;  // an empty tensor has no address
   const RowKernel row_kernel = current()->row;
   const int64_t words = words_for_bits(z.neurons), row_bits = words * kink.n_breakpoints, half = z.vertices / 2;
   const size_t size = element_size(dtype);
@@ -97,7 +98,7 @@ void sign_changes_cpu(DType dtype, const Preactivations& z, const Kink& kink, co
         }
       }
       int64_t changed = 0;
-      for (int64_t w = 0; w < words && z.vertices > 0; ++w) {
+      for (int64_t w = 0; w < words; ++w) {
         uint64_t differs = any[w] & ~all[w];
         if (kink.n_breakpoints == 2) differs |= any[words + w] & ~all[words + w];
         changed += __builtin_popcountll(differs);

@@ -78,7 +78,7 @@ __global__ void sign_changes_kernel(Source<T> z, int64_t points, Kink kink, Sign
       }
     }
     if (probe != 0 || probe != probe) out.nonfinite[b] = 1;
-    if (lane == 0 && z.vertices > 0) {
+    if (lane == 0) {
       unsigned differs = any1 & ~all1;
       if (kink.n_breakpoints == 2) differs |= any2 & ~all2;
       if (differs)
@@ -91,7 +91,7 @@ __global__ void sign_changes_kernel(Source<T> z, int64_t points, Kink kink, Sign
 template <class T>
 void launch(const Preactivations& z, const Kink& kink, const SignChanges& out, cudaStream_t stream) {
   const int64_t warps = z.points * 2 * words_for_bits(z.neurons);
-  if (warps == 0) return;  // a grid of 0 blocks is a launch error
+  if (warps == 0 || z.vertices == 0) return;  // a grid of 0 blocks is a launch error
   const auto blocks = static_cast<unsigned>(std::min((warps * 32 + kThreads - 1) / kThreads, kMaxBlocks));
   const Source<T> source{static_cast<const T*>(z.dense), static_cast<const T*>(z.centre),
                          static_cast<const T*>(z.directions), z.radius, z.vertices, z.neurons};

@@ -1,0 +1,90 @@
+cuda_built: bool
+cuda_architectures: str
+
+def simd() -> str: ...
+def set_simd(name: str) -> None: ...
+def sign_changes_cpu(
+    dtype: int,
+    dense: int,
+    centre: int,
+    directions: int,
+    radius: int,
+    points: int,
+    vertices: int,
+    neurons: int,
+    activation: int,
+    n_breakpoints: int,
+    breakpoint0: float,
+    breakpoint1: float,
+    slope: float,
+    low: float,
+    high: float,
+    out: int,
+    patterns: int,
+    row_words: int,
+    changes: int,
+    changes_stride: int,
+    nonfinite: int,
+    threads: int,
+) -> None: ...
+def sign_changes_cuda(
+    dtype: int,
+    dense: int,
+    centre: int,
+    directions: int,
+    radius: int,
+    points: int,
+    vertices: int,
+    neurons: int,
+    activation: int,
+    n_breakpoints: int,
+    breakpoint0: float,
+    breakpoint1: float,
+    slope: float,
+    low: float,
+    high: float,
+    out: int,
+    patterns: int,
+    row_words: int,
+    changes: int,
+    changes_stride: int,
+    nonfinite: int,
+    stream: int,
+) -> None: ...
+def label_changes_cpu(
+    type: int,
+    labels: int,
+    points: int,
+    vertices: int,
+    neurons: int,
+    patterns: int,
+    row_words: int,
+    changes: int,
+    changes_stride: int,
+    threads: int,
+) -> None: ...
+def label_changes_cuda(
+    type: int,
+    labels: int,
+    points: int,
+    vertices: int,
+    neurons: int,
+    patterns: int,
+    row_words: int,
+    changes: int,
+    changes_stride: int,
+    stream: int,
+) -> None: ...
+def distinct_patterns_cpu(
+    patterns: int, points: int, vertices: int, words: int, distinct: int, weak_hash: bool, threads: int
+) -> None: ...
+def distinct_patterns_cuda(
+    patterns: int,
+    points: int,
+    vertices: int,
+    words: int,
+    distinct: int,
+    weak_hash: bool,
+    hashes: int,
+    stream: int,
+) -> None: ...

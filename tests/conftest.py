@@ -1,0 +1,20 @@
+import pytest
+import torch
+
+from pylinregion import kernels
+
+
+def why_no_cuda() -> str | None:
+    if not kernels.cuda_built:
+        return "pylinregion was built without CUDA"
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked ``cuda`` are skipped, with the reason, where they cannot run."""
+    if reason := why_no_cuda():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason=reason))
