@@ -1,0 +1,32 @@
+"""Count the linear regions of neural networks around data: exactly, fast, on CPU and CUDA.
+
+>>> import torch, pylinregion as plr
+>>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+>>> counts = plr.count_regions(model, torch.zeros(3, 4), radius=0.1, n_directions=4)
+>>> counts.total.shape
+torch.Size([3])
+"""
+
+from pylinregion.capture import capture
+from pylinregion.count import count_regions
+from pylinregion.counts import Mean, RegionCounts
+from pylinregion.errors import PylinregionError, UnsupportedModelError
+from pylinregion.explain import Explanation, explain
+from pylinregion.neighbourhood import random_frame
+from pylinregion.network import Network
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Explanation",
+    "Mean",
+    "Network",
+    "PylinregionError",
+    "RegionCounts",
+    "UnsupportedModelError",
+    "__version__",
+    "capture",
+    "count_regions",
+    "explain",
+    "random_frame",
+]

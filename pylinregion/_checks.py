@@ -1,0 +1,75 @@
+"""The words of the errors for bad arguments: which argument, what was expected, what came."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def floating_tensor(name: str, value: Any) -> None:
+    """A tensor of one of the dtypes that the kernels take."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.dtype not in FLOATS:
+        raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {value.dtype}")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
+
+
+def finite(name: str, value: Tensor) -> None:
+    """No NaN and no infinity; the first one is named by its place."""
+    bad = ~torch.isfinite(value)
+    if bool(bad.any()):
+        place = bad.nonzero()[0].tolist()
+        raise ValueError(f"{name} must be finite, got {value[tuple(place)].item()} at {place}")
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """An integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return int(value)
+
+
+def radii(radius: Any, points: int, device: torch.device) -> Tensor:
+    """A number or ``[B]`` numbers, finite and positive, as ``[B]`` float64."""
+    if isinstance(radius, Tensor):
+        if radius.is_complex() or radius.dtype is torch.bool:
+            raise TypeError(f"radius must be a number or a tensor of real numbers, got {radius.dtype}")
+        if radius.dim() > 0 and radius.shape != (points,):
+            raise ValueError(f"radius must be a number or have shape [{points}], one per point, got {list(radius.shape)}")
+        result = radius.detach().to(device=device, dtype=torch.float64).expand(points)
+    elif isinstance(radius, numbers.Real) and not isinstance(radius, bool):
+        result = torch.full((points,), float(radius), dtype=torch.float64, device=device)
+        if not (math.isfinite(radius) and radius > 0):
+            raise ValueError(f"radius must be finite and above 0, got {radius}")
+    else:
+        raise TypeError(f"radius must be a number or a tensor, got {type(radius).__name__}")
+    bad = ~(torch.isfinite(result) & (result > 0))
+    if bool(bad.any()):
+        first = int(bad.nonzero()[0])
+        raise ValueError(f"radius must be finite and above 0, got {result[first].item()} for point {first}")
+    return result.contiguous()
+
+
+def chosen_layers(layers: Any, names: Sequence[str]) -> tuple[int, ...]:
+    """The numbers of the layers named, in the network's order; all for None."""
+    if layers is None:
+        return tuple(range(len(names)))
+    if isinstance(layers, str) or not isinstance(layers, Sequence):
+        raise TypeError(f"layers must be a list of layer names, got {type(layers).__name__}")
+    unknown = [name for name in layers if name not in names]
+    if unknown:
+        raise ValueError(f"layers must be among {', '.join(map(repr, names)) or '(none)'}, got {unknown[0]!r}")
+    if len(set(layers)) != len(layers):
+        raise ValueError(f"layers must not repeat a name, got {list(layers)}")
+    return tuple(number for number, name in enumerate(names) if name in layers)

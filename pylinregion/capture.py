@@ -1,0 +1,571 @@
+"""From an ``nn.Module`` to a :class:`~pylinregion.network.Network`.
+
+The model is traced once with ``torch.export`` (non-strict), else with ``make_fx``, else with ``torch.export``
+(strict): of 43 common models, the first takes 39, and no single mechanism takes all. Every operator is then looked up in
+the closed table of :mod:`pylinregion.ops`, and the result is checked against the model on fresh inputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import operator
+import re
+import warnings
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from pylinregion import _checks, selfcheck
+from pylinregion.errors import UnsupportedModelError
+from pylinregion.kinks import describe_breakpoints
+from pylinregion.network import Layer, Network, Node, Ref, first_tensor, refs
+from pylinregion.ops import SHAPE_ONLY, WHY_NOT, Degree, Kind, combined_degree, lookup
+
+_EXAMPLE_ROWS = 3
+_cache: weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, Network]]] = weakref.WeakKeyDictionary()
+
+
+def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: Tensor) -> Network:
+    """Capture the operators of a model, once, for points like ``example``.
+
+    The network is the model in eval mode: the mode is switched while it is captured and restored afterwards. It shares
+    storage with the live model, so counts made with it are those of the current weights. Plain Python attributes that
+    the forward pass reads (``self.alpha``) are fixed at their value; :func:`pylinregion.count_regions` given the module
+    captures again when one changes.
+
+    Args:
+        model: A module that takes one tensor; also one wrapped by ``torch.compile`` or data-parallel wrappers, an
+            ``ExportedProgram`` whose batch dimension is dynamic, or a network (returned as it is).
+        example: ``[B, *input_shape]``, of the model's dtype, on its device; ``B`` may be 0. Its values are used to trace
+            and to check the trace only.
+
+    Returns:
+        The network.
+
+    Raises:
+        UnsupportedModelError: An operator is not in the table, the model depends on chance, on the batch or branches on
+            data, or the captured network does not reproduce the model. The message names operator, module and line.
+        ValueError: ``example`` has no batch dimension.
+        TypeError: ``model`` or ``example`` is of another type, or the model returns no tensor.
+    """
+    if isinstance(model, Network):
+        return model
+    _checks.floating_tensor("example", example)
+    if example.dim() < 1:
+        raise ValueError("example must be [B, *input_shape], got a tensor without dimensions")
+    if isinstance(model, torch.export.ExportedProgram):
+        with _quiet():
+            return _from_exported(model, _example_rows(example))
+    module = unwrap(model)
+    key = (tuple(example.shape[1:]), example.dtype, example.device)
+    print_ = _fingerprint(module)
+    captured = _cache.setdefault(module, {})
+    if key in captured and captured[key][0] == print_:
+        network = captured[key][1]
+        network.rebind()
+        return network
+    with _quiet(), evaluation_mode(module), _traceable(), torch.no_grad():
+        network = _from_module(module, _example_rows(example))
+    captured[key] = (print_, network)
+    return network
+
+
+def unwrap(model: Any) -> nn.Module:
+    """The user's own module inside ``torch.compile`` and data-parallel wrappers.
+
+    Raises:
+        TypeError: ``model`` is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be an nn.Module, a pylinregion.Network or an ExportedProgram, got {type(model).__name__}"
+        )
+    inner: Any = getattr(model, "_orig_mod", None)
+    if inner is None and isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        inner = model.module
+    return model if inner is None else unwrap(inner)
+
+
+@contextlib.contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; each submodule gets its own flag back."""
+    flags = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in flags:
+            part.training = training
+
+
+@contextlib.contextmanager
+def _traceable() -> Iterator[None]:
+    """Without autocast, and without the fused attention path that hides a ReLU."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Tracing warns and logs about its own internals; what goes wrong is said in our errors."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logger.setLevel(logging.CRITICAL)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _fingerprint(module: nn.Module) -> tuple[Any, ...]:
+    """What of a module, besides its tensors' values, a captured network depends on."""
+    parts = []
+    for name, part in module.named_modules():
+        plain = tuple(
+            (key, value if isinstance(value, (bool, int, float, str, type(None), torch.dtype)) else id(value))
+            for key, value in vars(part).items()
+            if not key.startswith("_") and key != "training"
+        )
+        hooks = (len(part._forward_hooks), len(part._forward_pre_hooks))
+        tensors = tuple((key, None if t is None else (t.shape, t.dtype)) for key, t in part._parameters.items())
+        parts.append((name, id(part), type(part), plain, hooks, tensors, tuple(part._buffers)))
+    return tuple(parts)
+
+
+def _example_rows(example: Tensor) -> Tensor:
+    """Some rows to trace with: more than one, since sizes 0 and 1 are special to the tracer."""
+    if len(example) == 0:
+        return torch.zeros(_EXAMPLE_ROWS, *example.shape[1:], dtype=example.dtype, device=example.device)
+    index = torch.arange(_EXAMPLE_ROWS, device=example.device) % len(example)
+    return example.detach()[index].clone()
+
+
+class _Flat(nn.Module):
+    """The model with its output, whatever it is, as a list of tensors."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = False
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return output_tensors(self.model(x))
+
+
+def output_tensors(output: Any) -> list[Tensor]:
+    """The tensors in a model's output: a tensor, or nested sequences, mappings and dataclasses of them.
+
+    Raises:
+        TypeError: There is none.
+    """
+
+    def walk(value: Any) -> Iterator[Tensor]:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Mapping):
+            for item in value.values():
+                yield from walk(item)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                yield from walk(item)
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            for part in dataclasses.fields(value):
+                yield from walk(getattr(value, part.name))
+
+    tensors = list(walk(output))
+    if not tensors:
+        raise TypeError(f"model must return a tensor, got {type(output).__name__} without one")
+    return tensors
+
+
+@dataclasses.dataclass
+class _Trace:
+    """What a tracing mechanism gives: a graph, the tensors it reads by placeholder or attribute, the input's name."""
+
+    graph: fx.Graph
+    state: dict[str, tuple[str, Tensor]]  # placeholder or attribute -> (name in the model, tensor)
+    parameters: frozenset[str]
+    input_name: str
+    method: str
+    prefix: str = ""
+
+
+def _export(module: nn.Module, example: Tensor, strict: bool) -> _Trace:
+    auto, static = torch.export.Dim.AUTO, torch.export.Dim.STATIC
+    shapes = ((auto, *[static] * (example.dim() - 1)),)
+    program = torch.export.export(_Flat(module), (example,), strict=strict, dynamic_shapes=shapes)
+    return _program_trace(program, "torch.export" if not strict else "torch.export, strict", prefix="model.")
+
+
+def _program_trace(program: torch.export.ExportedProgram, method: str, prefix: str = "") -> _Trace:
+    if _needs_functionalizing(program.graph):
+        program = program.run_decompositions({})
+    signature = program.graph_signature
+    if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
+        changed = next(iter({**signature.buffers_to_mutate, **signature.user_inputs_to_mutate}.values()))
+        raise UnsupportedModelError(f"the forward pass changes '{changed.removeprefix(prefix)}'")
+    if len(signature.user_inputs) != 1 or not isinstance(signature.user_inputs[0], str):
+        raise UnsupportedModelError(f"the model must take one tensor, it takes {len(signature.user_inputs)} inputs")
+    tensors: dict[str, Any] = {**program.state_dict, **program.constants}
+    names = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    state = {key: (name.removeprefix(prefix), tensors[name]) for key, name in names.items() if name in tensors}
+    parameters = frozenset(name.removeprefix(prefix) for name in signature.inputs_to_parameters.values())
+    return _Trace(program.graph, state, parameters, signature.user_inputs[0], method, prefix)
+
+
+def _make_fx(module: nn.Module, example: Tensor) -> _Trace:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    functional = torch.func.functionalize(_Flat(module), remove="mutations")  # type: ignore[no-untyped-call]
+    traced = make_fx(functional, tracing_mode="symbolic", _allow_non_fake_inputs=True)(example)
+    live = {id(t): (name, t) for name, t in [*module.named_buffers(), *module.named_parameters()]}
+    parameters = dict(module.named_parameters())
+    state = {}
+    for node in traced.graph.nodes:
+        if node.op == "get_attr":
+            tensor = getattr(traced, node.target)
+            state[node.target] = live.get(id(tensor), (f"constant {node.target}", tensor))
+    names = frozenset(name for name, _ in state.values() if name in parameters)
+    input_name = next(node.name for node in traced.graph.nodes if node.op == "placeholder")
+    return _Trace(traced.graph, state, names, input_name, "make_fx")
+
+
+def _needs_functionalizing(graph: fx.Graph) -> bool:
+    """Rewrite in-place operators on values nobody else reads; tell whether others are left."""
+    left = False
+    for node in graph.nodes:
+        target = node.target
+        if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload) or not target._schema.is_mutable:
+            continue
+        name = target._schema.name.split("::")[1]
+        operand = node.args[0] if node.args else None
+        functional = getattr(getattr(torch.ops.aten, name.removesuffix("_"), None), target._overloadname, None)
+        private = (
+            isinstance(operand, fx.Node)
+            and operand.op == "call_function"
+            and len(operand.users) == 1
+            and name.endswith("_")
+            and functional is not None
+            and _makes_new_memory(operand)
+        )
+        if private:
+            node.target = functional
+        else:
+            left = True
+    return left
+
+
+def _makes_new_memory(node: fx.Node) -> bool:
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload):
+        return False
+    row = lookup(target._schema.name.split("::")[1].removesuffix("_"), target._overloadname)
+    return row is not None and not row.alias
+
+
+def _from_module(module: nn.Module, example: Tensor) -> Network:
+    try:
+        output = module(example)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever the model raises; the tracers would say it less clearly
+        points = f"x must be points the model takes, got [B, {', '.join(map(str, example.shape[1:]))}]"
+        raise ValueError(f"{points} {example.dtype}, and the model raised {type(error).__name__}: {error}") from error
+    output_tensors(output)
+    attempts: list[Callable[[], _Trace]] = [
+        lambda: _export(module, example, strict=False),
+        lambda: _make_fx(module, example),
+        lambda: _export(module, example, strict=True),
+    ]
+    reasons: list[BaseException] = []
+    for attempt in attempts:
+        try:
+            network = _build(attempt(), example)
+            selfcheck.same_function(network, module, example)
+        except UnsupportedModelError as error:
+            reasons.append(error)
+        except Exception as error:  # tracers fail in many ways; the reason is kept
+            reasons.append(error)
+        else:
+            network.module = weakref.ref(module)
+            return network
+    ours = next((error for error in reasons if isinstance(error, UnsupportedModelError)), None)
+    if ours is not None:
+        raise ours
+    raise UnsupportedModelError(_trace_failure(reasons[0])) from reasons[0]
+
+
+def _from_exported(program: torch.export.ExportedProgram, example: Tensor) -> Network:
+    with _traceable(), torch.no_grad():
+        network = _build(_program_trace(program, "ExportedProgram"), example)
+        selfcheck.same_function(network, program.module(), example)
+    return network
+
+
+def _trace_failure(error: BaseException) -> str:
+    text = str(error)
+    if "data-dependent" in text or "Data-dependent" in text:
+        line = next(iter(re.findall(r"code: (.+)", text)), "").strip()
+        at = f" ({line})" if line else ""
+        return f"the model's control flow depends on the data{at}: it has no single graph of operators"
+    first = text.strip().splitlines()[0] if text.strip() else ""
+    return f"the model could not be traced: {type(error).__name__}: {first}"
+
+
+def _build(trace: _Trace, example: Tensor) -> Network:
+    """Classify every node of a traced graph."""
+    numbers: dict[fx.Node, int] = {}
+    nodes: list[Node] = []
+    outputs: tuple[int, ...] = ()
+    batch: Any = None
+    for node in _needed(trace.graph):
+        if node.op == "output":
+            found = [argument for argument in _flat(node.args[0]) if isinstance(argument, fx.Node)]
+            outputs = tuple(numbers[argument] for argument in found)
+            continue
+        new = _node(node, trace, numbers)
+        if node.op == "placeholder" and node.name == trace.input_name:
+            batch = _batch_symbol(node, new)
+            new.role, new.degree, new.pristine = "input", Degree.AFFINE, True
+        if new.role in ("input", "value", "size", "rows"):
+            _place_batch(new, node.meta.get("val"), batch)
+        if new.role == "value":
+            _classify(new, nodes)
+        numbers[node] = len(nodes)
+        nodes.append(new)
+    used = {node.state for node in nodes if node.role == "state"}
+    if not any(nodes[index].role in ("value", "input") for index in outputs):
+        raise UnsupportedModelError("the model's output does not depend on its input")
+    return Network(
+        nodes=nodes,
+        layers=_layers(nodes),
+        outputs=tuple(index for index in outputs if nodes[index].role in ("value", "input")),
+        state={name: tensor for name, tensor in trace.state.values() if name in used},
+        parameters=trace.parameters,
+        input_shape=tuple(example.shape[1:]),
+        dtype=example.dtype,
+        device=example.device,
+        method=trace.method,
+    )
+
+
+def _flat(value: Any) -> list[Any]:
+    if isinstance(value, (list, tuple)):
+        return [item for part in value for item in _flat(part)]
+    if isinstance(value, dict):
+        return _flat(list(value.values()))
+    return [value]
+
+
+def _needed(graph: fx.Graph) -> list[fx.Node]:
+    """The nodes that the output depends on, and the input, in order."""
+    needed: set[fx.Node] = set()
+    stack = [node for node in graph.nodes if node.op == "output"]
+    while stack:
+        node = stack.pop()
+        if node not in needed:
+            needed.add(node)
+            stack.extend(node.all_input_nodes)
+    return [node for node in graph.nodes if node in needed]
+
+
+def _node(node: fx.Node, trace: _Trace, numbers: dict[fx.Node, int]) -> Node:
+    path, line = _source(node, trace.prefix)
+    if node.op in ("placeholder", "get_attr"):
+        if node.name == trace.input_name:
+            return Node(node.name, None, role="input", op_name="input")
+        if str(node.target) not in trace.state:
+            raise UnsupportedModelError(f"the graph reads '{node.target}', which is no tensor of the model")
+        state, tensor = trace.state[str(node.target)]
+        shape = tuple(tensor.shape)
+        return Node(node.name, None, role="state", shape=shape, dtype=tensor.dtype, state=state, op_name="state")
+    name, overload = _op_name(node.target)
+    if node.op != "call_function":
+        raise UnsupportedModelError(f"a graph node of type {node.op} is not supported ({node.name})")
+
+    def convert(argument: Any) -> Any:
+        return fx.map_arg(argument, lambda a: Ref(numbers[a]))
+
+    new = Node(node.name, node.target, _plain(convert(node.args)), _plain(convert(node.kwargs)), op_name=name)
+    new.path, new.line = path, line
+    new.role = _role(node, name, trace)
+    if new.role == "value" and node.target is not operator.getitem:
+        new.op = lookup(name, overload)
+        if new.op is None:
+            why = WHY_NOT.get(name, "is not in the table of supported operators")
+            raise UnsupportedModelError(f"{new.where}: the operator '{_full_name(node.target)}' {why}")
+        if new.op.refuse and (reason := new.op.refuse(_bound(node))):
+            raise UnsupportedModelError(f"{new.where}: it {reason}")
+    elif new.role != "value" and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        raise UnsupportedModelError(f"{new.where}: it depends on chance (a random operator)")
+    return new
+
+
+def _plain(value: Any) -> Any:
+    """fx's immutable lists and dicts as tuples and dicts of their own."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _role(node: fx.Node, name: str, trace: _Trace) -> str:
+    """Whether a node depends on the input's values, on the batch size only, or on neither."""
+    if name == "sym_size" or isinstance(node.meta.get("val"), torch.SymInt):
+        node.meta["role"] = "size"
+        return "size"
+    roles = {argument.meta["role"] for argument in node.all_input_nodes if "role" in argument.meta}
+    depends = "value" in roles or any(argument.name == trace.input_name for argument in node.all_input_nodes)
+    role = "constant"
+    if depends and name not in SHAPE_ONLY:
+        role = "value"
+    elif depends or roles & {"size", "rows"}:
+        role = "rows"
+    node.meta["role"] = role
+    return role
+
+
+def _op_name(target: Any) -> tuple[str, str]:
+    if isinstance(target, torch._ops.OpOverload):
+        return target._schema.name.split("::")[1], target._overloadname
+    return getattr(target, "__name__", str(target)), ""
+
+
+def _full_name(target: Any) -> str:
+    return str(target) if isinstance(target, torch._ops.OpOverload) else _op_name(target)[0]
+
+
+def _bound(node: fx.Node) -> dict[str, Any]:
+    """The call's arguments by name, defaults filled in."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return dict(node.kwargs)
+    bound = {}
+    for position, argument in enumerate(node.target._schema.arguments):
+        value = argument.default_value if argument.has_default_value() else None
+        if position < len(node.args):
+            value = node.args[position]
+        bound[argument.name] = node.kwargs.get(argument.name, value)
+    return bound
+
+
+def _source(node: fx.Node, prefix: str) -> tuple[str, str]:
+    """The module path and ``file:line: code`` of a node."""
+    path = ""
+    stack = node.meta.get("nn_module_stack") or {}
+    if stack:
+        path = str(list(stack.values())[-1][0])
+        path = path.removeprefix("L['self'].").removeprefix("L__self__").lstrip(".")
+        path = "" if path + "." == prefix else path.removeprefix(prefix)
+    line = ""
+    for file, number, code in re.findall(r'File "([^"]+)", line (\d+)[^\n]*\n\s*([^\n]*)', _trace_text(node)):
+        if "/torch/" not in file.replace("\\", "/") and not file.endswith("pylinregion/capture.py"):
+            line = f"{file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{number}: {code.strip()}"
+    return path, line
+
+
+def _trace_text(node: fx.Node) -> str:
+    text = node.meta.get("stack_trace")
+    return text + "\n" if isinstance(text, str) else ""
+
+
+def _batch_symbol(node: fx.Node, new: Node) -> Any:
+    size = node.meta["val"].shape[0]
+    if not isinstance(size, torch.SymInt):
+        raise UnsupportedModelError(
+            f"the model fixes its batch size to {size}: it must take any number of points "
+            "(write x.size(0) or -1 where it says that number; export a program with a dynamic batch dimension)"
+        )
+    return size.node.expr
+
+
+def _factor(size: Any, batch: Any) -> int | None:
+    """``k`` where a size is ``k * batch``, else None."""
+    if not isinstance(size, torch.SymInt):
+        return None
+    quotient = size.node.expr / batch
+    return int(quotient) if quotient.is_Integer else None
+
+
+def _place_batch(new: Node, value: Any, batch: Any) -> None:
+    """Shape, dtype and batch dimension of a node, from the tracer's own shapes."""
+    if new.role == "size":
+        factor = _factor(value, batch)
+        if new.op_name == "sym_size" and factor is None:
+            raise UnsupportedModelError(f"{new.where}: a size is no multiple of the batch size ({value})")
+        new.batch_factor = factor or 0
+        return
+    if not isinstance(value, Tensor):
+        return  # a tuple: its getitem nodes are placed
+    new.dtype = value.dtype
+    symbolic = [axis for axis, size in enumerate(value.shape) if isinstance(size, torch.SymInt)]
+    factors = [_factor(value.shape[axis], batch) for axis in symbolic]
+    if new.role == "rows":
+        new.shape = tuple(-1 if axis in symbolic else int(size) for axis, size in enumerate(value.shape))
+        return
+    if len(symbolic) != 1 or factors[0] is None:
+        raise UnsupportedModelError(
+            f"{new.where}: it mixes the points of a batch (its shape {list(value.shape)} has no batch dimension)"
+        )
+    new.batch_dim, new.batch_factor = symbolic[0], factors[0]
+    new.shape = tuple(-1 if axis == symbolic[0] else int(size) for axis, size in enumerate(value.shape))
+
+
+def _classify(new: Node, nodes: list[Node]) -> None:
+    """Degree and pristine flag of a value, from those of its arguments."""
+    sources = [nodes[ref.index] for ref in refs((new.args, new.kwargs))]
+    tensors = [source for source in sources if source.role != "size"]
+    dependent = [source for source in tensors if source.role in ("value", "input")]
+    largest = max(source.degree for source in dependent)
+    if new.op is None:  # getitem
+        new.degree = largest
+    elif new.op.kind is Kind.AFFINE:
+        new.degree = combined_degree(new.op, tensors[0].degree, [source.degree for source in tensors[1:]])
+    elif new.op.kind is Kind.KINK:
+        new.degree = Degree.STEP if new.op.kink == "comparison" else largest
+    else:
+        new.degree = Degree.NONLINEAR
+    rows_first = new.shape is None or (new.batch_dim == 0 and new.batch_factor == 1)
+    affine = new.op is None or new.op.kind is Kind.AFFINE
+    new.pristine = (
+        affine and rows_first and new.degree is Degree.AFFINE and all(source.pristine for source in dependent)
+    )
+
+
+def _layers(nodes: list[Node]) -> tuple[Layer, ...]:
+    """The kinks and smooth activations, named."""
+    found = [
+        (index, node)
+        for index, node in enumerate(nodes)
+        if node.role == "value" and node.op is not None and node.op.kind in (Kind.KINK, Kind.SMOOTH)
+    ]
+    bases = [node.path or node.op_name for _, node in found]
+    several = Counter(bases)
+    seen: Counter[str] = Counter()
+    layers = []
+    for base, (index, node) in zip(bases, found, strict=True):
+        seen[base] += 1
+        name = base if several[base] == 1 else f"{base}#{seen[base]}"
+        assert node.op is not None
+        units = first_tensor(nodes, index).units
+        where = describe_breakpoints(node)
+        layers.append(Layer(name, index, node.op.kind, node.op_name, units, where, node.line))
+    return tuple(layers)
+

@@ -1,0 +1,398 @@
+"""``count_regions``: arguments in, a plan of batches, the network at the vertices, counts out."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pylinregion import _checks
+from pylinregion.ambiguity import ambiguous_signs, observing
+from pylinregion.capture import capture
+from pylinregion.counts import RegionCounts
+from pylinregion.errors import UnsupportedModelError
+from pylinregion.kernels import ScalarKink
+from pylinregion.neighbourhood import check_frame, random_frame
+from pylinregion.network import Network
+from pylinregion.ops import Kind
+from pylinregion.precision import full_precision
+from pylinregion.program import Evaluator, Split
+from pylinregion.tally import Site, Tally, sites
+
+METHODS = ("vertices",)
+OUTPUT = "output"
+
+# A batch is small enough for its largest activation to stay in the cache (bench/README.md has the measurements),
+# and never needs more than the memory budget.
+_CACHE_BYTES = {"cpu": 1 << 20, "cuda": 32 << 20}
+_BUDGET_VARIABLE = "PYLINREGION_MEMORY_BUDGET"
+_DEFAULT_BUDGET = 512 << 20
+
+
+def count_regions(
+    model: nn.Module | torch.export.ExportedProgram | Network,
+    x: Tensor,
+    radius: float | Tensor,
+    method: str = "vertices",
+    *,
+    n_directions: int = 25,
+    frame: Tensor | None = None,
+    seed: int = 0,
+    layers: Sequence[str] | None = None,
+    include_output: bool = False,
+    estimate_ambiguous: bool = False,
+    dtype: torch.dtype | None = None,
+    batch_size: int | None = None,
+    memory_budget: int | None = None,
+    progress: bool = False,
+) -> RegionCounts:
+    """Count the neurons that change their activation around each point: local complexity.
+
+    Method ``"vertices"`` is the papers' approximation: a neuron is counted for ``x`` if its activation is not on the
+    same piece at all vertices ``x ± r v_p`` of the neighbourhood (the centre itself is not a vertex). At a breakpoint a
+    neuron is on the lower piece, so a ReLU at exactly 0 is off; a neuron with several breakpoints (ReLU6) changes if its
+    piece differs; a max-pool window is a neuron and changes if its winner (the first of the largest, in row-major order)
+    differs; smooth activations (GELU, SiLU, tanh ...) change with the sign of their pre-activation.
+
+    The network is counted in eval mode, whatever mode the model is in, and in the arithmetic of ``dtype`` (TF32 and
+    autocast are off meanwhile). Where several vertices share an affine first layer it is evaluated once, on ``x`` and on
+    the frame, so that pre-activations may differ from those of ready-made vertices in their last bits.
+
+    Args:
+        model: An ``nn.Module``, a network from :func:`capture`, or an ``ExportedProgram``. Captured on first use, then
+            reused; the counts follow its weights.
+        x: ``[B, *input_shape]``, on the model's device, of the model's dtype unless ``dtype`` is given. ``B`` may be 0.
+        radius: Above 0: one number, or ``[B]`` numbers. In the units of ``x``, Euclidean.
+        method: ``"vertices"``.
+        n_directions: ``P``, if the frame is drawn: at most the number of input dimensions. Ignored if ``frame`` is given.
+        frame: ``[P, *input_shape]`` orthonormal, one for all points, or ``[B, P, *input_shape]``, one for each (slower).
+            None: drawn from ``seed``, see :func:`random_frame`.
+        seed: Of the frame.
+        layers: Names of the layers to count (see :func:`explain`); None: all.
+        include_output: Count the sign changes of the output tensor as one more layer, ``"output"``.
+        estimate_ambiguous: Also estimate how many signs rounding may have decided (twice the work and more).
+        dtype: Compute in this dtype; None: that of ``x``.
+        batch_size: Points per batch; None: sized for the cache and the memory budget.
+        memory_budget: Bytes that the batches in flight may take; None: environment variable
+            ``PYLINREGION_MEMORY_BUDGET``, else 512 MiB (CUDA: half of the free memory). A batch is at least one point.
+        progress: Show a bar.
+
+    Returns:
+        The counts, on the device of ``x``.
+
+    Raises:
+        ValueError: An argument has a wrong value, shape or device, or a pre-activation is NaN or infinite.
+        TypeError: An argument has a wrong type or dtype.
+        UnsupportedModelError: The model cannot be counted without guessing; the message says why.
+
+    Source: Humayun, Balestriero, Baraniuk, "Deep Networks Always Grok and Here is Why", ICML 2024 (arXiv 2402.15555),
+        section 2.2; the reported number is the sum over layers, averaged over points (``counts.mean()``).
+
+    >>> import torch, pylinregion as plr
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    >>> with torch.no_grad():
+    ...     _ = net[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])), net[0].bias.zero_()
+    >>> plr.count_regions(net, torch.tensor([[0.0, 0.0], [5.0, 5.0]]), 0.1, n_directions=2).total
+    tensor([3, 0])
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
+    _checks.floating_tensor("x", x)
+    if x.dim() < 1:
+        raise ValueError("x must be [B, *input_shape], got a tensor without dimensions")
+    _checks.finite("x", x)
+    radii = _checks.radii(radius, len(x), x.device)
+    if dtype is not None and dtype not in _checks.FLOATS:
+        raise TypeError(f"dtype must be float32, float64, bfloat16 or float16, got {dtype}")
+    for name, number in (("batch_size", batch_size), ("memory_budget", memory_budget)):
+        if number is not None:
+            _checks.positive_integer(name, number)
+    x = x.detach()
+    network = capture(model, _in_model_dtype(model, x, dtype))
+    _check_fits(network, x, dtype)
+    compute = dtype or x.dtype
+    counted = _checks.chosen_layers(layers, network.layer_names)
+    if include_output and len(network.outputs) != 1:
+        raise ValueError(f"include_output needs a model with one output tensor, this one has {len(network.outputs)}")
+    each = frame is not None and check_frame(frame, network.input_shape, len(x))
+    if frame is None:
+        frame = random_frame(network.input_shape, n_directions, seed=seed)
+    directions = frame.detach().to(x.device)
+    with torch.no_grad(), full_precision():
+        _check_parameters(network)
+        job = _Job(network, x.to(compute), radii, directions, each, counted, include_output, estimate_ambiguous)
+        job.run(batch_size, memory_budget, progress)
+    names = [network.layer_names[number] for number in counted] + [OUTPUT] * include_output
+    job.check_finite(names)
+    return RegionCounts(
+        changes=job.changes,
+        regions=job.regions,
+        ambiguous=job.ambiguous,
+        layers=tuple(names),
+        definition=_definition(network, counted, directions.shape[1 if each else 0]),
+        method=method,
+    )
+
+
+def _in_model_dtype(model: Any, x: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """``x`` in the dtype that the model takes, where the caller asked to compute in another."""
+    if dtype is None or not isinstance(model, nn.Module):
+        return x
+    return x.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype))
+
+
+def _check_fits(network: Network, x: Tensor, dtype: torch.dtype | None) -> None:
+    if tuple(x.shape[1:]) != network.input_shape:
+        shape = ", ".join(map(str, network.input_shape))
+        raise ValueError(f"x must be [B, {shape}], as the network was captured, got {list(x.shape)}")
+    if x.device != network.device:
+        raise ValueError(f"x must be on {network.device}, as the network was captured, got {x.device}")
+    if dtype is None and x.dtype != network.dtype:
+        raise TypeError(f"x must be {network.dtype}, as the network was captured, got {x.dtype}; or pass dtype=")
+
+
+def _check_parameters(network: Network) -> None:
+    bad = [name for name in sorted(network.parameters & network.state.keys()) if not _finite(network.state[name])]
+    bad += [name for name, t in network.state.items() if name not in bad and bool(torch.isnan(t).any())]
+    if bad:
+        raise UnsupportedModelError(f"the model's {bad[0]} has NaN or infinite entries")
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def _definition(network: Network, counted: Sequence[int], n_directions: int) -> str:
+    text = (
+        f"neurons whose activation differs among the {2 * n_directions} vertices x ± r v_p; "
+        "regions: distinct activation patterns among these vertices"
+    )
+    kinds = [network.layers[number].kind for number in counted]
+    smooth = sorted({network.layers[n].op_name for n in counted if network.layers[n].kind is Kind.SMOOTH})
+    if Kind.SMOOTH in kinds:
+        text += f"; {', '.join(smooth)} by the sign of the pre-activation, since smooth activations have no regions"
+    return text
+
+
+@dataclass
+class _Plan:
+    """How the points are cut into batches."""
+
+    batch: int
+    workers: int
+
+
+class _Job:
+    """One count: the evaluators, the batches, and the results as they come in."""
+
+    def __init__(
+        self,
+        network: Network,
+        x: Tensor,
+        radii: Tensor,
+        frame: Tensor,
+        frame_per_point: bool,
+        counted: tuple[int, ...],
+        include_output: bool,
+        estimate: bool,
+    ) -> None:
+        self.network, self.x, self.radii = network, x, radii
+        self.frame, self.frame_per_point = frame, frame_per_point
+        self.counted, self.include_output = counted, include_output
+        self.vertices = 2 * frame.shape[1 if frame_per_point else 0]
+        self.evaluator = self._evaluator(x.dtype)
+        self.directions = self._directions(self.evaluator)
+        self.sites, self.words = sites(network, counted, self.evaluator.body, include_output)
+        device = x.device
+        self.changes = torch.zeros(len(x), len(self.sites), dtype=torch.int64, device=device)
+        self.nonfinite = torch.zeros(len(self.sites), len(x), dtype=torch.uint8, device=device)
+        self.regions = torch.zeros(len(x), dtype=torch.int64, device=device)
+        self.ambiguous = torch.zeros(len(x), dtype=torch.int64, device=device) if estimate else None
+        if estimate:
+            other = torch.float32 if x.dtype == torch.float64 else torch.float64
+            self.other = self._evaluator(other)
+            self.other_directions = self._directions(self.other)
+
+    def _evaluator(self, dtype: torch.dtype) -> Evaluator:
+        # oneDNN's float32 convolutions are about twice as fast on channels_last images.
+        convolves = any(node.op_name in ("conv2d", "convolution") for node in self.network.nodes)
+        last = convolves and dtype == torch.float32 and not self.x.is_cuda and len(self.network.input_shape) == 3
+        split = not self.frame_per_point
+        return Evaluator(
+            self.network, dtype, self.counted, outputs=self.include_output, split=split, channels_last=last
+        )
+
+    def _directions(self, evaluator: Evaluator) -> list[Tensor]:
+        return [] if self.frame_per_point else evaluator.prefix_directions(self.frame.to(evaluator.dtype))
+
+    def run(self, batch_size: int | None, memory_budget: int | None, progress: bool) -> None:
+        """Count all points."""
+        plan = self._plan(batch_size, memory_budget)
+        starts = range(0, len(self.x), plan.batch)
+        ranges = [(start, min(start + plan.batch, len(self.x))) for start in starts]
+        with tqdm(total=len(self.x), unit="point", disable=not progress) as bar:
+            if plan.workers == 1:
+                _in_turn(ranges, self._halving(), bar.update)
+            else:
+                _in_parallel(ranges, self._count, plan.workers, bar.update)
+
+    def _plan(self, batch_size: int | None, memory_budget: int | None) -> _Plan:
+        cuda = self.x.is_cuda
+        threads = 1 if cuda else torch.get_num_threads()
+        if memory_budget is None:
+            memory_budget = _default_budget(self.x)
+        peak, largest = self.evaluator.body.bytes_per_row(self.x.dtype)
+        per_point = self.vertices * (peak + 8 * self.words) + 1
+        affordable = max(1, memory_budget // (per_point * threads))
+        if batch_size is None:
+            batch_size = max(1, _CACHE_BYTES["cuda" if cuda else "cpu"] // (self.vertices * largest + 1))
+            batch_size = min(batch_size, affordable)
+        # Every worker gets a batch; with a single one, torch's own threads share the work instead.
+        batch_size = max(1, min(batch_size, -(-len(self.x) // threads)))
+        batches = -(-len(self.x) // batch_size)
+        return _Plan(batch_size, min(threads, batches) if threads > 1 and batches > 1 else 1)
+
+    def _halving(self) -> Callable[[int, int, int], None]:
+        """Counting that, when the device is out of memory, halves the batch for good."""
+        limit = [len(self.x) + 1]
+
+        def count(begin: int, end: int, threads: int) -> None:
+            while begin < end:
+                stop = min(end, begin + limit[0])
+                try:
+                    self._count(begin, stop, threads)
+                except torch.OutOfMemoryError:
+                    if stop - begin == 1:
+                        raise
+                    torch.cuda.empty_cache()
+                    if limit[0] > len(self.x):
+                        warnings.warn(
+                            f"out of memory with {stop - begin} points in a batch: going on with half of it "
+                            f"(batch_size, memory_budget or {_BUDGET_VARIABLE} set a smaller one from the start)",
+                            ResourceWarning,
+                            stacklevel=6,
+                        )
+                    limit[0] = (stop - begin) // 2
+                else:
+                    begin = stop
+
+        return count
+
+    def _count(self, begin: int, end: int, threads: int) -> None:
+        """Count the points ``[begin, end)`` and store their results."""
+        tally = Tally(self.sites, self.words, end - begin, self.vertices, self.x.device, threads)
+        outputs = self._evaluate(self.evaluator, self.directions, begin, end, tally.counter)
+        if self.include_output:
+            tally.counter(-1).signs(outputs[0], ScalarKink())
+        self.changes[begin:end] = tally.changes
+        self.nonfinite[:, begin:end] = tally.nonfinite
+        self.regions[begin:end] = tally.regions()
+        if self.ambiguous is not None:
+            self.ambiguous[begin:end] = self._estimate(begin, end)
+
+    def _evaluate(self, evaluator: Evaluator, directions: list[Tensor], begin: int, end: int, counter_of: Any) -> Any:
+        x = self.x[begin:end].to(evaluator.dtype)
+        radii = self.radii[begin:end]
+        rows = (end - begin) * self.vertices
+        values: list[Any]
+        if self.frame_per_point:
+            values = [_vertices(x, radii, self.frame[begin:end].to(evaluator.dtype))]
+        else:
+            values = [Split(c, v, radii) for c, v in zip(evaluator.prefix(x), directions, strict=True)]
+        return evaluator.run(values, rows, counter_of)
+
+    def _estimate(self, begin: int, end: int) -> Tensor:
+        passes = []
+        for evaluator, directions in ((self.evaluator, self.directions), (self.other, self.other_directions)):
+
+            def run(counter_of: Any, e: Evaluator = evaluator, d: list[Tensor] = directions) -> None:
+                self._evaluate(e, d, begin, end, counter_of)
+
+            passes.append(observing(evaluator, run))
+        own, other = passes
+        if self.x.dtype == torch.float64:
+            scale = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
+            return ambiguous_signs(other, own, end - begin, scale, self.x.device)
+        return ambiguous_signs(own, other, end - begin, 1.0, self.x.device)
+
+    def check_finite(self, names: Sequence[str]) -> None:
+        """Refuse results that rest on NaN or infinity."""
+        bad = self.nonfinite.nonzero()
+        if len(bad):
+            layer, point = bad[0].tolist()
+            raise ValueError(
+                f"the pre-activations of layer {names[layer]!r} are NaN or infinite around point {point} of x: "
+                f"{self.x.dtype} overflows there"
+            )
+
+
+def _vertices(x: Tensor, radii: Tensor, frames: Tensor) -> Tensor:
+    """``[b, *shape]`` and ``[b, P, *shape]`` to ``[b * 2P, *shape]``, all plus, then all minus."""
+    offset = frames * radii.to(x.dtype).view(-1, 1, *[1] * (x.dim() - 1))
+    centre = x.unsqueeze(1)
+    return torch.cat([centre + offset, centre - offset], dim=1).flatten(0, 1)
+
+
+def _default_budget(x: Tensor) -> int:
+    text = os.environ.get(_BUDGET_VARIABLE)
+    if text is not None:
+        if not text.isdigit() or int(text) < 1:
+            raise ValueError(f"{_BUDGET_VARIABLE} must be a number of bytes, at least 1, got {text!r}")
+        return int(text)
+    if x.is_cuda:
+        return torch.cuda.mem_get_info(x.device)[0] // 2
+    return _DEFAULT_BUDGET
+
+
+def _in_turn(
+    ranges: list[tuple[int, int]], count: Callable[[int, int, int], None], done: Callable[[int], Any]
+) -> None:
+    for begin, end in ranges:
+        count(begin, end, torch.get_num_threads())
+        done(end - begin)
+
+
+def _in_parallel(
+    ranges: list[tuple[int, int]], count: Callable[[int, int, int], None], workers: int, done: Callable[[int], Any]
+) -> None:
+    """Batches side by side, each on one thread: no operator is cut up, and no thread waits for another.
+
+    torch's own threads would meet at every operator of a batch, which is small on purpose.
+    """
+    stop = threading.Event()
+    n_threads = torch.get_num_threads()
+    ready = threading.Barrier(workers + 1)
+
+    def start() -> None:
+        torch.set_num_threads(1)  # of this thread; also the default for threads to come, which is put back below
+        ready.wait()
+
+    def work(begin: int, end: int) -> int:
+        if not stop.is_set():
+            with torch.no_grad():
+                count(begin, end, 1)
+        return end - begin
+
+    with ThreadPoolExecutor(workers, initializer=start) as pool:
+        # The pool starts a thread per task that finds no idle one, so these first tasks start them all.
+        pending = {pool.submit(work, *piece) for piece in ranges}
+        try:
+            ready.wait()
+            torch.set_num_threads(n_threads)
+            while pending:
+                finished, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    done(future.result())
+        except BaseException:
+            stop.set()
+            for future in pending:
+                future.cancel()
+            raise

@@ -1,0 +1,90 @@
+"""Frames: the orthonormal directions of a neighbourhood, whose vertices are ``x ± r v_p``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pylinregion import _checks
+
+
+def random_frame(input_shape: Sequence[int], n_directions: int = 25, *, seed: int = 0) -> Tensor:
+    """Draw random orthonormal directions.
+
+    They are uniformly distributed (the Q factor of a Gaussian matrix, signs fixed by R), drawn on the CPU by a generator
+    of their own: torch's random state is left alone, and one seed gives one frame for every device.
+
+    Args:
+        input_shape: The shape of a point.
+        n_directions: ``P``, at most the number of input dimensions.
+        seed: Of the generator.
+
+    Returns:
+        ``[P, *input_shape]`` float64 on the CPU, orthonormal to 1e-12.
+
+    Raises:
+        ValueError: More directions than input dimensions, or fewer than one.
+        TypeError: ``n_directions`` is no integer.
+
+    Source: the neighbourhood is that of Humayun, Balestriero, Baraniuk, "Deep Networks Always Grok and Here is Why",
+        ICML 2024 (arXiv 2402.15555), section 2.2.
+
+    >>> frame = random_frame((28, 28), 25)
+    >>> flat = frame.flatten(1)
+    >>> bool((flat @ flat.T - torch.eye(25)).abs().max() < 1e-12)
+    True
+    """
+    count = _checks.positive_integer("n_directions", n_directions)
+    dimensions = math.prod(input_shape)
+    if count > dimensions:
+        raise ValueError(f"n_directions must be at most the {dimensions} input dimensions, got {count}")
+    generator = torch.Generator().manual_seed(seed)
+    gaussian = torch.randn(dimensions, count, generator=generator, dtype=torch.float64)
+    q, r = torch.linalg.qr(gaussian)
+    q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
+    return q.T.reshape(count, *input_shape).contiguous()
+
+
+def check_frame(frame: Tensor, input_shape: Sequence[int], points: int) -> bool:
+    """Check a caller's frame.
+
+    Args:
+        frame: ``[P, *input_shape]``, one for all points, or ``[B, P, *input_shape]``, one for each.
+        input_shape: The shape of a point.
+        points: ``B``.
+
+    Returns:
+        Whether there is one frame per point.
+
+    Raises:
+        TypeError: Not a floating point tensor.
+        ValueError: Wrong shape, not finite, or not orthonormal to the rounding of its dtype.
+    """
+    _checks.floating_tensor("frame", frame)
+    shape = list(input_shape)
+    each = frame.dim() == len(shape) + 2
+    lead = 2 if each else 1
+    fits = frame.dim() == len(shape) + lead and list(frame.shape[lead:]) == shape and (not each or len(frame) == points)
+    if not fits or frame.shape[lead - 1] < 1:
+        one, many = ["P", *shape], [points, "P", *shape]
+        raise ValueError(
+            f"frame must be [{', '.join(map(str, one))}] or [{', '.join(map(str, many))}], got {list(frame.shape)}"
+        )
+    _checks.finite("frame", frame)
+    flat = frame.detach().flatten(lead).to(torch.float64)
+    dimensions = flat.shape[-1]
+    if flat.shape[-2] > dimensions:
+        raise ValueError(f"frame must have at most as many directions as the {dimensions} input dimensions, got {flat.shape[-2]}")
+    products = flat @ flat.transpose(-1, -2)
+    error = (products - torch.eye(flat.shape[-2], dtype=torch.float64, device=flat.device)).abs()
+    # Rounding each entry to the dtype moves a product of unit vectors by at most 2 eps; 8 leaves room for how it was made.
+    if error.numel() and float(error.max()) > 8 * torch.finfo(frame.dtype).eps * max(1.0, math.sqrt(dimensions) / 8):
+        place = (error == error.max()).nonzero()[0].tolist()
+        raise ValueError(
+            f"frame must be orthonormal, but the product of directions {place[-2]} and {place[-1]} is "
+            f"{float(products[tuple(place)]):.6g}"
+        )
+    return each

@@ -1,0 +1,193 @@
+"""A captured network: its operators in order, what each is to the input, and its kinks.
+
+A :class:`Network` holds no copy of the weights: it reads the tensors of the live model, so it follows optimiser steps.
+"""
+
+from __future__ import annotations
+
+import operator
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pylinregion.errors import UnsupportedModelError
+from pylinregion.ops import Degree, Kind, Op
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A value of the network as an argument: that of node ``index``."""
+
+    index: int
+
+
+@dataclass
+class Node:
+    """One value of the network.
+
+    Attributes:
+        name: A short unique name, as the capture gave it.
+        target: The callable that computes it; None for the input and for tensors of the model.
+        args, kwargs: Its arguments; values of other nodes as :class:`Ref`, also inside lists and tuples.
+        role: ``"input"``, ``"state"`` (a tensor of the model), ``"size"`` (an integer made from the batch size),
+            ``"constant"`` (depends on neither), ``"rows"`` (depends on the batch size only), ``"value"``.
+        op: Its row of the table; None for nodes that are not of role ``"value"``, and for ``getitem``.
+        op_name: Its operator without namespace, e.g. ``"relu"``.
+        degree: What it is to the input.
+        pristine: It depends on the input through affine operators alone.
+        shape: Its shape, -1 at ``batch_dim``; None for tuples and integers.
+        batch_dim, batch_factor: Where the batch is, and how many entries a row of it takes there.
+        dtype: Its dtype, None where it has no shape.
+        path: The module path, "" for the model itself.
+        line: ``file:line: code`` of the model's source, "" if not known.
+        state: For role ``"state"``, its name in :attr:`Network.state`.
+    """
+
+    name: str
+    target: Callable[..., Any] | None
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    role: str = "value"
+    op: Op | None = None
+    op_name: str = ""
+    degree: Degree = Degree.CONSTANT
+    pristine: bool = False
+    shape: tuple[int, ...] | None = None
+    batch_dim: int = 0
+    batch_factor: int = 1
+    dtype: torch.dtype | None = None
+    path: str = ""
+    line: str = ""
+    state: str = ""
+
+    @property
+    def where(self) -> str:
+        """Operator, module path and source line, for messages."""
+        module = f" in module '{self.path}'" if self.path else ""
+        return f"{self.op_name}{module}" + (f" at {self.line}" if self.line else "")
+
+    @property
+    def units(self) -> int:
+        """How many numbers it has per row of the batch."""
+        assert self.shape is not None
+        count = self.batch_factor
+        for axis, size in enumerate(self.shape):
+            count *= 1 if axis == self.batch_dim else size
+        return count
+
+
+def refs(arguments: Any) -> Iterator[Ref]:
+    """Every :class:`Ref` in nested arguments."""
+    if isinstance(arguments, Ref):
+        yield arguments
+    elif isinstance(arguments, (list, tuple)):
+        for argument in arguments:
+            yield from refs(argument)
+    elif isinstance(arguments, dict):
+        yield from refs(list(arguments.values()))
+    elif isinstance(arguments, slice):
+        yield from refs((arguments.start, arguments.stop, arguments.step))
+
+
+def first_tensor(nodes: list[Node], index: int) -> Node:
+    """The node itself, or the first item of the tuple that it is."""
+    if nodes[index].shape is not None:
+        return nodes[index]
+    return next(node for node in nodes if node.target is operator.getitem and node.args == (Ref(index), 0))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A kink or smooth activation that depends on the input.
+
+    Attributes:
+        name: The module path, with ``#1``, ``#2`` ... where a path has several, and the operator's name at the top level.
+        node: Index into :attr:`Network.nodes`.
+        kind: ``Kind.KINK`` or ``Kind.SMOOTH``.
+        op_name: The operator, e.g. ``"relu"``.
+        units: Neurons: one a channel and position, one a window for max-pools.
+        breakpoints: Where it bends, in words, e.g. ``"0"``, ``"0, 6"``, ``"winner"``.
+        line: ``file:line: code``.
+    """
+
+    name: str
+    node: int
+    kind: Kind
+    op_name: str
+    units: int
+    breakpoints: str
+    line: str
+
+
+@dataclass(eq=False)
+class Network:
+    """What :func:`pylinregion.capture` makes of a model.
+
+    Attributes:
+        nodes: Its values in the order of computation.
+        layers: Its kinks and smooth activations in the same order.
+        outputs: The nodes of the output tensors.
+        state: The model's parameters, buffers and constants by name; storage shared with the live model.
+        input_shape: The shape of one point.
+        dtype, device: Of the points it was captured with.
+        parameters: The names in ``state`` that are parameters.
+        method: How it was captured.
+        module: The live model, while it lives.
+    """
+
+    nodes: list[Node]
+    layers: tuple[Layer, ...]
+    outputs: tuple[int, ...]
+    state: dict[str, Tensor]
+    parameters: frozenset[str]
+    input_shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    method: str
+    module: weakref.ref[nn.Module] | None = None
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The names of :attr:`layers`."""
+        return tuple(layer.name for layer in self.layers)
+
+    def shaped(self, index: int) -> Node:
+        """The node that has the shape of a layer's output: its own, or the first item of its tuple."""
+        return first_tensor(self.nodes, index)
+
+    def rebind(self) -> None:
+        """Follow parameters and buffers that were assigned anew in the live model.
+
+        Raises:
+            UnsupportedModelError: A tensor of the model is gone, or has another shape or dtype than when captured.
+        """
+        module = self.module() if self.module is not None else None
+        if module is None:
+            return
+        live = dict(module.named_parameters(remove_duplicate=False))
+        live.update(module.named_buffers(remove_duplicate=False))
+        for name, tensor in self.state.items():
+            current = live.get(name)
+            if current is None or current is tensor:
+                continue
+            if current.shape != tensor.shape or current.dtype != tensor.dtype:
+                raise UnsupportedModelError(
+                    f"the model's {name} was {list(tensor.shape)} {tensor.dtype} when it was captured and is now "
+                    f"{list(current.shape)} {current.dtype}: capture the model again"
+                )
+            self.state[name] = current
+
+    def exact_refusal(self) -> str | None:
+        """Why methods that need a piecewise affine network do not cover this one; None if they do."""
+        for node in self.nodes:
+            if node.role == "value" and node.degree is Degree.NONLINEAR and node.op is not None:
+                reason = {
+                    Kind.SMOOTH: "a smooth activation has no linear regions",
+                    Kind.OTHER: "it is not piecewise affine",
+                }.get(node.op.kind, "it multiplies two values that depend on the input")
+                return f"{node.where}: {reason}"
+        return None

@@ -1,0 +1,49 @@
+"""Arithmetic that rounds as the dtype says, for a while."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+_OPERATORS = (("cuda", "matmul"), ("cuda", "conv"), ("cuda", "rnn"), ("mkldnn", "matmul"), ("mkldnn", "conv"))
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32, no bfloat16 inside float32 products, no autocast; everything is restored afterwards."""
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        getter = getattr(torch._C, "_get_fp32_precision_getter", None)
+        setter = getattr(torch._C, "_set_fp32_precision_setter", None)
+        restore = _set_legacy() if getter is None or setter is None else _set_by_operator(getter, setter)
+        try:
+            yield
+        finally:
+            restore()
+
+
+def _set_by_operator(getter, setter):  # type: ignore[no-untyped-def]
+    """torch >= 2.9: a setting per backend and operator, which inherits from the backend's where it was not set."""
+    before = [(key, getter(*key), getter(key[0], "all")) for key in _OPERATORS]
+    for key in _OPERATORS:
+        setter(*key, "ieee")
+
+    def restore() -> None:
+        for key, value, inherited in before:
+            setter(*key, "none" if value == inherited else value)
+
+    return restore
+
+
+def _set_legacy():  # type: ignore[no-untyped-def]
+    matmul = torch.get_float32_matmul_precision()
+    conv = torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+
+    def restore() -> None:
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = conv
+
+    return restore

@@ -1,0 +1,358 @@
+"""A network as a list of steps that run fast: arguments resolved, values dropped after their last use.
+
+A count runs three programs of one network: the constants once, the *affine prefix* on the points and on the frame, and
+the rest on the vertices. The prefix is split because affine maps allow it:
+``A(x ± r v) + c = (A x + c) ± r A v``, so that ``B + P`` rows stand for ``2 P B``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pylinregion.kinks import Counter, evaluator
+from pylinregion.network import Network, Node, Ref, refs
+from pylinregion.ops import ALWAYS_NEW, Kind
+
+CounterOf = Callable[[int], Counter]  # layer number -> where its kink reports to
+
+
+@dataclass(frozen=True)
+class Split:
+    """A value that is affine in the input, at the vertices ``x ± r v_p`` of a shared frame, not formed yet.
+
+    Attributes:
+        centre: ``[b, ...]``, the value at the points.
+        directions: ``[P, ...]``, its linear part at the frame's directions, in the same memory layout.
+        radius: ``[b]`` float64.
+    """
+
+    centre: Tensor
+    directions: Tensor
+    radius: Tensor
+
+    def materialise(self) -> Tensor:
+        """The value at the vertices, ``[b * 2P, ...]`` in the layout of ``centre``: all plus, then all minus."""
+        points, n_directions = len(self.centre), len(self.directions)
+        out = empty_rows(self.centre, points * 2 * n_directions)
+        vertices = out.unflatten(0, (points, 2, n_directions))
+        scale = self.radius.to(self.centre.dtype).view(-1, *[1] * self.directions.dim())
+        offset = vertices[:, 0]
+        torch.mul(self.directions, scale, out=offset)
+        torch.sub(self.centre.unsqueeze(1), offset, out=vertices[:, 1])
+        offset += self.centre.unsqueeze(1)
+        return out
+
+
+def empty_rows(like: Tensor, rows: int) -> Tensor:
+    """An uninitialised tensor of ``rows`` entries shaped and laid out in memory like those of ``like``."""
+    shape = (rows, *like.shape[1:])
+    if not like.is_contiguous():
+        for layout in (torch.channels_last, torch.channels_last_3d):
+            if like.dim() == (4 if layout is torch.channels_last else 5) and like.is_contiguous(memory_format=layout):
+                return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+    return torch.empty(shape, dtype=like.dtype, device=like.device)
+
+
+@dataclass
+class _Step:
+    node: int
+    run: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    layer: int = -1  # the number of the layer if it is one that is counted
+    free: tuple[int, ...] = ()
+    form: tuple[int, ...] = ()  # values that it needs at the vertices: a Split among them is formed
+
+
+class Program:
+    """Some values of a network as a function of others.
+
+    Args:
+        network: The network.
+        wanted: Nodes to return.
+        given: Nodes whose values the caller has. A given node that is pristine may come as a :class:`Split`.
+        counted: Layers that report to a counter; the others are evaluated silently.
+        retype: Dtypes to replace among the operators' arguments.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        wanted: Iterable[int],
+        given: Iterable[int],
+        counted: Iterable[int] = (),
+        retype: dict[torch.dtype, torch.dtype] | None = None,
+    ) -> None:
+        self.network = network
+        self.wanted = tuple(wanted)
+        self.given = frozenset(given)
+        layers = {network.layers[number].node: number for number in counted}
+        order = self._order([*self.wanted, *layers])
+        users = self._users(order)
+        last = {index: steps[-1] for index, steps in users.items()}
+        kept = set(self.wanted)
+        free: dict[int, list[int]] = {}
+        for index, step in last.items():
+            if index not in kept:
+                free.setdefault(step, []).append(index)
+        self.takes_split = frozenset(
+            index for index in self.given if self._one_scalar_kink(index, users.get(index, []), layers, retype or {})
+        )
+        self.in_place = frozenset(
+            number for index, number in layers.items() if self._may_overwrite(index, users) and index not in kept
+        )
+        self.unused = frozenset(number for index, number in layers.items() if not users.get(index) and index not in kept)
+        self.steps = []
+        for index in order:
+            node = network.nodes[index]
+            number = layers.get(index, -1)
+            if node.role == "size":
+                self.steps.append(_Step(index, *_size_step(node), free=tuple(free.get(index, ()))))
+                continue
+            assert node.target is not None
+            run: Callable[..., Any] = node.target if number < 0 else evaluator(node)
+            args, kwargs = _retyped((node.args, node.kwargs), retype or {})
+            own = {index for index in self.takes_split if number >= 0}
+            form = {ref.index for ref in refs((args, kwargs))} & self.given - own
+            self.steps.append(_Step(index, run, args, kwargs, number, tuple(free.get(index, ())), tuple(form)))
+
+    def run(self, given: dict[int, Any], rows: int, counter_of: CounterOf | None = None) -> list[Any]:
+        """Compute the wanted values.
+
+        Args:
+            given: The values of the given nodes. A :class:`Split` is formed before its first use by a step that needs
+                the vertices themselves.
+            rows: The size of the batch that runs through the program.
+            counter_of: Where the layers report to.
+
+        Returns:
+            The wanted values in order.
+        """
+        values = dict(given)
+        for step in self.steps:
+            for index in step.form:
+                if type(value := values[index]) is Split:
+                    values[index] = value.materialise()
+            args, kwargs = _resolve(step.args, values), _resolve(step.kwargs, values)
+            if step.layer >= 0:
+                assert counter_of is not None
+                values[step.node] = step.run(counter_of(step.layer), args, kwargs)
+            elif step.run is _rows_times:
+                values[step.node] = rows * args[0]
+            else:
+                values[step.node] = step.run(*args, **kwargs)
+            for index in step.free:
+                values.pop(index, None)
+        results = [values[index] for index in self.wanted]
+        return [value.materialise() if isinstance(value, Split) else value for value in results]
+
+    def bytes_per_row(self, dtype: torch.dtype) -> tuple[int, int]:
+        """Memory of the values alive at one time, at most, and of the largest one, for one row of the batch."""
+        sizes = {}
+        for index in (*self.given, *(step.node for step in self.steps)):
+            node = self.network.nodes[index]
+            if node.shape is not None and node.role in ("value", "input"):
+                width = dtype.itemsize if node.dtype is not None and node.dtype.is_floating_point else 8
+                sizes[index] = node.units * width
+        alive = {index: size for index, size in sizes.items() if index in self.given}
+        peak = total = sum(alive.values())
+        for step in self.steps:
+            total += sizes.get(step.node, 0)
+            peak = max(peak, total)
+            total -= sum(sizes.get(index, 0) for index in step.free)
+        return peak, max(sizes.values(), default=0)
+
+    def _order(self, roots: Iterable[int]) -> list[int]:
+        """What the roots need and is not given, in the network's order."""
+        needed: set[int] = set()
+        stack = [index for index in roots if index not in self.given]
+        while stack:
+            index = stack.pop()
+            if index in needed:
+                continue
+            node = self.network.nodes[index]
+            if node.role in ("input", "state"):
+                raise AssertionError(f"node {node.name} must be given")
+            needed.add(index)
+            if node.role != "size" or node.op_name != "sym_size":
+                stack.extend(ref.index for ref in refs((node.args, node.kwargs)) if ref.index not in self.given)
+        return sorted(needed)
+
+    def _users(self, order: list[int]) -> dict[int, list[int]]:
+        users: dict[int, list[int]] = {}
+        for index in order:
+            node = self.network.nodes[index]
+            if node.op_name == "sym_size":
+                continue
+            for ref in set(refs((node.args, node.kwargs))):
+                users.setdefault(ref.index, []).append(index)
+        return users
+
+    def _one_scalar_kink(
+        self, index: int, users: list[int], layers: dict[int, int], retype: dict[torch.dtype, torch.dtype]
+    ) -> bool:
+        """Whether a given value is only the operand of one counted kink that the split kernel takes."""
+        if len(users) != 1 or users[0] not in layers or index in self.wanted:
+            return False
+        node, source = self.network.nodes[users[0]], self.network.nodes[index]
+        assert node.op is not None
+        if source.dtype is None or retype.get(source.dtype, source.dtype) not in (torch.float32, torch.float64):
+            return False
+        fused = node.op.kind is Kind.KINK and node.op.kink in ("relu", "leaky_relu", "relu6", "hardtanh", "clamp")
+        scalars = not any(isinstance(argument, Ref) for argument in (*node.args[1:], *node.kwargs.values()))
+        return fused and scalars and source.pristine
+
+    def _may_overwrite(self, index: int, users: dict[int, list[int]]) -> bool:
+        """Whether the operand of a kink is memory of its own that nobody reads afterwards."""
+        operand = self.network.nodes[index].args[0]
+        while isinstance(operand, Ref) and len(users.get(operand.index, ())) == 1 and operand.index not in self.wanted:
+            node = self.network.nodes[operand.index]
+            if operand.index in self.given or node.role != "value":
+                return False
+            if node.op_name in ALWAYS_NEW:
+                return True
+            if node.op is None or not node.op.alias:
+                return False
+            operand = node.args[0]
+        return False
+
+
+def _rows_times() -> None:
+    """Marks a size that is a multiple of the batch size; :meth:`Program.run` computes it."""
+
+
+def _size_step(node: Node) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    if node.op_name == "sym_size":
+        return _rows_times, (node.batch_factor,), {}
+    assert node.target is not None
+    return node.target, node.args, node.kwargs
+
+
+def _resolve(arguments: Any, values: dict[int, Any]) -> Any:
+    kind = type(arguments)
+    if kind is Ref:
+        return values[arguments.index]
+    if kind is tuple:
+        return tuple([_resolve(argument, values) for argument in arguments])
+    if kind is dict:
+        return {key: _resolve(argument, values) for key, argument in arguments.items()}
+    return arguments
+
+
+def _retyped(arguments: Any, retype: dict[torch.dtype, torch.dtype]) -> Any:
+    if isinstance(arguments, torch.dtype):
+        return retype.get(arguments, arguments)
+    if isinstance(arguments, tuple):
+        return tuple(_retyped(argument, retype) for argument in arguments)
+    if isinstance(arguments, dict):
+        return {key: _retyped(argument, retype) for key, argument in arguments.items()}
+    return arguments
+
+
+class Evaluator:
+    """A network bound to its current weights, ready to run on batches.
+
+    Args:
+        network: The network.
+        dtype: The dtype to compute in.
+        counted: Layers to count.
+        outputs: Whether the outputs are computed.
+        split: Whether the vertices come from a shared frame (:meth:`prefix`) or ready-made.
+        channels_last: Whether images are laid out channels_last.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        dtype: torch.dtype,
+        counted: Iterable[int],
+        *,
+        outputs: bool,
+        split: bool,
+        channels_last: bool = False,
+    ) -> None:
+        self.network = network
+        self.dtype = dtype
+        self.counted = tuple(counted)
+        self.channels_last = channels_last
+        retype = {network.dtype: dtype}
+        nodes = network.nodes
+        self._input = next(index for index, node in enumerate(nodes) if node.role == "input")
+        states = [index for index, node in enumerate(nodes) if node.role == "state"]
+        fixed = [index for index, node in enumerate(nodes) if node.role in ("state", "constant")]
+        needed = self._constants_in_use(fixed)
+        constants = Program(network, needed, states, retype=retype)
+        given = {index: self._state(nodes[index]) for index in states}
+        self.constants = dict(zip(needed, constants.run(given, 0), strict=True))
+        frontier = self._frontier() if split else [self._input]
+        wanted = network.outputs if outputs else ()
+        self.body = Program(network, wanted, [*needed, *frontier], self.counted, retype)
+        used = {ref.index for step in self.body.steps for ref in refs((step.args, step.kwargs))} | set(self.body.wanted)
+        self.frontier = [index for index in frontier if index in used]
+        self._prefix = Program(network, self.frontier, [*needed, self._input], retype=retype)
+
+    def prefix(self, x: Tensor) -> list[Tensor]:
+        """The frontier values at points: ``[b, *input_shape]`` to a ``[b, ...]`` for each, row dense."""
+        values = self._prefix.run({**self.constants, self._input: self._laid_out(x)}, len(x))
+        return [self._laid_out(value) for value in values]
+
+    def prefix_directions(self, frame: Tensor) -> list[Tensor]:
+        """The linear part of the frontier values at directions: ``[P, *input_shape]`` to a ``[P, ...]`` for each.
+
+        This is forward-mode differentiation, which is exact for affine maps up to the rounding of their products.
+        """
+        if not self.frontier:
+            return []
+
+        def affine(x: Tensor) -> tuple[Tensor, ...]:
+            return tuple(self._prefix.run({**self.constants, self._input: x}, len(x)))
+
+        v = self._laid_out(frame)
+        _, tangents = torch.func.jvp(affine, (torch.zeros_like(v),), (v,))
+        return [self._laid_out(tangent) for tangent in tangents]
+
+    def run(self, values: list[Any], rows: int, counter_of: CounterOf | None) -> list[Any]:
+        """Run the rest of the network on ``rows`` vertices, given the frontier values."""
+        given = {**self.constants, **dict(zip(self.frontier, values, strict=True))}
+        return self.body.run(given, rows, counter_of)
+
+    def _laid_out(self, value: Tensor) -> Tensor:
+        """A value in the memory layout that the network runs in."""
+        if self.channels_last and value.dim() == 4:
+            return value.contiguous(memory_format=torch.channels_last)
+        return value.contiguous()
+
+    def _state(self, node: Node) -> Tensor:
+        tensor = self.network.state[node.state].detach()
+        if tensor.dtype == self.network.dtype and tensor.dtype != self.dtype:
+            tensor = tensor.to(self.dtype)
+        return self._laid_out(tensor) if tensor.dim() == 4 else tensor
+
+    def _constants_in_use(self, fixed: list[int]) -> list[int]:
+        """Constants that an operator on data takes."""
+        own = set(fixed)
+        used = {
+            ref.index
+            for index, node in enumerate(self.network.nodes)
+            if index not in own
+            for ref in refs((node.args, node.kwargs))
+            if ref.index in own
+        }
+        return sorted(used)
+
+    def _frontier(self) -> list[int]:
+        """Pristine values that an operator outside the prefix takes, and the input's own uses."""
+        nodes = self.network.nodes
+        pristine = {index for index, node in enumerate(nodes) if node.pristine}
+        beyond = {
+            ref.index
+            for index, node in enumerate(nodes)
+            if index not in pristine and node.role in ("value", "rows")
+            for ref in refs((node.args, node.kwargs))
+        }
+        return sorted(pristine & (beyond | set(self.network.outputs)))
