@@ -3,7 +3,9 @@
 
 #include "distinct_patterns.h"
 #include "label_changes.h"
+#include "linear.h"
 #include "sign_changes.h"
+#include "simd.h"
 
 namespace py = pybind11;
 using namespace pylinregion;
@@ -66,7 +68,7 @@ PYBIND11_MODULE(_C, m) {
 #else
   m.attr("cuda_architectures") = "";
 #endif
-  m.def("simd", &simd);
+  m.def("simd", &simd_name);
   m.def("set_simd", &set_simd, py::arg("name"));
 
   def_sign_changes<int>(m, "sign_changes_cpu", "threads",
@@ -82,6 +84,26 @@ PYBIND11_MODULE(_C, m) {
       },
       py::arg("patterns"), py::arg("points"), py::arg("vertices"), py::arg("words"), py::arg("distinct"),
       py::arg("weak_hash"), py::arg("threads"), NoGil());
+
+  m.def(
+      "packed_size", [](int dtype, int64_t in, int64_t out) { return packed_size(static_cast<DType>(dtype), in, out); },
+      py::arg("dtype"), py::arg("in_features"), py::arg("out_features"));
+  m.def(
+      "pack_linear",
+      [](int dtype, Address weight, Address bias, int64_t in, int64_t out, Address packed) {
+        pack_linear(static_cast<DType>(dtype), at<const void>(weight), at<const void>(bias), in, out,
+                    at<void>(packed));
+      },
+      py::arg("dtype"), py::arg("weight"), py::arg("bias"), py::arg("in_features"), py::arg("out_features"),
+      py::arg("packed"), NoGil());
+  m.def(
+      "linear_cpu",
+      [](int dtype, Address x, int64_t rows, int64_t in, int64_t out, Address packed, Address y, int threads) {
+        linear_cpu(static_cast<DType>(dtype), at<const void>(x), rows, LinearLayer{in, out, at<const void>(packed)},
+                   at<void>(y), threads);
+      },
+      py::arg("dtype"), py::arg("x"), py::arg("rows"), py::arg("in_features"), py::arg("out_features"),
+      py::arg("packed"), py::arg("y"), py::arg("threads"), NoGil());
 
 #ifdef PLR_WITH_CUDA
   def_sign_changes<Address>(m, "sign_changes_cuda", "stream",

@@ -15,12 +15,21 @@ void distinct_patterns_cpu(const uint64_t* patterns, int64_t points, int64_t ver
   };
   parallel_ranges(points, threads, [&](int64_t begin, int64_t end) {
     std::vector<Key> keys(static_cast<size_t>(vertices));
+    std::vector<uint64_t> differs(static_cast<size_t>(words));
+    std::vector<int64_t> hashed;  // the words that are not the same in all rows; the rest tells no row apart
     std::vector<const uint64_t*> seen;  // the different rows of one hash: one, but for collisions
     for (int64_t b = begin; b < end; ++b) {
+      const uint64_t* first = patterns + b * vertices * words;
+      std::fill(differs.begin(), differs.end(), uint64_t{0});
+      for (int64_t v = 1; v < vertices; ++v)
+        for (int64_t w = 0; w < words; ++w) differs[static_cast<size_t>(w)] |= first[v * words + w] ^ first[w];
+      hashed.clear();
+      for (int64_t w = 0; w < words && !weak_hash; ++w)
+        if (differs[static_cast<size_t>(w)]) hashed.push_back(w);
       for (int64_t v = 0; v < vertices; ++v) {
-        const uint64_t* row = patterns + (b * vertices + v) * words;
+        const uint64_t* row = first + v * words;
         Hash128 hash{0, 0};
-        for (int64_t w = 0; w < words && !weak_hash; ++w) hash = add(hash, hash_word(row[w], w));
+        for (const int64_t w : hashed) hash = add(hash, hash_word(row[w], w));
         keys[static_cast<size_t>(v)] = {hash, row};
       }
       std::sort(keys.begin(), keys.end(), [](const Key& left, const Key& right) { return less(left.hash, right.hash); });

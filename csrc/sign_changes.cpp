@@ -1,43 +1,18 @@
 // csrc/sign_changes.cpp -- CPU: rows packed in the best instruction set, then OR and AND over a point's rows.
 #include "sign_changes.h"
 
-#include <atomic>
-#include <cstring>
-#include <stdexcept>
-#include <string>
-
 #include "parallel.h"
+#include "simd.h"
 
 namespace pylinregion {
 namespace {
 
-struct Simd {
-  const char* name;
-  RowKernel row;
-  bool available;
-};
-
-const Simd* simd_sets(size_t* count) {
+RowKernel row_kernel() {
 #if defined(__x86_64__)
-  static const Simd sets[] = {{"avx512", row_avx512, static_cast<bool>(__builtin_cpu_supports("avx512f"))},
-                              {"avx2", row_avx2, static_cast<bool>(__builtin_cpu_supports("avx2"))},
-                              {"portable", row_portable, true}};
-#else
-  static const Simd sets[] = {{"portable", row_portable, true}};
+  if (simd() == Simd::avx512) return row_avx512;
+  if (simd() == Simd::avx2) return row_avx2;
 #endif
-  *count = sizeof sets / sizeof sets[0];
-  return sets;
-}
-
-std::atomic<const Simd*> chosen{nullptr};
-
-const Simd* current() {
-  if (const Simd* set = chosen.load()) return set;
-  size_t count;
-  const Simd* set = simd_sets(&count);
-  while (!set->available) ++set;
-  chosen.store(set);
-  return set;
+  return row_portable;
 }
 
 size_t element_size(DType dtype) {
@@ -55,19 +30,9 @@ const char* offset(const void* base, int64_t elements, size_t size) {
 }
 }  // namespace
 
-const char* simd() { return current()->name; }
-
-void set_simd(const char* name) {
-  size_t count;
-  const Simd* sets = simd_sets(&count);
-  for (size_t i = 0; i < count; ++i)
-    if (std::strcmp(sets[i].name, name) == 0 && sets[i].available) return chosen.store(&sets[i]);
-  throw std::invalid_argument("this machine has no instruction set named '" + std::string(name) + "'");
-}
-
 void sign_changes_cpu(DType dtype, const Preactivations& z, const Kink& kink, const SignChanges& out, int threads) {
   if (z.neurons == 0 || z.vertices == 0) return;  // an empty tensor has no address
-  const RowKernel row_kernel = current()->row;
+  const RowKernel pack_row = row_kernel();
   const int64_t words = words_for_bits(z.neurons), row_bits = words * kink.n_breakpoints, half = z.vertices / 2;
   const size_t size = element_size(dtype);
   parallel_ranges(z.points, threads, [&](int64_t begin, int64_t end) {
@@ -91,7 +56,7 @@ void sign_changes_cpu(DType dtype, const Preactivations& z, const Kink& kink, co
           row.direction = offset(z.directions, v % half * z.neurons, size);
           row.scale = v < half ? z.radius[b] : -z.radius[b];
         }
-        finite &= row_kernel(dtype, row, kink);
+        finite &= pack_row(dtype, row, kink);
         for (int64_t w = 0; w < row_bits; ++w) {
           any[w] |= bits[w];
           all[w] &= bits[w];

@@ -42,13 +42,9 @@ struct Row {
   void* activation;       // [neurons] or null
   uint64_t* bits;         // n_breakpoints planes of words_for_bits(neurons)
 };
-using RowKernel = bool (*)(DType, const Row&, const Kink&);  // true if all pre-activations are finite
+using RowKernel = bool (*)(DType dtype, const Row& row, const Kink& kink);  // true if all pre-activations are finite
 bool row_portable(DType dtype, const Row& row, const Kink& kink);
 bool row_avx2(DType dtype, const Row& row, const Kink& kink);
 bool row_avx512(DType dtype, const Row& row, const Kink& kink);
-
-// "avx512", "avx2" or "portable": the best this machine has, unless set_simd chose a lesser one.
-const char* simd();
-void set_simd(const char* name);  // throws std::invalid_argument for what is unknown or not there
 
 }  // namespace pylinregion

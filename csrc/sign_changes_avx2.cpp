@@ -1,38 +1,5 @@
-// csrc/sign_changes_avx2.cpp -- the row pass with 32-byte vectors. Built with -mavx2.
-#include <immintrin.h>
-
-namespace pylinregion {
-namespace {
-template <class T> struct Lanes;
-template <> struct Lanes<float> {
-  using V = __m256;
-  static constexpr int count = 8;
-  static V load(const float* from) { return _mm256_loadu_ps(from); }
-  static void store(float* to, V z) { _mm256_storeu_ps(to, z); }
-  static V set(float value) { return _mm256_set1_ps(value); }
-  static unsigned long above(V z, V c) {
-    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(z, c, _CMP_GT_OQ)));
-  }
-  static bool finite(V probe) {
-    return _mm256_movemask_ps(_mm256_cmp_ps(probe, _mm256_setzero_ps(), _CMP_EQ_OQ)) == 0xff;
-  }
-};
-template <> struct Lanes<double> {
-  using V = __m256d;
-  static constexpr int count = 4;
-  static V load(const double* from) { return _mm256_loadu_pd(from); }
-  static void store(double* to, V z) { _mm256_storeu_pd(to, z); }
-  static V set(double value) { return _mm256_set1_pd(value); }
-  static unsigned long above(V z, V c) {
-    return static_cast<unsigned>(_mm256_movemask_pd(_mm256_cmp_pd(z, c, _CMP_GT_OQ)));
-  }
-  static bool finite(V probe) {
-    return _mm256_movemask_pd(_mm256_cmp_pd(probe, _mm256_setzero_pd(), _CMP_EQ_OQ)) == 0xf;
-  }
-};
-}  // namespace
-}  // namespace pylinregion
-
+// csrc/sign_changes_avx2.cpp -- the row pass with the vectors of avx2.
+#include "lanes_avx2.h"
 #define PLR_HAS_LANES
 #define PLR_ROW row_avx2
 #include "sign_changes_row.inl"

@@ -160,14 +160,11 @@ def _check_fits(network: Network, x: Tensor, dtype: torch.dtype | None) -> None:
 
 
 def _check_parameters(network: Network) -> None:
-    bad = [name for name in sorted(network.parameters & network.state.keys()) if not _finite(network.state[name])]
-    bad += [name for name, t in network.state.items() if name not in bad and bool(torch.isnan(t).any())]
-    if bad:
-        raise UnsupportedModelError(f"the model's {bad[0]} has NaN or infinite entries")
-
-
-def _finite(tensor: Tensor) -> bool:
-    return bool(torch.isfinite(tensor).all())
+    for name, tensor in network.state.items():
+        # Infinite constants are at home in attention masks; what they do to pre-activations is seen there.
+        infinite = not _checks.all_finite(tensor)
+        if infinite and (name in network.parameters or bool(torch.isnan(tensor).any())):
+            raise UnsupportedModelError(f"the model's {name} has NaN or infinite entries")
 
 
 def _definition(network: Network, counted: Sequence[int], n_directions: int) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor
 from pylinregion import _C
 
 __all__ = [
+    "PackedLinear",
     "Patterns",
     "ScalarKink",
     "cuda_architectures",
@@ -254,6 +255,75 @@ def distinct_patterns(words: Tensor, threads: int = 1, *, weak_hash: bool = Fals
     else:
         _C.distinct_patterns_cpu(*arguments, threads)
     return distinct
+
+
+class PackedLinear:
+    """A linear layer ``y = x W^T + b`` with its weights packed for the CPU's vectors.
+
+    For batches that fit the cache it is about twice as fast as a BLAS that does not use the widest vectors. Sums run
+    over the inputs in order, with fused multiply-adds.
+
+    Args:
+        weight: ``[out, in]`` float32 or float64 on the CPU, ``in`` and ``out`` at least 1.
+        bias: ``[out]`` like ``weight``, or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.out_features, self.in_features = weight.shape
+        self.dtype = weight.dtype
+        self._code = _DTYPES[weight.dtype]
+        size = _C.packed_size(self._code, self.in_features, self.out_features)
+        self._packed = torch.empty(size, dtype=weight.dtype)
+        weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
+        _C.pack_linear(
+            self._code,
+            weight.data_ptr(),
+            0 if bias is None else bias.data_ptr(),
+            self.in_features,
+            self.out_features,
+            self._packed.data_ptr(),
+        )
+
+    @staticmethod
+    def takes(dtype: torch.dtype, device: torch.device) -> bool:
+        """Whether this machine has the kernel for tensors of that dtype and device."""
+        return dtype in (torch.float32, torch.float64) and device.type == "cpu" and _C.simd() != "portable"
+
+    def __call__(self, x: Tensor, out: Tensor | None = None, threads: int = 1) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            x: ``[..., in]`` of the weights' dtype, any strides.
+            out: ``[rows, out]`` contiguous memory for the result, not overlapping ``x``; None allocates it.
+            threads: CPU threads.
+
+        Returns:
+            ``[..., out]``.
+
+        Raises:
+            ValueError: ``x`` does not fit.
+        """
+        if x.dim() < 1 or x.shape[-1] != self.in_features or x.dtype != self.dtype or x.is_cuda:
+            raise ValueError(
+                f"x must be [..., {self.in_features}] {self.dtype} on the CPU, got {list(x.shape)} {x.dtype} {x.device}"
+            )
+        x = x.contiguous()
+        rows = x.numel() // self.in_features
+        if out is None:
+            out = torch.empty(rows, self.out_features, dtype=self.dtype)
+        elif out.shape != (rows, self.out_features) or out.dtype != self.dtype or not out.is_contiguous():
+            raise ValueError(f"out must be contiguous [{rows}, {self.out_features}] {self.dtype}, got {list(out.shape)}")
+        _C.linear_cpu(
+            self._code,
+            x.data_ptr(),
+            rows,
+            self.in_features,
+            self.out_features,
+            self._packed.data_ptr(),
+            out.data_ptr(),
+            threads,
+        )
+        return out if x.dim() == 2 else out.view(*x.shape[:-1], self.out_features)
 
 
 def simd() -> str:

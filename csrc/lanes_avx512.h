@@ -1,0 +1,33 @@
+// csrc/lanes_avx512.h -- 64-byte vectors. Only for files built with -mavx512f.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace pylinregion {
+namespace {
+
+// Lanes<T>: a vector of T, and the bits of z > c.
+template <class T> struct Lanes;
+template <> struct Lanes<float> {
+  using V = __m512;
+  static constexpr int count = 16;
+  static V load(const float* from) { return _mm512_loadu_ps(from); }
+  static void store(float* to, V z) { _mm512_storeu_ps(to, z); }
+  static V set(float value) { return _mm512_set1_ps(value); }
+  static V multiply_add(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+  static uint64_t above(V z, V c) { return _mm512_cmp_ps_mask(z, c, _CMP_GT_OQ); }
+  static bool finite(V probe) { return _mm512_cmp_ps_mask(probe, _mm512_setzero_ps(), _CMP_EQ_OQ) == 0xffff; }
+};
+template <> struct Lanes<double> {
+  using V = __m512d;
+  static constexpr int count = 8;
+  static V load(const double* from) { return _mm512_loadu_pd(from); }
+  static void store(double* to, V z) { _mm512_storeu_pd(to, z); }
+  static V set(double value) { return _mm512_set1_pd(value); }
+  static V multiply_add(V a, V b, V c) { return _mm512_fmadd_pd(a, b, c); }
+  static uint64_t above(V z, V c) { return _mm512_cmp_pd_mask(z, c, _CMP_GT_OQ); }
+  static bool finite(V probe) { return _mm512_cmp_pd_mask(probe, _mm512_setzero_pd(), _CMP_EQ_OQ) == 0xff; }
+};
+}  // namespace
+}  // namespace pylinregion
