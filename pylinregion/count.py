@@ -24,7 +24,7 @@ from pylinregion.neighbourhood import check_frame, random_frame
 from pylinregion.network import Network
 from pylinregion.ops import Kind
 from pylinregion.precision import full_precision
-from pylinregion.program import Evaluator, Split
+from pylinregion.program import Evaluator, Split, Workspace
 from pylinregion.tally import Site, Tally, sites
 
 METHODS = ("vertices",)
@@ -205,6 +205,7 @@ class _Job:
         self.frame, self.frame_per_point = frame, frame_per_point
         self.counted, self.include_output = counted, include_output
         self.vertices = 2 * frame.shape[1 if frame_per_point else 0]
+        self.own = threading.local()  # each thread's workspace
         self.evaluator = self._evaluator(x.dtype)
         self.directions = self._directions(self.evaluator)
         self.sites, self.words = sites(network, counted, self.evaluator.body, include_output)
@@ -285,8 +286,11 @@ class _Job:
 
     def _count(self, begin: int, end: int, threads: int) -> None:
         """Count the points ``[begin, end)`` and store their results."""
-        tally = Tally(self.sites, self.words, end - begin, self.vertices, self.x.device, threads)
-        outputs = self._evaluate(self.evaluator, self.directions, begin, end, tally.counter)
+        if not hasattr(self.own, "workspace"):
+            self.own.workspace = Workspace()
+        workspace: Workspace = self.own.workspace
+        tally = Tally(self.sites, self.words, end - begin, self.vertices, self.x.device, workspace, threads)
+        outputs = self._evaluate(self.evaluator, self.directions, begin, end, tally.counter, workspace, threads)
         if self.include_output:
             tally.counter(-1).signs(outputs[0], ScalarKink())
         self.changes[begin:end] = tally.changes
@@ -295,7 +299,16 @@ class _Job:
         if self.ambiguous is not None:
             self.ambiguous[begin:end] = self._estimate(begin, end)
 
-    def _evaluate(self, evaluator: Evaluator, directions: list[Tensor], begin: int, end: int, counter_of: Any) -> Any:
+    def _evaluate(
+        self,
+        evaluator: Evaluator,
+        directions: list[Tensor],
+        begin: int,
+        end: int,
+        counter_of: Any,
+        workspace: Workspace | None = None,
+        threads: int = 1,
+    ) -> Any:
         x = self.x[begin:end].to(evaluator.dtype)
         radii = self.radii[begin:end]
         rows = (end - begin) * self.vertices
@@ -304,7 +317,7 @@ class _Job:
             values = [_vertices(x, radii, self.frame[begin:end].to(evaluator.dtype))]
         else:
             values = [Split(c, v, radii) for c, v in zip(evaluator.prefix(x), directions, strict=True)]
-        return evaluator.run(values, rows, counter_of)
+        return evaluator.run(values, rows, counter_of, workspace, threads)
 
     def _estimate(self, begin: int, end: int) -> Tensor:
         passes = []

@@ -7,6 +7,7 @@ the rest on the vertices. The prefix is split because affine maps allow it:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pylinregion.kernels import PackedLinear
 from pylinregion.kinks import Counter, evaluator
 from pylinregion.network import Network, Node, Ref, refs
 from pylinregion.ops import ALWAYS_NEW, Kind
@@ -58,6 +60,27 @@ def empty_rows(like: Tensor, rows: int) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device)
 
 
+class Workspace:
+    """Memory that one thread's batches reuse: fresh pages cost more than what is computed into them."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[Any, Tensor] = {}
+
+    def take(self, slot: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Uninitialised contiguous memory; what a slot gave before is overwritten."""
+        count = math.prod(shape)
+        buffer = self._buffers.get(slot)
+        if buffer is None or len(buffer) < count * dtype.itemsize:
+            buffer = self._buffers[slot] = torch.empty(count * dtype.itemsize, dtype=torch.uint8, device=device)
+        return buffer[: count * dtype.itemsize].view(dtype).view(shape)
+
+    def take_rows(self, slot: Any, rows: int, like: Tensor) -> Tensor:
+        """The same, laid out like the rows of ``like``."""
+        width = math.prod(like.shape[1:])
+        flat = self.take(slot, (rows * width,), like.dtype, like.device)
+        return flat.as_strided((rows, *like.shape[1:]), (width, *like.stride()[1:]))
+
+
 @dataclass
 class _Step:
     node: int
@@ -67,6 +90,7 @@ class _Step:
     layer: int = -1  # the number of the layer if it is one that is counted
     free: tuple[int, ...] = ()
     form: tuple[int, ...] = ()  # values that it needs at the vertices: a Split among them is formed
+    packed: PackedLinear | None = None
 
 
 class Program:
@@ -88,6 +112,7 @@ class Program:
         counted: Iterable[int] = (),
         retype: dict[torch.dtype, torch.dtype] | None = None,
     ) -> None:
+        retype = retype or {}
         self.network = network
         self.wanted = tuple(wanted)
         self.given = frozenset(given)
@@ -101,7 +126,7 @@ class Program:
             if index not in kept:
                 free.setdefault(step, []).append(index)
         self.takes_split = frozenset(
-            index for index in self.given if self._one_scalar_kink(index, users.get(index, []), layers, retype or {})
+            index for index in self.given if self._one_scalar_kink(index, users.get(index, []), layers, retype)
         )
         self.in_place = frozenset(
             number for index, number in layers.items() if self._may_overwrite(index, users) and index not in kept
@@ -116,12 +141,27 @@ class Program:
                 continue
             assert node.target is not None
             run: Callable[..., Any] = node.target if number < 0 else evaluator(node)
-            args, kwargs = _retyped((node.args, node.kwargs), retype or {})
+            args, kwargs = _retyped((node.args, node.kwargs), retype)
             own = {index for index in self.takes_split if number >= 0}
             form = {ref.index for ref in refs((args, kwargs))} & self.given - own
             self.steps.append(_Step(index, run, args, kwargs, number, tuple(free.get(index, ())), tuple(form)))
+        self.slots = self._slots(users, layers)
 
-    def run(self, given: dict[int, Any], rows: int, counter_of: CounterOf | None = None) -> list[Any]:
+    def pack(self, constants: dict[int, Any]) -> None:
+        """Pack the weights of the linear layers, given the values that they take."""
+        for step in self.steps:
+            if step.node in self.slots and step.layer < 0:
+                weight, bias = (*step.args[1:], None)[:2]
+                step.packed = PackedLinear(constants[weight.index], None if bias is None else constants[bias.index])
+
+    def run(
+        self,
+        given: dict[int, Any],
+        rows: int,
+        counter_of: CounterOf | None = None,
+        workspace: Workspace | None = None,
+        threads: int = 1,
+    ) -> list[Any]:
         """Compute the wanted values.
 
         Args:
@@ -129,6 +169,8 @@ class Program:
                 the vertices themselves.
             rows: The size of the batch that runs through the program.
             counter_of: Where the layers report to.
+            workspace: Memory for packed layers; None allocates.
+            threads: Of the packed layers.
 
         Returns:
             The wanted values in order.
@@ -142,6 +184,12 @@ class Program:
             if step.layer >= 0:
                 assert counter_of is not None
                 values[step.node] = step.run(counter_of(step.layer), args, kwargs)
+            elif step.packed is not None:
+                out = None
+                if workspace is not None:
+                    shape = (args[0].numel() // step.packed.in_features, step.packed.out_features)
+                    out = workspace.take(self.slots[step.node], shape, args[0].dtype, args[0].device)
+                values[step.node] = step.packed(args[0], out, threads)
             elif step.run is _rows_times:
                 values[step.node] = rows * args[0]
             else:
@@ -206,6 +254,44 @@ class Program:
         fused = node.op.kind is Kind.KINK and node.op.kink in ("relu", "leaky_relu", "relu6", "hardtanh", "clamp")
         scalars = not any(isinstance(argument, Ref) for argument in (*node.args[1:], *node.kwargs.values()))
         return fused and scalars and source.pristine
+
+    def _slots(self, users: dict[int, list[int]], layers: dict[int, int]) -> dict[int, int]:
+        """Memory slots for values that we write ourselves: linear layers and the first activations of a split.
+
+        Two values share a slot if the first, and every value that is a view of it or overwrites it in place, has had
+        its last use before the second is written.
+        """
+        nodes = self.network.nodes
+
+        def end_of(index: int) -> float:
+            if index in self.wanted:
+                return math.inf
+            last = float(index)
+            for user in users.get(index, ()):
+                node = nodes[user]
+                views = node.op is None or node.op.alias or layers.get(user) in self.in_place
+                last = max(last, end_of(user) if views else user)
+            return last
+
+        slots: dict[int, int] = {}
+        ends: list[float] = []
+        for step in self.steps:
+            node = nodes[step.node]
+            split = step.layer >= 0 and isinstance(node.args[0], Ref) and node.args[0].index in self.takes_split
+            if not split and not (step.layer < 0 and self._is_plain_linear(node)):
+                continue
+            free = next((slot for slot, end in enumerate(ends) if end < step.node), None)
+            slot = len(ends) if free is None else free
+            ends[slot : slot + 1] = [end_of(step.node)]
+            slots[step.node] = slot
+        return slots
+
+    def _is_plain_linear(self, node: Node) -> bool:
+        if node.op_name != "linear" or node.role != "value":
+            return False
+        fixed = all(isinstance(argument, Ref) and argument.index in self.given for argument in node.args[1:] if argument)
+        sources = [self.network.nodes[argument.index] for argument in node.args[1:] if isinstance(argument, Ref)]
+        return fixed and all(source.role in ("state", "constant") for source in sources) and not node.kwargs
 
     def _may_overwrite(self, index: int, users: dict[int, list[int]]) -> bool:
         """Whether the operand of a kink is memory of its own that nobody reads afterwards."""
@@ -295,6 +381,10 @@ class Evaluator:
         used = {ref.index for step in self.body.steps for ref in refs((step.args, step.kwargs))} | set(self.body.wanted)
         self.frontier = [index for index in frontier if index in used]
         self._prefix = Program(network, self.frontier, [*needed, self._input], retype=retype)
+        self._linear_part = Program(network, self.frontier, [*needed, self._input], retype=retype)
+        if PackedLinear.takes(dtype, network.device):
+            self._prefix.pack(self.constants)
+            self.body.pack(self.constants)
 
     def prefix(self, x: Tensor) -> list[Tensor]:
         """The frontier values at points: ``[b, *input_shape]`` to a ``[b, ...]`` for each, row dense."""
@@ -310,16 +400,26 @@ class Evaluator:
             return []
 
         def affine(x: Tensor) -> tuple[Tensor, ...]:
-            return tuple(self._prefix.run({**self.constants, self._input: x}, len(x)))
+            return tuple(self._linear_part.run({**self.constants, self._input: x}, len(x)))
 
         v = self._laid_out(frame)
         _, tangents = torch.func.jvp(affine, (torch.zeros_like(v),), (v,))
         return [self._laid_out(tangent) for tangent in tangents]
 
-    def run(self, values: list[Any], rows: int, counter_of: CounterOf | None) -> list[Any]:
-        """Run the rest of the network on ``rows`` vertices, given the frontier values."""
+    def run(
+        self,
+        values: list[Any],
+        rows: int,
+        counter_of: CounterOf | None,
+        workspace: Workspace | None = None,
+        threads: int = 1,
+    ) -> list[Any]:
+        """Run the rest of the network on ``rows`` vertices, given the frontier values.
+
+        With a workspace, results are valid until the next run with it.
+        """
         given = {**self.constants, **dict(zip(self.frontier, values, strict=True))}
-        return self.body.run(given, rows, counter_of)
+        return self.body.run(given, rows, counter_of, workspace, threads)
 
     def _laid_out(self, value: Tensor) -> Tensor:
         """A value in the memory layout that the network runs in."""

@@ -12,7 +12,7 @@ from pylinregion import kernels
 from pylinregion.kernels import Patterns, ScalarKink
 from pylinregion.kinks import pattern_words, rounded
 from pylinregion.network import Network, Node
-from pylinregion.program import Program, Split, empty_rows
+from pylinregion.program import Program, Split, Workspace
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Site:
         offset: Its first word in the patterns.
         in_place: Its activations may overwrite its pre-activations.
         unused: Nobody reads its activations.
+        slot: Where in the workspace its activations go, if its pre-activations come as a split.
     """
 
     column: int
@@ -32,6 +33,7 @@ class Site:
     offset: int
     in_place: bool
     unused: bool
+    slot: int = -1
 
 
 def sites(network: Network, counted: tuple[int, ...], program: Program, output: bool) -> tuple[dict[int, Site], int]:
@@ -42,7 +44,8 @@ def sites(network: Network, counted: tuple[int, ...], program: Program, output: 
         layer = network.layers[number]
         node = network.nodes[layer.node]
         shaped = network.shaped(layer.node)
-        found[number] = Site(column, shaped, words, number in program.in_place, number in program.unused)
+        in_place, unused = number in program.in_place, number in program.unused
+        found[number] = Site(column, shaped, words, in_place, unused, program.slots.get(layer.node, -1))
         words += pattern_words(node, layer.units)
     if output:
         node = network.nodes[network.outputs[0]]
@@ -61,13 +64,20 @@ class Tally:
     """
 
     def __init__(
-        self, sites: dict[int, Site], words: int, points: int, vertices: int, device: torch.device, threads: int
+        self,
+        sites: dict[int, Site],
+        words: int,
+        points: int,
+        vertices: int,
+        device: torch.device,
+        workspace: Workspace,
+        threads: int,
     ) -> None:
-        self.sites = sites
+        self.sites, self.workspace = sites, workspace
         self.points, self.vertices, self.threads = points, vertices, threads
         self.changes = torch.zeros(points, len(sites), dtype=torch.int64, device=device)
         self.nonfinite = torch.zeros(len(sites), points, dtype=torch.uint8, device=device)
-        self.words = torch.empty(points, vertices, words, dtype=torch.int64, device=device)
+        self.words = workspace.take("words", (points, vertices, words), torch.int64, device)
 
     def counter(self, number: int) -> SiteCounter:
         """Where layer ``number`` reports to; -1 is the output."""
@@ -94,7 +104,7 @@ class SiteCounter:
         )
         if isinstance(z, Split):
             kink = rounded(kink, z.centre.dtype)
-            out = None if site.unused else empty_rows(z.centre, tally.points * tally.vertices)
+            out = None if site.unused else self._first_activations(z.centre)
             kernels.sign_changes_split(z.centre, z.directions, z.radius, kink, *into, out, tally.threads)
             return z if out is None else out
         rows = as_rows(z, site.node)
@@ -107,6 +117,9 @@ class SiteCounter:
         out = rows if own else torch.empty_like(rows)
         kernels.sign_changes(rows, tally.vertices, kink, *into, out, tally.threads)
         return from_rows(out, z, site.node)
+
+    def _first_activations(self, centre: Tensor) -> Tensor:
+        return self.tally.workspace.take_rows(self.site.slot, self.tally.points * self.tally.vertices, centre)
 
     def labels(self, labels: Tensor) -> None:
         """Count labels."""
