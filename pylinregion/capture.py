@@ -64,15 +64,14 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
             return _from_exported(model, _example_rows(example))
     module = unwrap(model)
     key = (tuple(example.shape[1:]), example.dtype, example.device)
-    print_ = _fingerprint(module)
     captured = _cache.setdefault(module, {})
-    if key in captured and captured[key][0] == print_:
+    if key in captured and captured[key][0] == _fingerprint(module):
         network = captured[key][1]
         network.rebind()
         return network
     with _quiet(), evaluation_mode(module), _traceable(), torch.no_grad():
         network = _from_module(module, _example_rows(example))
-    captured[key] = (print_, network)
+    captured[key] = (_fingerprint(module), network)  # afterwards: tracing may rebuild lists and tuples
     return network
 
 
@@ -135,14 +134,23 @@ def _fingerprint(module: nn.Module) -> tuple[Any, ...]:
     parts = []
     for name, part in module.named_modules():
         plain = tuple(
-            (key, value if isinstance(value, (bool, int, float, str, type(None), torch.dtype)) else id(value))
-            for key, value in vars(part).items()
-            if not key.startswith("_") and key != "training"
+            (key, _comparable(value)) for key, value in vars(part).items() if key[0] != "_" and key != "training"
         )
         hooks = (len(part._forward_hooks), len(part._forward_pre_hooks))
         tensors = tuple((key, None if t is None else (t.shape, t.dtype)) for key, t in part._parameters.items())
         parts.append((name, id(part), type(part), plain, hooks, tensors, tuple(part._buffers)))
     return tuple(parts)
+
+
+def _comparable(value: Any) -> Any:
+    """A value that compares equal while an attribute means the same."""
+    if isinstance(value, (bool, int, float, str, type(None), torch.dtype)):
+        return value
+    if isinstance(value, (list, tuple)) and len(value) <= 100:
+        return tuple(map(_comparable, value))
+    if isinstance(value, dict) and len(value) <= 100:
+        return tuple((key, _comparable(item)) for key, item in value.items())
+    return id(value)
 
 
 def _example_rows(example: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ OUTPUT = "output"
 _CACHE_BYTES = {"cpu": 1 << 20, "cuda": 32 << 20}
 _BUDGET_VARIABLE = "PYLINREGION_MEMORY_BUDGET"
 _DEFAULT_BUDGET = 512 << 20
+_LARGEST_ADAPTIVE_BLOCK = 31 << 20
 
 
 def count_regions(
@@ -377,6 +378,10 @@ def _in_parallel(
 
     torch's own threads would meet at every operator of a batch, which is small on purpose.
     """
+    # glibc returns the top of a thread's heap to the system after each batch, and the next batch faults it in again,
+    # unless it has seen a larger block freed: it then takes such blocks for usual. Nothing is touched.
+    del_me = torch.empty(_LARGEST_ADAPTIVE_BLOCK, dtype=torch.uint8)
+    del del_me
     stop = threading.Event()
     n_threads = torch.get_num_threads()
     ready = threading.Barrier(workers + 1)
