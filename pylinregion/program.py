@@ -132,6 +132,7 @@ class Program:
             number for index, number in layers.items() if self._may_overwrite(index, users) and index not in kept
         )
         self.unused = frozenset(number for index, number in layers.items() if not users.get(index) and index not in kept)
+        self.folded = self._foldable(users)
         self.steps = []
         for index in order:
             node = network.nodes[index]
@@ -147,12 +148,35 @@ class Program:
             self.steps.append(_Step(index, run, args, kwargs, number, tuple(free.get(index, ())), tuple(form)))
         self.slots = self._slots(users, layers)
 
-    def pack(self, constants: dict[int, Any]) -> None:
-        """Pack the weights of the linear layers, given the values that they take."""
+    def bind(self, constants: dict[int, Any], pack: bool) -> dict[int, Any]:
+        """Fold batch norms into the layers before them, and pack linear layers, for the weights of one count.
+
+        Args:
+            constants: The values of the given constants.
+            pack: Whether the packed kernel takes this dtype and device.
+
+        Returns:
+            The constants, with those of the folded layers under keys that no node has.
+        """
+        constants = dict(constants)
+        steps = {step.node: step for step in self.steps}
+        for norm_index, index in self.folded.items():
+            step, norm = steps[index], steps[norm_index]
+            weight, bias = (*step.args[1:], None)[:2]
+            scale, shift = _scale_and_shift(norm.args, constants)
+            folded_weight, folded_bias = _fold(_resolve(weight, constants), _resolve(bias, constants), scale, shift)
+            keys = -2 * norm_index - 1, -2 * norm_index - 2
+            constants[keys[0]], constants[keys[1]] = folded_weight, folded_bias
+            step.args = (step.args[0], Ref(keys[0]), Ref(keys[1]), *step.args[3:])
+            step.node, step.free = norm.node, tuple({*step.free, *norm.free} - {index})
+            self.steps.remove(norm)
+            if index in self.slots:
+                self.slots[norm_index] = self.slots.pop(index)
         for step in self.steps:
-            if step.node in self.slots and step.layer < 0:
+            if pack and step.node in self.slots and step.layer < 0:
                 weight, bias = (*step.args[1:], None)[:2]
-                step.packed = PackedLinear(constants[weight.index], None if bias is None else constants[bias.index])
+                step.packed = PackedLinear(_resolve(weight, constants), _resolve(bias, constants))
+        return constants
 
     def run(
         self,
@@ -269,7 +293,7 @@ class Program:
             last = float(index)
             for user in users.get(index, ()):
                 node = nodes[user]
-                views = node.op is None or node.op.alias or layers.get(user) in self.in_place
+                views = node.op is None or node.op.alias or layers.get(user) in self.in_place or user in self.folded
                 last = max(last, end_of(user) if views else user)
             return last
 
@@ -287,11 +311,34 @@ class Program:
         return slots
 
     def _is_plain_linear(self, node: Node) -> bool:
-        if node.op_name != "linear" or node.role != "value":
-            return False
-        fixed = all(isinstance(argument, Ref) and argument.index in self.given for argument in node.args[1:] if argument)
-        sources = [self.network.nodes[argument.index] for argument in node.args[1:] if isinstance(argument, Ref)]
-        return fixed and all(source.role in ("state", "constant") for source in sources) and not node.kwargs
+        return node.op_name == "linear" and node.role == "value" and self._given_constants(node, 3)
+
+    def _given_constants(self, node: Node, count: int) -> bool:
+        """Whether the second of a node's first ``count`` arguments and on are given constants."""
+        tensors = [argument for argument in node.args[1:count] if argument is not None]
+        return not node.kwargs and all(
+            isinstance(argument, Ref)
+            and argument.index in self.given
+            and self.network.nodes[argument.index].role in ("state", "constant")
+            for argument in tensors
+        )
+
+    def _foldable(self, users: dict[int, list[int]]) -> dict[int, int]:
+        """Batch norms whose operand is a convolution or linear layer that nobody else reads: norm to layer."""
+        nodes = self.network.nodes
+        folded = {}
+        for index in users:
+            node = nodes[index]
+            if node.op_name not in ("linear", "conv1d", "conv2d", "conv3d") or node.role != "value":
+                continue
+            if index in self.given or index in self.wanted or len(users[index]) != 1:
+                continue
+            norm = nodes[users[index][0]]
+            channels = node.shape is not None and (node.op_name != "linear" or len(node.shape) == 2)
+            plain = norm.op_name == "batch_norm" and norm.args[0] == Ref(index) and self._given_constants(norm, 5)
+            if plain and channels and self._given_constants(node, 3):
+                folded[users[index][0]] = index
+        return folded
 
     def _may_overwrite(self, index: int, users: dict[int, list[int]]) -> bool:
         """Whether the operand of a kink is memory of its own that nobody reads afterwards."""
@@ -306,6 +353,23 @@ class Program:
                 return False
             operand = node.args[0]
         return False
+
+
+def _scale_and_shift(arguments: tuple[Any, ...], constants: dict[int, Any]) -> tuple[Tensor, Tensor]:
+    """What an ``aten.batch_norm`` in eval mode does to a channel, in float64."""
+    weight, bias, mean, variance = (_resolve(argument, constants) for argument in arguments[1:5])
+    scale: Tensor = torch.rsqrt(variance.double() + arguments[7])
+    if weight is not None:
+        scale = scale * weight.double()
+    shift = -mean.double() * scale
+    return scale, shift if bias is None else shift + bias.double()
+
+
+def _fold(weight: Tensor, bias: Tensor | None, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """A layer's weight and bias with a scale and shift of its outputs folded in."""
+    folded = weight.double() * scale.view(-1, *[1] * (weight.dim() - 1))
+    offset = shift if bias is None else shift + bias.double() * scale
+    return folded.to(weight.dtype), offset.to(weight.dtype)
 
 
 def _rows_times() -> None:
@@ -382,13 +446,13 @@ class Evaluator:
         self.frontier = [index for index in frontier if index in used]
         self._prefix = Program(network, self.frontier, [*needed, self._input], retype=retype)
         self._linear_part = Program(network, self.frontier, [*needed, self._input], retype=retype)
-        if PackedLinear.takes(dtype, network.device):
-            self._prefix.pack(self.constants)
-            self.body.pack(self.constants)
+        pack = PackedLinear.takes(dtype, network.device)
+        self._prefix_constants = self._prefix.bind(self.constants, pack)
+        self._body_constants = self.body.bind(self.constants, pack)
 
     def prefix(self, x: Tensor) -> list[Tensor]:
         """The frontier values at points: ``[b, *input_shape]`` to a ``[b, ...]`` for each, row dense."""
-        values = self._prefix.run({**self.constants, self._input: self._laid_out(x)}, len(x))
+        values = self._prefix.run({**self._prefix_constants, self._input: self._laid_out(x)}, len(x))
         return [self._laid_out(value) for value in values]
 
     def prefix_directions(self, frame: Tensor) -> list[Tensor]:
@@ -418,7 +482,7 @@ class Evaluator:
 
         With a workspace, results are valid until the next run with it.
         """
-        given = {**self.constants, **dict(zip(self.frontier, values, strict=True))}
+        given = {**self._body_constants, **dict(zip(self.frontier, values, strict=True))}
         return self.body.run(given, rows, counter_of, workspace, threads)
 
     def _laid_out(self, value: Tensor) -> Tensor:
