@@ -20,9 +20,8 @@ ROOT = Path(__file__).parent.resolve()
 
 
 def find_nvcc() -> str | None:
-    """The CUDA compiler: $CUDACXX, then PATH, then $CUDA_HOME, then the usual place."""
-    places = [os.environ.get("CUDACXX"), "nvcc"]
-    places += [f"{home}/bin/nvcc" for home in (os.environ.get("CUDA_HOME"), "/usr/local/cuda") if home]
+    """The CUDA compiler: $CUDACXX, then that of $CUDA_HOME (else of the usual place), then PATH."""
+    places = [os.environ.get("CUDACXX"), f"{os.environ.get('CUDA_HOME', '/usr/local/cuda')}/bin/nvcc", "nvcc"]
     return next((found for place in places if place and (found := shutil.which(place))), None)
 
 

@@ -29,21 +29,26 @@ template <class Last, class Run> void def_sign_changes(py::module_& m, const cha
       name,
       [run](int dtype, Address dense, Address centre, Address directions, Address radius, int64_t points,
             int64_t vertices, int64_t neurons, int activation, int n_breakpoints, double breakpoint0,
-            double breakpoint1, double slope, double low, double high, Address out, Address patterns,
-            int64_t row_words, Address changes, int64_t changes_stride, Address nonfinite, Last executor) {
-        const Preactivations z{at<const void>(dense), at<const void>(centre), at<const void>(directions),
-                               at<const double>(radius), points, vertices, neurons};
-        const Kink kink{static_cast<Activation>(activation), n_breakpoints, {breakpoint0, breakpoint1}, slope, low,
-                        high};
-        const SignChanges result{at<void>(out), at<uint64_t>(patterns), row_words, at<int64_t>(changes),
-                                 changes_stride, at<uint8_t>(nonfinite)};
+            double breakpoint1, double slope, double low, double high, Address out, Address patterns, int64_t row_words,
+            Address changes, int64_t changes_stride, Address nonfinite, Last executor) {
+        const Preactivations z{at<const void>(dense),
+                               at<const void>(centre),
+                               at<const void>(directions),
+                               at<const double>(radius),
+                               points,
+                               vertices,
+                               neurons};
+        const Kink kink{
+            static_cast<Activation>(activation), n_breakpoints, {breakpoint0, breakpoint1}, slope, low, high};
+        const SignChanges result{at<void>(out),        at<uint64_t>(patterns), row_words,
+                                 at<int64_t>(changes), changes_stride,         at<uint8_t>(nonfinite)};
         run(static_cast<DType>(dtype), z, kink, result, executor);
       },
       py::arg("dtype"), py::arg("dense"), py::arg("centre"), py::arg("directions"), py::arg("radius"),
       py::arg("points"), py::arg("vertices"), py::arg("neurons"), py::arg("activation"), py::arg("n_breakpoints"),
-      py::arg("breakpoint0"), py::arg("breakpoint1"), py::arg("slope"), py::arg("low"), py::arg("high"),
-      py::arg("out"), py::arg("patterns"), py::arg("row_words"), py::arg("changes"), py::arg("changes_stride"),
-      py::arg("nonfinite"), py::arg(last), NoGil());
+      py::arg("breakpoint0"), py::arg("breakpoint1"), py::arg("slope"), py::arg("low"), py::arg("high"), py::arg("out"),
+      py::arg("patterns"), py::arg("row_words"), py::arg("changes"), py::arg("changes_stride"), py::arg("nonfinite"),
+      py::arg(last), NoGil());
 }
 
 template <class Last, class Run> void def_label_changes(py::module_& m, const char* name, const char* last, Run run) {
@@ -55,8 +60,7 @@ template <class Last, class Run> void def_label_changes(py::module_& m, const ch
             row_words, at<int64_t>(changes), changes_stride, executor);
       },
       py::arg("type"), py::arg("labels"), py::arg("points"), py::arg("vertices"), py::arg("neurons"),
-      py::arg("patterns"), py::arg("row_words"), py::arg("changes"), py::arg("changes_stride"), py::arg(last),
-      NoGil());
+      py::arg("patterns"), py::arg("row_words"), py::arg("changes"), py::arg("changes_stride"), py::arg(last), NoGil());
 }
 }  // namespace
 
@@ -91,8 +95,7 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "pack_linear",
       [](int dtype, Address weight, Address bias, int64_t in, int64_t out, Address packed) {
-        pack_linear(static_cast<DType>(dtype), at<const void>(weight), at<const void>(bias), in, out,
-                    at<void>(packed));
+        pack_linear(static_cast<DType>(dtype), at<const void>(weight), at<const void>(bias), in, out, at<void>(packed));
       },
       py::arg("dtype"), py::arg("weight"), py::arg("bias"), py::arg("in_features"), py::arg("out_features"),
       py::arg("packed"), NoGil());
@@ -120,8 +123,8 @@ PYBIND11_MODULE(_C, m) {
       "distinct_patterns_cuda",
       [](Address patterns, int64_t points, int64_t vertices, int64_t words, Address distinct, bool weak_hash,
          Address hashes, Address stream) {
-        distinct_patterns_cuda(at<const uint64_t>(patterns), points, vertices, words, at<int64_t>(distinct),
-                               weak_hash, at<Hash128>(hashes), at<void>(stream));
+        distinct_patterns_cuda(at<const uint64_t>(patterns), points, vertices, words, at<int64_t>(distinct), weak_hash,
+                               at<Hash128>(hashes), at<void>(stream));
       },
       py::arg("patterns"), py::arg("points"), py::arg("vertices"), py::arg("words"), py::arg("distinct"),
       py::arg("weak_hash"), py::arg("hashes"), py::arg("stream"), NoGil());

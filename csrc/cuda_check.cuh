@@ -5,10 +5,10 @@
 #include <stdexcept>
 #include <string>
 
-#define PLR_CUDA_CHECK(call)                                                                            \
-  do {                                                                                                  \
-    const cudaError_t plr_status = (call);                                                              \
-    if (plr_status != cudaSuccess)                                                                      \
+#define PLR_CUDA_CHECK(call)                                                                              \
+  do {                                                                                                    \
+    const cudaError_t plr_status = (call);                                                                \
+    if (plr_status != cudaSuccess)                                                                        \
       throw std::runtime_error(std::string(__FILE__) + ":" + std::to_string(__LINE__) + ": " #call ": " + \
-                               cudaGetErrorString(plr_status));                                         \
+                               cudaGetErrorString(plr_status));                                           \
   } while (0)

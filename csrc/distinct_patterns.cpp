@@ -7,8 +7,8 @@
 
 namespace pylinregion {
 
-void distinct_patterns_cpu(const uint64_t* patterns, int64_t points, int64_t vertices, int64_t words,
-                           int64_t* distinct, bool weak_hash, int threads) {
+void distinct_patterns_cpu(const uint64_t* patterns, int64_t points, int64_t vertices, int64_t words, int64_t* distinct,
+                           bool weak_hash, int threads) {
   struct Key {
     Hash128 hash;
     const uint64_t* row;
@@ -16,7 +16,7 @@ void distinct_patterns_cpu(const uint64_t* patterns, int64_t points, int64_t ver
   parallel_ranges(points, threads, [&](int64_t begin, int64_t end) {
     std::vector<Key> keys(static_cast<size_t>(vertices));
     std::vector<uint64_t> differs(static_cast<size_t>(words));
-    std::vector<int64_t> hashed;  // the words that are not the same in all rows; the rest tells no row apart
+    std::vector<int64_t> hashed;        // the words that are not the same in all rows; the rest tells no row apart
     std::vector<const uint64_t*> seen;  // the different rows of one hash: one, but for collisions
     for (int64_t b = begin; b < end; ++b) {
       const uint64_t* first = patterns + b * vertices * words;
@@ -32,13 +32,13 @@ void distinct_patterns_cpu(const uint64_t* patterns, int64_t points, int64_t ver
         for (const int64_t w : hashed) hash = add(hash, hash_word(row[w], w));
         keys[static_cast<size_t>(v)] = {hash, row};
       }
-      std::sort(keys.begin(), keys.end(), [](const Key& left, const Key& right) { return less(left.hash, right.hash); });
+      std::sort(keys.begin(), keys.end(),
+                [](const Key& left, const Key& right) { return less(left.hash, right.hash); });
       int64_t count = 0;
       for (size_t i = 0; i < keys.size(); ++i) {
         if (i == 0 || !equal(keys[i].hash, keys[i - 1].hash)) seen.clear();
-        const bool known = std::any_of(seen.begin(), seen.end(), [&](const uint64_t* row) {
-          return std::equal(row, row + words, keys[i].row);
-        });
+        const bool known = std::any_of(seen.begin(), seen.end(),
+                                       [&](const uint64_t* row) { return std::equal(row, row + words, keys[i].row); });
         if (known) continue;
         seen.push_back(keys[i].row);
         ++count;

@@ -58,8 +58,8 @@ void distinct_patterns_cuda(const uint64_t* patterns, int64_t points, int64_t ve
   if (points == 0) return;
   const auto on = static_cast<cudaStream_t>(stream);
   const int64_t hash_blocks = std::max<int64_t>(1, (rows * 32 + kThreads - 1) / kThreads);
-  hash_rows_kernel<<<static_cast<unsigned>(std::min(hash_blocks, kMaxBlocks)), kThreads, 0, on>>>(
-      patterns, rows, words, weak_hash, hashes);
+  hash_rows_kernel<<<static_cast<unsigned>(std::min(hash_blocks, kMaxBlocks)), kThreads, 0, on>>>(patterns, rows, words,
+                                                                                                  weak_hash, hashes);
   PLR_CUDA_CHECK(cudaGetLastError());
   distinct_patterns_kernel<<<static_cast<unsigned>(std::min(points, kMaxBlocks)), kThreads, 0, on>>>(
       patterns, hashes, points, vertices, words, distinct);

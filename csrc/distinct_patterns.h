@@ -6,7 +6,9 @@
 
 namespace pylinregion {
 
-struct Hash128 { uint64_t low, high; };
+struct Hash128 {
+  uint64_t low, high;
+};
 
 PLR_HD inline uint64_t mix64(uint64_t x) {  // finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014)
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
@@ -25,8 +27,8 @@ PLR_HD inline bool equal(Hash128 a, Hash128 b) { return a.low == b.low && a.high
 PLR_HD inline bool less(Hash128 a, Hash128 b) { return a.high != b.high ? a.high < b.high : a.low < b.low; }
 
 // weak_hash gives every row the same hash, so that a test reaches the comparison of the bits.
-void distinct_patterns_cpu(const uint64_t* patterns, int64_t points, int64_t vertices, int64_t words,
-                           int64_t* distinct, bool weak_hash, int threads);
+void distinct_patterns_cpu(const uint64_t* patterns, int64_t points, int64_t vertices, int64_t words, int64_t* distinct,
+                           bool weak_hash, int threads);
 // hashes: scratch of [points, vertices] Hash128 on the device.
 void distinct_patterns_cuda(const uint64_t* patterns, int64_t points, int64_t vertices, int64_t words,
                             int64_t* distinct, bool weak_hash, Hash128* hashes, void* stream);

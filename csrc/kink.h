@@ -47,8 +47,12 @@ template <class T, class V> PLR_HD inline V activate(const Kink& kink, V z) {
 template <class V> PLR_HD inline V finite_probe(V z) { return z - z; }
 
 // 16-bit floats travel as their bits; every bfloat16 and float16 is a float, so widening is exact.
-struct BFloat16 { uint16_t bits; };
-struct Float16 { uint16_t bits; };
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
 
 PLR_HD inline float float_from_bits(uint32_t bits) {
   float value;
@@ -67,8 +71,12 @@ PLR_HD inline float widen(Float16 z) {
   const float scaled = float_from_bits(magnitude << 13) * 5.192296858534828e33f;  // 2^112
   return sign ? -scaled : scaled;
 }
-template <class T> struct Wide { using type = float; };
-template <> struct Wide<double> { using type = double; };
+template <class T> struct Wide {
+  using type = float;
+};
+template <> struct Wide<double> {
+  using type = double;
+};
 
 // The activation of a 16-bit float stays in 16 bits: only relu is offered for these, and it selects.
 template <class T> PLR_HD inline T activate_stored(const Kink& kink, T z) { return activate<T>(kink, z); }

@@ -6,9 +6,8 @@
 namespace pylinregion {
 namespace {
 
-template <class T>
-void run(const T* labels, int64_t points, int64_t vertices, int64_t neurons, uint64_t* patterns, int64_t row_words,
-         int64_t* changes, int64_t changes_stride, int threads) {
+template <class T> void run(const T* labels, int64_t points, int64_t vertices, int64_t neurons, uint64_t* patterns,
+                            int64_t row_words, int64_t* changes, int64_t changes_stride, int threads) {
   parallel_ranges(points, threads, [&](int64_t begin, int64_t end) {
     std::vector<uint8_t> differs(static_cast<size_t>(neurons));
     for (int64_t b = begin; b < end; ++b) {

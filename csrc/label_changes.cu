@@ -11,10 +11,10 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int64_t kMaxBlocks = 65536;
 
-template <class T>
-__global__ void label_changes_kernel(const T* __restrict__ labels, int64_t points, int64_t vertices, int64_t neurons,
-                                     uint32_t* __restrict__ patterns, int64_t row_words,
-                                     int64_t* __restrict__ changes, int64_t changes_stride) {
+template <class T> __global__ void label_changes_kernel(const T* __restrict__ labels, int64_t points, int64_t vertices,
+                                                        int64_t neurons, uint32_t* __restrict__ patterns,
+                                                        int64_t row_words, int64_t* __restrict__ changes,
+                                                        int64_t changes_stride) {
   const int lane = threadIdx.x % 32;
   const int64_t padded = (neurons + 1) / 2 * 2;  // 32-bit numbers of a row, the padding included
   const int64_t per_point = (padded + 31) / 32, warps = points * per_point;
@@ -35,9 +35,9 @@ __global__ void label_changes_kernel(const T* __restrict__ labels, int64_t point
   }
 }
 
-template <class T>
-void launch(const void* labels, int64_t points, int64_t vertices, int64_t neurons, uint64_t* patterns,
-            int64_t row_words, int64_t* changes, int64_t changes_stride, cudaStream_t stream) {
+template <class T> void launch(const void* labels, int64_t points, int64_t vertices, int64_t neurons,
+                               uint64_t* patterns, int64_t row_words, int64_t* changes, int64_t changes_stride,
+                               cudaStream_t stream) {
   const int64_t warps = points * ((neurons + 1) / 2 * 2 + 31) / 32 + points;
   if (points == 0 || neurons == 0 || vertices == 0) return;
   const auto blocks = static_cast<unsigned>(std::min((warps * 32 + kThreads - 1) / kThreads, kMaxBlocks));
@@ -49,8 +49,7 @@ void launch(const void* labels, int64_t points, int64_t vertices, int64_t neuron
 }  // namespace
 
 void label_changes_cuda(LabelType type, const void* labels, int64_t points, int64_t vertices, int64_t neurons,
-                        uint64_t* patterns, int64_t row_words, int64_t* changes, int64_t changes_stride,
-                        void* stream) {
+                        uint64_t* patterns, int64_t row_words, int64_t* changes, int64_t changes_stride, void* stream) {
   const auto on = static_cast<cudaStream_t>(stream);
   if (type == LabelType::uint8)
     launch<uint8_t>(labels, points, vertices, neurons, patterns, row_words, changes, changes_stride, on);

@@ -12,7 +12,6 @@ enum class LabelType : int { uint8 = 0, int64 = 1 };
 void label_changes_cpu(LabelType type, const void* labels, int64_t points, int64_t vertices, int64_t neurons,
                        uint64_t* patterns, int64_t row_words, int64_t* changes, int64_t changes_stride, int threads);
 void label_changes_cuda(LabelType type, const void* labels, int64_t points, int64_t vertices, int64_t neurons,
-                        uint64_t* patterns, int64_t row_words, int64_t* changes, int64_t changes_stride,
-                        void* stream);
+                        uint64_t* patterns, int64_t row_words, int64_t* changes, int64_t changes_stride, void* stream);
 
 }  // namespace pylinregion

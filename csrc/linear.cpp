@@ -9,8 +9,7 @@
 namespace pylinregion {
 namespace {
 
-template <class T>
-void pack(const T* weight, const T* bias, int64_t in, int64_t out, T* packed) {
+template <class T> void pack(const T* weight, const T* bias, int64_t in, int64_t out, T* packed) {
   constexpr int64_t group = 64 / sizeof(T);
   const PanelPlan plan(out, group);
   for (int64_t p = 0; p < plan.panels; ++p) {

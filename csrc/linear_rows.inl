@@ -8,13 +8,13 @@ namespace {
 
 constexpr int64_t kDepth = 1024;  // inputs per pass: a panel of that depth (256 KB) stays in the second-level cache
 
-template <class T> constexpr int kGroup = 64 / sizeof(T);                    // numbers in a group
-template <class T> constexpr int kVectors = kGroup<T> / Lanes<T>::count;     // vectors in a group
+template <class T> constexpr int kGroup = 64 / sizeof(T);                 // numbers in a group
+template <class T> constexpr int kVectors = kGroup<T> / Lanes<T>::count;  // vectors in a group
 
 // Rows [0, kRows) of x times kWide vectors of a panel, added to y, or to the bias on the first pass.
-template <class T, int kRows, int kWide>
-inline void tile(const T* x, int64_t x_stride, const T* panel, int64_t panel_stride, int64_t depth, const T* bias, T* y,
-                 int64_t y_stride, int64_t columns) {
+template <class T, int kRows, int kWide> inline void tile(const T* x, int64_t x_stride, const T* panel,
+                                                          int64_t panel_stride, int64_t depth, const T* bias, T* y,
+                                                          int64_t y_stride, int64_t columns) {
   using L = Lanes<T>;
   typename L::V sum[kRows][kWide];
   const bool whole = columns >= kWide * L::count;
@@ -47,20 +47,18 @@ inline void tile(const T* x, int64_t x_stride, const T* panel, int64_t panel_str
   }
 }
 
-template <class T, int kRows, int kWide>
-void rows_of_panel(const T* x, int64_t rows, int64_t in, const T* panel, int64_t panel_stride, int64_t depth,
-                   const T* bias, T* y, int64_t out, int64_t columns) {
+template <class T, int kRows, int kWide> void rows_of_panel(const T* x, int64_t rows, int64_t in, const T* panel,
+                                                            int64_t panel_stride, int64_t depth, const T* bias, T* y,
+                                                            int64_t out, int64_t columns) {
   int64_t r = 0;
   for (; r + kRows <= rows; r += kRows)
     tile<T, kRows, kWide>(x + r * in, in, panel, panel_stride, depth, bias, y + r * out, out, columns);
-  for (; r < rows; ++r)
-    tile<T, 1, kWide>(x + r * in, in, panel, panel_stride, depth, bias, y + r * out, out, columns);
+  for (; r < rows; ++r) tile<T, 1, kWide>(x + r * in, in, panel, panel_stride, depth, bias, y + r * out, out, columns);
 }
 
 // The registers hold 24 sums with 32 vectors, 12 with 16: the fewer columns, the more rows.
-template <class T>
-void panel_rows(int64_t groups, const T* x, int64_t rows, int64_t in, const T* panel, int64_t depth, const T* bias,
-                T* y, int64_t out, int64_t columns) {
+template <class T> void panel_rows(int64_t groups, const T* x, int64_t rows, int64_t in, const T* panel, int64_t depth,
+                                   const T* bias, T* y, int64_t out, int64_t columns) {
   const int64_t stride = groups * kGroup<T>;
   if constexpr (kVectors<T> == 1) {
     switch (groups) {

@@ -33,8 +33,7 @@ template <class T> struct Source {
   }
 };
 
-template <class T>
-__global__ void sign_changes_kernel(Source<T> z, int64_t points, Kink kink, SignChanges out) {
+template <class T> __global__ void sign_changes_kernel(Source<T> z, int64_t points, Kink kink, SignChanges out) {
   using W = typename Wide<T>::type;
   const W first = static_cast<W>(kink.breakpoint[0]), second = static_cast<W>(kink.breakpoint[1]);
   const int lane = threadIdx.x % 32;
@@ -88,13 +87,16 @@ __global__ void sign_changes_kernel(Source<T> z, int64_t points, Kink kink, Sign
   }
 }
 
-template <class T>
-void launch(const Preactivations& z, const Kink& kink, const SignChanges& out, cudaStream_t stream) {
+template <class T> void launch(const Preactivations& z, const Kink& kink, const SignChanges& out, cudaStream_t stream) {
   const int64_t warps = z.points * 2 * words_for_bits(z.neurons);
   if (warps == 0 || z.vertices == 0) return;  // a grid of 0 blocks is a launch error
   const auto blocks = static_cast<unsigned>(std::min((warps * 32 + kThreads - 1) / kThreads, kMaxBlocks));
-  const Source<T> source{static_cast<const T*>(z.dense), static_cast<const T*>(z.centre),
-                         static_cast<const T*>(z.directions), z.radius, z.vertices, z.neurons};
+  const Source<T> source{static_cast<const T*>(z.dense),
+                         static_cast<const T*>(z.centre),
+                         static_cast<const T*>(z.directions),
+                         z.radius,
+                         z.vertices,
+                         z.neurons};
   sign_changes_kernel<T><<<blocks, kThreads, 0, stream>>>(source, z.points, kink, out);
   PLR_CUDA_CHECK(cudaGetLastError());
 }

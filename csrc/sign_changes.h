@@ -21,12 +21,12 @@ struct Preactivations {
 };
 
 struct SignChanges {
-  void* activation;         // [points, vertices, neurons], may be the dense input; null: not wanted
-  uint64_t* patterns;       // see above; null: not wanted
-  int64_t row_words;        // words between two vertices of the patterns
-  int64_t* changes;         // the count of point b is added to changes[b * changes_stride]
+  void* activation;    // [points, vertices, neurons], may be the dense input; null: not wanted
+  uint64_t* patterns;  // see above; null: not wanted
+  int64_t row_words;   // words between two vertices of the patterns
+  int64_t* changes;    // the count of point b is added to changes[b * changes_stride]
   int64_t changes_stride;
-  uint8_t* nonfinite;       // [points], set to 1 where a pre-activation is NaN or infinite; else untouched
+  uint8_t* nonfinite;  // [points], set to 1 where a pre-activation is NaN or infinite; else untouched
 };
 
 void sign_changes_cpu(DType dtype, const Preactivations& z, const Kink& kink, const SignChanges& out, int threads);
@@ -39,8 +39,8 @@ struct Row {
   const void* direction;  // [neurons]
   double scale;           // +radius or -radius
   int64_t neurons;
-  void* activation;       // [neurons] or null
-  uint64_t* bits;         // n_breakpoints planes of words_for_bits(neurons)
+  void* activation;  // [neurons] or null
+  uint64_t* bits;    // n_breakpoints planes of words_for_bits(neurons)
 };
 using RowKernel = bool (*)(DType dtype, const Row& row, const Kink& kink);  // true if all pre-activations are finite
 bool row_portable(DType dtype, const Row& row, const Kink& kink);

@@ -34,8 +34,7 @@ template <class T> struct SplitSource {
 
 // Neurons [begin, begin + 64): their bits, their activations, and whether all were finite.
 template <class L, class T, class Source, Activation kActivation, int kBreakpoints>
-inline bool block(const Source& source, const Kink& kink, int64_t begin, int64_t size, T* activation,
-                  uint64_t* bits) {
+inline bool block(const Source& source, const Kink& kink, int64_t begin, int64_t size, T* activation, uint64_t* bits) {
   const typename L::V first = L::set(static_cast<T>(kink.breakpoint[0]));
   const typename L::V second = L::set(static_cast<T>(kink.breakpoint[1]));
   Kink fixed = kink;
@@ -63,7 +62,7 @@ bool run_row(const Source& source, const Row& row, const Kink& kink) {
       finite &= block<Lanes<T>, T, Source, kActivation, kBreakpoints>(source, kink, w * 64, 64, activation, bits);
     else
       finite &= block<OneLane<T>, T, Source, kActivation, kBreakpoints>(source, kink, w * 64, row.neurons - w * 64,
-                                                                         activation, bits);
+                                                                        activation, bits);
     row.bits[w] = bits[0];
     if (kBreakpoints == 2) row.bits[words + w] = bits[1];
   }
@@ -87,8 +86,7 @@ template <class T, class Source> bool with_activation(const Source& source, cons
 }
 
 template <class T> bool float_row(const Row& row, const Kink& kink) {
-  if (row.dense)
-    return with_activation<T>(DenseSource<T>{static_cast<const T*>(row.dense)}, row, kink);
+  if (row.dense) return with_activation<T>(DenseSource<T>{static_cast<const T*>(row.dense)}, row, kink);
   return with_activation<T>(SplitSource<T>{static_cast<const T*>(row.centre), static_cast<const T*>(row.direction),
                                            static_cast<T>(row.scale)},
                             row, kink);

@@ -7,7 +7,7 @@ enum class Simd : int { portable = 0, avx2 = 1, avx512 = 2 };
 
 // The best this machine has, unless set_simd chose a lesser one.
 Simd simd();
-const char* simd_name();             // "avx512", "avx2" or "portable"
-void set_simd(const char* name);     // throws std::invalid_argument for what is unknown or not there
+const char* simd_name();          // "avx512", "avx2" or "portable"
+void set_simd(const char* name);  // throws std::invalid_argument for what is unknown or not there
 
 }  // namespace pylinregion

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -21,6 +21,16 @@ def floating_tensor(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {value.dtype}")
     if value.layout is not torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
+
+
+def fits_module(name: str, value: Tensor, module: nn.Module) -> None:
+    """Points on the module's device and of its dtype, where it has but one of each."""
+    tensors = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
+    devices, dtypes = {t.device for t in tensors}, {t.dtype for t in tensors}
+    if len(devices) == 1 and value.device not in devices:
+        raise ValueError(f"{name} must be on the model's device {devices.pop()}, got {value.device}")
+    if len(dtypes) == 1 and value.dtype not in dtypes:
+        raise TypeError(f"{name} must have the model's dtype {dtypes.pop()}, got {value.dtype}; convert one of the two")
 
 
 def all_finite(value: Tensor) -> bool:
@@ -53,11 +63,13 @@ def radii(radius: Any, points: int, device: torch.device) -> Tensor:
         if radius.is_complex() or radius.dtype is torch.bool:
             raise TypeError(f"radius must be a number or a tensor of real numbers, got {radius.dtype}")
         if radius.dim() > 0 and radius.shape != (points,):
-            raise ValueError(f"radius must be a number or have shape [{points}], one per point, got {list(radius.shape)}")
+            raise ValueError(
+                f"radius must be a number or have shape [{points}], one per point, got {list(radius.shape)}"
+            )
         result = radius.detach().to(device=device, dtype=torch.float64).expand(points)
     elif isinstance(radius, numbers.Real) and not isinstance(radius, bool):
         result = torch.full((points,), float(radius), dtype=torch.float64, device=device)
-        if not (math.isfinite(radius) and radius > 0):
+        if not (math.isfinite(float(radius)) and float(radius) > 0):
             raise ValueError(f"radius must be finite and above 0, got {radius}")
     else:
         raise TypeError(f"radius must be a number or a tensor, got {type(radius).__name__}")

@@ -2,24 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
-
-from pylinregion.program import Evaluator
-from pylinregion.selfcheck import Observer
-
-# Evaluates the layers at some points' vertices in one precision: (first point, last point) -> what the layers report.
-Pass = Callable[[int, int], dict[int, list[Tensor]]]
-
-
-def observing(evaluator: Evaluator, run: Callable[[Any], None]) -> dict[int, list[Tensor]]:
-    """What each layer reports during ``run(counter_of)``."""
-    seen: dict[int, list[Tensor]] = {}
-    run(lambda number: Observer(evaluator.network, number, seen.setdefault(number, [])))
-    return seen
 
 
 def ambiguous_signs(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pylinregion import _checks
-from pylinregion.ambiguity import ambiguous_signs, observing
+from pylinregion.ambiguity import ambiguous_signs
 from pylinregion.capture import capture
 from pylinregion.counts import RegionCounts
 from pylinregion.errors import UnsupportedModelError
@@ -23,9 +23,10 @@ from pylinregion.kernels import ScalarKink
 from pylinregion.neighbourhood import check_frame, random_frame
 from pylinregion.network import Network
 from pylinregion.ops import Kind
-from pylinregion.precision import full_precision
 from pylinregion.program import Evaluator, Split, Workspace
-from pylinregion.tally import Site, Tally, sites
+from pylinregion.selfcheck import observe
+from pylinregion.tally import Tally, sites
+from pylinregion.torch_state import full_precision
 
 METHODS = ("vertices",)
 OUTPUT = "output"
@@ -58,24 +59,25 @@ def count_regions(
     """Count the neurons that change their activation around each point: local complexity.
 
     Method ``"vertices"`` is the papers' approximation: a neuron is counted for ``x`` if its activation is not on the
-    same piece at all vertices ``x ± r v_p`` of the neighbourhood (the centre itself is not a vertex). At a breakpoint a
-    neuron is on the lower piece, so a ReLU at exactly 0 is off; a neuron with several breakpoints (ReLU6) changes if its
-    piece differs; a max-pool window is a neuron and changes if its winner (the first of the largest, in row-major order)
-    differs; smooth activations (GELU, SiLU, tanh ...) change with the sign of their pre-activation.
+    same piece at all vertices ``x ± r v_p`` of the neighbourhood (the centre itself is not a vertex). At a breakpoint
+    a neuron is on the lower piece, so a ReLU at exactly 0 is off; a neuron with several breakpoints (ReLU6) changes if
+    its piece differs; a max-pool window is a neuron and changes if its winner (the first of the largest, in row-major
+    order) differs; smooth activations (GELU, SiLU, tanh ...) change with the sign of their pre-activation.
 
     The network is counted in eval mode, whatever mode the model is in, and in the arithmetic of ``dtype`` (TF32 and
-    autocast are off meanwhile). Where several vertices share an affine first layer it is evaluated once, on ``x`` and on
-    the frame, so that pre-activations may differ from those of ready-made vertices in their last bits.
+    autocast are off meanwhile). What is affine in front of the first activations is evaluated once, on ``x`` and on
+    the frame, and batch norms are folded into the layers before them, so that pre-activations may differ from those of
+    a plain forward pass of the vertices in their last bits.
 
     Args:
-        model: An ``nn.Module``, a network from :func:`capture`, or an ``ExportedProgram``. Captured on first use, then
-            reused; the counts follow its weights.
-        x: ``[B, *input_shape]``, on the model's device, of the model's dtype unless ``dtype`` is given. ``B`` may be 0.
+        model: An ``nn.Module``, a network from :func:`capture`, or an ``ExportedProgram``. A module is captured on
+            first use, then the capture is reused; the counts follow its weights.
+        x: ``[B, *input_shape]``, on the model's device, of its dtype unless ``dtype`` is given. ``B`` may be 0.
         radius: Above 0: one number, or ``[B]`` numbers. In the units of ``x``, Euclidean.
         method: ``"vertices"``.
-        n_directions: ``P``, if the frame is drawn: at most the number of input dimensions. Ignored if ``frame`` is given.
-        frame: ``[P, *input_shape]`` orthonormal, one for all points, or ``[B, P, *input_shape]``, one for each (slower).
-            None: drawn from ``seed``, see :func:`random_frame`.
+        n_directions: ``P``, at most the number of input dimensions. Ignored if ``frame`` is given.
+        frame: ``[P, *input_shape]`` orthonormal, one for all points, or ``[B, P, *input_shape]``, one for each
+            (slower). None: drawn from ``seed``, see :func:`random_frame`.
         seed: Of the frame.
         layers: Names of the layers to count (see :func:`explain`); None: all.
         include_output: Count the sign changes of the output tensor as one more layer, ``"output"``.
@@ -109,15 +111,18 @@ def count_regions(
     _checks.floating_tensor("x", x)
     if x.dim() < 1:
         raise ValueError("x must be [B, *input_shape], got a tensor without dimensions")
-    _checks.finite("x", x)
-    radii = _checks.radii(radius, len(x), x.device)
     if dtype is not None and dtype not in _checks.FLOATS:
         raise TypeError(f"dtype must be float32, float64, bfloat16 or float16, got {dtype}")
+    x = x.detach()
+    example = _in_model_dtype(model, x, dtype)
+    if isinstance(model, nn.Module):
+        _checks.fits_module("x", example, model)
+    _checks.finite("x", x)
+    radii = _checks.radii(radius, len(x), x.device)
     for name, number in (("batch_size", batch_size), ("memory_budget", memory_budget)):
         if number is not None:
             _checks.positive_integer(name, number)
-    x = x.detach()
-    network = capture(model, _in_model_dtype(model, x, dtype))
+    network = capture(model, example)
     _check_fits(network, x, dtype)
     compute = dtype or x.dtype
     counted = _checks.chosen_layers(layers, network.layer_names)
@@ -277,7 +282,7 @@ class _Job:
                             f"out of memory with {stop - begin} points in a batch: going on with half of it "
                             f"(batch_size, memory_budget or {_BUDGET_VARIABLE} set a smaller one from the start)",
                             ResourceWarning,
-                            stacklevel=6,
+                            stacklevel=5,
                         )
                     limit[0] = (stop - begin) // 2
                 else:
@@ -291,7 +296,8 @@ class _Job:
             self.own.workspace = Workspace()
         workspace: Workspace = self.own.workspace
         tally = Tally(self.sites, self.words, end - begin, self.vertices, self.x.device, workspace, threads)
-        outputs = self._evaluate(self.evaluator, self.directions, begin, end, tally.counter, workspace, threads)
+        values = self._frontier(self.evaluator, self.directions, begin, end)
+        outputs = self.evaluator.run(values, (end - begin) * self.vertices, tally.counter, workspace, threads)
         if self.include_output:
             tally.counter(-1).signs(outputs[0], ScalarKink())
         self.changes[begin:end] = tally.changes
@@ -300,35 +306,21 @@ class _Job:
         if self.ambiguous is not None:
             self.ambiguous[begin:end] = self._estimate(begin, end)
 
-    def _evaluate(
-        self,
-        evaluator: Evaluator,
-        directions: list[Tensor],
-        begin: int,
-        end: int,
-        counter_of: Any,
-        workspace: Workspace | None = None,
-        threads: int = 1,
-    ) -> Any:
-        x = self.x[begin:end].to(evaluator.dtype)
-        radii = self.radii[begin:end]
-        rows = (end - begin) * self.vertices
-        values: list[Any]
+    def _frontier(self, evaluator: Evaluator, directions: list[Tensor], begin: int, end: int) -> list[Any]:
+        """What the evaluator starts from, for the points ``[begin, end)``: splits, or the vertices themselves."""
+        x, radii = self.x[begin:end].to(evaluator.dtype), self.radii[begin:end]
         if self.frame_per_point:
-            values = [_vertices(x, radii, self.frame[begin:end].to(evaluator.dtype))]
-        else:
-            values = [Split(c, v, radii) for c, v in zip(evaluator.prefix(x), directions, strict=True)]
-        return evaluator.run(values, rows, counter_of, workspace, threads)
+            return [_vertices(x, radii, self.frame[begin:end].to(evaluator.dtype))]
+        return [Split(centre, v, radii) for centre, v in zip(evaluator.prefix(x), directions, strict=True)]
 
     def _estimate(self, begin: int, end: int) -> Tensor:
-        passes = []
+        """The ambiguous signs of the points ``[begin, end)``."""
+        seen = []
         for evaluator, directions in ((self.evaluator, self.directions), (self.other, self.other_directions)):
-
-            def run(counter_of: Any, e: Evaluator = evaluator, d: list[Tensor] = directions) -> None:
-                self._evaluate(e, d, begin, end, counter_of)
-
-            passes.append(observing(evaluator, run))
-        own, other = passes
+            values = self._frontier(evaluator, directions, begin, end)
+            formed = [value.materialise() if isinstance(value, Split) else value for value in values]
+            seen.append(observe(evaluator, formed, (end - begin) * self.vertices)[1])
+        own, other = seen
         if self.x.dtype == torch.float64:
             scale = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
             return ambiguous_signs(other, own, end - begin, scale, self.x.device)
@@ -363,9 +355,7 @@ def _default_budget(x: Tensor) -> int:
     return _DEFAULT_BUDGET
 
 
-def _in_turn(
-    ranges: list[tuple[int, int]], count: Callable[[int, int, int], None], done: Callable[[int], Any]
-) -> None:
+def _in_turn(ranges: list[tuple[int, int]], count: Callable[[int, int, int], None], done: Callable[[int], Any]) -> None:
     for begin, end in ranges:
         count(begin, end, torch.get_num_threads())
         done(end - begin)
@@ -379,9 +369,8 @@ def _in_parallel(
     torch's own threads would meet at every operator of a batch, which is small on purpose.
     """
     # glibc returns the top of a thread's heap to the system after each batch, and the next batch faults it in again,
-    # unless it has seen a larger block freed: it then takes such blocks for usual. Nothing is touched.
-    del_me = torch.empty(_LARGEST_ADAPTIVE_BLOCK, dtype=torch.uint8)
-    del del_me
+    # unless it has seen a larger block freed: it then takes such blocks for usual. Nothing of this one is touched.
+    torch.empty(_LARGEST_ADAPTIVE_BLOCK, dtype=torch.uint8)
     stop = threading.Event()
     n_threads = torch.get_num_threads()
     ready = threading.Barrier(workers + 1)
@@ -400,14 +389,17 @@ def _in_parallel(
         # The pool starts a thread per task that finds no idle one, so these first tasks start them all.
         pending = {pool.submit(work, *piece) for piece in ranges}
         try:
-            ready.wait()
-            torch.set_num_threads(n_threads)
+            try:
+                ready.wait()
+            finally:
+                torch.set_num_threads(n_threads)
             while pending:
                 finished, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
                 for future in finished:
                     done(future.result())
         except BaseException:
             stop.set()
+            ready.abort()  # if the interrupt came before all workers had started
             for future in pending:
                 future.cancel()
             raise

@@ -312,7 +312,9 @@ class PackedLinear:
         if out is None:
             out = torch.empty(rows, self.out_features, dtype=self.dtype)
         elif out.shape != (rows, self.out_features) or out.dtype != self.dtype or not out.is_contiguous():
-            raise ValueError(f"out must be contiguous [{rows}, {self.out_features}] {self.dtype}, got {list(out.shape)}")
+            raise ValueError(
+                f"out must be contiguous [{rows}, {self.out_features}] {self.dtype}, got {list(out.shape)}"
+            )
         _C.linear_cpu(
             self._code,
             x.data_ptr(),

@@ -14,8 +14,8 @@ from pylinregion import _checks
 def random_frame(input_shape: Sequence[int], n_directions: int = 25, *, seed: int = 0) -> Tensor:
     """Draw random orthonormal directions.
 
-    They are uniformly distributed (the Q factor of a Gaussian matrix, signs fixed by R), drawn on the CPU by a generator
-    of their own: torch's random state is left alone, and one seed gives one frame for every device.
+    They are uniformly distributed (the Q factor of a Gaussian matrix, signs fixed by R), drawn on the CPU by a
+    generator of their own: torch's random state is left alone, and one seed gives one frame for every device.
 
     Args:
         input_shape: The shape of a point.
@@ -44,8 +44,8 @@ def random_frame(input_shape: Sequence[int], n_directions: int = 25, *, seed: in
     generator = torch.Generator().manual_seed(seed)
     gaussian = torch.randn(dimensions, count, generator=generator, dtype=torch.float64)
     q, r = torch.linalg.qr(gaussian)
-    q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)
-    return q.T.reshape(count, *input_shape).contiguous()
+    directions: Tensor = (q * torch.where(r.diagonal() < 0, -1.0, 1.0)).T
+    return directions.reshape(count, *input_shape).contiguous()
 
 
 def check_frame(frame: Tensor, input_shape: Sequence[int], points: int) -> bool:
@@ -77,10 +77,12 @@ def check_frame(frame: Tensor, input_shape: Sequence[int], points: int) -> bool:
     flat = frame.detach().flatten(lead).to(torch.float64)
     dimensions = flat.shape[-1]
     if flat.shape[-2] > dimensions:
-        raise ValueError(f"frame must have at most as many directions as the {dimensions} input dimensions, got {flat.shape[-2]}")
+        raise ValueError(
+            f"frame must have at most as many directions as the {dimensions} input dimensions, got {flat.shape[-2]}"
+        )
     products = flat @ flat.transpose(-1, -2)
     error = (products - torch.eye(flat.shape[-2], dtype=torch.float64, device=flat.device)).abs()
-    # Rounding each entry to the dtype moves a product of unit vectors by at most 2 eps; 8 leaves room for how it was made.
+    # Rounding the entries moves a product of unit vectors by at most 2 eps; the rest is room for how they were made.
     if error.numel() and float(error.max()) > 8 * torch.finfo(frame.dtype).eps * max(1.0, math.sqrt(dimensions) / 8):
         place = (error == error.max()).nonzero()[0].tolist()
         raise ValueError(

@@ -19,6 +19,7 @@ from pylinregion.kernels import PackedLinear
 from pylinregion.kinks import Counter, evaluator
 from pylinregion.network import Network, Node, Ref, refs
 from pylinregion.ops import ALWAYS_NEW, Kind
+from pylinregion.torch_state import quiet
 
 CounterOf = Callable[[int], Counter]  # layer number -> where its kink reports to
 
@@ -41,7 +42,7 @@ class Split:
         """The value at the vertices, ``[b * 2P, ...]`` in the layout of ``centre``: all plus, then all minus."""
         points, n_directions = len(self.centre), len(self.directions)
         out = empty_rows(self.centre, points * 2 * n_directions)
-        vertices = out.unflatten(0, (points, 2, n_directions))
+        vertices = out.view(points, 2, n_directions, *out.shape[1:])
         scale = self.radius.to(self.centre.dtype).view(-1, *[1] * self.directions.dim())
         offset = vertices[:, 0]
         torch.mul(self.directions, scale, out=offset)
@@ -131,7 +132,9 @@ class Program:
         self.in_place = frozenset(
             number for index, number in layers.items() if self._may_overwrite(index, users) and index not in kept
         )
-        self.unused = frozenset(number for index, number in layers.items() if not users.get(index) and index not in kept)
+        self.unused = frozenset(
+            number for index, number in layers.items() if not users.get(index) and index not in kept
+        )
         self.folded = self._foldable(users)
         self.steps = []
         for index in order:
@@ -467,7 +470,8 @@ class Evaluator:
             return tuple(self._linear_part.run({**self.constants, self._input: x}, len(x)))
 
         v = self._laid_out(frame)
-        _, tangents = torch.func.jvp(affine, (torch.zeros_like(v),), (v,))
+        with quiet():  # its first use compiles torch's own derivative rules, which warn of what they use
+            tangents: tuple[Tensor, ...] = torch.func.jvp(affine, (torch.zeros_like(v),), (v,))[1]
         return [self._laid_out(tangent) for tangent in tangents]
 
     def run(

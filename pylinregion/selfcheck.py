@@ -29,7 +29,7 @@ def same_function(network: Network, model: Callable[[Tensor], Any], example: Ten
 
     x = fresh_inputs(example)
     evaluator = Evaluator(network, network.dtype, range(len(network.layers)), outputs=True, split=False)
-    captured, observed = _observe(evaluator, x)
+    captured, observed = observe(evaluator, [x], len(x))
     expected = [value for value in output_tensors(model(x)) if value.is_floating_point()]
     captured = [value for value in captured if value.is_floating_point()]
     if len(captured) != len(expected) or not all(map(_close, captured, expected)):
@@ -39,7 +39,7 @@ def same_function(network: Network, model: Callable[[Tensor], Any], example: Ten
         )
     moved = x.clone()
     moved[1] = fresh_inputs(x[:1], seed=1)[0]
-    _, again = _observe(evaluator, moved)
+    _, again = observe(evaluator, [moved], len(moved))
     others = [row for row in range(_ROWS) if row != 1]
     for number, layer in enumerate(network.layers):
         if not all(_close(a[others], b[others]) for a, b in zip(observed[number], again[number], strict=True)):
@@ -64,14 +64,14 @@ def _close(a: Tensor, b: Tensor) -> bool:
     return bool(torch.allclose(a, b, rtol=tolerance, atol=tolerance * scale, equal_nan=True))
 
 
-def _observe(evaluator: Evaluator, x: Tensor) -> tuple[list[Tensor], dict[int, list[Tensor]]]:
-    """Outputs, and what each layer reports, rows first."""
+def observe(evaluator: Evaluator, values: list[Tensor], rows: int) -> tuple[list[Tensor], dict[int, list[Tensor]]]:
+    """Run on ``rows`` vertices: the outputs, and what each layer reports, rows first."""
     seen: dict[int, list[Tensor]] = {}
 
     def observer(number: int) -> Observer:
         return Observer(evaluator.network, number, seen.setdefault(number, []))
 
-    return evaluator.run([x], len(x), observer), seen
+    return evaluator.run(values, rows, observer), seen
 
 
 class Observer:

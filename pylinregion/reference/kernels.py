@@ -65,7 +65,8 @@ def label_changes(labels: npt.NDArray[Any]) -> IntArray:
     """How many neurons do not have one label at all vertices: ``[B, V, N]`` to ``[B]`` int64."""
     if labels.shape[1] == 0:
         return np.zeros(labels.shape[0], dtype=np.int64)
-    return (labels != labels[:, :1]).any(axis=1).sum(axis=1).astype(np.int64)
+    changed: npt.NDArray[np.bool_] = (labels != labels[:, :1]).any(axis=1)
+    return changed.sum(axis=1, dtype=np.int64)
 
 
 def distinct_patterns(patterns: npt.NDArray[Any]) -> IntArray:

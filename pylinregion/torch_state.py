@@ -1,13 +1,30 @@
-"""Arithmetic that rounds as the dtype says, for a while."""
+"""Switches of torch that are set for a while and put back."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
 _OPERATORS = (("cuda", "matmul"), ("cuda", "conv"), ("cuda", "rnn"), ("mkldnn", "matmul"), ("mkldnn", "conv"))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without torch's warnings and logs about its own internals; what goes wrong is said in our errors."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logger.setLevel(logging.CRITICAL)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -23,8 +40,8 @@ def full_precision() -> Iterator[None]:
             restore()
 
 
-def _set_by_operator(getter, setter):  # type: ignore[no-untyped-def]
-    """torch >= 2.9: a setting per backend and operator, which inherits from the backend's where it was not set."""
+def _set_by_operator(getter: Any, setter: Any) -> Callable[[], None]:
+    """Torch >= 2.9: a setting per backend and operator, which inherits from the backend's where it was not set."""
     before = [(key, getter(*key), getter(key[0], "all")) for key in _OPERATORS]
     for key in _OPERATORS:
         setter(*key, "ieee")
@@ -36,7 +53,7 @@ def _set_by_operator(getter, setter):  # type: ignore[no-untyped-def]
     return restore
 
 
-def _set_legacy():  # type: ignore[no-untyped-def]
+def _set_legacy() -> Callable[[], None]:
     matmul = torch.get_float32_matmul_precision()
     conv = torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")

@@ -1,0 +1,578 @@
+"""``count_regions``, method "vertices": against the definition, and what must not change the answer."""
+
+import copy
+import math
+import subprocess
+import sys
+import textwrap
+import warnings
+from itertools import pairwise
+
+import oracle
+import pytest
+import torch
+from devices import DEVICES
+from torch import nn
+
+import pylinregion as plr
+from pylinregion import count as count_module
+from pylinregion import kernels
+from pylinregion.torch_state import full_precision
+
+
+def mlp(*widths, dtype=torch.float64, seed=0, bias=True):
+    torch.manual_seed(seed)
+    layers = []
+    for inputs, outputs in pairwise(widths[:-1]):
+        layers += [nn.Linear(inputs, outputs, bias=bias), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1], bias=bias)).to(dtype)
+
+
+def convnet(dtype=torch.float64, seed=0):
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Conv2d(2, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 5, 3, stride=2),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(20, 30),
+        nn.BatchNorm1d(30),
+        nn.ReLU(),
+        nn.Linear(30, 3),
+    ).to(dtype)
+    with torch.no_grad():
+        for part in net.modules():
+            if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                part.running_mean.normal_()
+                part.running_var.uniform_(0.5, 2)
+                part.weight.normal_()
+                part.bias.normal_()
+    return net.eval()
+
+
+def points(count, *shape, dtype=torch.float64, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, *shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+NETS = {"mlp": (mlp(20, 33, 70, 5, 3), (20,)), "conv": (convnet(), (2, 10, 10))}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("radius", [1e-3, 0.05, 0.5, 20.0])
+@pytest.mark.parametrize("name", NETS)
+def test_counts_are_those_of_the_definition(name, radius, device):
+    net, shape = NETS[name]
+    x = points(37, *shape)
+    frame = plr.random_frame(shape, 9, seed=4)
+    changes, regions = oracle.local_complexity(net, x, radius, frame)
+    counts = plr.count_regions(net.to(device), x.to(device), radius, n_directions=9, seed=4)
+    net.cpu()
+    assert counts.changes.dtype == counts.regions.dtype == torch.int64
+    assert counts.changes.device.type == device
+    assert torch.equal(counts.changes.cpu(), changes)
+    assert torch.equal(counts.regions.cpu(), regions)
+    assert torch.equal(counts.total.cpu(), changes.sum(1))
+    if radius == 0.5:  # neither nothing nor everything
+        assert int(changes.sum()) > 0 and bool((changes.sum(0) < 37 * 30).any()) and int(regions.max()) > 1
+
+
+@pytest.mark.parametrize("n_directions", [1, 2, 20])
+def test_any_number_of_directions(n_directions):
+    net, shape = NETS["mlp"]
+    x = points(11, *shape)
+    frame = plr.random_frame(shape, n_directions, seed=0)
+    changes, regions = oracle.local_complexity(net, x, 0.3, frame)
+    counts = plr.count_regions(net, x, 0.3, n_directions=n_directions)
+    assert torch.equal(counts.changes, changes) and torch.equal(counts.regions, regions)
+    assert f"{2 * n_directions} vertices" in counts.definition
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_batches_threads_and_memory_do_not_change_the_counts(name, threads):
+    net, shape = NETS[name]
+    x = points(23, *shape)
+    threads(1)
+    want = plr.count_regions(net, x, 0.2, n_directions=5)
+    assert int(want.total.sum()) > 0
+    for number in (1, 2, 3):
+        threads(number)
+        for arguments in ({}, {"batch_size": 1}, {"batch_size": 7}, {"batch_size": 100}, {"memory_budget": 1}):
+            got = plr.count_regions(net, x, 0.2, n_directions=5, **arguments)
+            assert torch.equal(got.changes, want.changes) and torch.equal(got.regions, want.regions)
+    assert torch.get_num_threads() == 3
+
+
+def test_one_point_on_several_threads(threads):
+    threads(2)
+    net, shape = NETS["mlp"]
+    x = points(5, *shape)
+    together = plr.count_regions(net, x, 0.2, n_directions=5)
+    alone = [plr.count_regions(net, x[i : i + 1], 0.2, n_directions=5) for i in range(5)]
+    assert torch.equal(together.changes, torch.cat([counts.changes for counts in alone]))
+
+
+def test_memory_budget_comes_from_the_environment(monkeypatch):
+    net, shape = NETS["mlp"]
+    sizes = []
+    count = count_module._Job._count
+    monkeypatch.setattr(
+        count_module._Job, "_count", lambda self, begin, end, n: (sizes.append(end - begin), count(self, begin, end, n))
+    )
+    plr.count_regions(net, points(40, *shape), 0.2, n_directions=5)
+    assert max(sizes) > 1
+    sizes.clear()
+    monkeypatch.setenv("PYLINREGION_MEMORY_BUDGET", "1000")
+    plr.count_regions(net, points(40, *shape), 0.2, n_directions=5)
+    assert set(sizes) == {1}
+    monkeypatch.setenv("PYLINREGION_MEMORY_BUDGET", "many")
+    with pytest.raises(ValueError, match="PYLINREGION_MEMORY_BUDGET must be a number of bytes, at least 1, got 'many'"):
+        plr.count_regions(net, points(4, *shape), 0.2, n_directions=5)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_frame_of_ones_own_and_one_per_point(name):
+    net, shape = NETS[name]
+    x = points(9, *shape)
+    frame = plr.random_frame(shape, 6, seed=11)
+    shared = plr.count_regions(net, x, 0.4, frame=frame)
+    assert torch.equal(shared.changes, oracle.local_complexity(net, x, 0.4, frame)[0])
+    assert torch.equal(shared.changes, plr.count_regions(net, x, 0.4, n_directions=6, seed=11).changes)
+    repeated = plr.count_regions(net, x, 0.4, frame=frame.expand(9, *frame.shape))
+    assert torch.equal(repeated.changes, shared.changes) and torch.equal(repeated.regions, shared.regions)
+    frames = torch.stack([plr.random_frame(shape, 6, seed=seed) for seed in range(9)])
+    each = plr.count_regions(net, x, 0.4, frame=frames, batch_size=4)
+    for i in range(9):
+        assert torch.equal(each.changes[i : i + 1], oracle.local_complexity(net, x[i : i + 1], 0.4, frames[i])[0])
+
+
+def test_one_radius_per_point():
+    net, shape = NETS["mlp"]
+    x = points(9, *shape)
+    radius = torch.linspace(0.01, 3, 9)
+    counts = plr.count_regions(net, x, radius, n_directions=5, batch_size=2)
+    for i, r in enumerate(radius.double()):
+        one = plr.count_regions(net, x[i : i + 1], float(r), n_directions=5)
+        assert torch.equal(counts.changes[i : i + 1], one.changes)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_float32_counts_differ_from_float64_only_near_zero(name):
+    net, shape = NETS[name]
+    x = points(30, *shape)
+    double = plr.count_regions(net, x, 0.2, n_directions=8)
+    single = plr.count_regions(net, x, 0.2, n_directions=8, dtype=torch.float32)
+    assert int((double.changes - single.changes).abs().sum()) <= 2
+    net32 = copy.deepcopy(net).float()
+    native = plr.count_regions(net32, x.float(), 0.2, n_directions=8)
+    assert torch.equal(native.changes, single.changes)
+    up = plr.count_regions(net32, x.float(), 0.2, n_directions=8, dtype=torch.float64)
+    frame = plr.random_frame(shape, 8)
+    assert torch.equal(up.changes, oracle.local_complexity(net32.double(), x.float().double(), 0.2, frame)[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_sixteen_bit_models_are_counted_in_their_own_arithmetic(dtype):
+    net = mlp(20, 33, 70, 3, dtype=dtype)
+    x = points(12, 20, dtype=dtype)
+    frame = plr.random_frame((20,), 5)
+    counts = plr.count_regions(net, x, 0.5, n_directions=5)
+    want, _ = oracle.local_complexity(net, x, torch.tensor(0.5), frame.to(dtype))
+    assert int(want.sum()) > 50 and int((counts.changes - want).abs().sum()) <= 12  # the first layer is split
+
+
+def test_x_of_any_layout_and_with_gradients():
+    net, shape = NETS["conv"]
+    x = points(7, *shape)
+    want = plr.count_regions(net, x, 0.2, n_directions=5).changes
+    strided = torch.stack([x, -x], dim=-1)[..., 0]
+    assert not strided.is_contiguous()
+    for other in (strided, x.contiguous(memory_format=torch.channels_last), x.clone().requires_grad_()):
+        counts = plr.count_regions(net, other, 0.2, n_directions=5)
+        assert torch.equal(counts.changes, want) and not counts.changes.requires_grad
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_channels_last_images_count_like_contiguous_ones(monkeypatch):
+    """float32 images run channels_last on the CPU; float64 ones do not. Same network, same counts."""
+    net = convnet().float()
+    x = points(20, 2, 10, 10, dtype=torch.float32)
+    plr.capture(net, x)
+    evaluators = []
+    init = count_module.Evaluator.__init__
+
+    def record(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        evaluators.append(self)
+
+    monkeypatch.setattr(count_module.Evaluator, "__init__", record)
+    single = plr.count_regions(net, x, 0.3, n_directions=6)
+    double = plr.count_regions(net, x, 0.3, n_directions=6, dtype=torch.float64)
+    assert [evaluator.channels_last for evaluator in evaluators] == [True, False]
+    assert torch.equal(single.changes, double.changes) and torch.equal(single.regions, double.regions)
+
+
+def test_layers_choose_columns():
+    net, shape = NETS["mlp"]
+    x = points(15, *shape)
+    every = plr.count_regions(net, x, 0.5, n_directions=6)
+    assert every.layers == ("1", "3", "5") and every.changes.shape == (15, 3)
+    some = plr.count_regions(net, x, 0.5, n_directions=6, layers=["5", "1"])
+    assert some.layers == ("1", "5")
+    assert torch.equal(some.changes, every.changes[:, [0, 2]])
+    assert bool((some.regions <= every.regions).all()) and not torch.equal(some.regions, every.regions)
+    none = plr.count_regions(net, x, 0.5, n_directions=6, layers=[])
+    assert none.changes.shape == (15, 0) and none.regions.tolist() == [1] * 15
+    with pytest.raises(ValueError, match="layers must be among '1', '3', '5', got '2'"):
+        plr.count_regions(net, x, 0.5, layers=["2"])
+    with pytest.raises(TypeError, match="layers must be a list of layer names, got str"):
+        plr.count_regions(net, x, 0.5, layers="1")
+    with pytest.raises(ValueError, match="layers must not repeat a name"):
+        plr.count_regions(net, x, 0.5, layers=["1", "1"])
+
+
+def test_include_output_counts_the_signs_of_the_outputs():
+    net, shape = NETS["mlp"]
+    x = points(30, *shape)
+    frame = plr.random_frame(shape, 6)
+    with_relu = nn.Sequential(*net, nn.ReLU())
+    want, regions = oracle.local_complexity(with_relu, x, 2.0, frame)
+    counts = plr.count_regions(net, x, 2.0, frame=frame, include_output=True)
+    assert counts.layers == ("1", "3", "5", "output")
+    assert torch.equal(counts.changes, want) and torch.equal(counts.regions, regions)
+    assert int(want[:, 3].sum()) > 0
+
+
+def test_a_model_without_kinks_has_one_region():
+    counts = plr.count_regions(nn.Linear(4, 2).double(), points(3, 4), 1.0, n_directions=2)
+    assert counts.changes.shape == (3, 0) and counts.total.tolist() == [0] * 3 and counts.regions.tolist() == [1] * 3
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_no_points_give_an_empty_result(name):
+    net, shape = NETS[name]
+    counts = plr.count_regions(net, torch.empty(0, *shape, dtype=torch.float64), 0.1, n_directions=3)
+    assert counts.changes.shape == (0, 3) and counts.changes.dtype == torch.int64
+    assert counts.regions.shape == (0,) and math.isnan(counts.mean().mean)
+    estimated = plr.count_regions(
+        net, torch.empty(0, *shape, dtype=torch.float64), 0.1, n_directions=3, estimate_ambiguous=True
+    )
+    assert estimated.ambiguous.shape == (0,)
+
+
+def test_relu_at_exactly_zero_is_off():
+    """At vertices (1, 0), (-1, 0), (0, 1), (0, -1), neuron y is 0, 0, 1, -1 and neuron -|x| never is above 0."""
+    net = nn.Sequential(nn.Linear(2, 3, bias=False), nn.ReLU(), nn.Linear(3, 1))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, -1.0]]))
+    frame = torch.eye(2)
+    counts = plr.count_regions(net, torch.zeros(1, 2), 1.0, frame=frame)
+    assert counts.changes.tolist() == [[2]]  # the neuron that is 0 everywhere does not change
+    assert counts.regions.tolist() == [3]
+    x_axis = plr.count_regions(net, torch.zeros(1, 2), 1.0, frame=frame[:1])
+    assert x_axis.changes.tolist() == [[0]] and x_axis.regions.tolist() == [1]  # exact zeros are no change
+
+
+# --- facts of the papers (arXiv 2402.15555, appendix A) ---
+
+
+@pytest.mark.parametrize("radius", [1e-4, 1.0, 10.0])
+@pytest.mark.parametrize("n_directions", [2, 25])
+def test_paper_zero_bias_linear_stack_finds_every_hyperplane_at_the_origin(radius, n_directions):
+    """Width 400, d = 784, no biases: at the origin every hyperplane passes through the centre, and P = 2 finds all."""
+
+    class Stack(nn.Module):
+        """Linear layers; their outputs are counted as if a ReLU followed, but the identity goes on."""
+
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.layers = nn.ModuleList(
+                [nn.Linear(784, 400, bias=False), *[nn.Linear(400, 400, bias=False) for _ in range(9)]]
+            )
+
+        def forward(self, x):
+            signs = []
+            for layer in self.layers:
+                x = layer(x)
+                signs.append(torch.relu(x))
+            return x, signs
+
+    net = Stack().double()
+    counts = plr.count_regions(net, torch.zeros(1, 784, dtype=torch.float64), radius, n_directions=n_directions)
+    assert counts.changes.tolist() == [[400] * 10]
+
+
+def leaky_mlp():
+    torch.manual_seed(0)
+    layers = [nn.Linear(784, 100), nn.LeakyReLU(0.01)]
+    for _ in range(17):
+        layers += [nn.Linear(100, 100), nn.LeakyReLU(0.01)]
+    return nn.Sequential(*layers).double()
+
+
+def test_paper_local_complexity_falls_away_from_the_origin_and_grows_with_the_radius():
+    net = leaky_mlp()
+    ones = torch.ones(1, 784, dtype=torch.float64)
+    by_shift = [int(plr.count_regions(net, s * ones, 5.0, n_directions=20).total) for s in (0.0, 0.3, 1.0, 3.0, 10.0)]
+    assert by_shift == sorted(by_shift, reverse=True) and by_shift[0] > 4 * by_shift[-1]
+    by_radius = [int(plr.count_regions(net, ones, r, n_directions=20).total) for r in (0.01, 0.1, 1.0, 5.0, 20.0)]
+    assert by_radius == sorted(by_radius) and by_radius[-1] > 4 * max(by_radius[0], 1)
+
+
+def test_paper_local_complexity_saturates_in_the_number_of_directions():
+    """Nested frames: more directions never find less, and doubling finds ever fewer new neurons."""
+    net = leaky_mlp()
+    x = 0.3 * torch.ones(1, 784, dtype=torch.float64)
+    frame = plr.random_frame((784,), 200)
+    found = [int(plr.count_regions(net, x, 5.0, frame=frame[:p]).total) for p in (2, 10, 25, 50, 100, 200)]
+    assert found == sorted(found)
+    assert found[5] - found[3] < (found[3] - found[0]) / 4
+
+
+# --- rounding ---
+
+
+def test_ambiguous_is_none_unless_asked_for():
+    net, shape = NETS["mlp"]
+    assert plr.count_regions(net, points(3, *shape), 0.1, n_directions=3).ambiguous is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_ambiguous_finds_signs_that_rounding_decides(dtype):
+    """Neuron 0 is (0.1 + 0.2 - 0.3) x at the vertices: rounding noise. The others are far from 0."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)).to(dtype)
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1.0, 1.0, -1.0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]))
+        net[0].bias.copy_(torch.tensor([0.0, 10.0, 10.0, 10.0]))
+    noisy = torch.tensor([[0.1, 0.2, 0.3]], dtype=dtype)
+    clear = torch.tensor([[0.1, 0.2, 5.0]], dtype=dtype)
+    x = torch.cat([noisy, clear])
+    # Directions that keep a + b - c: what is left of neuron 0 is the rounding of the centre.
+    frame = torch.tensor([[1.0, -1.0, 0.0], [1.0, 1.0, 2.0]], dtype=dtype)
+    frame /= frame.norm(dim=1, keepdim=True)
+    counts = plr.count_regions(net, x, 0.05, frame=frame, estimate_ambiguous=True)
+    assert counts.ambiguous.tolist()[1] == 0
+    assert 1 <= counts.ambiguous.tolist()[0] <= 4
+
+
+def test_ambiguous_is_rare_on_ordinary_networks():
+    net, shape = NETS["conv"]
+    counts = plr.count_regions(net, points(20, *shape), 0.05, n_directions=5, estimate_ambiguous=True)
+    assert int(counts.ambiguous.sum()) == 0  # float64: nothing within 1e-15 of a kink
+    single = plr.count_regions(
+        net, points(20, *shape), 0.05, n_directions=5, estimate_ambiguous=True, dtype=torch.float32
+    )
+    assert int(single.ambiguous.sum()) < 20 * 10 * 800 * 1e-3
+
+
+def test_precision_switches_are_off_while_counting_and_restored(monkeypatch):
+    getter = torch._C._get_fp32_precision_getter
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        with full_precision():
+            assert {getter(*key) for key in (("mkldnn", "matmul"), ("cuda", "matmul"), ("cuda", "conv"))} == {"ieee"}
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+        net, x = mlp(20, 64, 64, 3, dtype=torch.float32), points(20, 20, dtype=torch.float32)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            inside = plr.count_regions(net, x, 0.1, n_directions=4)
+            assert torch.is_autocast_enabled("cpu")
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
+    assert torch.equal(inside.changes, plr.count_regions(net, x, 0.1, n_directions=4).changes)
+
+
+# --- bad input ---
+
+
+def bad(message, *, error=ValueError, x=None, radius=0.1, net=None, **arguments):
+    model = mlp(4, 6, 2, dtype=torch.float32) if net is None else net
+    with pytest.raises(error, match=message):
+        plr.count_regions(model, torch.randn(3, 4) if x is None else x, radius, **{"n_directions": 2, **arguments})
+
+
+def test_bad_x_is_named():
+    bad(r"x must be points the model takes, got \[B, 5\] torch.float32, and the model raised", x=torch.randn(3, 5))
+    bad("x must be a torch.Tensor, got list", error=TypeError, x=[[1.0, 2.0, 3.0, 4.0]])
+    bad("x must be float32, float64, bfloat16 or float16, got torch.int64", error=TypeError, x=torch.ones(3, 4).long())
+    bad("x must have the model's dtype torch.float32, got torch.float64", error=TypeError, x=torch.ones(3, 4).double())
+    bad("x must be on the model's device cpu, got meta", x=torch.empty(3, 4, device="meta"))
+    bad(
+        r"x must be finite, got nan at \[1, 2\]",
+        x=torch.ones(3, 4).index_put((torch.tensor(1), torch.tensor(2)), torch.tensor(math.nan)),
+    )
+    bad(r"x must be finite, got -inf at \[0, 0\]", x=torch.full((3, 4), -math.inf))
+    bad("x must be .B, .input_shape., got a tensor without dimensions", x=torch.tensor(1.0))
+
+
+def test_bad_radius_is_named():
+    for radius in (0, -1.0, math.nan, math.inf):
+        bad(f"radius must be finite and above 0, got {radius}", radius=radius)
+    bad(r"radius must be a number or have shape \[3\], one per point, got \[2\]", radius=torch.ones(2))
+    bad("radius must be finite and above 0, got -1.0 for point 2", radius=torch.tensor([1.0, 1.0, -1.0]))
+    bad("radius must be a number or a tensor, got str", error=TypeError, radius="1")
+    bad(
+        "radius must be a number or a tensor of real numbers, got torch.bool", error=TypeError, radius=torch.ones(3) > 0
+    )
+
+
+def test_bad_frames_are_named():
+    skew = torch.tensor([[1.0, 0, 0, 0], [0.6, 0.8, 0, 0]])
+    bad("frame must be orthonormal, but the product of directions 0 and 1 is 0.6", frame=skew)
+    bad("frame must be orthonormal, but the product of directions 0 and 0 is 4", frame=2 * torch.eye(4)[:2])
+    bad(r"frame must be \[P, 4\] or \[3, P, 4\], got \[2, 5\]", frame=torch.eye(5)[:2])
+    bad(r"frame must be \[P, 4\] or \[3, P, 4\], got \[2, 2, 4\]", frame=torch.eye(4)[:2].expand(2, 2, 4))
+    bad(r"frame must be finite, got nan at \[0, 0\]", frame=torch.full((2, 4), math.nan))
+    bad("frame must have at most as many directions as the 4 input dimensions, got 5", frame=torch.zeros(5, 4))
+    bad("frame must be a torch.Tensor, got list", error=TypeError, frame=[[1.0]])
+    bad("n_directions must be at most the 4 input dimensions, got 25", n_directions=25)
+
+
+def test_other_bad_arguments_are_named():
+    bad("method must be one of 'vertices', got 'exactly'", method="exactly")
+    bad("batch_size must be at least 1, got 0", batch_size=0)
+    bad("memory_budget must be an integer, got float", error=TypeError, memory_budget=1e9)
+    bad("dtype must be float32, float64, bfloat16 or float16, got torch.int32", error=TypeError, dtype=torch.int32)
+    bad("model must be an nn.Module, a pylinregion.Network or an ExportedProgram, got str", error=TypeError, net="net")
+    bad(
+        "model must return a tensor, got int without one",
+        error=TypeError,
+        net=type("M", (nn.Module,), {"forward": lambda self, x: 3})(),
+    )
+    network = plr.capture(mlp(4, 6, 2, dtype=torch.float32), torch.randn(2, 4))
+    bad(r"x must be \[B, 4\], as the network was captured, got \[3, 5\]", net=network, x=torch.randn(3, 5))
+    bad(
+        "x must be torch.float32, as the network was captured, got torch.float64",
+        error=TypeError,
+        net=network,
+        x=torch.randn(3, 4).double(),
+    )
+    two = type("Two", (nn.Module,), {"forward": lambda self, x: (x.relu(), x)})()
+    bad("include_output needs a model with one output tensor, this one has 2", net=two, include_output=True)
+
+
+def test_overflow_around_a_point_is_an_error_that_names_layer_and_point():
+    net = mlp(4, 6, 2, dtype=torch.float32)
+    with torch.no_grad():
+        net[0].weight.fill_(1.0)
+    x = torch.ones(3, 4)
+    x[1] = 3e38
+    bad(
+        "the pre-activations of layer '1' are NaN or infinite around point 1 of x: torch.float32 overflows",
+        net=net,
+        x=x,
+    )
+    x[1] = 1e30
+    assert len(plr.count_regions(net, x, 0.1, n_directions=2).total) == 3
+
+
+def test_bad_parameters_are_named():
+    for value in (math.nan, math.inf):
+        net = mlp(4, 6, 2, dtype=torch.float32)
+        plr.count_regions(net, torch.ones(3, 4), 0.1, n_directions=2)
+        with torch.no_grad():
+            net[2].weight[0, 0] = value
+        bad("the model's 2.weight has NaN or infinite entries", error=plr.UnsupportedModelError, net=net)
+
+
+# --- running out, and being stopped ---
+
+
+def test_out_of_memory_halves_the_batch_and_says_so_once(monkeypatch, threads):
+    threads(1)
+    net, shape = NETS["mlp"]
+    x = points(40, *shape)
+    want = plr.count_regions(net, x, 0.2, n_directions=5)
+    sizes = []
+    count = count_module._Job._count
+
+    def limited(self, begin, end, n):
+        sizes.append(end - begin)
+        if end - begin > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        count(self, begin, end, n)
+
+    monkeypatch.setattr(count_module._Job, "_count", limited)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        got = plr.count_regions(net, x, 0.2, n_directions=5, batch_size=16)
+    assert torch.equal(got.changes, want.changes) and torch.equal(got.regions, want.regions)
+    assert sizes[:3] == [16, 8, 4] and max(sizes[3:]) == 4
+    assert len(caught) == 1 and "out of memory with 16 points in a batch: going on with half" in str(caught[0].message)
+    assert caught[0].filename == __file__
+
+    def never(self, begin, end, n):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(count_module._Job, "_count", never)
+    with pytest.raises(torch.OutOfMemoryError), pytest.warns(ResourceWarning):
+        plr.count_regions(net, x, 0.2, n_directions=5, batch_size=16)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_an_interrupt_stops_the_count_between_batches(n_threads):
+    """A real SIGINT, to a process that would count for long; it must leave most batches undone and end."""
+    script = f"""
+        import os, signal, threading, torch, pylinregion as plr
+        from pylinregion import count
+        torch.set_num_threads({n_threads})
+        net = torch.nn.Sequential(torch.nn.Linear(64, 512), torch.nn.ReLU(), torch.nn.Linear(512, 512), torch.nn.ReLU())
+        x = torch.randn(20000, 64)
+        plr.count_regions(net, x[:10], 0.1)
+        done = []
+        original = count._Job._count
+        def counted(self, begin, end, threads):
+            if len(done) == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+            original(self, begin, end, threads)
+            done.append(end - begin)
+        count._Job._count = counted
+        try:
+            plr.count_regions(net, x, 0.1, batch_size=4)
+        except KeyboardInterrupt:
+            workers = any("Pool" in thread.name for thread in threading.enumerate())
+            print("interrupted", sum(done) < 2000, workers, torch.get_num_threads())
+    """
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert ran.stdout.split() == ["interrupted", "True", "False", str(n_threads)], ran.stderr
+
+
+def test_an_error_in_one_batch_ends_the_count(monkeypatch, threads):
+    threads(2)
+    net, shape = NETS["mlp"]
+
+    def broken(self, begin, end, n):
+        raise RuntimeError("broken batch")
+
+    monkeypatch.setattr(count_module._Job, "_count", broken)
+    with pytest.raises(RuntimeError, match="broken batch"):
+        plr.count_regions(net, points(40, *shape), 0.2, n_directions=5, batch_size=2)
+    assert torch.get_num_threads() == 2
+
+
+def test_progress_shows_a_bar_and_silence_is_the_default(capsys):
+    net, shape = NETS["mlp"]
+    plr.count_regions(net, points(4, *shape), 0.2, n_directions=5)
+    assert capsys.readouterr() == ("", "")
+    plr.count_regions(net, points(4, *shape), 0.2, n_directions=5, progress=True)
+    out, err = capsys.readouterr()
+    assert out == "" and "4/4" in err
+
+
+def test_portable_kernels_count_the_same():
+    for net, shape in NETS.values():
+        x = points(9, *shape)
+        best = plr.count_regions(net, x, 0.2, n_directions=5)
+        with kernels.use_simd("portable"):
+            portable = plr.count_regions(net, x, 0.2, n_directions=5)
+        assert torch.equal(best.changes, portable.changes) and torch.equal(best.regions, portable.regions)
