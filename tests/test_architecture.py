@@ -1,0 +1,69 @@
+"""The directions of imports, as docs/architecture.md draws them, and the examples in docstrings."""
+
+import ast
+import doctest
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import pylinregion
+
+PACKAGE = Path(pylinregion.__file__).parent
+MODULES = sorted(info.name for info in pkgutil.walk_packages([str(PACKAGE)], "pylinregion.") if "_C" not in info.name)
+
+
+def imports_of(module: str) -> set[str]:
+    """What a module imports when it is imported or run: names of modules, and of what is taken from the package."""
+    tree = ast.parse(Path(importlib.import_module(module).__file__).read_text(encoding="utf-8"))
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return found
+
+
+def test_only_kernels_knows_the_extension():
+    users = [module for module in MODULES if any(name.startswith("pylinregion._C") for name in imports_of(module))]
+    assert users == ["pylinregion.kernels"]
+
+
+def test_reference_and_results_know_nothing_of_the_code_they_judge_or_report():
+    for module in MODULES:
+        own = {name for name in imports_of(module) if name.startswith("pylinregion")}
+        if module.startswith("pylinregion.reference"):
+            assert all(name.startswith("pylinregion.reference") for name in own), module
+            assert "torch" not in imports_of(module), module
+        if module == "pylinregion.counts":
+            assert not own
+
+
+def test_nothing_imports_the_command_line():
+    shell = {"pylinregion.cli", "pylinregion.demo", "pylinregion.doctor"}
+    for module in MODULES:
+        if module not in shell | {"pylinregion.__main__"} and not module.startswith("pylinregion.demo"):
+            assert not imports_of(module) & shell, module
+
+
+def test_optional_packages_are_not_imported_with_the_package():
+    import subprocess
+    import sys
+
+    code = "import sys, pylinregion; print([m for m in ('matplotlib', 'sklearn', 'pandas', 'safetensors') if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith("__main__")])
+def test_docstring_examples(module):
+    failures, _ = doctest.testmod(importlib.import_module(module))
+    assert failures == 0
+
+
+def test_public_names_have_docstrings_with_their_errors():
+    for name in ("capture", "count_regions", "explain", "random_frame"):
+        text = getattr(pylinregion, name).__doc__
+        assert "Args:" in text and "Returns:" in text and "Raises:" in text, name
