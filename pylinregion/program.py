@@ -296,8 +296,10 @@ class Program:
             last = float(index)
             for user in users.get(index, ()):
                 node = nodes[user]
-                views = node.op is None or node.op.alias or layers.get(user) in self.in_place or user in self.folded
-                last = max(last, end_of(user) if views else user)
+                # An affine operator that is not known to write new memory may give a view of its operand.
+                views = node.op is None or (node.op.kind is Kind.AFFINE and node.op_name not in ALWAYS_NEW)
+                same = views or layers.get(user) in self.in_place or user in self.folded
+                last = max(last, end_of(user) if same else user)
             return last
 
         slots: dict[int, int] = {}
