@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -371,35 +371,44 @@ def _in_parallel(
     # glibc returns the top of a thread's heap to the system after each batch, and the next batch faults it in again,
     # unless it has seen a larger block freed: it then takes such blocks for usual. Nothing of this one is touched.
     torch.empty(_LARGEST_ADAPTIVE_BLOCK, dtype=torch.uint8)
-    stop = threading.Event()
     n_threads = torch.get_num_threads()
-    ready = threading.Barrier(workers + 1)
+    todo: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+    for piece in ranges:
+        todo.put(piece)
+    results: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
+    started = threading.Semaphore(0)
+    stop = threading.Event()
 
-    def start() -> None:
-        torch.set_num_threads(1)  # of this thread; also the default for threads to come, which is put back below
-        ready.wait()
-
-    def work(begin: int, end: int) -> int:
-        if not stop.is_set():
-            with torch.no_grad():
-                count(begin, end, 1)
-        return end - begin
-
-    with ThreadPoolExecutor(workers, initializer=start) as pool:
-        # The pool starts a thread per task that finds no idle one, so these first tasks start them all.
-        pending = {pool.submit(work, *piece) for piece in ranges}
+    def work() -> None:
         try:
-            try:
-                ready.wait()
-            finally:
-                torch.set_num_threads(n_threads)
-            while pending:
-                finished, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    done(future.result())
-        except BaseException:
-            stop.set()
-            ready.abort()  # if the interrupt came before all workers had started
-            for future in pending:
-                future.cancel()
-            raise
+            torch.set_num_threads(1)  # of this thread; also the default for threads to come, which is put back below
+            started.release()
+            with torch.no_grad():
+                while not stop.is_set():
+                    begin, end = todo.get_nowait()
+                    count(begin, end, 1)
+                    results.put(end - begin)
+        except queue.Empty:
+            pass
+        except BaseException as error:  # raised again by the thread that waits for the results
+            results.put(error)
+
+    threads = [threading.Thread(target=work, name=f"pylinregion-{number}") for number in range(workers)]
+    try:
+        try:
+            for thread in threads:
+                thread.start()
+            for _ in threads:
+                started.acquire()
+        finally:
+            torch.set_num_threads(n_threads)
+        for _ in ranges:
+            result = results.get()
+            if isinstance(result, BaseException):
+                raise result
+            done(result)
+    finally:
+        stop.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
