@@ -1,21 +1,21 @@
 """From an ``nn.Module`` to a :class:`~pylinregion.network.Network`.
 
 The model is traced once with ``torch.export`` (non-strict), else with ``make_fx``, else with ``torch.export``
-(strict): of 43 common models, the first takes 39, and no single mechanism takes all. Every operator is then looked up in
-the closed table of :mod:`pylinregion.ops`, and the result is checked against the model on fresh inputs.
+(strict): no single mechanism takes every model. Every operator is then looked up in the closed table of
+:mod:`pylinregion.ops`, and the result is checked against the model on fresh inputs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import operator
 import re
-import warnings
+import traceback
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from pylinregion.errors import UnsupportedModelError
 from pylinregion.kinks import describe_breakpoints
 from pylinregion.network import Layer, Network, Node, Ref, first_tensor, refs
 from pylinregion.ops import SHAPE_ONLY, WHY_NOT, Degree, Kind, combined_degree, lookup
+from pylinregion.torch_state import quiet
 
 _EXAMPLE_ROWS = 3
 _cache: weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, Network]]] = weakref.WeakKeyDictionary()
@@ -42,8 +43,8 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
     Args:
         model: A module that takes one tensor; also one wrapped by ``torch.compile`` or data-parallel wrappers, an
             ``ExportedProgram`` whose batch dimension is dynamic, or a network (returned as it is).
-        example: ``[B, *input_shape]``, of the model's dtype, on its device; ``B`` may be 0. Its values are used to trace
-            and to check the trace only.
+        example: ``[B, *input_shape]``, of the model's dtype, on its device; ``B`` may be 0. Its values are used to
+            trace and to check the trace only.
 
     Returns:
         The network.
@@ -55,21 +56,24 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
         TypeError: ``model`` or ``example`` is of another type, or the model returns no tensor.
     """
     if isinstance(model, Network):
+        model.rebind()
         return model
     _checks.floating_tensor("example", example)
     if example.dim() < 1:
         raise ValueError("example must be [B, *input_shape], got a tensor without dimensions")
     if isinstance(model, torch.export.ExportedProgram):
-        with _quiet():
+        with quiet():
             return _from_exported(model, _example_rows(example))
     module = unwrap(model)
     key = (tuple(example.shape[1:]), example.dtype, example.device)
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise UnsupportedModelError("a TorchScript module cannot be captured: give the module that it was made from")
     captured = _cache.setdefault(module, {})
     if key in captured and captured[key][0] == _fingerprint(module):
         network = captured[key][1]
         network.rebind()
         return network
-    with _quiet(), evaluation_mode(module), _traceable(), torch.no_grad():
+    with quiet(), evaluation_mode(module), _traceable(), torch.no_grad():
         network = _from_module(module, _example_rows(example))
     captured[key] = (_fingerprint(module), network)  # afterwards: tracing may rebuild lists and tuples
     return network
@@ -113,20 +117,6 @@ def _traceable() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Tracing warns and logs about its own internals; what goes wrong is said in our errors."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            logger.setLevel(logging.CRITICAL)
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _fingerprint(module: nn.Module) -> tuple[Any, ...]:
@@ -241,8 +231,8 @@ def _program_trace(program: torch.export.ExportedProgram, method: str, prefix: s
 def _make_fx(module: nn.Module, example: Tensor) -> _Trace:
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    functional = torch.func.functionalize(_Flat(module), remove="mutations")  # type: ignore[no-untyped-call]
-    traced = make_fx(functional, tracing_mode="symbolic", _allow_non_fake_inputs=True)(example)
+    functional = torch.func.functionalize(_Flat(module), remove="mutations")
+    traced = make_fx(functional, tracing_mode="real", _allow_non_fake_inputs=True)(_with_symbolic_batch(example))
     live = {id(t): (name, t) for name, t in [*module.named_buffers(), *module.named_parameters()]}
     parameters = dict(module.named_parameters())
     state = {}
@@ -253,6 +243,17 @@ def _make_fx(module: nn.Module, example: Tensor) -> _Trace:
     names = frozenset(name for name, _ in state.values() if name in parameters)
     input_name = next(node.name for node in traced.graph.nodes if node.op == "placeholder")
     return _Trace(traced.graph, state, names, input_name, "make_fx")
+
+
+def _with_symbolic_batch(example: Tensor) -> Tensor:
+    """A fake tensor like ``example`` whose first dimension is a symbol."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+
+    sizes = [DimDynamic.DYNAMIC, *[DimDynamic.STATIC] * (example.dim() - 1)]
+    context: Any = StatelessSymbolicContext(dynamic_sizes=sizes)
+    mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    return mode.from_tensor(example, symbolic_context=context)
 
 
 def _needs_functionalizing(graph: fx.Graph) -> bool:
@@ -328,13 +329,19 @@ def _from_exported(program: torch.export.ExportedProgram, example: Tensor) -> Ne
 
 
 def _trace_failure(error: BaseException) -> str:
-    text = str(error)
-    if "data-dependent" in text or "Data-dependent" in text:
-        line = next(iter(re.findall(r"code: (.+)", text)), "").strip()
-        at = f" ({line})" if line else ""
+    text = str(error).strip()
+    line = _users_line(error)
+    at = f" at {line}" if line else ""
+    if "data-dependent" in text.lower():
         return f"the model's control flow depends on the data{at}: it has no single graph of operators"
-    first = text.strip().splitlines()[0] if text.strip() else ""
-    return f"the model could not be traced: {type(error).__name__}: {first}"
+    return f"the model could not be traced{at}: {type(error).__name__}: {text.splitlines()[0] if text else ''}"
+
+
+def _users_line(error: BaseException) -> str:
+    """``file:line: code`` of the innermost frame that is neither torch's nor ours."""
+    own = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(own)]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
 
 
 def _build(trace: _Trace, example: Tensor) -> Network:
@@ -408,10 +415,12 @@ def _node(node: fx.Node, trace: _Trace, numbers: dict[fx.Node, int]) -> Node:
     if node.op != "call_function":
         raise UnsupportedModelError(f"a graph node of type {node.op} is not supported ({node.name})")
 
-    def convert(argument: Any) -> Any:
-        return fx.map_arg(argument, lambda a: Ref(numbers[a]))
+    def to_ref(argument: fx.Node) -> Any:
+        return Ref(numbers[argument])
 
-    new = Node(node.name, node.target, _plain(convert(node.args)), _plain(convert(node.kwargs)), op_name=name)
+    target: Any = node.target
+    args, kwargs = _plain(fx.map_arg(node.args, to_ref)), _plain(fx.map_arg(node.kwargs, to_ref))
+    new = Node(node.name, target, args, kwargs, op_name=name)
     new.path, new.line = path, line
     new.role = _role(node, name, trace)
     if new.role == "value" and node.target is not operator.getitem:
@@ -427,7 +436,7 @@ def _node(node: fx.Node, trace: _Trace, numbers: dict[fx.Node, int]) -> Node:
 
 
 def _plain(value: Any) -> Any:
-    """fx's immutable lists and dicts as tuples and dicts of their own."""
+    """Fx's immutable lists and dicts as tuples and dicts of their own."""
     if isinstance(value, (list, tuple)):
         return tuple(_plain(item) for item in value)
     if isinstance(value, dict):
@@ -530,7 +539,8 @@ def _place_batch(new: Node, value: Any, batch: Any) -> None:
         return
     if len(symbolic) != 1 or factors[0] is None:
         raise UnsupportedModelError(
-            f"{new.where}: it mixes the points of a batch (its shape {list(value.shape)} has no batch dimension)"
+            f"{new.where}: it mixes the points of a batch, or fixes their number (its shape {list(value.shape)} has no "
+            "batch dimension)"
         )
     new.batch_dim, new.batch_factor = symbolic[0], factors[0]
     new.shape = tuple(-1 if axis == symbolic[0] else int(size) for axis, size in enumerate(value.shape))
@@ -576,4 +586,3 @@ def _layers(nodes: list[Node]) -> tuple[Layer, ...]:
         where = describe_breakpoints(node)
         layers.append(Layer(name, index, node.op.kind, node.op_name, units, where, node.line))
     return tuple(layers)
-

@@ -105,7 +105,7 @@ class Layer:
     """A kink or smooth activation that depends on the input.
 
     Attributes:
-        name: The module path, with ``#1``, ``#2`` ... where a path has several, and the operator's name at the top level.
+        name: The module path, with ``#1``, ``#2`` ... where a path has several; the operator's name at the top level.
         node: Index into :attr:`Network.nodes`.
         kind: ``Kind.KINK`` or ``Kind.SMOOTH``.
         op_name: The operator, e.g. ``"relu"``.
@@ -168,16 +168,17 @@ class Network:
         module = self.module() if self.module is not None else None
         if module is None:
             return
-        live = dict(module.named_parameters(remove_duplicate=False))
+        live: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
         live.update(module.named_buffers(remove_duplicate=False))
         for name, tensor in self.state.items():
             current = live.get(name)
             if current is None or current is tensor:
                 continue
-            if current.shape != tensor.shape or current.dtype != tensor.dtype:
+            was, now = ((list(t.shape), t.dtype, t.device) for t in (tensor, current))
+            if was != now:
                 raise UnsupportedModelError(
-                    f"the model's {name} was {list(tensor.shape)} {tensor.dtype} when it was captured and is now "
-                    f"{list(current.shape)} {current.dtype}: capture the model again"
+                    f"the model's {name} was {was[0]} {was[1]} on {was[2]} when it was captured and is now {now[0]} "
+                    f"{now[1]} on {now[2]}: capture the model again"
                 )
             self.state[name] = current
 

@@ -173,13 +173,40 @@ def _table() -> dict[str, Op]:
 TABLE: dict[str, Op] = _table()
 
 # Operators that make a constant which takes only its shape from their argument.
-SHAPE_ONLY = frozenset("zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty".split())
+SHAPE_ONLY = frozenset(
+    ["zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty"]
+)
 
 # Operators that always write new memory, so that a kink may overwrite their result.
 ALWAYS_NEW = frozenset(
-    "linear addmm mm bmm baddbmm matmul conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d "
-    "convolution _convolution add sub rsub mul div batch_norm _native_batch_norm_legit_no_training layer_norm "
-    "avg_pool2d cat stack neg".split()
+    [
+        "linear",
+        "addmm",
+        "mm",
+        "bmm",
+        "baddbmm",
+        "matmul",
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv_transpose1d",
+        "conv_transpose2d",
+        "conv_transpose3d",
+        "convolution",
+        "_convolution",
+        "add",
+        "sub",
+        "rsub",
+        "mul",
+        "div",
+        "batch_norm",
+        "_native_batch_norm_legit_no_training",
+        "layer_norm",
+        "avg_pool2d",
+        "cat",
+        "stack",
+        "neg",
+    ]
 )
 
 # Why some well-known operators are not in the table.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,16 +16,15 @@ _OPERATORS = (("cuda", "matmul"), ("cuda", "conv"), ("cuda", "rnn"), ("mkldnn", 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without torch's warnings and logs about its own internals; what goes wrong is said in our errors."""
-    logger = logging.getLogger("torch")
-    level = logger.level
+    """Without torch's warnings, logs and prints about its own internals; what goes wrong is said in our errors."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # torch's loggers have levels and handlers of their own
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
-            logger.setLevel(logging.CRITICAL)
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(disabled)
 
 
 @contextlib.contextmanager

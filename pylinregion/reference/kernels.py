@@ -66,7 +66,7 @@ def label_changes(labels: npt.NDArray[Any]) -> IntArray:
     if labels.shape[1] == 0:
         return np.zeros(labels.shape[0], dtype=np.int64)
     changed: npt.NDArray[np.bool_] = (labels != labels[:, :1]).any(axis=1)
-    return changed.sum(axis=1, dtype=np.int64)
+    return np.asarray(changed.sum(axis=1), dtype=np.int64)
 
 
 def distinct_patterns(patterns: npt.NDArray[Any]) -> IntArray:
