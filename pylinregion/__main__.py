@@ -1,0 +1,6 @@
+"""``python -m pylinregion``."""
+
+from pylinregion.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
