@@ -21,16 +21,18 @@ class PreActBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, norm: bool) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs) if norm else nn.Identity()
+        self.relu1 = nn.ReLU()  # modules, so that forward hooks can see them
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=not norm)
         self.bn2 = nn.BatchNorm2d(outputs) if norm else nn.Identity()
+        self.relu2 = nn.ReLU()
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=not norm)
         same = stride == 1 and inputs == outputs
         self.shortcut = None if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        active = functional.relu(self.bn1(x))
+        active = self.relu1(self.bn1(x))
         skip = x if self.shortcut is None else self.shortcut(active)
-        return self.conv2(functional.relu(self.bn2(self.conv1(active)))) + skip
+        return self.conv2(self.relu2(self.bn2(self.conv1(active)))) + skip
 
 
 class PreActResNet18(nn.Module):

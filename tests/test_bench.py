@@ -1,0 +1,215 @@
+"""The benchmarks run, and refuse to time wrong counts."""
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import pylinregion as plr
+
+BENCH = Path(__file__).resolve().parents[1] / "bench"
+sys.path.insert(0, str(BENCH))
+
+import baselines  # noqa: E402
+import harness  # noqa: E402
+import models  # noqa: E402
+import peer  # noqa: E402
+import run  # noqa: E402
+import tables  # noqa: E402
+import workloads  # noqa: E402
+
+# Written for this test with the interface of the published code; it also wants CUDA and its own frame.
+STAND_IN = """
+import torch
+
+
+def signs_that_change(z, points):
+    signs = torch.sign(z).reshape(points, z.shape[0] // points, -1)
+    return (signs.amax(1) != signs.amin(1)).sum(1) + EXTRA
+
+
+def get_ortho_hull_around_samples(x, r, n, seed):
+    torch.manual_seed(seed)
+    frame = torch.linalg.qr(torch.randn(x[0].numel(), n // 2).cuda())[0].T.reshape(-1, *x.shape[1:])
+    return torch.cat([x[:, None] + r * frame, x[:, None] - r * frame], 1)
+
+
+def get_intersections_for_hulls(hulls, model, layer_names, activation_buffer, batch_size):
+    counts = torch.zeros(len(hulls), len(layer_names))
+    for start in range(0, len(hulls) - batch_size + 1, batch_size):
+        model(hulls[start : start + batch_size].flatten(0, 1).cuda())
+        found = [signs_that_change(activation_buffer[name], batch_size) for name in layer_names]
+        counts[start : start + batch_size] = torch.stack(found, 1).cpu()
+    return counts, counts
+
+
+def get_intersections_for_samples(
+    samples, model, layer_names, activation_buffer, sampler, sampler_params, batch_size
+):
+    hulls = torch.cat([sampler(part.cuda(), **sampler_params) for part in samples.split(batch_size)])
+    return get_intersections_for_hulls(hulls, model, layer_names, activation_buffer, batch_size)
+"""
+
+
+@pytest.fixture
+def threads():
+    """Put torch's number of threads back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_smoke_run_writes_every_row(tmp_path):
+    command = [sys.executable, str(BENCH / "run.py"), "--smoke", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCH.parent)
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob("*-cpu.json")
+    report = json.loads(file.read_text())
+    assert report["date"].endswith("+00:00")
+    assert report["machine"]["cores"] >= 1 and report["machine"]["processor"] and report["machine"]["device"] == "cpu"
+    assert report["versions"]["torch"] == torch.__version__ and report["versions"]["pylinregion"] == plr.__version__
+    assert str(BENCH) not in file.read_text()
+
+    rows = [(r["setting"]["network"], r["setting"]["weights"], r["baseline"]) for r in report["records"]]
+    mlps = [f"MLP 784-16x{hidden}-10" for hidden in (3, 5)]
+    resnets = [f"PreAct-ResNet18 width 2 {norm} batch-norm" for norm in ("with", "without")]
+    expected = itertools.product(mlps, ("random", "trained"), ("bare forward", "hooks"))
+    bare = ("bare forward, channels_last", "bare forward, contiguous")
+    assert set(rows) == {*expected, *itertools.product(resnets, ("random",), (*bare, "hooks"))}
+    settings = [record["setting"] for record in report["records"]]
+    assert {s["threads"] for s in settings} == {1, 2} and {s["dtype"] for s in settings} == {"float32", "float64"}
+    assert len(rows) == 2 * (4 * 2 * 2 * 2 + 2 * 3)  # threads; MLPs, dtypes, radii, baselines; ResNets, baselines
+    for record in report["records"]:
+        assert record["name"] == "pylinregion" and record["seconds"] > 0
+        assert record["ratio"] == record["seconds"] / record["baseline_seconds"]
+        assert record["setting"]["baseline_batch"] >= 1  # the best batch size is stated
+        assert record["setting"]["dtype"] != "float64" or record["setting"]["differing_neurons"] == 0
+    assert max(s["local_complexity"] for s in settings) > 1  # the comparison had something to compare
+
+    assert {sweep["name"] for sweep in report["sweeps"]} >= {"pylinregion", "hooks", "bare forward"}
+    assert [row["name"] for row in report["memory"]] == ["pylinregion"] * 2
+    assert {row["setting"]["kernel"] for row in report["kernels"]} >= {"sign_changes", "distinct_patterns"}
+    for name, title in tables.TITLES.items():
+        assert f"## {title}\n\n| " in done.stdout and tables.section(name, report[name]).startswith(f"## {title}")
+    for part in tables.speed(report["records"]).split("\n\n"):
+        assert part in done.stdout  # a saved report gives the tables that were printed
+
+
+@pytest.mark.parametrize(
+    "model",
+    [models.mlp(3, 20, inputs=30), models.PreActResNet18(2), models.PreActResNet18(2, norm=False)],
+    ids=["mlp", "resnet", "resnet without batch norm"],
+)
+def test_hooks_version_counts_like_count_regions(model):
+    torch.manual_seed(0)
+    shape = (30,) if isinstance(model, torch.nn.Sequential) else (3, 32, 32)
+    model = models.settled(model.double(), torch.empty(8, *shape, dtype=torch.float64))
+    x = torch.randn(5, *shape, dtype=torch.float64)
+    frame = plr.random_frame(shape, 6, seed=3)
+    for radius in (0.05, 2.0):
+        counts = plr.count_regions(model, x, radius, frame=frame).changes
+        assert torch.equal(baselines.count_with_hooks(model, x, frame, radius, batch=2), counts)
+        vertices = baselines.ready_made_vertices(x, frame, radius)
+        assert torch.equal(baselines.count_ready_made(model, vertices, batch=5), counts)
+    assert bool((counts.sum(dim=0) > 0).all())
+
+
+def test_signs_are_compared_with_strictly_above_zero():
+    z = torch.tensor([[[0.0, -0.0, 1.0, 0.0], [-1.0, 0.0, 2.0, 1.0]]])
+    assert baselines.changed_signs(z).tolist() == [1]
+    assert baselines.exact_zeros(z).tolist() == [3]
+
+
+def test_differences_are_allowed_within_rounding_only():
+    counts = torch.tensor([[3, 4], [5, 6]])
+    other = torch.tensor([[3, 4], [6, 6]])
+    assert baselines.compare_counts("equal", counts, counts.clone(), None) == 0
+    with pytest.raises(baselines.WrongCountsError, match="other counts 6 neurons at point 1, layer 0, not 5"):
+        baselines.compare_counts("other", other, counts, None)
+    assert baselines.compare_counts("other", other, counts, torch.tensor([[0, 0], [1, 0]])) == 1
+    with pytest.raises(baselines.WrongCountsError):
+        baselines.compare_counts("other", other, counts, torch.tensor([[9, 9], [0, 9]]))
+    with pytest.raises(baselines.WrongCountsError, match="shape"):
+        baselines.compare_counts("short", counts[:1], counts, None)
+
+
+def test_nothing_is_allowed_in_float64_and_little_in_float32():
+    model, frame = models.mlp(2, 8, inputs=4), plr.random_frame((4,), 2)
+    vertices = baselines.ready_made_vertices(torch.randn(50, 4), frame.float(), 0.1)
+    assert baselines.allowed_differences(model.double(), vertices.double(), 10) is None
+    allowed = baselines.allowed_differences(model.float(), vertices, 10)
+    assert allowed.shape == (50, 2) and int(allowed.sum()) < 5
+
+
+def test_wrong_counts_end_the_run(tmp_path, monkeypatch, capsys, threads):
+    counted = plr.count_regions
+
+    def off_by_one(*args, **kwargs):
+        counts = counted(*args, **kwargs)
+        counts.changes[3, 1] += 8
+        return counts
+
+    monkeypatch.setattr(plr, "count_regions", off_by_one)
+    assert run.main(["--smoke", "--only", "mlp", "--threads", "1", "--out", str(tmp_path)]) == 1
+    assert "wrong counts: pylinregion counts" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def stand_in(tmp_path, extra, points=12):
+    (tmp_path / "local_complexity.py").write_text(f"EXTRA = {extra}\n{STAND_IN}")
+    model = models.mlp(2, 10, inputs=6).double()
+    x = torch.randn(points, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return peer.Published(peer.load(tmp_path), model, x, vertices=8)
+
+
+def test_published_code_runs_without_cuda_and_is_checked(tmp_path):
+    published = stand_in(tmp_path, extra=0)
+    state, default, cuda = torch.get_rng_state(), torch.get_default_dtype(), torch.Tensor.cuda
+    hulls = published.hulls(0.5)
+    assert hulls.shape == (12, 8, 6) and hulls.dtype == torch.float64
+    for ready_made in (False, True):
+        assert published.check(ready_made, 0.5, hulls, batch=4) == 0
+    assert published.count(0.5, 4).sum() > 0
+    assert published.batches((1, 5, 1000)) == (1, 4, 12)  # divisors: it drops an incomplete batch
+    assert torch.equal(torch.get_rng_state(), state) and torch.get_default_dtype() == default
+    assert torch.Tensor.cuda is cuda
+
+
+def test_wrong_published_counts_are_noticed(tmp_path):
+    published = stand_in(tmp_path, extra=1)
+    for ready_made in (False, True):
+        with pytest.raises(baselines.WrongCountsError, match="the published code"):
+            published.check(ready_made, 0.5, published.hulls(0.5), batch=4)
+
+
+def test_missing_published_code_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"local_complexity\.py"):
+        peer.load(tmp_path)
+
+
+def test_contenders_run_in_turn():
+    order = []
+    runs = {name: lambda name=name: order.append(name) for name in "abc"}
+    seconds = harness.interleaved(runs, 2, harness.wall_seconds)
+    assert order == list("abcabc")
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2, "c": 2}
+
+
+def test_trained_networks_must_have_learnt():
+    images, labels = torch.rand(64, 784), torch.arange(64) % 10
+    sizes = workloads.Sizes(mlp_width=4, train_steps=1)
+    with pytest.raises(RuntimeError, match="accuracy"):
+        workloads.trained_mlp(3, sizes, images, labels)
+    images, labels = workloads._prototypes_with_noise(200)
+    model = workloads.trained_mlp(3, workloads.Sizes(mlp_width=50, train_steps=100), images, labels)
+    assert (model(images).argmax(dim=1) == labels).float().mean() > 0.95
+
+
+def test_verdicts():
+    assert harness.compared("ours", {}, "bare", 1.0, 4.0, 0.35).as_json()["verdict"] == "met"
+    assert harness.compared("ours", {}, "bare", 2.0, 4.0, 0.35).as_json()["verdict"] == "missed"
+    assert harness.verdict(None, 100.0) == "not measured" and harness.verdict(1.0, None) == "no goal"
