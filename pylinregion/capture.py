@@ -8,7 +8,10 @@ The model is traced once with ``torch.export`` (non-strict), else with ``make_fx
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
+import io
+import linecache
 import operator
 import re
 import traceback
@@ -16,19 +19,23 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, fx, nn
+from torch.export.graph_signature import OutputKind
 
 from pylinregion import _checks, selfcheck
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.kinks import describe_breakpoints
-from pylinregion.network import Layer, Network, Node, Ref, first_tensor, refs
-from pylinregion.ops import SHAPE_ONLY, WHY_NOT, Degree, Kind, combined_degree, lookup
+from pylinregion.network import Layer, Network, Node, Ref, first_tensor, place, refs
+from pylinregion.ops import NO_DERIVATIVE, SHAPE_OF_SECOND, SHAPE_ONLY, WHY_NOT, Degree, Kind, combined_degree, lookup
 from pylinregion.torch_state import quiet
 
 _EXAMPLE_ROWS = 3
+_BATCH_SIZES = (2, 3, 4, 5, 8, 10, 16, 31, 32, 64, 100, 128, 256, 1000, 1024, 4096)  # which a model must treat alike
+_NOT_THE_USERS = tuple(folder.replace("\\", "/") + "/" for folder in (torch.__path__[0], str(Path(__file__).parent)))
+_MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 _cache: weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, Network]]] = weakref.WeakKeyDictionary()
 
 
@@ -62,7 +69,7 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
     if example.dim() < 1:
         raise ValueError("example must be [B, *input_shape], got a tensor without dimensions")
     if isinstance(model, torch.export.ExportedProgram):
-        with quiet():
+        with torch.inference_mode(False), quiet(), _traceable():
             return _from_exported(model, _example_rows(example))
     module = unwrap(model)
     key = (tuple(example.shape[1:]), example.dtype, example.device)
@@ -73,9 +80,9 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
         network = captured[key][1]
         network.rebind()
         return network
-    with quiet(), evaluation_mode(module), _traceable(), torch.no_grad():
+    with torch.inference_mode(False), quiet(), evaluation_mode(module), _undisturbed(module), _traceable():
         network = _from_module(module, _example_rows(example))
-    captured[key] = (_fingerprint(module), network)  # afterwards: tracing may rebuild lists and tuples
+    captured[key] = (_fingerprint(module), network)  # afterwards: a lazy module has its shapes only then
     return network
 
 
@@ -108,39 +115,96 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _undisturbed(module: nn.Module) -> Iterator[None]:
+    """What forward passes and the tracer write into a module is undone: attributes, their containers, buffers."""
+    parts = [part for part in module.modules() if not hasattr(part, "cls_to_become")]  # lazy ones keep what they learn
+    own: list[Any] = [vars(part) for part in parts]
+    own += [value for attributes in own for value in attributes.values() if isinstance(value, (dict, list))]
+    before = [(container, container.copy()) for container in own]
+    buffers = [(b, b._version, b.clone()) for b in module.buffers() if not b.is_inference()]
+    try:
+        yield
+    finally:
+        for container, content in before:
+            _put_back(container, content)
+        for buffer, version, values in buffers:
+            if buffer._version != version:
+                with torch.no_grad():
+                    buffer.copy_(values)
+
+
+def _put_back(container: Any, content: Any) -> None:
+    """Give a list or dict the items back that it had."""
+    if isinstance(container, list):
+        container[:] = content
+        return
+    for key in [key for key in container if key not in content]:
+        del container[key]
+    container.update((key, value) for key, value in content.items() if container.get(key) is not value)
+
+
+@contextlib.contextmanager
 def _traceable() -> Iterator[None]:
-    """Without autocast, and without the fused attention path that hides a ReLU."""
+    """Without gradients, autocast, compiled parts, and the fused attention path that hides a ReLU."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        with (
+            torch.no_grad(),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+            torch.compiler.set_stance("force_eager"),
+        ):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _fingerprint(module: nn.Module) -> tuple[Any, ...]:
+def _fingerprint(module: nn.Module) -> list[Any]:
     """What of a module, besides its tensors' values, a captured network depends on."""
-    parts = []
-    for name, part in module.named_modules():
-        plain = tuple(
-            (key, _comparable(value)) for key, value in vars(part).items() if key[0] != "_" and key != "training"
-        )
-        hooks = (len(part._forward_hooks), len(part._forward_pre_hooks))
-        tensors = tuple((key, None if t is None else (t.shape, t.dtype)) for key, t in part._parameters.items())
-        parts.append((name, id(part), type(part), plain, hooks, tensors, tuple(part._buffers)))
-    return tuple(parts)
+    parts: list[Any] = []
+    numbers: dict[int, int] = {}  # tells which modules share a tensor
+
+    def kind(tensor: Tensor | None) -> Any:
+        number = numbers.setdefault(id(tensor), len(numbers))
+        return None if tensor is None else (number, tensor.shape, tensor.dtype)
+
+    for name, part in module.named_modules(remove_duplicate=False):
+        tensors = {key: kind(t) for own in (part._parameters, part._buffers) for key, t in own.items()}
+        plain = [
+            (key, _comparable(value))
+            for key, value in vars(part).items()
+            if key not in _MODULE_ATTRIBUTES and key + "_g" not in tensors and key + "_orig" not in tensors
+        ]  # weight norm and pruning by hooks set an attribute from such parameters on every forward pass
+        hooks = (*part._forward_hooks, None, *part._forward_pre_hooks)  # keys that are never used again
+        parts.append((name, _Same(part), _Same(type(part)), plain, hooks, tensors))
+    return parts
 
 
-def _comparable(value: Any) -> Any:
+def _comparable(value: Any, depth: int = 0) -> Any:
     """A value that compares equal while an attribute means the same."""
     if isinstance(value, (bool, int, float, str, type(None), torch.dtype)):
         return value
-    if isinstance(value, (list, tuple)) and len(value) <= 100:
-        return tuple(map(_comparable, value))
-    if isinstance(value, dict) and len(value) <= 100:
-        return tuple((key, _comparable(item)) for key, item in value.items())
-    return id(value)
+    if isinstance(value, (list, tuple, dict)) and len(value) <= 1000 and depth < 4:
+        items = value.items() if isinstance(value, dict) else value
+        return type(value), [_comparable(item, depth + 1) for item in items]
+    if depth == 0 and hasattr(value, "__dict__") and not isinstance(value, (nn.Module, Tensor, type)):
+        return _Same(value), _comparable(dict(vars(value)), 2)  # an object that holds settings
+    return _Same(value)
+
+
+class _Same:
+    """Equal to another of the same living object, which it does not keep alive."""
+
+    def __init__(self, value: Any) -> None:
+        self.address = id(value)
+        try:
+            self.value: Callable[[], Any] = weakref.ref(value)
+        except TypeError:  # nothing tells whether it lives
+            self.value = object
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.address == other.address and self.value() is not None
 
 
 def _example_rows(example: Tensor) -> Tensor:
@@ -189,6 +253,10 @@ def output_tensors(output: Any) -> list[Tensor]:
     return tensors
 
 
+class _FinalRefusal(UnsupportedModelError):
+    """A refusal that stands whatever another mechanism makes of the model."""
+
+
 @dataclasses.dataclass
 class _Trace:
     """What a tracing mechanism gives: a graph, the tensors it reads by placeholder or attribute, the input's name."""
@@ -204,17 +272,26 @@ class _Trace:
 def _export(module: nn.Module, example: Tensor, strict: bool) -> _Trace:
     auto, static = torch.export.Dim.AUTO, torch.export.Dim.STATIC
     shapes = ((auto, *[static] * (example.dim() - 1)),)
-    program = torch.export.export(_Flat(module), (example,), strict=strict, dynamic_shapes=shapes)
+    with contextlib.redirect_stderr(io.StringIO()):  # where torch prints the graph so far if it fails
+        program = torch.export.export(_Flat(module), (example,), strict=strict, dynamic_shapes=shapes)
     return _program_trace(program, "torch.export" if not strict else "torch.export, strict", prefix="model.")
 
 
 def _program_trace(program: torch.export.ExportedProgram, method: str, prefix: str = "") -> _Trace:
-    if _needs_functionalizing(program.graph):
+    graph = copy.deepcopy(program.graph)  # the caller's own may not change
+    if _needs_functionalizing(graph):
         program = program.run_decompositions({})
+        graph = program.graph
     signature = program.graph_signature
-    if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
-        changed = next(iter({**signature.buffers_to_mutate, **signature.user_inputs_to_mutate}.values()))
-        raise UnsupportedModelError(f"the forward pass changes '{changed.removeprefix(prefix)}'")
+    output = next(node for node in graph.nodes if node.op == "output")
+    returned = []
+    for value, spec in zip(output.args[0], signature.output_specs, strict=True):
+        if spec.kind is OutputKind.USER_OUTPUT:
+            returned.append(value)
+        elif spec.kind is not OutputKind.USER_INPUT_MUTATION:  # an input may be overwritten: it is a copy
+            changed = str(spec.target).removeprefix(prefix)
+            raise _FinalRefusal(f"the forward pass changes '{changed}' of the model")
+    output.args = (tuple(returned),)
     if len(signature.user_inputs) != 1 or not isinstance(signature.user_inputs[0], str):
         raise UnsupportedModelError(f"the model must take one tensor, it takes {len(signature.user_inputs)} inputs")
     tensors: dict[str, Any] = {**program.state_dict, **program.constants}
@@ -225,14 +302,26 @@ def _program_trace(program: torch.export.ExportedProgram, method: str, prefix: s
     }
     state = {key: (name.removeprefix(prefix), tensors[name]) for key, name in names.items() if name in tensors}
     parameters = frozenset(name.removeprefix(prefix) for name in signature.inputs_to_parameters.values())
-    return _Trace(program.graph, state, parameters, signature.user_inputs[0], method, prefix)
+    return _Trace(graph, state, parameters, signature.user_inputs[0], method, prefix)
+
+
+class _Functional:
+    """A module without mutations; ``make_fx`` finds under ``_orig_mod`` what to name the paths of."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._orig_mod = module
+        self._run = torch.func.functionalize(module, remove="mutations")
+
+    def __call__(self, x: Tensor) -> Any:
+        return self._run(x)
 
 
 def _make_fx(module: nn.Module, example: Tensor) -> _Trace:
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    functional = torch.func.functionalize(_Flat(module), remove="mutations")
-    traced = make_fx(functional, tracing_mode="real", _allow_non_fake_inputs=True)(_with_symbolic_batch(example))
+    functional = _Functional(_Flat(module))
+    trace = make_fx(functional, tracing_mode="symbolic", _allow_non_fake_inputs=True, record_module_stack=True)
+    traced = trace(_with_symbolic_batch(example))
     live = {id(t): (name, t) for name, t in [*module.named_buffers(), *module.named_parameters()]}
     parameters = dict(module.named_parameters())
     state = {}
@@ -241,12 +330,15 @@ def _make_fx(module: nn.Module, example: Tensor) -> _Trace:
             tensor = getattr(traced, node.target)
             state[node.target] = live.get(id(tensor), (f"constant {node.target}", tensor))
     names = frozenset(name for name, _ in state.values() if name in parameters)
-    input_name = next(node.name for node in traced.graph.nodes if node.op == "placeholder")
-    return _Trace(traced.graph, state, names, input_name, "make_fx")
+    input_name = next(str(node.target) for node in traced.graph.nodes if node.op == "placeholder")
+    return _Trace(traced.graph, state, names, input_name, "make_fx", prefix="model.")
 
 
 def _with_symbolic_batch(example: Tensor) -> Tensor:
-    """A fake tensor like ``example`` whose first dimension is a symbol."""
+    """A fake tensor like ``example`` whose first dimension is a symbol, and no other.
+
+    Left to itself, make_fx makes every size a symbol, and sizes that are equal the same one.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
@@ -308,6 +400,8 @@ def _from_module(module: nn.Module, example: Tensor) -> Network:
         try:
             network = _build(attempt(), example)
             selfcheck.same_function(network, module, example)
+        except _FinalRefusal as error:
+            raise UnsupportedModelError(str(error)) from None
         except UnsupportedModelError as error:
             reasons.append(error)
         except Exception as error:  # tracers fail in many ways; the reason is kept
@@ -318,46 +412,47 @@ def _from_module(module: nn.Module, example: Tensor) -> Network:
     ours = next((error for error in reasons if isinstance(error, UnsupportedModelError)), None)
     if ours is not None:
         raise ours
-    raise UnsupportedModelError(_trace_failure(reasons[0])) from reasons[0]
+    raise UnsupportedModelError(_trace_failure(reasons[0], module)) from reasons[0]
 
 
 def _from_exported(program: torch.export.ExportedProgram, example: Tensor) -> Network:
-    with _traceable(), torch.no_grad():
+    try:
         network = _build(_program_trace(program, "ExportedProgram"), example)
         selfcheck.same_function(network, program.module(), example)
+    except _FinalRefusal as error:
+        raise UnsupportedModelError(str(error)) from None
     return network
 
 
-def _trace_failure(error: BaseException) -> str:
-    text = str(error).strip()
-    line = _users_line(error)
-    at = f" at {line}" if line else ""
-    if "data-dependent" in text.lower():
+def _trace_failure(error: BaseException, module: nn.Module) -> str:
+    """Why and where in the user's code a tracer gave up."""
+    text = str(error)
+    at = ""
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if _is_users(file := frame.f_code.co_filename):
+            line = _line(file, number, linecache.getline(file, number))
+            owner = next((name for name, part in module.named_modules() if part in frame.f_locals.values()), "")
+            at = place(owner, line)
+    if "data-dependent" in text or "Data-dependent" in text:
         return f"the model's control flow depends on the data{at}: it has no single graph of operators"
-    return f"the model could not be traced{at}: {type(error).__name__}: {text.splitlines()[0] if text else ''}"
-
-
-def _users_line(error: BaseException) -> str:
-    """``file:line: code`` of the innermost frame that is neither torch's nor ours."""
-    own = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(own)]
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
+    first = text.strip().splitlines()[0] if text.strip() else ""
+    return f"the model could not be traced{at}: {type(error).__name__}: {first}"
 
 
 def _build(trace: _Trace, example: Tensor) -> Network:
     """Classify every node of a traced graph."""
     numbers: dict[fx.Node, int] = {}
     nodes: list[Node] = []
-    outputs: tuple[int, ...] = ()
+    outputs: list[int] = []
     batch: Any = None
     for node in _needed(trace.graph):
         if node.op == "output":
             found = [argument for argument in _flat(node.args[0]) if isinstance(argument, fx.Node)]
-            outputs = tuple(numbers[argument] for argument in found)
+            outputs = [numbers[argument] for argument in found if argument.meta.get("role") != "size"]
             continue
         new = _node(node, trace, numbers)
-        if node.op == "placeholder" and node.name == trace.input_name:
-            batch = _batch_symbol(node, new)
+        if _is_input(node, trace):
+            batch = _batch_symbol(node, trace)
             new.role, new.degree, new.pristine = "input", Degree.AFFINE, True
         if new.role in ("input", "value", "size", "rows"):
             _place_batch(new, node.meta.get("val"), batch)
@@ -366,12 +461,16 @@ def _build(trace: _Trace, example: Tensor) -> Network:
         numbers[node] = len(nodes)
         nodes.append(new)
     used = {node.state for node in nodes if node.role == "state"}
-    if not any(nodes[index].role in ("value", "input") for index in outputs):
+    dependent = [at for at, index in enumerate(outputs) if nodes[index].role in ("value", "input")]
+    floating = [at for at in dependent if (dtype := nodes[outputs[at]].dtype) and dtype.is_floating_point]
+    places = floating or dependent  # indices and masks beside numbers are not outputs to count signs of
+    if not places:
         raise UnsupportedModelError("the model's output does not depend on its input")
     return Network(
         nodes=nodes,
         layers=_layers(nodes),
-        outputs=tuple(index for index in outputs if nodes[index].role in ("value", "input")),
+        outputs=tuple(outputs[at] for at in places),
+        places=tuple(places),
         state={name: tensor for name, tensor in trace.state.values() if name in used},
         parameters=trace.parameters,
         input_shape=tuple(example.shape[1:]),
@@ -404,10 +503,11 @@ def _needed(graph: fx.Graph) -> list[fx.Node]:
 def _node(node: fx.Node, trace: _Trace, numbers: dict[fx.Node, int]) -> Node:
     path, line = _source(node, trace.prefix)
     if node.op in ("placeholder", "get_attr"):
-        if node.name == trace.input_name:
+        if _is_input(node, trace):
             return Node(node.name, None, role="input", op_name="input")
-        if str(node.target) not in trace.state:
-            raise UnsupportedModelError(f"the graph reads '{node.target}', which is no tensor of the model")
+        if str(node.target) not in trace.state:  # a graph: the branch of an operator such as torch.cond
+            user = next(iter(node.users))
+            _refuse_operator(Node(user.name, None, op_name=_op_name(user.target)[0]), user, trace)
         state, tensor = trace.state[str(node.target)]
         shape = tuple(tensor.shape)
         return Node(node.name, None, role="state", shape=shape, dtype=tensor.dtype, state=state, op_name="state")
@@ -423,16 +523,27 @@ def _node(node: fx.Node, trace: _Trace, numbers: dict[fx.Node, int]) -> Node:
     new = Node(node.name, target, args, kwargs, op_name=name)
     new.path, new.line = path, line
     new.role = _role(node, name, trace)
+    known = lookup(name, overload)
+    random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    if known is None and random and name not in WHY_NOT:
+        raise _FinalRefusal(f"{new.where}: it depends on chance (a random operator)")
     if new.role == "value" and node.target is not operator.getitem:
-        new.op = lookup(name, overload)
+        new.op = known
         if new.op is None:
-            why = WHY_NOT.get(name, "is not in the table of supported operators")
-            raise UnsupportedModelError(f"{new.where}: the operator '{_full_name(node.target)}' {why}")
-        if new.op.refuse and (reason := new.op.refuse(_bound(node))):
-            raise UnsupportedModelError(f"{new.where}: it {reason}")
-    elif new.role != "value" and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
-        raise UnsupportedModelError(f"{new.where}: it depends on chance (a random operator)")
+            _refuse_operator(new, node, trace)
+    if known is not None and known.refuse and (reason := known.refuse(_bound(node))):
+        raise _FinalRefusal(f"{new.where}: it {reason}")
     return new
+
+
+def _refuse_operator(new: Node, node: fx.Node, trace: _Trace) -> NoReturn:
+    new.path, new.line = _source(node, trace.prefix)
+    why = WHY_NOT.get(new.op_name)
+    if why is not None:
+        raise _FinalRefusal(f"{new.where}: the operator '{_full_name(node.target)}' {why}")
+    raise UnsupportedModelError(
+        f"{new.where}: the operator '{_full_name(node.target)}' is not in the table of supported operators"
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -449,15 +560,25 @@ def _role(node: fx.Node, name: str, trace: _Trace) -> str:
     if name == "sym_size" or isinstance(node.meta.get("val"), torch.SymInt):
         node.meta["role"] = "size"
         return "size"
+    shape_only = name in SHAPE_ONLY or (name in SHAPE_OF_SECOND and not _depends(node.args[0], trace))
     roles = {argument.meta["role"] for argument in node.all_input_nodes if "role" in argument.meta}
-    depends = "value" in roles or any(argument.name == trace.input_name for argument in node.all_input_nodes)
+    depends = any(_depends(argument, trace) for argument in node.all_input_nodes)
     role = "constant"
-    if depends and name not in SHAPE_ONLY:
+    if depends and not shape_only:
         role = "value"
     elif depends or roles & {"size", "rows"}:
         role = "rows"
     node.meta["role"] = role
     return role
+
+
+def _depends(argument: Any, trace: _Trace) -> bool:
+    """Whether an argument of a node depends on the input's values."""
+    return isinstance(argument, fx.Node) and (_is_input(argument, trace) or argument.meta.get("role") == "value")
+
+
+def _is_input(node: fx.Node, trace: _Trace) -> bool:
+    return node.op == "placeholder" and node.target == trace.input_name
 
 
 def _op_name(target: Any) -> tuple[str, str]:
@@ -488,29 +609,43 @@ def _source(node: fx.Node, prefix: str) -> tuple[str, str]:
     path = ""
     stack = node.meta.get("nn_module_stack") or {}
     if stack:
-        path = str(list(stack.values())[-1][0])
+        path = str(list(stack.values())[-1][0]).replace("._orig_mod", "")
         path = path.removeprefix("L['self'].").removeprefix("L__self__").lstrip(".")
         path = "" if path + "." == prefix else path.removeprefix(prefix)
     line = ""
-    for file, number, code in re.findall(r'File "([^"]+)", line (\d+)[^\n]*\n\s*([^\n]*)', _trace_text(node)):
-        if "/torch/" not in file.replace("\\", "/") and not file.endswith("pylinregion/capture.py"):
-            line = f"{file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{number}: {code.strip()}"
+    text = node.meta.get("stack_trace") or ""
+    for file, number, code in re.findall(r'File "([^"]+)", line (\d+)[^\n]*(?:\n\s*([^\n]*))?', text):
+        if _is_users(file):
+            line = _line(file, number, code)
     return path, line
 
 
-def _trace_text(node: fx.Node) -> str:
-    text = node.meta.get("stack_trace")
-    return text + "\n" if isinstance(text, str) else ""
+def _is_users(file: str) -> bool:
+    """Whether code is neither torch's nor ours."""
+    return not file.startswith("<eval_with_key>") and not file.replace("\\", "/").startswith(_NOT_THE_USERS)
 
 
-def _batch_symbol(node: fx.Node, new: Node) -> Any:
+def _line(file: str, number: int | str, code: str) -> str:
+    return f"{file.replace(chr(92), '/').rsplit('/', 1)[-1]}:{number}: {code.strip()}"
+
+
+def _batch_symbol(node: fx.Node, trace: _Trace) -> Any:
     size = node.meta["val"].shape[0]
     if not isinstance(size, torch.SymInt):
         raise UnsupportedModelError(
             f"the model fixes its batch size to {size}: it must take any number of points "
             "(write x.size(0) or -1 where it says that number; export a program with a dynamic batch dimension)"
         )
-    return size.node.expr
+    symbol = size.node.expr
+    if trace.method.startswith("torch.export"):  # make_fx also sees on what sizes torch chooses its own kernels
+        for guard in size.node.shape_env.guards:
+            if any(guard.expr.subs(symbol, number) == False for number in _BATCH_SIZES):  # noqa: E712
+                loc: Any = getattr(getattr(guard, "sloc", None), "framework_loc", None)
+                known = isinstance(loc, traceback.FrameSummary) and _is_users(loc.filename)
+                at = place("", _line(loc.filename, loc.lineno or 0, loc.line or "")) if known else ""
+                condition = str(guard.expr).replace(str(symbol), "batch_size")
+                raise _FinalRefusal(f"the model's control flow depends on the batch size{at}: it holds if {condition}")
+    return symbol
 
 
 def _factor(size: Any, batch: Any) -> int | None:
@@ -533,10 +668,18 @@ def _place_batch(new: Node, value: Any, batch: Any) -> None:
         return  # a tuple: its getitem nodes are placed
     new.dtype = value.dtype
     symbolic = [axis for axis, size in enumerate(value.shape) if isinstance(size, torch.SymInt)]
-    factors = [_factor(value.shape[axis], batch) for axis in symbolic]
+    sizes: list[Any] = [value.shape[axis] for axis in symbolic]
+    if any(size.node.expr.free_symbols - {batch} for size in sizes):
+        raise _FinalRefusal(f"{new.where}: the shape of its result depends on the data ({list(value.shape)})")
+    factors = [_factor(size, batch) for size in sizes]
     if new.role == "rows":
         new.shape = tuple(-1 if axis in symbolic else int(size) for axis, size in enumerate(value.shape))
         return
+    if not symbolic and len(value.shape) and value.shape[0] == _EXAMPLE_ROWS:
+        raise UnsupportedModelError(
+            f"{new.where}: it fixes the batch size to {_EXAMPLE_ROWS}, or mixes the points of a batch (its shape is "
+            f"{list(value.shape)}): the model must take any number of points (write x.size(0) or -1 for their number)"
+        )
     if len(symbolic) != 1 or factors[0] is None:
         raise UnsupportedModelError(
             f"{new.where}: it mixes the points of a batch, or fixes their number (its shape {list(value.shape)} has no "
@@ -552,18 +695,27 @@ def _classify(new: Node, nodes: list[Node]) -> None:
     tensors = [source for source in sources if source.role != "size"]
     dependent = [source for source in tensors if source.role in ("value", "input")]
     largest = max(source.degree for source in dependent)
+    affine = new.op is None or new.op.kind is Kind.AFFINE
     if new.op is None:  # getitem
         new.degree = largest
+    elif new.op_name in SHAPE_OF_SECOND:
+        new.degree = tensors[0].degree
     elif new.op.kind is Kind.AFFINE:
         new.degree = combined_degree(new.op, tensors[0].degree, [source.degree for source in tensors[1:]])
     elif new.op.kind is Kind.KINK:
         new.degree = Degree.STEP if new.op.kink == "comparison" else largest
     else:
         new.degree = Degree.NONLINEAR
+    floating = [source for source in dependent if source.dtype is None or source.dtype.is_floating_point]
+    if affine and floating and new.dtype is not None and not new.dtype.is_floating_point and new.op is not None:
+        reason = f"it makes {new.dtype} of numbers that depend on the input, a step that is not counted"
+        raise _FinalRefusal(f"{new.where}: {reason}")
+    if not affine and new.op is not None and new.op.kink != "comparison" and len(floating) < len(dependent):
+        raise _FinalRefusal(f"{new.where}: it is not counted on integers")
     rows_first = new.shape is None or (new.batch_dim == 0 and new.batch_factor == 1)
-    affine = new.op is None or new.op.kind is Kind.AFFINE
+    differentiable = affine and new.op_name not in NO_DERIVATIVE
     new.pristine = (
-        affine and rows_first and new.degree is Degree.AFFINE and all(source.pristine for source in dependent)
+        differentiable and rows_first and new.degree is Degree.AFFINE and all(source.pristine for source in dependent)
     )
 
 

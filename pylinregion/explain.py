@@ -71,8 +71,10 @@ class Explanation:
                 ]
                 lines.append("  ".join(padded).rstrip())
             lines.insert(1, "-" * max(len(line) for line in lines))
+        if self.captured_by:
             counted = sum(row.kind != "other" for row in self.rows)
-            lines.append(f"{self.units} neurons in {counted} layer{'s' * (counted != 1)}; captured by {self.captured_by}")
+            neurons, layers = "neuron" + "s" * (self.units != 1), "layer" + "s" * (counted != 1)
+            lines.append(f"{self.units} {neurons} in {counted} {layers}; captured by {self.captured_by}")
         for method, reason in self.coverage.items():
             lines.append(f"{method}: " + ("covered" if reason is None else f"not covered. {reason}"))
         return "\n".join(lines)

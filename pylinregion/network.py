@@ -67,8 +67,7 @@ class Node:
     @property
     def where(self) -> str:
         """Operator, module path and source line, for messages."""
-        module = f" in module '{self.path}'" if self.path else ""
-        return f"{self.op_name}{module}" + (f" at {self.line}" if self.line else "")
+        return self.op_name + place(self.path, self.line)
 
     @property
     def units(self) -> int:
@@ -78,6 +77,11 @@ class Node:
         for axis, size in enumerate(self.shape):
             count *= 1 if axis == self.batch_dim else size
         return count
+
+
+def place(path: str, line: str) -> str:
+    """Module path and source line as a piece of a sentence."""
+    return (f" in module '{path}'" if path else "") + (f" at {line}" if line else "")
 
 
 def refs(arguments: Any) -> Iterator[Ref]:
@@ -97,7 +101,8 @@ def first_tensor(nodes: list[Node], index: int) -> Node:
     """The node itself, or the first item of the tuple that it is."""
     if nodes[index].shape is not None:
         return nodes[index]
-    return next(node for node in nodes if node.target is operator.getitem and node.args == (Ref(index), 0))
+    items = (node for node in nodes if node.target is operator.getitem and node.args[0] == Ref(index))
+    return min(items, key=lambda node: node.args[1])  # a max-pool's values, or its indices if only they are used
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,8 @@ class Network:
     Attributes:
         nodes: Its values in the order of computation.
         layers: Its kinks and smooth activations in the same order.
-        outputs: The nodes of the output tensors.
+        outputs: The nodes of the output tensors that depend on the input; integers only if there is nothing else.
+        places: Which of all the tensors that the model returns these are.
         state: The model's parameters, buffers and constants by name; storage shared with the live model.
         input_shape: The shape of one point.
         dtype, device: Of the points it was captured with.
@@ -142,6 +148,7 @@ class Network:
     nodes: list[Node]
     layers: tuple[Layer, ...]
     outputs: tuple[int, ...]
+    places: tuple[int, ...]
     state: dict[str, Tensor]
     parameters: frozenset[str]
     input_shape: tuple[int, ...]
@@ -170,25 +177,29 @@ class Network:
             return
         live: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
         live.update(module.named_buffers(remove_duplicate=False))
-        for name, tensor in self.state.items():
-            current = live.get(name)
-            if current is None or current is tensor:
+        for node in self.nodes:
+            if (tensor := live.get(node.state)) is None:
                 continue
-            was, now = ((list(t.shape), t.dtype, t.device) for t in (tensor, current))
+            was = (list(node.shape or ()), node.dtype, self.state[node.state].device)
+            now = (list(tensor.shape), tensor.dtype, tensor.device)
             if was != now:
                 raise UnsupportedModelError(
-                    f"the model's {name} was {was[0]} {was[1]} on {was[2]} when it was captured and is now {now[0]} "
-                    f"{now[1]} on {now[2]}: capture the model again"
+                    f"the model's {node.state} was {was[0]} {was[1]} on {was[2]} when it was captured and is now "
+                    f"{now[0]} {now[1]} on {now[2]}: capture the model again"
                 )
-            self.state[name] = current
+            self.state[node.state] = tensor
 
     def exact_refusal(self) -> str | None:
         """Why methods that need a piecewise affine network do not cover this one; None if they do."""
         for node in self.nodes:
             if node.role == "value" and node.degree is Degree.NONLINEAR and node.op is not None:
-                reason = {
-                    Kind.SMOOTH: "a smooth activation has no linear regions",
-                    Kind.OTHER: "it is not piecewise affine",
-                }.get(node.op.kind, "it multiplies two values that depend on the input")
+                if node.op.kind is Kind.AFFINE:
+                    reason = {
+                        "product": "it multiplies two values that depend on the input",
+                        "quotient": "it divides by a value that depends on the input",
+                    }.get(node.op.combine, "more than its first argument depends on the input")
+                else:
+                    smooth = node.op.kind is Kind.SMOOTH
+                    reason = "a smooth activation has no linear regions" if smooth else "it is not piecewise affine"
                 return f"{node.where}: {reason}"
         return None

@@ -37,9 +37,10 @@ class Op:
 
     Attributes:
         kind: What the operator is.
-        combine: For affine operators, how the degrees of the tensor arguments give that of the result: ``"first"`` (that
-            of the first, the others must be constant), ``"sum"`` (the largest), ``"product"`` (at most one of them may
-            depend on the input, steps aside), ``"quotient"`` (the divisor must be constant), ``"logic"`` (a step).
+        combine: For affine operators, how the degrees of the tensor arguments give that of the result: ``"first"``
+            (that of the first, the others must be constant), ``"sum"`` (the largest), ``"product"`` (at most one of
+            them may depend on the input, steps aside), ``"quotient"`` (the divisor must be constant), ``"logic"`` (a
+            step).
         alias: The result may share memory with the first argument.
         refuse: Given the bound arguments, the reason why this call is refused, or None.
         kink: For kinks, the name of its form in :mod:`pylinregion.kinks`.
@@ -73,6 +74,14 @@ def _attention_dropout(arguments: dict[str, Any]) -> str | None:
     return "depends on chance (attention dropout)" if arguments.get("dropout_p") else None
 
 
+def _rounded_quotient(arguments: dict[str, Any]) -> str | None:
+    return "rounds: a step that is not counted" if arguments.get("rounding_mode") else None
+
+
+def _scatter_product(arguments: dict[str, Any]) -> str | None:
+    return "multiplies into its result" if arguments.get("reduce") == "multiply" else None
+
+
 def _kinked_norm(arguments: dict[str, Any]) -> str | None:
     order = arguments.get("ord", arguments.get("p", 2))
     if order not in (None, 2, "fro"):
@@ -91,10 +100,10 @@ def _table() -> dict[str, Op]:
     affine = Kind.AFFINE
     put(
         Op(affine, alias=True),
-        "view reshape flatten unflatten transpose permute t numpy_T mT adjoint squeeze unsqueeze expand expand_as select "
-        "slice narrow unbind split split_with_sizes chunk tensor_split movedim moveaxis swapaxes swapdims alias detach "
-        "contiguous to _to_copy type_as view_as reshape_as _unsafe_view diagonal unfold positive unsafe_chunk "
-        "unsafe_split lift_fresh squeeze_copy",
+        "view reshape flatten unflatten transpose permute t numpy_T mT adjoint squeeze unsqueeze expand expand_as "
+        "select slice narrow unbind split split_with_sizes chunk tensor_split movedim moveaxis swapaxes swapdims "
+        "alias detach contiguous to _to_copy type_as view_as reshape_as _unsafe_view diagonal unfold positive "
+        "unsafe_chunk unsafe_split lift_fresh squeeze_copy",
     )
     put(Op(affine, alias=True, refuse=_chance), "dropout feature_dropout alpha_dropout feature_alpha_dropout")
     put(Op(affine, refuse=_chance), "native_dropout")
@@ -116,14 +125,15 @@ def _table() -> dict[str, Op]:
     put(
         Op(affine, "sum"),
         "add sub rsub cat concat concatenate stack hstack vstack dstack where masked_fill select_scatter "
-        "slice_scatter copy fill index_put scatter",
+        "slice_scatter copy fill index_put index_add index_copy index_fill scatter_add",
     )
+    put(Op(affine, "sum", refuse=_scatter_product), "scatter")
     put(
         Op(affine, "product"),
         "mul multiply linear addmm mm bmm baddbmm matmul mv dot outer einsum conv1d conv2d conv3d conv_transpose1d "
         "conv_transpose2d conv_transpose3d convolution _convolution lerp addmv addbmm",
     )
-    put(Op(affine, "quotient"), "div divide true_divide")
+    put(Op(affine, "quotient", refuse=_rounded_quotient), "div divide true_divide")
     put(
         Op(affine, "logic"),
         "logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor __and__ __or__",
@@ -165,7 +175,8 @@ def _table() -> dict[str, Op]:
     put(
         Op(other, refuse=_attention_dropout),
         "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu "
-        "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention",
+        "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention "
+        "_scaled_dot_product_cudnn_attention",
     )
     return table
 
@@ -176,6 +187,12 @@ TABLE: dict[str, Op] = _table()
 SHAPE_ONLY = frozenset(
     ["zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty"]
 )
+
+# Operators that take only the shape or dtype of their second argument.
+SHAPE_OF_SECOND = frozenset(["expand_as", "view_as", "reshape_as", "type_as"])
+
+# Affine operators that forward-mode differentiation refuses, or takes for constants.
+NO_DERIVATIVE = frozenset(["copy", "detach"])
 
 # Operators that always write new memory, so that a kink may overwrite their result.
 ALWAYS_NEW = frozenset(
@@ -215,6 +232,10 @@ WHY_NOT = {
     "gru": "hides its kinks and gates in one operator",
     "rnn_tanh": "hides its activations in one operator",
     "rnn_relu": "hides its kinks in one operator",
+    "lstm_cell": "hides its gates in one operator",
+    "gru_cell": "hides its gates in one operator",
+    "rnn_tanh_cell": "hides its activation in one operator",
+    "rnn_relu_cell": "hides its kinks in one operator",
     "cond": "is control flow that depends on the data",
     "sign": "is a step that is not counted",
     "round": "is a step that is not counted",
@@ -223,6 +244,18 @@ WHY_NOT = {
     "sort": "has kinks that are not counted",
     "topk": "has kinks that are not counted",
     "median": "has kinks that are not counted",
+    "argmax": "is a step that is not counted",
+    "argmin": "is a step that is not counted",
+    "trunc": "is a step that is not counted",
+    "frac": "is a step that is not counted",
+    "floor_divide": "is a step that is not counted",
+    "remainder": "is a step that is not counted",
+    "fmod": "is a step that is not counted",
+    "eq": "is a step that is not counted",
+    "ne": "is a step that is not counted",
+    "sgn": "is a step that is not counted",
+    "heaviside": "is a step that is not counted",
+    "bucketize": "is a step that is not counted",
 }
 
 
