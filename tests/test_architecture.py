@@ -4,6 +4,8 @@ import ast
 import doctest
 import importlib
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,10 +51,8 @@ def test_nothing_imports_the_command_line():
 
 
 def test_optional_packages_are_not_imported_with_the_package():
-    import subprocess
-    import sys
-
-    code = "import sys, pylinregion; print([m for m in ('matplotlib', 'sklearn', 'pandas', 'safetensors') if m in sys.modules])"
+    optional = ["matplotlib", "sklearn", "pandas", "safetensors"]
+    code = f"import sys, pylinregion; print([name for name in {optional} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
 

@@ -22,7 +22,7 @@ def test_mean_is_over_points_with_the_normal_99_percent_interval():
     assert mean == totals.mean()
     assert math.isclose(low, mean - reach, rel_tol=1e-15) and math.isclose(high, mean + reach, rel_tol=1e-15)
     assert counts().mean("b.c").mean == 1.0
-    with pytest.raises(ValueError, match="layer must be among 'a', 'b.c', got 'c'"):
+    with pytest.raises(ValueError, match=r"layer must be among 'a', 'b\.c', got 'c'"):
         counts().mean("c")
 
 
