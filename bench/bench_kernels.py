@@ -62,7 +62,7 @@ def _rates(checked: Case, seconds: float) -> dict[str, float]:
     assert checked.bytes_moved is not None
     rate = checked.bytes_moved / seconds
     rates = {"gigabytes_per_second": rate / 1e9}
-    if checked.device == "cuda":
+    if checked.device == "cuda" and checked.size == "memory":
         copied = measured_copy_bandwidth("cuda", clock_for("cuda", 1))
         rates["copy_gigabytes_per_second"], rates["share_of_copy"] = copied / 1e9, rate / copied
     return rates

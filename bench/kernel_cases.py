@@ -16,25 +16,26 @@ from pylinregion.kernels import PackedLinear, Patterns, ScalarKink
 
 OURS = "pylinregion"
 BASELINES = {
-    "sign_changes": ("torch.relu", "torch relu, amax, amin"),
-    "sign_changes_split": ("torch add, relu, amax, amin",),
+    "sign_changes": ("torch relu_", "torch relu_, amax, amin"),
+    "sign_changes_split": ("torch add, relu_, amax, amin",),
     "label_changes": ("torch compare, any, sum",),
     "distinct_patterns": ("torch.unique, point by point",),
-    "PackedLinear": ("torch linear",),
+    "PackedLinear": ("torch linear", "torch addmm, out="),
 }
 # "batch": about as many points as count_regions takes at a time, so that they stay in the cache; "memory": many more.
 COPY_SHARE_GOAL = 0.7
 _POINTS = {
-    ("cpu", "MLP layer"): {"smoke": 2, "batch": 26, "memory": 1000},
-    ("cpu", "conv layer"): {"smoke": 1, "batch": 2, "memory": 32},
+    ("cpu", "MLP layer"): {"smoke": 2, "batch": 26, "memory": 4000},
+    ("cpu", "conv layer"): {"smoke": 1, "batch": 2, "memory": 64},
     ("cuda", "MLP layer"): {"smoke": 2, "batch": 838, "memory": 8192},
     ("cuda", "conv layer"): {"smoke": 1, "batch": 12, "memory": 128},
 }
+_RELU = ScalarKink((0.0,), "relu")
 _MLP_LAYER = (50, (200,))  # vertices of a point and neurons of a layer: the MLPs
 _CONV_LAYER = (40, (16, 32, 32))  # PreAct-ResNet18 of width 16, its first layers
 _COPIED_BYTES = {("cpu", False): 1 << 28, ("cuda", False): 1 << 30, ("cpu", True): 1 << 20, ("cuda", True): 1 << 20}
-# Points whose patterns torch.unique counts in a loop, at most.
-_UNIQUE_POINTS = 200
+_UNIQUE_POINTS = 200  # at most: torch.unique takes them in a loop
+_LINEAR_POINTS = 1000  # at most: products take long
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def records(case: Case, clock: Clock, repeats: int, least_seconds: float, copied
         "bytes_moved": case.bytes_moved,
         "gigabytes_per_second": None if rate is None else rate / 1e9,
         "copy_gigabytes_per_second": copied / 1e9,
-        "share_of_copy": None if rate is None else rate / copied,
+        "share_of_copy": rate / copied if rate is not None and case.size == "memory" else None,
         "share_goal": COPY_SHARE_GOAL if aimed else None,
     }
     return [{**compared(OURS, setting, name, ours, t, None).as_json(), **moved} for name, t in seconds.items()]
@@ -145,6 +146,10 @@ class _Counts:
         self.changes = torch.zeros(points, dtype=torch.int64, device=device)
         self.nonfinite = torch.zeros(points, dtype=torch.uint8, device=device)
         self.words = torch.zeros(points, vertices, words, dtype=torch.int64, device=device)
+
+    @property
+    def into(self) -> tuple[Tensor, Tensor, Patterns]:
+        return self.changes, self.nonfinite, Patterns(self.words)
 
     def fresh(self, run: Callable[[], Any]) -> Tensor:
         """What one run adds."""
@@ -176,33 +181,25 @@ def _signs(work: str, device: str, dtype: torch.dtype, size: str) -> Case:
     """Pre-activations to counts, patterns and, in place, activations; doing it again finds the same signs."""
     points, vertices, shape = _sizes(work, device, size)
     z = _preactivations(points, vertices, shape, device, dtype)
-    n_words = kernels.sign_words(z[0].numel())
-    counts = _Counts(points, vertices, n_words, device)
-    own = z.clone()
+    counts = _Counts(points, vertices, kernels.sign_words(z[0].numel()), device)
+    own, other = z.clone(), z.clone()
     threads = torch.get_num_threads()
 
     def ours() -> None:
-        kernels.sign_changes(
-            own,
-            vertices,
-            ScalarKink((0.0,), "relu"),
-            counts.changes,
-            counts.nonfinite,
-            Patterns(counts.words),
-            own,
-            threads,
-        )
+        kernels.sign_changes(own, vertices, _RELU, *counts.into, own, threads)
+
+    def theirs() -> Tensor:
+        torch.relu_(other)
+        return _torch_changes(other, points)
 
     def check() -> None:
         own.copy_(z)
         assert torch.equal(counts.fresh(ours), _torch_changes(z, points))
         assert torch.equal(own, z.relu())
+        other.copy_(z)
+        assert torch.equal(theirs(), counts.changes)
 
-    runs = {
-        OURS: ours,
-        "torch.relu": lambda: torch.relu(z),
-        "torch relu, amax, amin": lambda: (torch.relu(z), _torch_changes(z, points)),
-    }
+    runs = {OURS: ours, "torch relu_": lambda: torch.relu_(other), "torch relu_, amax, amin": theirs}
     moved = 2 * z.numel() * z.itemsize + 8 * counts.words.numel()
     return Case("sign_changes", work, device, dtype, size, runs, check, moved)
 
@@ -210,35 +207,32 @@ def _signs(work: str, device: str, dtype: torch.dtype, size: str) -> Case:
 def _split(work: str, device: str, dtype: torch.dtype, size: str) -> Case:
     """Points and directions to counts, patterns and activations at the vertices."""
     points, vertices, shape = _sizes(work, device, size)
+    half = vertices // 2
     generator = torch.Generator(device).manual_seed(0)
     centre = torch.randn(points, *shape, generator=generator, device=device, dtype=dtype)
-    directions = torch.randn(vertices // 2, *shape, generator=generator, device=device, dtype=dtype)
+    directions = torch.randn(half, *shape, generator=generator, device=device, dtype=dtype)
     radius = torch.full((points,), 2.0**-6, dtype=torch.float64, device=device)  # its products are exact
     counts = _Counts(points, vertices, kernels.sign_words(centre[0].numel()), device)
-    out = torch.empty(points * vertices, *shape, device=device, dtype=dtype)
+    own = torch.empty(points * vertices, *shape, device=device, dtype=dtype)
+    other = torch.empty_like(own)
     threads = torch.get_num_threads()
 
     def ours() -> None:
-        kernels.sign_changes_split(
-            centre, directions, radius, ScalarKink((0.0,), "relu"), counts.changes, counts.nonfinite,
-            Patterns(counts.words), out, threads,
-        )  # fmt: skip
+        kernels.sign_changes_split(centre, directions, radius, _RELU, *counts.into, own, threads)
 
-    def at_vertices() -> Tensor:
-        offset = directions * 2.0**-6
-        return torch.cat([centre.unsqueeze(1) + offset, centre.unsqueeze(1) - offset], dim=1).flatten(0, 1)
-
-    def theirs() -> tuple[Tensor, Tensor]:
-        z = at_vertices()
-        return torch.relu(z), _torch_changes(z, points)
+    def theirs() -> Tensor:
+        offset, sides = directions * 2.0**-6, other.unflatten(0, (points, 2, half))
+        torch.add(centre.unsqueeze(1), offset, out=sides[:, 0])
+        torch.sub(centre.unsqueeze(1), offset, out=sides[:, 1])
+        torch.relu_(other)
+        return _torch_changes(other, points)
 
     def check() -> None:
-        activations, changes = theirs()
-        assert torch.equal(counts.fresh(ours), changes)
-        assert torch.equal(out, activations)
+        assert torch.equal(counts.fresh(ours), theirs())
+        assert torch.equal(own, other)
 
-    moved = (centre.numel() + directions.numel() + out.numel()) * out.itemsize + 8 * counts.words.numel()
-    runs = {OURS: ours, "torch add, relu, amax, amin": theirs}
+    moved = (centre.numel() + directions.numel() + own.numel()) * own.itemsize + 8 * counts.words.numel()
+    runs = {OURS: ours, "torch add, relu_, amax, amin": theirs}
     return Case("sign_changes_split", work, device, dtype, size, runs, check, moved)
 
 
@@ -292,24 +286,30 @@ def _linear(work: str, device: str, dtype: torch.dtype, size: str) -> Case:
     """A linear layer on a batch of vertices."""
     inputs, outputs = (int(number) for number in work.split(" to "))
     points, vertices, _ = _sizes("MLP layer", device, size)
+    points = min(points, _LINEAR_POINTS)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(points * vertices, inputs, generator=generator, dtype=dtype)
     weight = torch.randn(outputs, inputs, generator=generator, dtype=dtype)
     bias = torch.randn(outputs, generator=generator, dtype=dtype)
     packed = PackedLinear(weight, bias)
-    out = torch.empty(len(x), outputs, dtype=dtype)
+    own, other = torch.empty(len(x), outputs, dtype=dtype), torch.empty(len(x), outputs, dtype=dtype)
     threads = torch.get_num_threads()
 
     def ours() -> Tensor:
-        return packed(x, out, threads)
+        return packed(x, own, threads)
 
     def theirs() -> Tensor:
         return functional.linear(x, weight, bias)
+
+    def in_place() -> Tensor:
+        return torch.addmm(bias, x, weight.T, out=other)
 
     def check() -> None:
         # Sums of products in different orders: each differs from the exact one by at most inputs roundings of the sum
         # of the products' sizes.
         bound = inputs * torch.finfo(dtype).eps * functional.linear(x.abs(), weight.abs(), bias.abs())
-        assert bool(((ours() - theirs()).abs() <= 2 * bound).all())
+        for run in (theirs, in_place):
+            assert bool(((ours() - run()).abs() <= 2 * bound).all())
 
-    return Case("PackedLinear", work, device, dtype, size, {OURS: ours, "torch linear": theirs}, check)
+    runs = {OURS: ours, "torch linear": theirs, "torch addmm, out=": in_place}
+    return Case("PackedLinear", work, device, dtype, size, runs, check)

@@ -257,7 +257,8 @@ class _Job:
         per_point = self.vertices * (peak + 8 * self.words) + 1
         affordable = max(1, memory_budget // (per_point * threads))
         if batch_size is None:
-            batch_size = max(2, _CACHE_BYTES["cuda" if cuda else "cpu"] // (self.vertices * largest + 1))
+            few = 2 if threads == 1 else 1  # the activations of a large network are past the cache anyway
+            batch_size = max(few, _CACHE_BYTES["cuda" if cuda else "cpu"] // (self.vertices * largest + 1))
             batch_size = min(batch_size, affordable)
         # Every worker gets a batch; with a single one, torch's own threads share the work instead.
         batch_size = max(1, min(batch_size, -(-len(self.x) // threads)))

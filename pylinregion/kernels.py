@@ -14,12 +14,19 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from pylinregion import _C
+try:
+    from pylinregion import _C
+except ImportError as error:
+    raise ImportError(
+        f"the compiled extension of pylinregion cannot be imported from {Path(__file__).parent}: {error}. If that is a "
+        "checkout, install it in place (pip install -e .), or run Python in another folder after pip install ."
+    ) from error
 
 __all__ = [
     "PackedLinear",

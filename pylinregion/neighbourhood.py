@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -41,11 +42,16 @@ def random_frame(input_shape: Sequence[int], n_directions: int = 25, *, seed: in
     dimensions = math.prod(input_shape)
     if count > dimensions:
         raise ValueError(f"n_directions must be at most the {dimensions} input dimensions, got {count}")
+    return _draw(dimensions, count, seed).view(count, *input_shape).clone()
+
+
+@functools.lru_cache(maxsize=8)
+def _draw(dimensions: int, count: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     gaussian = torch.randn(dimensions, count, generator=generator, dtype=torch.float64)
     q, r = torch.linalg.qr(gaussian)
     directions: Tensor = (q * torch.where(r.diagonal() < 0, -1.0, 1.0)).T
-    return directions.reshape(count, *input_shape).contiguous()
+    return directions.contiguous()
 
 
 def check_frame(frame: Tensor, input_shape: Sequence[int], points: int) -> bool:

@@ -50,10 +50,10 @@ def test_nothing_imports_the_command_line():
             assert not imports_of(module) & shell, module
 
 
-def test_optional_packages_are_not_imported_with_the_package():
+def test_optional_packages_are_not_imported_with_the_package(tmp_path):
     optional = ["matplotlib", "sklearn", "pandas", "safetensors"]
     code = f"import sys, pylinregion; print([name for name in {optional} if name in sys.modules])"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert ran.stdout.strip() == "[]"
 
 

@@ -521,7 +521,7 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(monkeypatch, threads):
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_an_interrupt_stops_the_count_between_batches(n_threads):
+def test_an_interrupt_stops_the_count_between_batches(n_threads, tmp_path):
     """A real SIGINT, to a process that would count for long; it must leave most batches undone and end."""
     script = f"""
         import os, signal, threading, torch, pylinregion as plr
@@ -545,7 +545,8 @@ def test_an_interrupt_stops_the_count_between_batches(n_threads):
             workers = any("pylinregion" in thread.name for thread in threading.enumerate())
             print("interrupted", sum(done) < 2000, workers, torch.get_num_threads())
     """
-    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert ran.stdout.split() == ["interrupted", "True", "False", str(n_threads)], ran.stderr
 
 
