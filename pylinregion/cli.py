@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import json
 import logging
 import math
@@ -57,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: Wrong usage (2), or ``--help`` and ``--version`` (0).
     """
     args = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without "±" shows "?" instead of an error
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -142,13 +145,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _shape(text: str) -> tuple[int, ...]:
     """``"3,32,32"`` as numbers; an error of argparse if it is none."""
-    shape = tuple(int(size) for size in text.split(","))
-    if min(shape) < 1:
-        raise ValueError
-    return shape
-
-
-_shape.__name__ = "shape"  # argparse says "invalid shape value: ..."
+    sizes = text.split(",")
+    if not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        raise argparse.ArgumentTypeError(f"must be sizes such as 3,32,32, got {text!r}")
+    return tuple(map(int, sizes))
 
 
 # Commands

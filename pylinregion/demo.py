@@ -371,7 +371,8 @@ _STYLE: Any = {  # Any: matplotlib types the keys one by one
 
 def _title(settings: Settings) -> str:
     return (
-        f"ReLU MLP {_sizes(settings)} on {settings.train_points} training digits, initialisation times {settings.init_scale:g}\n"
+        f"ReLU MLP {_sizes(settings)} on {settings.train_points} training digits, "
+        f"initialisation times {settings.init_scale:g}\n"
         f"local complexity: radius {settings.radius:g}, P = {settings.directions} directions"
     )
 

@@ -1,4 +1,6 @@
+import io
 import json
+import logging
 import os
 import pickle
 import subprocess
@@ -83,7 +85,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "x64.npy", x)
     np.save(folder / "wide.npy", np.zeros((2, 5), dtype=np.float32))
     np.save(folder / "words.npy", np.array([["a"] * 4]))
-    np.save(folder / "int.npy", np.arange(8).reshape(2, 4).astype(">u2"))
+    np.save(folder / "int.npy", 100 * np.arange(8).reshape(2, 4).astype(">u2"))
     np.save(folder / "one.npy", x[:1].astype(np.float32))
     np.save(folder / "none.npy", x[:0].astype(np.float32))
     return folder
@@ -197,6 +199,14 @@ def test_count_passes_every_option_on(tmp_path: Path, capsys: pytest.CaptureFixt
     assert [line.split()[:3] for line in out.splitlines() if line.startswith("output ")] == [["output", "output", "2"]]
 
 
+def test_count_computes_in_the_dtype_asked_for(tmp_path: Path) -> None:
+    arguments = ("m.pt2", "x.npy", "--radius", "0.003", "--directions", "4")
+    x = torch.from_numpy(np.load("x.npy"))
+    found = count_to_json(tmp_path, *arguments, "--dtype", "bfloat16")["total"]
+    assert found == plr.count_regions(make_net(), x, 0.003, n_directions=4, dtype=torch.bfloat16).total.tolist()
+    assert found != count_to_json(tmp_path, *arguments)["total"]  # so coarse that it shows
+
+
 def test_several_layers_are_named_with_commas(tmp_path: Path) -> None:
     assert count_to_json(tmp_path, "m.pt2", "x.npy", "--radius", "1", "--directions", "2", "--layers", "1,3")[
         "layers"
@@ -207,9 +217,9 @@ def test_several_layers_are_named_with_commas(tmp_path: Path) -> None:
 def test_points_are_converted_to_the_dtype_of_the_model(
     file: str, dtype: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    document = count_to_json(tmp_path, "m.pt2", file, "--radius", "2", "--directions", "3")
+    document = count_to_json(tmp_path, "m.pt2", file, "--radius", "200", "--directions", "3")
     x = torch.from_numpy(np.load(file).astype(np.float32))
-    assert document["changes"] == plr.count_regions(make_net(), x, 2.0, n_directions=3).changes.tolist()
+    assert document["changes"] == plr.count_regions(make_net(), x, 200.0, n_directions=3).changes.tolist()
     note = f"pylinregion: note: {file} is {dtype}, the model takes float32: converted the points\n"
     assert capsys.readouterr().err == note
 
@@ -236,6 +246,13 @@ def test_one_point_and_none_have_no_interval(tmp_path: Path, capsys: pytest.Capt
     none = count_to_json(tmp_path, "m.pt2", "none.npy", *arguments)
     assert none["mean"] == {"mean": None, "low": None, "high": None} and none["total"] == []
     assert "local complexity -\n" in capsys.readouterr().out
+
+
+def test_a_terminal_without_plus_minus_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert main(["count", "m.pt2", "x.npy", "--radius", "1", "--directions", "3"]) == 0
+    assert b"the 6 vertices x ? r v_p" in stdout.buffer.getvalue()  # type: ignore[attr-defined]
 
 
 # explain
@@ -334,14 +351,19 @@ def test_sample_inputs_of_an_archive_are_not_unpickled(tmp_path: Path, fails: Ca
     assert os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD") == before
 
 
-def test_archives_that_are_none_are_refused(tmp_path: Path, fails: Callable[..., str]) -> None:
+def test_archives_that_are_none_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
     path = tmp_path / "m.pt2"
+    logged: list[str] = []
+    monkeypatch.setattr(logging.getLogger("torch.export"), "handle", lambda record: logged.append(record.getMessage()))
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("m/readme", "hello")
     assert fails("explain", str(path)) == f"{path} is no archive of torch.export.save"
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("m/archive_format", "pt2")
     assert fails("explain", str(path)).startswith(f"{path}: torch.export.load raised ")
+    assert logged == []  # torch's own report of the failure stays out of sight
     assert fails("explain", "absent.pt2") == "there is no file absent.pt2"
 
 
@@ -390,8 +412,8 @@ def test_a_missing_safetensors_is_named(monkeypatch: pytest.MonkeyPatch, fails: 
         (["m.pt2", "x.npy", "--radius", "1", "--json", "no/o.json"], "--json: there is no folder no"),
         (
             ["static.pt2", "x.npy", "--radius", "1"],
-            "the model fixes its batch size to 3: it must take any number of points (write x.size(0) or -1 where it says "
-            "that number; export a program with a dynamic batch dimension)",
+            "the model fixes its batch size to 3: it must take any number of points (write x.size(0) or -1 where it "
+            "says that number; export a program with a dynamic batch dimension)",
         ),
     ],
 )
@@ -425,8 +447,8 @@ def test_count_on_cuda_is_the_same(model: str, tmp_path: Path) -> None:
         (["count", "m.pt2", "x.npy", "--radius", "1", "--weights", "w.safetensors"], "a .pt2 archive has its own"),
         (["explain", "factories_of_the_tests:net"], "give --shape, such as --shape 3,32,32, or POINTS.npy"),
         (["explain", "m.pt2", "x.npy", "--shape", "4"], "give POINTS.npy or --shape, not both"),
-        (["explain", "m.pt2", "--shape", "4,x"], "argument --shape: invalid shape value: '4,x'"),
-        (["explain", "m.pt2", "--shape", "0"], "argument --shape: invalid shape value: '0'"),
+        (["explain", "m.pt2", "--shape", "4,x"], "argument --shape: must be sizes such as 3,32,32, got '4,x'"),
+        (["explain", "m.pt2", "--shape", "0"], "argument --shape: must be sizes such as 3,32,32, got '0'"),
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], want: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@ import io
 import json
 import math
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -58,7 +57,7 @@ def test_table_shows_the_numbers_of_the_json(quick: tuple[Path, str, str]) -> No
     document = json.loads((out / "demo.json").read_text(encoding="utf-8"))
     lines = stdout.splitlines()
     head = next(number for number, line in enumerate(lines) if "LC train" in line)
-    assert lines[head].split() == "step train acc test acc LC train LC test LC random".split()
+    assert lines[head].split() == ["step", "train", "acc", "test", "acc", "LC", "train", "LC", "test", "LC", "random"]
     rows = lines[head + 2 : head + 2 + len(document["checkpoints"])]
     for row, entry in zip(rows, document["checkpoints"], strict=True):
         assert len(row) == len(lines[head])  # aligned
@@ -96,11 +95,9 @@ def test_figure_is_drawn(quick: tuple[Path, str, str]) -> None:
 def test_drawing_leaves_matplotlib_as_it_was(tmp_path: Path) -> None:
     import matplotlib as mpl
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before = dict(mpl.rcParams)
+    with mpl.rc_context({"font.size": 17, "axes.grid": False}):
         demo.draw([checkpoint(0, 0.1, 0.1), checkpoint(1, 1.0, 0.5)], TINY, tmp_path / "one.png")
-        assert dict(mpl.rcParams) == before
+        assert mpl.rcParams["font.size"] == 17 and not mpl.rcParams["axes.grid"]
     assert (tmp_path / "one.png").stat().st_size > 5000
 
 
@@ -133,7 +130,7 @@ def test_initialisation_is_scaled() -> None:
 def test_data_is_split_without_overlap() -> None:
     data = demo.load_digits(TINY)
     assert len(data.train_x) == 40 and len(data.train_x) + len(data.test_x) == 1797
-    assert 0 == float(data.train_x.min()) and 1 == float(data.test_x.max())
+    assert float(data.train_x.min()) == 0 and float(data.test_x.max()) == 1
     assert torch.equal(data.probes["train"], data.train_x[:20]) and torch.equal(data.probes["test"], data.test_x[:20])
     assert float(data.probes["random"].max()) <= 1 and data.probes["random"].shape == (20, 64)
     assert 0.45 < float(data.probes["random"].mean()) < 0.55
