@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import io
 import linecache
 import operator
 import re
@@ -272,8 +271,7 @@ class _Trace:
 def _export(module: nn.Module, example: Tensor, strict: bool) -> _Trace:
     auto, static = torch.export.Dim.AUTO, torch.export.Dim.STATIC
     shapes = ((auto, *[static] * (example.dim() - 1)),)
-    with contextlib.redirect_stderr(io.StringIO()):  # where torch prints the graph so far if it fails
-        program = torch.export.export(_Flat(module), (example,), strict=strict, dynamic_shapes=shapes)
+    program = torch.export.export(_Flat(module), (example,), strict=strict, dynamic_shapes=shapes)
     return _program_trace(program, "torch.export" if not strict else "torch.export, strict", prefix="model.")
 
 
@@ -713,7 +711,8 @@ def _classify(new: Node, nodes: list[Node]) -> None:
     if not affine and new.op is not None and new.op.kink != "comparison" and len(floating) < len(dependent):
         raise _FinalRefusal(f"{new.where}: it is not counted on integers")
     rows_first = new.shape is None or (new.batch_dim == 0 and new.batch_factor == 1)
-    differentiable = affine and new.op_name not in NO_DERIVATIVE
+    same_dtype = new.dtype is None or all(source.dtype in (None, new.dtype) for source in dependent)  # casts round
+    differentiable = affine and same_dtype and new.op_name not in NO_DERIVATIVE
     new.pristine = (
         differentiable and rows_first and new.degree is Degree.AFFINE and all(source.pristine for source in dependent)
     )

@@ -78,6 +78,10 @@ def _rounded_quotient(arguments: dict[str, Any]) -> str | None:
     return "rounds: a step that is not counted" if arguments.get("rounding_mode") else None
 
 
+def _bits(arguments: dict[str, Any]) -> str | None:
+    return f"reads the bits of numbers as {arguments['dtype']}"
+
+
 def _scatter_product(arguments: dict[str, Any]) -> str | None:
     return "multiplies into its result" if arguments.get("reduce") == "multiply" else None
 
@@ -105,6 +109,7 @@ def _table() -> dict[str, Op]:
         "alias detach contiguous to _to_copy type_as view_as reshape_as _unsafe_view diagonal unfold positive "
         "unsafe_chunk unsafe_split lift_fresh squeeze_copy",
     )
+    put(Op(affine, alias=True, refuse=_bits), "view.dtype")
     put(Op(affine, alias=True, refuse=_chance), "dropout feature_dropout alpha_dropout feature_alpha_dropout")
     put(Op(affine, refuse=_chance), "native_dropout")
     put(
