@@ -414,6 +414,18 @@ def _from_module(module: nn.Module, example: Tensor) -> Network:
 
 
 def _from_exported(program: torch.export.ExportedProgram, example: Tensor) -> Network:
+    names = program.graph_signature.user_inputs
+    inputs = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+    if len(inputs) == 1 and isinstance(inputs[0], Tensor):
+        wanted = [size if isinstance(size, int) else "any" for size in inputs[0].shape[1:]]
+        given = list(example.shape[1:])
+        if len(given) != len(wanted) or any(w not in (g, "any") for g, w in zip(given, wanted, strict=True)):
+            sizes = ", ".join(map(str, wanted))
+            raise ValueError(
+                f"x must be [B, {sizes}], as the program was exported, got [B, {', '.join(map(str, given))}]"
+            )
+        if example.dtype != inputs[0].dtype:
+            raise TypeError(f"x must be {inputs[0].dtype}, as the program was exported, got {example.dtype}")
     try:
         network = _build(_program_trace(program, "ExportedProgram"), example)
         selfcheck.same_function(network, program.module(), example)

@@ -75,8 +75,11 @@ class Explanation:
             counted = sum(row.kind != "other" for row in self.rows)
             neurons, layers = "neuron" + "s" * (self.units != 1), "layer" + "s" * (counted != 1)
             lines.append(f"{self.units} {neurons} in {counted} {layers}; captured by {self.captured_by}")
+        verdicts: dict[str, list[str]] = {}
         for method, reason in self.coverage.items():
-            lines.append(f"{method}: " + ("covered" if reason is None else f"not covered. {reason}"))
+            covered = "covered, but not in this version" if method in EXACT_METHODS else "covered"
+            verdicts.setdefault(covered if reason is None else f"not covered. {reason}", []).append(method)
+        lines += [f"{', '.join(methods)}: {verdict}" for verdict, methods in verdicts.items()]
         return "\n".join(lines)
 
 

@@ -663,6 +663,10 @@ def test_exported_programs_are_read_and_left_as_they_are():
     static = torch.export.export(model, (x,), strict=False)
     with pytest.raises(plr.UnsupportedModelError, match="fixes its batch size to 3"):
         plr.capture(static, x)
+    with pytest.raises(ValueError, match=r"x must be \[B, 6\], as the program was exported, got \[B, 5\]"):
+        plr.count_regions(program, x[:, :5], 0.5, n_directions=4)
+    with pytest.raises(TypeError, match=r"x must be torch\.float64, as the program was exported, got torch\.float32"):
+        plr.explain(program, x.float())
 
 
 # Capturing leaves no trace of its own.
