@@ -26,14 +26,14 @@ from pylinregion.ops import Kind
 from pylinregion.program import Evaluator, Split, Workspace
 from pylinregion.selfcheck import observe
 from pylinregion.tally import Tally, sites
-from pylinregion.torch_state import full_precision
+from pylinregion.torch_state import full_precision, one_thread
 
 METHODS = ("vertices",)
 OUTPUT = "output"
 
 # A batch is small enough for its largest activation to stay in the cache (bench/README.md has the measurements),
 # and never needs more than the memory budget.
-_CACHE_BYTES = {"cpu": 1 << 20, "cuda": 32 << 20}
+_CACHE_BYTES = {"cpu": 2 << 20, "cuda": 32 << 20}
 _BUDGET_VARIABLE = "PYLINREGION_MEMORY_BUDGET"
 _DEFAULT_BUDGET = 512 << 20
 _LARGEST_ADAPTIVE_BLOCK = 31 << 20
@@ -83,7 +83,7 @@ def count_regions(
         include_output: Count the sign changes of the output tensor as one more layer, ``"output"``.
         estimate_ambiguous: Also estimate how many signs rounding may have decided (twice the work and more).
         dtype: Compute in this dtype; None: that of ``x``.
-        batch_size: Points per batch; None: sized for the cache and the memory budget.
+        batch_size: Points per batch, at most; None: sized for the cache and the memory budget.
         memory_budget: Bytes that the batches in flight may take; None: environment variable
             ``PYLINREGION_MEMORY_BUDGET``, else 512 MiB (CUDA: half of the free memory). A batch is at least one point.
         progress: Show a bar.
@@ -117,35 +117,39 @@ def count_regions(
     example = _in_model_dtype(model, x, dtype)
     if isinstance(model, nn.Module):
         _checks.fits_module("x", example, model)
-    _checks.finite("x", x)
-    radii = _checks.radii(radius, len(x), x.device)
-    for name, number in (("batch_size", batch_size), ("memory_budget", memory_budget)):
-        if number is not None:
-            _checks.positive_integer(name, number)
-    network = capture(model, example)
-    _check_fits(network, x, dtype)
-    compute = dtype or x.dtype
-    counted = _checks.chosen_layers(layers, network.layer_names)
-    if include_output and len(network.outputs) != 1:
-        raise ValueError(f"include_output needs a model with one output tensor, this one has {len(network.outputs)}")
-    each = frame is not None and check_frame(frame, network.input_shape, len(x))
-    if frame is None:
-        frame = random_frame(network.input_shape, n_directions, seed=seed)
-    directions = frame.detach().to(x.device)
-    with torch.no_grad(), full_precision():
-        _check_parameters(network)
-        job = _Job(network, x.to(compute), radii, directions, each, counted, include_output, estimate_ambiguous)
-        job.run(batch_size, memory_budget, progress)
-    names = [network.layer_names[number] for number in counted] + [OUTPUT] * include_output
-    job.check_finite(names)
-    return RegionCounts(
-        changes=job.changes,
-        regions=job.regions,
-        ambiguous=job.ambiguous,
-        layers=tuple(names),
-        definition=_definition(network, counted, directions.shape[1 if each else 0]),
-        method=method,
-    )
+    # The preparations on one thread: torch's own threads would go on spinning on the cores that the batches need.
+    with one_thread() as n_threads:
+        _checks.finite("x", x)
+        radii = _checks.radii(radius, len(x), x.device)
+        for name, number in (("batch_size", batch_size), ("memory_budget", memory_budget)):
+            if number is not None:
+                _checks.positive_integer(name, number)
+        network = capture(model, example)
+        _check_fits(network, x, dtype)
+        compute = dtype or x.dtype
+        counted = _checks.chosen_layers(layers, network.layer_names)
+        if include_output and len(network.outputs) != 1:
+            raise ValueError(
+                f"include_output needs a model with one output tensor, this one has {len(network.outputs)}"
+            )
+        each = frame is not None and check_frame(frame, network.input_shape, len(x))
+        if frame is None:
+            frame = random_frame(network.input_shape, n_directions, seed=seed)
+        directions = frame.detach().to(x.device)
+        with torch.no_grad(), full_precision():
+            _check_parameters(network)
+            job = _Job(network, x.to(compute), radii, directions, each, counted, include_output, estimate_ambiguous)
+            job.run(batch_size, memory_budget, progress, n_threads)
+        names = [network.layer_names[number] for number in counted] + [OUTPUT] * include_output
+        job.check_finite(names)
+        return RegionCounts(
+            changes=job.changes,
+            regions=job.regions,
+            ambiguous=job.ambiguous,
+            layers=tuple(names),
+            definition=_definition(network, counted, directions.shape[1 if each else 0]),
+            method=method,
+        )
 
 
 def _in_model_dtype(model: Any, x: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -237,20 +241,19 @@ class _Job:
     def _directions(self, evaluator: Evaluator) -> list[Tensor]:
         return [] if self.frame_per_point else evaluator.prefix_directions(self.frame.to(evaluator.dtype))
 
-    def run(self, batch_size: int | None, memory_budget: int | None, progress: bool) -> None:
+    def run(self, batch_size: int | None, memory_budget: int | None, progress: bool, n_threads: int) -> None:
         """Count all points."""
-        plan = self._plan(batch_size, memory_budget)
+        plan = self._plan(batch_size, memory_budget, 1 if self.x.is_cuda else n_threads)
         starts = range(0, len(self.x), plan.batch)
         ranges = [(start, min(start + plan.batch, len(self.x))) for start in starts]
         with tqdm(total=len(self.x), unit="point", disable=not progress) as bar:
             if plan.workers == 1:
-                _in_turn(ranges, self._halving(), bar.update)
+                _in_turn(ranges, self._halving(), n_threads, bar.update)
             else:
                 _in_parallel(ranges, self._count, plan.workers, bar.update)
 
-    def _plan(self, batch_size: int | None, memory_budget: int | None) -> _Plan:
+    def _plan(self, batch_size: int | None, memory_budget: int | None, threads: int) -> _Plan:
         cuda = self.x.is_cuda
-        threads = 1 if cuda else torch.get_num_threads()
         if memory_budget is None:
             memory_budget = _default_budget(self.x)
         peak, largest = self.evaluator.body.bytes_per_row(self.x.dtype)
@@ -260,8 +263,11 @@ class _Job:
             few = 2 if threads == 1 else 1  # the activations of a large network are past the cache anyway
             batch_size = max(few, _CACHE_BYTES["cuda" if cuda else "cpu"] // (self.vertices * largest + 1))
             batch_size = min(batch_size, affordable)
-        # Every worker gets a batch; with a single one, torch's own threads share the work instead.
-        batch_size = max(1, min(batch_size, -(-len(self.x) // threads)))
+        # Every worker gets as much; with a single batch, torch's own threads share the work instead.
+        if threads > 1:
+            batches = -(-len(self.x) // (batch_size * threads)) * threads
+            batch_size = -(-len(self.x) // max(1, batches))
+        batch_size = max(1, batch_size)
         batches = -(-len(self.x) // batch_size)
         return _Plan(batch_size, min(threads, batches) if threads > 1 and batches > 1 else 1)
 
@@ -356,9 +362,12 @@ def _default_budget(x: Tensor) -> int:
     return _DEFAULT_BUDGET
 
 
-def _in_turn(ranges: list[tuple[int, int]], count: Callable[[int, int, int], None], done: Callable[[int], Any]) -> None:
+def _in_turn(
+    ranges: list[tuple[int, int]], count: Callable[[int, int, int], None], n_threads: int, done: Callable[[int], Any]
+) -> None:
+    torch.set_num_threads(n_threads)
     for begin, end in ranges:
-        count(begin, end, torch.get_num_threads())
+        count(begin, end, n_threads)
         done(end - begin)
 
 
@@ -372,18 +381,15 @@ def _in_parallel(
     # glibc returns the top of a thread's heap to the system after each batch, and the next batch faults it in again,
     # unless it has seen a larger block freed: it then takes such blocks for usual. Nothing of this one is touched.
     torch.empty(_LARGEST_ADAPTIVE_BLOCK, dtype=torch.uint8)
-    n_threads = torch.get_num_threads()
     todo: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
     for piece in ranges:
         todo.put(piece)
     results: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
-    started = threading.Semaphore(0)
     stop = threading.Event()
 
     def work() -> None:
         try:
-            torch.set_num_threads(1)  # of this thread; also the default for threads to come, which is put back below
-            started.release()
+            torch.set_num_threads(1)  # what a new thread has is up to its OpenMP library
             with torch.no_grad():
                 while not stop.is_set():
                     begin, end = todo.get_nowait()
@@ -396,13 +402,8 @@ def _in_parallel(
 
     threads = [threading.Thread(target=work, name=f"pylinregion-{number}") for number in range(workers)]
     try:
-        try:
-            for thread in threads:
-                thread.start()
-            for _ in threads:
-                started.acquire()
-        finally:
-            torch.set_num_threads(n_threads)
+        for thread in threads:
+            thread.start()
         for _ in ranges:
             result = results.get()
             if isinstance(result, BaseException):

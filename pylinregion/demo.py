@@ -15,7 +15,6 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from pylinregion.count import count_regions
 from pylinregion.counts import Mean
 from pylinregion.doctor import versions
 from pylinregion.neighbourhood import random_frame
+from pylinregion.torch_state import one_thread
 
 PROBES = ("train", "test", "random")
 _COLOURS = {"train": "tab:green", "test": "tab:orange", "random": "tab:blue"}
@@ -128,7 +128,8 @@ def run(out: Path, settings: Settings) -> None:
     start = time.perf_counter()
     print(f"{describe(settings)}\n\n{_HEAD}\n{'-' * len(_HEAD)}", flush=True)
     checkpoints = []
-    with _one_thread(), tqdm(total=settings.steps, unit="step", disable=None, leave=False) as bar:
+    # Matrices this small lose by being shared among threads.
+    with one_thread(), tqdm(total=settings.steps, unit="step", disable=None, leave=False) as bar:
         for checkpoint in train(settings, bar.update):
             checkpoints.append(checkpoint)
             tqdm.write(table_row(checkpoint))
@@ -217,17 +218,6 @@ def checkpoint_steps(steps: int, count: int) -> list[int]:
 def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     with torch.no_grad():
         return float((model(x).argmax(dim=1) == y).double().mean())
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for a while: matrices this small lose by sharing them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 # What comes out

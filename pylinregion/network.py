@@ -143,6 +143,7 @@ class Network:
         parameters: The names in ``state`` that are parameters.
         method: How it was captured.
         module: The live model, while it lives.
+        plans: What evaluating it needs and its weights do not change; :mod:`pylinregion.program` keeps it here.
     """
 
     nodes: list[Node]
@@ -156,6 +157,7 @@ class Network:
     device: torch.device
     method: str
     module: weakref.ref[nn.Module] | None = None
+    plans: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
     def layer_names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ the rest on the vertices. The prefix is split because affine maps allow it:
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from pylinregion.kernels import PackedLinear
 from pylinregion.kinks import Counter, evaluator
@@ -150,36 +152,39 @@ class Program:
             form = {ref.index for ref in refs((args, kwargs))} & self.given - own
             self.steps.append(_Step(index, run, args, kwargs, number, tuple(free.get(index, ())), tuple(form)))
         self.slots = self._slots(users, layers)
+        self.constants: dict[int, Any] = {}
 
-    def bind(self, constants: dict[int, Any], pack: bool) -> dict[int, Any]:
-        """Fold batch norms into the layers before them, and pack linear layers, for the weights of one count.
+    def bind(self, constants: dict[int, Any], pack: bool = False) -> Program:
+        """The program for the weights of one count: batch norms folded into the layers before, linear layers packed.
 
         Args:
             constants: The values of the given constants.
             pack: Whether the packed kernel takes this dtype and device.
 
         Returns:
-            The constants, with those of the folded layers under keys that no node has.
+            A program whose constants need not be given any more.
         """
-        constants = dict(constants)
-        steps = {step.node: step for step in self.steps}
+        bound = copy.copy(self)
+        bound.constants, bound.slots = dict(constants), dict(self.slots)
+        steps = {step.node: copy.copy(step) for step in self.steps}
         for norm_index, index in self.folded.items():
-            step, norm = steps[index], steps[norm_index]
+            step, norm = steps[index], steps.pop(norm_index)
             weight, bias = (*step.args[1:], None)[:2]
             scale, shift = _scale_and_shift(norm.args, constants)
-            folded_weight, folded_bias = _fold(_resolve(weight, constants), _resolve(bias, constants), scale, shift)
-            keys = -2 * norm_index - 1, -2 * norm_index - 2
-            constants[keys[0]], constants[keys[1]] = folded_weight, folded_bias
+            keys = -2 * norm_index - 1, -2 * norm_index - 2  # that no node has
+            bound.constants[keys[0]], bound.constants[keys[1]] = _fold(
+                _resolve(weight, constants), _resolve(bias, constants), scale, shift
+            )
             step.args = (step.args[0], Ref(keys[0]), Ref(keys[1]), *step.args[3:])
             step.node, step.free = norm.node, tuple({*step.free, *norm.free} - {index})
-            self.steps.remove(norm)
-            if index in self.slots:
-                self.slots[norm_index] = self.slots.pop(index)
-        for step in self.steps:
-            if pack and step.node in self.slots and step.layer < 0:
+            if index in bound.slots:
+                bound.slots[norm_index] = bound.slots.pop(index)
+        bound.steps = list(steps.values())
+        for step in bound.steps:
+            if pack and step.node in bound.slots and step.layer < 0:
                 weight, bias = (*step.args[1:], None)[:2]
-                step.packed = PackedLinear(_resolve(weight, constants), _resolve(bias, constants))
-        return constants
+                step.packed = PackedLinear(_resolve(weight, bound.constants), _resolve(bias, bound.constants))
+        return bound
 
     def run(
         self,
@@ -192,8 +197,8 @@ class Program:
         """Compute the wanted values.
 
         Args:
-            given: The values of the given nodes. A :class:`Split` is formed before its first use by a step that needs
-                the vertices themselves.
+            given: The values of the given nodes that :meth:`bind` was not given. A :class:`Split` is formed before its
+                first use by a step that needs the vertices themselves.
             rows: The size of the batch that runs through the program.
             counter_of: Where the layers report to.
             workspace: Memory for packed layers; None allocates.
@@ -202,7 +207,7 @@ class Program:
         Returns:
             The wanted values in order.
         """
-        values = dict(given)
+        values = {**self.constants, **given}
         for step in self.steps:
             for index in step.form:
                 if type(value := values[index]) is Split:
@@ -409,6 +414,25 @@ def _retyped(arguments: Any, retype: dict[torch.dtype, torch.dtype]) -> Any:
     return arguments
 
 
+class _Plan:
+    """The programs of a network, before its weights are bound: found once, and kept with the network."""
+
+    def __init__(
+        self, network: Network, dtype: torch.dtype, counted: tuple[int, ...], outputs: bool, split: bool
+    ) -> None:
+        retype = {network.dtype: dtype}
+        nodes = network.nodes
+        self.input = next(index for index, node in enumerate(nodes) if node.role == "input")
+        states = [index for index, node in enumerate(nodes) if node.role == "state"]
+        needed = _constants_in_use(network, [n for n, node in enumerate(nodes) if node.role in ("state", "constant")])
+        frontier = _frontier(network) if split else [self.input]
+        self.constants = Program(network, needed, states, retype=retype)
+        self.body = Program(network, network.outputs if outputs else (), [*needed, *frontier], counted, retype)
+        used = {ref.index for step in self.body.steps for ref in refs((step.args, step.kwargs))} | set(self.body.wanted)
+        self.frontier = [index for index in frontier if index in used]
+        self.prefix = Program(network, self.frontier, [*needed, self.input], retype=retype)
+
+
 class Evaluator:
     """A network bound to its current weights, ready to run on batches.
 
@@ -435,29 +459,23 @@ class Evaluator:
         self.dtype = dtype
         self.counted = tuple(counted)
         self.channels_last = channels_last
-        retype = {network.dtype: dtype}
-        nodes = network.nodes
-        self._input = next(index for index, node in enumerate(nodes) if node.role == "input")
-        states = [index for index, node in enumerate(nodes) if node.role == "state"]
-        fixed = [index for index, node in enumerate(nodes) if node.role in ("state", "constant")]
-        needed = self._constants_in_use(fixed)
-        constants = Program(network, needed, states, retype=retype)
-        given = {index: self._state(nodes[index]) for index in states}
-        self.constants = dict(zip(needed, constants.run(given, 0), strict=True))
-        frontier = self._frontier() if split else [self._input]
-        wanted = network.outputs if outputs else ()
-        self.body = Program(network, wanted, [*needed, *frontier], self.counted, retype)
-        used = {ref.index for step in self.body.steps for ref in refs((step.args, step.kwargs))} | set(self.body.wanted)
-        self.frontier = [index for index in frontier if index in used]
-        self._prefix = Program(network, self.frontier, [*needed, self._input], retype=retype)
-        self._linear_part = Program(network, self.frontier, [*needed, self._input], retype=retype)
+        key = (dtype, self.counted, outputs, split)
+        plan = network.plans.get(key)
+        if plan is None:
+            plan = network.plans[key] = _Plan(network, dtype, self.counted, outputs, split)
+        given = {index: self._state(network.nodes[index]) for index in plan.constants.given}
+        values = plan.constants.run(given, 0)
+        constants = dict(zip(plan.constants.wanted, values, strict=True))
         pack = PackedLinear.takes(dtype, network.device)
-        self._prefix_constants = self._prefix.bind(self.constants, pack)
-        self._body_constants = self.body.bind(self.constants, pack)
+        self.frontier = plan.frontier
+        self._input = plan.input
+        self._prefix = plan.prefix.bind(constants, pack)
+        self._differentiable = plan.prefix.bind(constants)
+        self.body = plan.body.bind(constants, pack)
 
     def prefix(self, x: Tensor) -> list[Tensor]:
         """The frontier values at points: ``[b, *input_shape]`` to a ``[b, ...]`` for each, row dense."""
-        values = self._prefix.run({**self._prefix_constants, self._input: self._laid_out(x)}, len(x))
+        values = self._prefix.run({self._input: self._laid_out(x)}, len(x))
         return [self._laid_out(value) for value in values]
 
     def prefix_directions(self, frame: Tensor) -> list[Tensor]:
@@ -468,12 +486,12 @@ class Evaluator:
         if not self.frontier:
             return []
 
-        def affine(x: Tensor) -> tuple[Tensor, ...]:
-            return tuple(self._linear_part.run({**self.constants, self._input: x}, len(x)))
-
         v = self._laid_out(frame)
-        with quiet():  # its first use compiles torch's own derivative rules, which warn of what they use
-            tangents: tuple[Tensor, ...] = torch.func.jvp(affine, (torch.zeros_like(v),), (v,))[1]
+        with quiet(), forward_ad.dual_level():  # the first use compiles derivative rules, which warn of what they use
+            dual = forward_ad.make_dual(torch.zeros_like(v), v)  # type: ignore[no-untyped-call]
+            values = self._differentiable.run({self._input: dual}, len(v))
+            pairs = [forward_ad.unpack_dual(value) for value in values]  # type: ignore[no-untyped-call]
+        tangents = [torch.zeros_like(primal) if tangent is None else tangent for primal, tangent in pairs]
         return [self._laid_out(tangent) for tangent in tangents]
 
     def run(
@@ -488,7 +506,7 @@ class Evaluator:
 
         With a workspace, results are valid until the next run with it.
         """
-        given = {**self._body_constants, **dict(zip(self.frontier, values, strict=True))}
+        given = dict(zip(self.frontier, values, strict=True))
         return self.body.run(given, rows, counter_of, workspace, threads)
 
     def _laid_out(self, value: Tensor) -> Tensor:
@@ -503,26 +521,28 @@ class Evaluator:
             tensor = tensor.to(self.dtype)
         return self._laid_out(tensor) if tensor.dim() == 4 else tensor
 
-    def _constants_in_use(self, fixed: list[int]) -> list[int]:
-        """Constants that an operator on data takes."""
-        own = set(fixed)
-        used = {
-            ref.index
-            for index, node in enumerate(self.network.nodes)
-            if index not in own
-            for ref in refs((node.args, node.kwargs))
-            if ref.index in own
-        }
-        return sorted(used)
 
-    def _frontier(self) -> list[int]:
-        """Pristine values that an operator outside the prefix takes, and the input's own uses."""
-        nodes = self.network.nodes
-        pristine = {index for index, node in enumerate(nodes) if node.pristine}
-        beyond = {
-            ref.index
-            for index, node in enumerate(nodes)
-            if index not in pristine and node.role in ("value", "rows")
-            for ref in refs((node.args, node.kwargs))
-        }
-        return sorted(pristine & (beyond | set(self.network.outputs)))
+def _constants_in_use(network: Network, fixed: list[int]) -> list[int]:
+    """Constants that an operator on data takes."""
+    own = set(fixed)
+    used = {
+        ref.index
+        for index, node in enumerate(network.nodes)
+        if index not in own
+        for ref in refs((node.args, node.kwargs))
+        if ref.index in own
+    }
+    return sorted(used)
+
+
+def _frontier(network: Network) -> list[int]:
+    """Pristine values that an operator outside the prefix takes, and the input's own uses."""
+    nodes = network.nodes
+    pristine = {index for index, node in enumerate(nodes) if node.pristine}
+    beyond = {
+        ref.index
+        for index, node in enumerate(nodes)
+        if index not in pristine and node.role in ("value", "rows")
+        for ref in refs((node.args, node.kwargs))
+    }
+    return sorted(pristine & (beyond | set(network.outputs)))

@@ -28,6 +28,17 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def one_thread() -> Iterator[int]:
+    """Torch's operators on one thread; gives the number that was set, which is restored afterwards."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield n_threads
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+@contextlib.contextmanager
 def full_precision() -> Iterator[None]:
     """No TF32, no bfloat16 inside float32 products, no autocast; everything is restored afterwards."""
     with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
