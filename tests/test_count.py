@@ -582,3 +582,24 @@ def test_portable_kernels_count_the_same():
         with kernels.use_simd("portable"):
             portable = plr.count_regions(net, x, 0.2, n_directions=5)
         assert torch.equal(best.changes, portable.changes) and torch.equal(best.regions, portable.regions)
+
+
+def test_one_network_counted_in_turn_with_every_set_of_arguments_gives_what_a_fresh_capture_gives():
+    net, shape = NETS["mlp"]
+    x = points(6, *shape)
+    frames = torch.stack([plr.random_frame(shape, 3, seed=seed) for seed in range(6)])
+    arguments = [
+        {},
+        {"layers": ["1"]},
+        {"dtype": torch.float64},
+        {"include_output": True},
+        {"frame": frames},
+        {"layers": ["1"], "include_output": True},
+    ]
+    network = plr.capture(net, x)
+    for _ in range(2):
+        for each in arguments:
+            got = plr.count_regions(network, x, 0.4, n_directions=3, **each)
+            want = plr.count_regions(plr.capture(copy.deepcopy(net), x), x, 0.4, n_directions=3, **each)
+            assert got.layers == want.layers
+            assert torch.equal(got.changes, want.changes) and torch.equal(got.regions, want.regions)
