@@ -432,7 +432,7 @@ def _launch_signs(
 def _cuda(name: str) -> Any:
     if not cuda_built:
         raise RuntimeError(
-            "pylinregion was built without CUDA, so it cannot count on a GPU: install it again where nvcc is found "
-            "(PYLINREGION_CUDA=1 makes a missing nvcc an error), or move model and x to the CPU"
+            "pylinregion was built without CUDA, so it cannot count on a GPU: reinstall it from its source folder with "
+            "a CUDA toolchain (nvcc): `PYLINREGION_CUDA=1 pip install .`, or move model and x to the CPU"
         )
     return getattr(_C, name)

@@ -13,6 +13,7 @@ from pylinregion.kernels import ScalarKink
 from pylinregion.network import Network
 from pylinregion.program import Evaluator
 from pylinregion.tally import as_rows
+from pylinregion.tracing import output_tensors
 
 _ROWS = 5  # another number than the rows of the trace, so that a batch size that was baked in shows
 
@@ -26,8 +27,6 @@ def same_function(network: Network, model: Callable[[Tensor], Any], example: Ten
     Raises:
         UnsupportedModelError: They differ, or points are mixed.
     """
-    from pylinregion.capture import output_tensors
-
     x = fresh_inputs(example)
     evaluator = Evaluator(network, network.dtype, range(len(network.layers)), outputs=True, split=False)
     captured, reported = observe(evaluator, [x], len(x))

@@ -11,7 +11,12 @@ from typing import Any
 
 import torch
 
-_OPERATORS = (("cuda", "matmul"), ("cuda", "conv"), ("cuda", "rnn"), ("mkldnn", "matmul"), ("mkldnn", "conv"))
+_PRECISIONS = (  # torch's settings of float32 precision, each with the one that it follows where it was not set
+    (("generic", "all"), None),
+    *(((backend, "all"), ("generic", "all")) for backend in ("cuda", "mkldnn")),
+    *((("cuda", operator), ("cuda", "all")) for operator in ("matmul", "conv", "rnn")),
+    *((("mkldnn", operator), ("mkldnn", "all")) for operator in ("matmul", "conv")),
+)
 
 
 @contextlib.contextmanager
@@ -40,7 +45,11 @@ def one_thread() -> Iterator[int]:
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """No TF32, no bfloat16 inside float32 products, no autocast; everything is restored afterwards."""
+    """No TF32, no bfloat16 inside float32 products, no autocast; everything is restored afterwards.
+
+    Torch's older switch of TF32 in cuDNN is off too: ``torch.export`` reads it, which raises where it and the newer
+    settings differ.
+    """
     with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         getter = getattr(torch._C, "_get_fp32_precision_getter", None)
         setter = getattr(torch._C, "_set_fp32_precision_setter", None)
@@ -52,14 +61,20 @@ def full_precision() -> Iterator[None]:
 
 
 def _set_by_operator(getter: Any, setter: Any) -> Callable[[], None]:
-    """Torch >= 2.9: a setting per backend and operator, which inherits from the backend's where it was not set."""
-    before = [(key, getter(*key), getter(key[0], "all")) for key in _OPERATORS]
-    for key in _OPERATORS:
+    """Torch >= 2.9: a setting per backend and operator, which follows the backend's, and that the generic one."""
+    before = [(key, getter(*key), followed and getter(*followed)) for key, followed in _PRECISIONS]
+    for key, _ in _PRECISIONS:
         setter(*key, "ieee")
+    try:
+        older = torch._C._get_cudnn_allow_tf32()
+    except RuntimeError:  # it differs from all the newer ones
+        older = True
+    torch._C._set_cudnn_allow_tf32(False)
 
     def restore() -> None:
-        for key, value, inherited in before:
-            setter(*key, "none" if value == inherited else value)
+        torch._C._set_cudnn_allow_tf32(older)  # sets newer ones as well
+        for key, value, followed in before:
+            setter(*key, "none" if value == followed else value)
 
     return restore
 
@@ -75,3 +90,15 @@ def _set_legacy() -> Callable[[], None]:
         torch.backends.cudnn.allow_tf32 = conv
 
     return restore
+
+
+@contextlib.contextmanager
+def traceable() -> Iterator[None]:
+    """In full precision, without gradients, compiled parts, and the fused attention path that hides a ReLU."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), full_precision(), torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

@@ -4,6 +4,15 @@ import torch
 from pylinregion import kernels
 
 
+@pytest.fixture
+def doubles():
+    """Models and points of float64 from a fixed seed."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def why_no_cuda() -> str | None:
     if not kernels.cuda_built:
         return "pylinregion was built without CUDA"

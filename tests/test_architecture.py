@@ -43,6 +43,18 @@ def test_reference_and_results_know_nothing_of_the_code_they_judge_or_report():
             assert not own
 
 
+def test_a_capture_is_made_in_one_direction():
+    """Tracing knows nothing of classification, and neither knows of the self-check and the cache."""
+    order = ["source", "tracing", "batch", "classify", "selfcheck", "capture"]
+    for place, module in enumerate(order):
+        later = {f"pylinregion.{name}" for name in [*order[place:], "fingerprint", "module_state", "count", "explain"]}
+        if module != "capture":
+            assert not imports_of(f"pylinregion.{module}") & later, module
+    assert not imports_of("pylinregion.selfcheck") & {"pylinregion.batch", "pylinregion.classify"}
+    for module in ("fingerprint", "module_state", "torch_state"):
+        assert not {name for name in imports_of(f"pylinregion.{module}") if name.startswith("pylinregion")}, module
+
+
 def test_nothing_imports_the_command_line():
     shell = {"pylinregion.cli", "pylinregion.demo", "pylinregion.doctor"}
     for module in MODULES:

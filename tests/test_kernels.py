@@ -271,3 +271,9 @@ def test_bad_arguments_are_named():
         ScalarKink((1.0, 0.0))
     with pytest.raises(ValueError, match="no instruction set named 'mmx'"), kernels.use_simd("mmx"):
         pass
+
+
+def test_a_build_without_cuda_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(kernels, "cuda_built", False)
+    with pytest.raises(RuntimeError, match=r"built without CUDA.*`PYLINREGION_CUDA=1 pip install \.`, or move model"):
+        kernels._cuda("sign_changes_cuda")

@@ -1,0 +1,43 @@
+"""The captured network is compared with the model."""
+
+import itertools
+
+import pytest
+import torch
+from small_models import Do, mlp
+
+import pylinregion as plr
+from pylinregion import classify, selfcheck
+from pylinregion.ops import TABLE, Kind, Op
+
+pytestmark = pytest.mark.usefixtures("doubles")
+
+
+def test_a_global_that_changes_is_found_by_the_self_check():
+    numbers = itertools.count(1)
+    with pytest.raises(plr.UnsupportedModelError, match="does not reproduce the model on fresh inputs"):
+        plr.capture(mlp(Do(lambda s, x: (x * next(numbers)).relu())), torch.randn(3, 6))
+
+
+def test_the_self_check_finds_wrong_rows_of_the_table(monkeypatch):
+    monkeypatch.setitem(TABLE, "sin", Op(Kind.AFFINE))
+    with pytest.raises(plr.UnsupportedModelError, match=r"sin in module '1' at .* is not affine in the input"):
+        plr.capture(mlp(Do(lambda s, x: x.sin().relu())), torch.randn(3, 6))
+
+
+def test_the_self_check_compares_with_the_model(monkeypatch):
+    """Also where the outputs are equal at the points of the capture."""
+    build = classify.build
+
+    def wrong(trace, example):
+        network = build(trace, example)
+        network.nodes[network.layers[0].node].target = torch.ops.aten.abs.default
+        return network
+
+    model, x = mlp(Do(lambda s, z: z.relu())), torch.randn(3, 6)
+    with torch.no_grad():
+        model[0].bias.fill_(10.0)
+    monkeypatch.setattr(classify, "build", wrong)
+    monkeypatch.setattr(selfcheck, "fresh_inputs", lambda x, seed=0: 20 * torch.randn(5, *x.shape[1:]))
+    with pytest.raises(plr.UnsupportedModelError, match="does not reproduce the model"):
+        plr.capture(model, x)
