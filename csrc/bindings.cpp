@@ -4,6 +4,7 @@
 #include "distinct_patterns.h"
 #include "label_changes.h"
 #include "linear.h"
+#include "partition/bindings.h"
 #include "sign_changes.h"
 #include "simd.h"
 
@@ -107,6 +108,8 @@ PYBIND11_MODULE(_C, m) {
       },
       py::arg("dtype"), py::arg("x"), py::arg("rows"), py::arg("in_features"), py::arg("out_features"),
       py::arg("packed"), py::arg("y"), py::arg("threads"), NoGil());
+
+  bind_partition(m);
 
 #ifdef PLR_WITH_CUDA
   def_sign_changes<Address>(m, "sign_changes_cuda", "stream",

@@ -93,3 +93,32 @@ def pack_linear(dtype: int, weight: int, bias: int, in_features: int, out_featur
 def linear_cpu(
     dtype: int, x: int, rows: int, in_features: int, out_features: int, packed: int, y: int, threads: int
 ) -> None: ...
+
+class SliceProblem:
+    def __init__(
+        self,
+        stages: list[tuple[int, int, int, int, int]],
+        lines: int,
+        a: int,
+        b: int,
+        c: int,
+        error: int,
+        corners: int,
+        n_corners: int,
+        exact_stages: list[tuple[int, list[tuple[int, int]], int, int, int, int, int, float]],
+        dimensions: int,
+        u: int,
+        v: int,
+        origin: int,
+    ) -> None: ...
+    def enumerate(
+        self,
+        cells: bool,
+        threads: int,
+        force_exact: bool,
+        refold: bool,
+        max_regions: int,
+        max_bytes: int,
+        report: object,
+    ) -> dict[str, object]: ...
+    def sign_at(self, i: int, j: int, k: int, on: int) -> int: ...

@@ -32,6 +32,7 @@ __all__ = [
     "PackedLinear",
     "Patterns",
     "ScalarKink",
+    "SliceProblem",
     "cuda_architectures",
     "cuda_built",
     "distinct_patterns",
@@ -50,6 +51,7 @@ _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16:
 _LABELS = {torch.uint8: 0, torch.bool: 0, torch.int64: 1}
 _ACTIVATIONS = {"none": 0, "relu": 1, "leaky_relu": 2, "clamp": 3}
 
+SliceProblem = _C.SliceProblem  # see pylinregion.engine
 cuda_built: bool = _C.cuda_built
 cuda_architectures: str = _C.cuda_architectures
 

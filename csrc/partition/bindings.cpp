@@ -1,0 +1,171 @@
+// csrc/partition/bindings.cpp -- the slice engine for Python: addresses in, arrays out, signals heard meanwhile.
+#include "bindings.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "../simd.h"
+#include "exact_rows.h"
+#include "mesh.h"
+#include "system.h"
+
+namespace py = pybind11;
+
+namespace pylinregion {
+namespace {
+using Address = std::uintptr_t;  // of NumPy arrays that the caller keeps alive
+
+template <class T> T* at(Address address) { return reinterpret_cast<T*>(address); }
+
+// An array that owns a vector.
+template <class T> py::array_t<T> array(std::vector<T>&& values, std::vector<py::ssize_t> shape) {
+  auto* owner = new std::vector<T>(std::move(values));
+  const py::capsule free(owner, [](void* p) { delete static_cast<std::vector<T>*>(p); });
+  return py::array_t<T>(std::move(shape), owner->data(), free);
+}
+
+EnumerateFunction enumerate_function() {
+#if defined(__x86_64__)
+  if (simd() == Simd::avx512) return enumerate_avx512;
+  if (simd() == Simd::avx2) return enumerate_avx2;
+#endif
+  return enumerate_portable;
+}
+
+using StageTuple = std::tuple<int64_t, int64_t, int64_t, Address, int64_t>;
+using ExactStageTuple =
+    std::tuple<int64_t, std::vector<std::pair<int64_t, Address>>, Address, Address, Address, Address, Address, double>;
+
+class SliceProblem {
+ public:
+  SliceProblem(const std::vector<StageTuple>& stages, int64_t lines, Address a, Address b, Address c, Address error,
+               Address corners, int64_t n_corners, const std::vector<ExactStageTuple>& exact_stages, int64_t dimensions,
+               Address u, Address v, Address origin)
+      : system_{{},       lines, at<double>(a), at<double>(b), at<double>(c), at<double>(error), at<double>(corners),
+                n_corners},
+        exact_(exact(exact_stages), ExactSlice{dimensions, at<double>(u), at<double>(v), at<double>(origin),
+                                               at<double>(corners), n_corners}) {
+    for (const auto& [begin, end, extent, columns, stride] : stages)
+      system_.stages.push_back({begin, end, extent, at<double>(columns), stride});
+  }
+
+  py::dict enumerate(bool cells, int threads, bool force_exact, bool refold, int64_t max_regions, int64_t max_bytes,
+                     const py::object& report) {
+    EngineOptions options;
+    options.cells = cells;
+    options.threads = threads;
+    options.force_exact = force_exact;
+    options.refold = refold;
+    options.max_regions = max_regions;
+    options.max_bytes = max_bytes;
+    EngineProgress progress;
+    EngineResult result;
+    Mesh mesh;
+    std::exception_ptr error;
+    std::mutex mutex;
+    std::condition_variable ready;
+    bool done = false;
+    std::thread worker([&] {
+      try {
+        result = enumerate_function()(system_, options, exact_, progress);
+        if (cells && !result.stopped && system_.n_corners > 2) mesh = mesh_of(result.cells);
+      } catch (...) {
+        error = std::current_exception();
+      }
+      const std::lock_guard<std::mutex> lock(mutex);
+      done = true;
+      ready.notify_one();
+    });
+    bool interrupted = false;
+    while (true) {
+      {
+        const py::gil_scoped_release release;
+        std::unique_lock<std::mutex> lock(mutex);
+        ready.wait_for(lock, std::chrono::milliseconds(50), [&] { return done; });
+        if (done) break;
+      }
+      if (!interrupted && (PyErr_CheckSignals() != 0 || !told(report, progress))) interrupted = progress.stop = true;
+    }
+    worker.join();
+    if (interrupted) throw py::error_already_set();
+    if (error) std::rethrow_exception(error);
+    return as_dict(std::move(result), std::move(mesh), cells);
+  }
+
+  int sign_at(int64_t i, int64_t j, int64_t k, Address on) { return exact_.sign_at(i, j, k, at<const uint8_t>(on)); }
+
+ private:
+  static bool told(const py::object& report, const EngineProgress& progress) {
+    if (report.is_none()) return true;
+    PyObject* answer = PyObject_CallFunction(report.ptr(), "L", static_cast<long long>(progress.regions.load()));
+    Py_XDECREF(answer);
+    return answer != nullptr;
+  }
+  static std::vector<ExactStage> exact(const std::vector<ExactStageTuple>& tuples) {
+    std::vector<ExactStage> stages;
+    for (const auto& [rows, blocks, bias, line_begin, kinks, slopes, intercepts, denominator] : tuples) {
+      ExactStage stage{rows,
+                       {},
+                       at<double>(bias),
+                       at<int64_t>(line_begin),
+                       at<double>(kinks),
+                       at<double>(slopes),
+                       at<double>(intercepts),
+                       denominator};
+      for (const auto& [source, weight] : blocks) stage.blocks.push_back({source, at<double>(weight)});
+      stages.push_back(stage);
+    }
+    return stages;
+  }
+  py::dict as_dict(EngineResult&& result, Mesh&& mesh, bool cells) const {
+    py::dict out;
+    out["regions"] = result.regions;
+    out["stopped"] = result.stopped;
+    out["filter"] = result.decisions.filter;
+    out["exact"] = result.decisions.exact;
+    out["zeros"] = result.decisions.zeros;
+    out["folds"] = result.decisions.folds;
+    if (!cells) return out;
+    CellList& list = result.cells;
+    const py::ssize_t n = list.cells(), bytes = (system_.lines + 7) / 8;
+    out["offsets"] = array(std::move(list.offsets), {n + 1});
+    out["patterns"] = array(std::move(list.patterns), {n, bytes});
+    if (system_.n_corners == 2) {
+      const py::ssize_t ends = static_cast<py::ssize_t>(list.rows.size());
+      out["xy"] = array(std::move(list.xy), {ends, 2});
+      out["rows"] = array(std::move(list.rows), {ends});
+      return out;
+    }
+    const py::ssize_t vertices = static_cast<py::ssize_t>(mesh.vertices.size() / 2),
+                      edges = static_cast<py::ssize_t>(mesh.edge_rows.size()),
+                      indices = static_cast<py::ssize_t>(mesh.indices.size());
+    out["vertices"] = array(std::move(mesh.vertices), {vertices, 2});
+    out["indices"] = array(std::move(mesh.indices), {indices});
+    out["edges"] = array(std::move(mesh.edges), {edges, 2});
+    out["edge_cells"] = array(std::move(mesh.edge_cells), {edges, 2});
+    out["edge_rows"] = array(std::move(mesh.edge_rows), {edges});
+    return out;
+  }
+
+  System system_;
+  ExactRows exact_;
+};
+}  // namespace
+
+void bind_partition(py::module_& m) {
+  py::class_<SliceProblem>(m, "SliceProblem")
+      .def(py::init<const std::vector<StageTuple>&, int64_t, Address, Address, Address, Address, Address, int64_t,
+                    const std::vector<ExactStageTuple>&, int64_t, Address, Address, Address>(),
+           py::arg("stages"), py::arg("lines"), py::arg("a"), py::arg("b"), py::arg("c"), py::arg("error"),
+           py::arg("corners"), py::arg("n_corners"), py::arg("exact_stages"), py::arg("dimensions"), py::arg("u"),
+           py::arg("v"), py::arg("origin"))
+      .def("enumerate", &SliceProblem::enumerate, py::arg("cells"), py::arg("threads"), py::arg("force_exact"),
+           py::arg("refold"), py::arg("max_regions"), py::arg("max_bytes"), py::arg("report"))
+      .def("sign_at", &SliceProblem::sign_at, py::arg("i"), py::arg("j"), py::arg("k"), py::arg("on"));
+}
+
+}  // namespace pylinregion

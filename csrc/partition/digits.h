@@ -1,0 +1,92 @@
+// csrc/partition/digits.h -- vectors of integers of any size as slices: x = sum over q of d_q 2^(bits q), the digits
+// |d_q| <= 2^(bits - 1) kept as doubles. Products of two such vectors are float64 sums that are exact as long as
+// terms * 2^(2 bits - 2) <= 2^53, so plain loops do them, in any instruction set.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "bigint.h"
+
+namespace pylinregion {
+
+// The exponent of the lowest bit that is set: x = odd * 2^lowest_bit(x). For x != 0.
+inline int lowest_bit(double x) {
+  int exponent;
+  const double mantissa = std::frexp(x, &exponent);  // in [1/2, 1)
+  int64_t integer = static_cast<int64_t>(std::ldexp(mantissa, 53));
+  return exponent - 53 + __builtin_ctzll(static_cast<uint64_t>(integer));
+}
+
+class Digits {
+ public:
+  Digits() = default;
+  explicit Digits(int64_t size) : size_(size) {}
+
+  // x[i] / 2^exponent, which must be integers.
+  static Digits from(const double* x, int64_t size, int64_t stride, int64_t exponent, int bits) {
+    Digits out(size);
+    const double base = std::ldexp(1.0, bits);
+    for (int64_t i = 0; i < size; ++i) {
+      double rest = x[i * stride];
+      if (rest == 0) continue;
+      // The highest slice that is not 0, then downwards: each step takes the nearest multiple, exactly.
+      const int64_t top = (std::ilogb(rest) - exponent) / bits + 1;
+      for (int64_t q = top; q >= 0 && rest != 0; --q) {
+        const int64_t unit = exponent + q * bits;  // a slice below all doubles holds nothing
+        if (unit > 1023) continue;
+        const double digit = std::nearbyint(std::ldexp(rest, static_cast<int>(-unit)));
+        if (digit == 0) continue;
+        out.slice(q)[i] = digit;
+        rest -= std::ldexp(digit, static_cast<int>(unit));
+      }
+    }
+    out.carry(base);
+    return out;
+  }
+
+  int64_t size() const { return size_; }
+  int64_t slices() const { return static_cast<int64_t>(slices_.size()); }
+  const double* operator[](int64_t q) const { return slices_[static_cast<size_t>(q)].data(); }
+  double* slice(int64_t q) {
+    while (slices() <= q) slices_.emplace_back(static_cast<size_t>(size_), 0.0);
+    return slices_[static_cast<size_t>(q)].data();
+  }
+
+  // Digits back to at most half a base, and empty slices on top dropped.
+  void carry(double base) {
+    const double inverse = 1 / base;
+    for (int64_t q = 0; q < slices(); ++q) {
+      bool more = false;
+      double* low = slice(q);
+      for (int64_t i = 0; i < size_ && !more; ++i) more = std::nearbyint(low[i] * inverse) != 0;
+      if (!more) continue;
+      double* high = slice(q + 1);
+      low = slice(q);
+      for (int64_t i = 0; i < size_; ++i) {
+        const double up = std::nearbyint(low[i] * inverse);
+        low[i] -= up * base;
+        high[i] += up;
+      }
+    }
+    while (!slices_.empty() && all_zero(slices_.back())) slices_.pop_back();
+  }
+
+  BigInt integer(int64_t i, int bits) const {
+    BigInt out;
+    for (int64_t q = slices(); q-- > 0;) out = out.shifted(bits) + BigInt(static_cast<int64_t>((*this)[q][i]));
+    return out;
+  }
+
+ private:
+  static bool all_zero(const std::vector<double>& values) {
+    for (const double value : values)
+      if (value != 0) return false;
+    return true;
+  }
+
+  int64_t size_ = 0;
+  std::vector<std::vector<double>> slices_;
+};
+
+}  // namespace pylinregion

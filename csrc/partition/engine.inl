@@ -1,0 +1,490 @@
+// csrc/partition/engine.inl -- the folded sub-network engine, compiled once per instruction set. The includer defines
+// PLR_ENUMERATE (the function's name). How it works and why it is exact: docs/exactness.md.
+//
+// Depth first over convex cells. A cell carries the lines of the current and the later stages that may still cross it:
+// their affine part on it, and (in its Fold) what they take from each other. A line that is settled on the cell is
+// substituted (on) or dropped (off). When much has been settled, the rest is folded into a smaller system.
+#include <condition_variable>
+#include <exception>
+#include <thread>
+
+#include "exact_rows.h"
+#include "geometry.h"
+#include "lanes.h"
+
+namespace pylinregion {
+namespace {
+
+// A system of lines with its coefficients, fixed while cells below it are cut. Rows are lines, by stage.
+struct Fold {
+  const StageView* stages;  // [stages of the network]
+  int64_t rows;
+  const int32_t* line;  // [rows] their numbers in the network
+};
+
+// The affine parts on a cell, indexed by row. |z_r - A_r - sum C_rc max(z_c, 0)| <= p on the cell, and p holds what the
+// rounding of `budget` more operations can add.
+struct Affine {
+  double *a, *b, *c, *p;
+};
+
+// Lines of the current stage that may cross a cell, copied together.
+struct Candidates {
+  int64_t n;
+  double *a, *b, *c, *p;
+  int32_t* row;
+};
+
+struct Cell {
+  const Fold* fold;
+  int64_t stage;
+  Affine affine;  // rows of the current and later stages
+  Candidates candidates;
+  Polygon polygon;
+  int64_t spent;    // roundings since p was last set, see Engine::kEvaluation
+  int64_t attempt;  // crossing candidates when the last fold was tried
+};
+
+struct Task {
+  Cell cell;
+  std::vector<uint8_t> on;
+};
+
+struct Shared {
+  const System& system;
+  const EngineOptions& options;
+  EngineProgress& progress;
+  double hs, ht;   // bounds of |s|, |t| on the slice
+  int64_t widest;  // lines of the largest stage
+  int64_t budget;  // roundings that p prepays, in units of kUnit
+  double prepaid;  // budget * kUnit, inflated
+};
+
+class Engine {
+ public:
+  Engine(const Shared& shared, const ExactRows& exact)
+      : shared_(shared),
+        system_(shared.system),
+        options_(shared.options),
+        exact_(exact),
+        factor_(options_.force_exact ? 1e30 : kInflate),
+        n_stages_(static_cast<int64_t>(system_.stages.size())),
+        on_(static_cast<size_t>(system_.lines), 0) {
+    result_.regions.assign(system_.stages.size(), 0);
+    result_.cells.offsets.push_back(0);
+  }
+
+  // Walks the whole tree; with `tasks`, cells at depth split_depth are put there instead of being walked, and the
+  // results so far are closed: result i comes before task i.
+  void run_root(std::vector<Task>* tasks, std::vector<EngineResult>* before) {
+    tasks_ = tasks;
+    before_ = before;
+    const int64_t lines = system_.lines;
+    line_numbers_.resize(static_cast<size_t>(lines));
+    for (int64_t r = 0; r < lines; ++r) line_numbers_[static_cast<size_t>(r)] = static_cast<int32_t>(r);
+    root_fold_ = Fold{system_.stages.data(), lines, line_numbers_.data()};
+    Affine affine = take_affine(0, lines);
+    for (int64_t r = 0; r < lines; ++r) {
+      affine.a[r] = system_.a[r], affine.b[r] = system_.b[r], affine.c[r] = system_.c[r];
+      affine.p[r] = system_.error[r] + shared_.prepaid * magnitude(affine, r);
+    }
+    Cell cell{&root_fold_, 0, affine, {}, root_polygon(), 0, INT64_MAX};
+    enter_stage(cell, 0);
+    flush();
+  }
+  void run_task(const Task& task) {
+    on_ = task.on;
+    cut(task.cell, 0);
+    flush();
+  }
+  EngineResult take_result() { return std::move(result_); }
+
+ private:
+  static constexpr int64_t kEvaluation = 16;  // roundings of evaluating a row at a point, generously
+  static constexpr int64_t kSplitDepth = 9;
+  static constexpr int64_t kWorthFolding = 48;
+
+  // --- the root ---
+
+  Polygon root_polygon() {
+    const int64_t n = system_.n_corners;
+    Polygon p = take_polygon(arena_, n);
+    p.d_max = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const double *corner = system_.corners + 2 * i, *next = system_.corners + 2 * ((i + 1) % n);
+      p.x[i] = corner[0], p.y[i] = corner[1], p.d[i] = 0;
+      p.keys[i] = hashed({1, 2}, static_cast<uint64_t>(i));
+      RowOnPlane& row = p.edges[i].row;
+      if (n == 2) {
+        row = {1, 0, -corner[0], 0, border_row(i)};
+      } else {
+        row = {corner[1] - next[1], next[0] - corner[0], corner[0] * next[1] - next[0] * corner[1], 0, border_row(i)};
+        const double size = std::fabs(row.a) * shared_.hs + std::fabs(row.b) * shared_.ht +
+                            std::fabs(corner[0] * next[1]) + std::fabs(next[0] * corner[1]);
+        row.error = 8 * kUnit * size;
+      }
+    }
+    return p;
+  }
+
+  // --- rows ---
+
+  double magnitude(const Affine& x, int64_t r) const {
+    return std::fabs(x.a[r]) * shared_.hs + std::fabs(x.b[r]) * shared_.ht + std::fabs(x.c[r]);
+  }
+  // Memory for the rows [from, to), indexed by row.
+  Affine take_affine(int64_t from, int64_t to) {
+    const int64_t size = padded(to - from + kLanes);
+    double* memory = arena_.take<double>(4 * size);
+    for (int64_t i = 0; i < 4; ++i) std::fill(memory + i * size + (to - from), memory + (i + 1) * size, 0.0);
+    memory -= from;
+    return {memory, memory + size, memory + 2 * size, memory + 3 * size};
+  }
+  static const double* column(const StageView& stage, int64_t t) {  // indexed by row
+    return stage.columns + (t - stage.begin) * stage.stride - stage.end;
+  }
+
+  // The rows of the stages after `cell.stage` once the rows `t` of it are on: A_r += C_rt A_t.
+  Affine substituted(const Cell& cell, const int32_t* t, const int64_t n, const Candidates& from,
+                     const int32_t* index) {
+    const Fold& fold = *cell.fold;
+    const StageView& stage = fold.stages[cell.stage];
+    Affine out = take_affine(stage.end, fold.rows);
+    const Affine& in = cell.affine;
+    int64_t r = stage.end;
+    for (; r + kLanes <= stage.extent; r += kLanes) {
+      V a = load(in.a + r), b = load(in.b + r), c = load(in.c + r), p = load(in.p + r);
+      for (int64_t i = 0; i < n; ++i) {
+        const V w = load(column(stage, t[i]) + r);
+        const int32_t k = index[i];
+        a = multiply_add(w, set(from.a[k]), a);
+        b = multiply_add(w, set(from.b[k]), b);
+        c = multiply_add(w, set(from.c[k]), c);
+        p = multiply_add(abs(w), set(from.p[k]), p);
+      }
+      store(out.a + r, a), store(out.b + r, b), store(out.c + r, c), store(out.p + r, p);
+    }
+    for (; r < stage.extent; ++r) {
+      double a = in.a[r], b = in.b[r], c = in.c[r], p = in.p[r];
+      for (int64_t i = 0; i < n; ++i) {
+        const double w = column(stage, t[i])[r];
+        const int32_t k = index[i];
+        a += w * from.a[k], b += w * from.b[k], c += w * from.c[k], p += std::fabs(w) * from.p[k];
+      }
+      out.a[r] = a, out.b[r] = b, out.c[r] = c, out.p[r] = p;
+    }
+    const size_t rest = static_cast<size_t>(fold.rows - stage.extent) * sizeof(double);
+    std::memcpy(out.a + r, in.a + r, rest), std::memcpy(out.b + r, in.b + r, rest);
+    std::memcpy(out.c + r, in.c + r, rest), std::memcpy(out.p + r, in.p + r, rest);
+    return out;
+  }
+
+  // --- signs ---
+
+  double threshold(double a, double b, double p, double d) const {
+    return (p + (std::fabs(a) + std::fabs(b)) * d) * factor_;
+  }
+
+  int exact_sign(const Polygon& polygon, int64_t vertex, int64_t line) {
+    ++result_.decisions.exact;
+    const int sign = exact_.sign_at(polygon.first_row(vertex).number, polygon.second_row(vertex), line, on_.data());
+    result_.decisions.zeros += sign == 0;
+    return sign;
+  }
+  // The signs of a candidate at the vertices, proven; z holds its values.
+  void vertex_signs(const Cell& cell, int64_t k, int8_t* signs, double* z) {
+    const Polygon& polygon = cell.polygon;
+    const Candidates& from = cell.candidates;
+    const int64_t line = cell.fold->line[from.row[k]];
+    for (int64_t v = 0; v < polygon.n; ++v) {
+      z[v] = from.a[k] * polygon.x[v] + from.b[k] * polygon.y[v] + from.c[k];
+      const double t = threshold(from.a[k], from.b[k], from.p[k], polygon.d[v]);
+      signs[v] = z[v] > t ? 1 : z[v] < -t ? -1 : static_cast<int8_t>(exact_sign(polygon, v, line));
+    }
+  }
+
+  // --- the walk ---
+
+  // The cell is settled in all stages before cell.stage.
+  void enter_stage(Cell cell, int64_t depth) {
+    if (shared_.progress.stop.load(std::memory_order_relaxed)) return;
+    const Fold& fold = *cell.fold;
+    while (cell.stage < n_stages_ && fold.stages[cell.stage].begin == fold.stages[cell.stage].end)
+      ++result_.regions[static_cast<size_t>(cell.stage++)];
+    if (cell.stage == n_stages_) return leaf(cell.polygon);
+    const StageView& stage = fold.stages[cell.stage];
+    if (cell.spent + 3 * (stage.end - stage.begin) + kEvaluation > shared_.budget) {
+      const Affine before = cell.affine;
+      cell.affine = take_affine(stage.begin, fold.rows);
+      for (int64_t r = stage.begin; r < fold.rows; ++r) {
+        cell.affine.a[r] = before.a[r], cell.affine.b[r] = before.b[r], cell.affine.c[r] = before.c[r];
+        cell.affine.p[r] = before.p[r] + shared_.prepaid * magnitude(before, r);
+      }
+      cell.spent = 0;
+    }
+    if (options_.cells)
+      for (int64_t i = 0; i < cell.polygon.n; ++i)
+        cell.polygon.edges[i].base =
+            between(cell.polygon.keys[i], cell.polygon.keys[i + 1 == cell.polygon.n ? 0 : i + 1]);
+    const int64_t n = stage.end - stage.begin;
+    cell.candidates = {n,
+                       cell.affine.a + stage.begin,
+                       cell.affine.b + stage.begin,
+                       cell.affine.c + stage.begin,
+                       cell.affine.p + stage.begin,
+                       arena_.take<int32_t>(padded(n))};
+    for (int64_t i = 0; i < n; ++i) cell.candidates.row[i] = static_cast<int32_t>(stage.begin + i);
+    cut(cell, depth);
+  }
+
+  // Settle what is settled, then cut by the first line that crosses, and go down both sides.
+  void cut(const Cell& given, int64_t depth) {
+    const Arena::Mark mark = arena_.mark();
+    Cell cell = given;
+    settle(cell);
+    const bool last = cell.stage + 1 == n_stages_;
+    if (cell.candidates.n == 0) {
+      ++result_.regions[static_cast<size_t>(cell.stage++)];
+      enter_stage(cell, depth);
+    } else if (last && !options_.cells && cell.polygon.n > 2 && count_chords(cell)) {
+    } else if (tasks_ && depth == kSplitDepth && !last) {
+      before_->push_back(std::move(result_));
+      result_ = EngineResult();
+      result_.regions.assign(system_.stages.size(), 0);
+      result_.cells.offsets.push_back(0);
+      tasks_->push_back({cell, on_});
+      return;  // what the cell points to stays
+    } else {
+      if (!last && options_.refold) refold(cell);
+      split(cell, depth);
+    }
+    if (!tasks_) arena_.release(mark);
+  }
+
+  void split(const Cell& cell, int64_t depth) {
+    const Candidates& all = cell.candidates;
+    const Polygon& polygon = cell.polygon;
+    int8_t* signs = arena_.take<int8_t>(polygon.n);
+    double* z = arena_.take<double>(polygon.n);
+    vertex_signs(cell, 0, signs, z);
+    const int64_t number = cell.fold->line[all.row[0]];
+    const RowOnPlane line{all.a[0], all.b[0], all.c[0], all.p[0], number};
+    NewVertex* cuts = arena_.take<NewVertex>(polygon.n);
+    const int64_t edges = polygon.n == 2 ? 1 : polygon.n;
+    for (int64_t i = 0; i < edges; ++i) {
+      const int64_t j = i + 1 == polygon.n ? 0 : i + 1;
+      if (signs[i] * signs[j] < 0) cuts[i] = crossing(polygon, i, line, z[i], z[j]);
+    }
+    Cell child = cell;
+    child.candidates = {all.n - 1, all.a + 1, all.b + 1, all.c + 1, all.p + 1, all.row + 1};
+    const Arena::Mark mark = arena_.mark();
+    const int first = polygon.n == 2 && signs[0] < 0 ? -1 : 1;  // segments from their start to their end
+    for (const int side : {first, -first}) {
+      child.polygon = part(arena_, polygon, line, signs, cuts, side);
+      child.affine = cell.affine;
+      child.spent = cell.spent;
+      on_[static_cast<size_t>(number)] = side > 0;
+      if (side > 0 && cell.stage + 1 < n_stages_) {
+        const int32_t zero = 0;
+        child.affine = substituted(cell, all.row, 1, all, &zero);
+        child.spent += 3;
+      }
+      cut(child, depth + 1);
+      if (!tasks_) arena_.release(mark);
+    }
+  }
+
+  // Candidates that do not cross the cell are settled: the others stay, and what is on is substituted.
+  void settle(Cell& cell) {
+    const Candidates& all = cell.candidates;
+    const Polygon& polygon = cell.polygon;
+    const int64_t room = padded(all.n);
+    int32_t* on = arena_.take<int32_t>(2 * room);
+    int32_t* on_index = on + room;
+    int64_t n_on = 0;
+    double* memory = arena_.take<double>(4 * (room + kLanes));
+    Candidates left{0,
+                    memory,
+                    memory + (room + kLanes),
+                    memory + 2 * (room + kLanes),
+                    memory + 3 * (room + kLanes),
+                    arena_.take<int32_t>(room + kLanes)};
+    const int32_t* line = cell.fold->line;
+    const bool needed = options_.cells || cell.stage + 1 < n_stages_;
+    result_.decisions.filter += all.n * polygon.n;
+    for (int64_t i = 0; i < all.n; i += kLanes) {
+      const V a = load(all.a + i), b = load(all.b + i), c = load(all.c + i);
+      const V t = (load(all.p + i) + (abs(a) + abs(b)) * set(polygon.d_max)) * set(factor_);
+      uint32_t every_above = 0xff, every_below = 0xff, some_above = 0, some_below = 0;
+      for (int64_t v = 0; v < polygon.n; ++v) {
+        const V z = multiply_add(a, set(polygon.x[v]), multiply_add(b, set(polygon.y[v]), c));
+        const uint32_t is_above = above(z, t), is_below = above(-z, t);
+        every_above &= is_above, every_below &= is_below;
+        some_above |= is_above, some_below |= is_below;
+      }
+      const uint32_t valid = all.n - i >= kLanes ? 0xff : (1u << (all.n - i)) - 1;
+      uint32_t crosses = some_above & some_below & valid;
+      uint32_t is_on = every_above & valid, is_off = every_below & valid;
+      uint32_t doubtful = valid & ~(crosses | is_on | is_off);
+      for (; doubtful; doubtful &= doubtful - 1) {
+        const int bit = __builtin_ctz(doubtful);
+        const int sign = settled_sign(cell, i + bit);
+        (sign == 0 ? crosses : sign > 0 ? is_on : is_off) |= 1u << bit;
+      }
+      if (needed)
+        for (uint32_t rest = is_off; rest; rest &= rest - 1)
+          on_[static_cast<size_t>(line[all.row[i + __builtin_ctz(rest)]])] = 0;
+      for (uint32_t rest = is_on; rest; rest &= rest - 1) {
+        const int64_t k = i + __builtin_ctz(rest);
+        on[n_on] = all.row[k];
+        on_index[n_on++] = static_cast<int32_t>(k);
+        if (needed) on_[static_cast<size_t>(line[all.row[k]])] = 1;
+      }
+      for (uint32_t rest = crosses; rest; rest &= rest - 1) {
+        const int64_t k = i + __builtin_ctz(rest);
+        left.a[left.n] = all.a[k], left.b[left.n] = all.b[k], left.c[left.n] = all.c[k], left.p[left.n] = all.p[k];
+        left.row[left.n++] = all.row[k];
+      }
+    }
+    if (n_on && cell.stage + 1 < n_stages_) {
+      cell.affine = substituted(cell, on, n_on, all, on_index);
+      cell.spent += n_on + 2;
+    }
+    cell.candidates = left;
+  }
+  // 0 if the candidate crosses the cell, else its side; identically 0 is off.
+  int settled_sign(const Cell& cell, int64_t k) {
+    const Arena::Mark mark = arena_.mark();
+    int8_t* signs = arena_.take<int8_t>(cell.polygon.n);
+    double* z = arena_.take<double>(cell.polygon.n);
+    vertex_signs(cell, k, signs, z);
+    bool some_above = false, some_below = false;
+    for (int64_t v = 0; v < cell.polygon.n; ++v) some_above |= signs[v] > 0, some_below |= signs[v] < 0;
+    arena_.release(mark);
+    return some_above && some_below ? 0 : some_above ? 1 : -1;
+  }
+
+#include "chords.inl"
+#include "refold.inl"
+
+  // --- results ---
+
+  void leaf(const Polygon& polygon) {
+    ++unreported_;
+    if (options_.cells) {
+      CellList& cells = result_.cells;
+      for (int64_t i = 0; i < polygon.n; ++i) {
+        cells.xy.push_back(polygon.x[i]), cells.xy.push_back(polygon.y[i]);
+        cells.keys.push_back(polygon.keys[i]);
+        cells.rows.push_back(static_cast<int32_t>(polygon.edges[i].row.number));
+      }
+      cells.offsets.push_back(static_cast<int64_t>(cells.keys.size()));
+      const size_t bytes = (on_.size() + 7) / 8, at = cells.patterns.size();
+      cells.patterns.resize(at + bytes, 0);
+      for (size_t r = 0; r < on_.size(); ++r)
+        cells.patterns[at + r / 8] = static_cast<uint8_t>(cells.patterns[at + r / 8] | on_[r] << (r % 8));
+      unreported_bytes_ += static_cast<int64_t>(bytes) + 8 + 36 * polygon.n;
+    }
+    if (unreported_ >= 1024) flush();
+  }
+  void flush() {
+    EngineProgress& progress = shared_.progress;
+    const int64_t regions = progress.regions += unreported_, bytes = progress.bytes += unreported_bytes_;
+    if ((options_.max_regions >= 0 && regions > options_.max_regions) ||
+        (options_.max_bytes >= 0 && bytes > options_.max_bytes))
+      progress.stop = true;
+    unreported_ = unreported_bytes_ = 0;
+  }
+
+  const Shared& shared_;
+  const System& system_;
+  const EngineOptions& options_;
+  ExactRows exact_;
+  const double factor_;
+  const int64_t n_stages_;
+  std::vector<uint8_t> on_;  // of each settled line: is it on
+  std::vector<int32_t> line_numbers_;
+  Fold root_fold_{};
+  Arena arena_;
+  EngineResult result_;
+  std::vector<Task>* tasks_ = nullptr;
+  std::vector<EngineResult>* before_ = nullptr;
+  int64_t unreported_ = 0, unreported_bytes_ = 0;
+};
+
+void append(EngineResult& to, EngineResult&& from) {
+  for (size_t l = 0; l < to.regions.size(); ++l) to.regions[l] += from.regions[l];
+  to.decisions.filter += from.decisions.filter;
+  to.decisions.exact += from.decisions.exact;
+  to.decisions.zeros += from.decisions.zeros;
+  to.decisions.folds += from.decisions.folds;
+  CellList &a = to.cells, &b = from.cells;
+  if (a.cells() == 0) {
+    a = std::move(b);
+    return;
+  }
+  const int64_t shift = a.offsets.back();
+  for (size_t i = 1; i < b.offsets.size(); ++i) a.offsets.push_back(b.offsets[i] + shift);
+  a.xy.insert(a.xy.end(), b.xy.begin(), b.xy.end());
+  a.keys.insert(a.keys.end(), b.keys.begin(), b.keys.end());
+  a.rows.insert(a.rows.end(), b.rows.begin(), b.rows.end());
+  a.patterns.insert(a.patterns.end(), b.patterns.begin(), b.patterns.end());
+}
+
+}  // namespace
+
+EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, const ExactRows& exact,
+                           EngineProgress& progress) {
+  Shared shared{system, options, progress, 0, 0, 1, 0, 0};
+  for (int64_t i = 0; i < system.n_corners; ++i) {
+    shared.hs = std::max(shared.hs, std::fabs(system.corners[2 * i]) * (1 + 1e-6));
+    shared.ht = std::max(shared.ht, std::fabs(system.corners[2 * i + 1]) * (1 + 1e-6));
+  }
+  for (const StageView& stage : system.stages) shared.widest = std::max(shared.widest, stage.end - stage.begin);
+  shared.budget = 8 * shared.widest + 64;
+  shared.prepaid = static_cast<double>(shared.budget) * kUnit * (1 + 1e-9);
+
+  if (options.threads <= 1) {
+    Engine engine(shared, exact);
+    engine.run_root(nullptr, nullptr);
+    EngineResult result = engine.take_result();
+    result.stopped = progress.stop;
+    return result;
+  }
+  std::vector<Task> tasks;
+  std::vector<EngineResult> before;
+  Engine root(shared, exact);
+  root.run_root(&tasks, &before);
+  std::vector<EngineResult> done(tasks.size());
+  std::atomic<size_t> next{0};
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(options.threads));
+  const auto work = [&](size_t worker) {
+    try {
+      for (size_t i; (i = next++) < tasks.size();) {
+        Engine engine(shared, exact);
+        engine.run_task(tasks[i]);
+        done[i] = engine.take_result();
+      }
+    } catch (...) {
+      errors[worker] = std::current_exception();
+      progress.stop = true;
+    }
+  };
+  std::vector<std::thread> threads;
+  for (size_t i = 1; i < static_cast<size_t>(options.threads) && i < tasks.size(); ++i) threads.emplace_back(work, i);
+  work(0);
+  for (std::thread& thread : threads) thread.join();
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
+  EngineResult result = root.take_result();  // what came after the last task
+  before.push_back(std::move(result));
+  result = std::move(before[0]);
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    append(result, std::move(done[i]));
+    append(result, std::move(before[i + 1]));
+  }
+  result.stopped = progress.stop;
+  return result;
+}
+
+}  // namespace pylinregion

@@ -1,0 +1,76 @@
+// csrc/partition/exact_rows.h -- the signs that float64 cannot decide, decided in integers.
+//
+// A line is where a unit bends: z(s, t) = kink, with z affine on the cell. Its row (a, b, c) is found from the
+// network's own weights and the pieces that the units before it are on, backwards: one vector-matrix product per stage,
+// in sliced doubles (digits.h), exact. One predicate is enough: the sign of a row at the crossing of two rows.
+#pragma once
+#include <array>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "digits.h"
+
+namespace pylinregion {
+
+// Weights of a stage's rows for the units of a source stage, or for the input (source -1).
+struct ExactBlock {
+  int64_t source;
+  const double* weight;  // [rows, units of the source], row-major
+};
+
+// z = bias + sum of blocks; unit u is a continuous piecewise linear function of row u, divided by `denominator`:
+// slopes[p] * z + intercepts[p] on piece p = number of its lines that are on. Lines are numbered through the network.
+struct ExactStage {
+  int64_t rows;
+  std::vector<ExactBlock> blocks;
+  const double* bias;         // [rows]
+  const int64_t* line_begin;  // [rows + 1] line numbers
+  const double* kinks;        // [lines of the stage], ascending for each unit
+  const double* slopes;       // [lines + rows]: the pieces of unit 0, of unit 1, ...
+  const double* intercepts;   // the same
+  double denominator;
+};
+
+// The slice x(s, t) = origin + s u + t v, and the corners of its polygon in (s, t).
+struct ExactSlice {
+  int64_t dimensions;
+  const double *u, *v, *origin;  // [dimensions]
+  const double* corners;         // [n_corners, 2]
+  int64_t n_corners;
+};
+
+// A row's number: a line of the network, or (negative) the border from corner e to the next, or the axis t = 0 that a
+// segment lies on.
+inline int64_t border_row(int64_t e) { return -2 - e; }
+constexpr int64_t kAxisRow = -1;
+
+class ExactNetwork;  // the weights in digits
+
+// One thread's access, with a cache: rows are asked for again and again under the same pattern.
+class ExactRows {
+ public:
+  ExactRows(std::vector<ExactStage> stages, const ExactSlice& slice);
+  ExactRows(const ExactRows& other);  // shares the digits, has a cache of its own
+  ~ExactRows();
+
+  // The sign of row k at the crossing of rows i and j, which are not parallel. on[line] is 1 where the line's unit is
+  // above its kink; only lines of stages before those of i, j and k are read.
+  int sign_at(int64_t i, int64_t j, int64_t k, const uint8_t* on);
+
+ private:
+  using Row = std::array<BigInt, 3>;
+  struct Cached {
+    std::vector<uint8_t> pattern;
+    Row row;
+    bool filled = false;
+  };
+  const Row& row(int64_t number, const uint8_t* on);
+
+  std::shared_ptr<ExactNetwork> network_;
+  std::vector<Cached> cache_;
+  std::vector<Row> borders_;
+  Row axis_;
+};
+
+}  // namespace pylinregion

@@ -1,0 +1,137 @@
+// csrc/partition/geometry.h -- convex polygons whose edges know the rows they lie on, and how well vertices are known.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "arena.h"
+#include "system.h"
+
+namespace pylinregion {
+namespace {
+
+constexpr double kUnit = 1.1102230246251565e-16;  // 2^-53, the rounding of float64
+constexpr double kInflate = 1 + 1e-11;            // covers the rounding of sums of non-negative numbers in bounds
+
+// An affine function a s + b t + c; |function - the exact one| <= error everywhere on the slice's polygon.
+struct RowOnPlane {
+  double a, b, c, error;
+  int64_t number;  // a line of the network, or a border (exact_rows.h)
+};
+
+struct Edge {
+  RowOnPlane row;
+  VertexKey base;  // of the whole edge that this is a piece of, see key_on
+};
+
+// Vertex i lies on edges i - 1 and i. A segment has two vertices, each on its own row and on the axis t = 0; edge i is
+// then the row of vertex i.
+struct Polygon {
+  int64_t n;
+  double *x, *y, *d;  // |x - exact|, |y - exact| <= d
+  double d_max;
+  Edge* edges;
+  VertexKey* keys;
+
+  const RowOnPlane& first_row(int64_t i) const { return edges[n == 2 ? i : i ? i - 1 : n - 1].row; }
+  int64_t second_row(int64_t i) const { return n == 2 ? -1 : edges[i].row.number; }  // -1: the axis
+};
+
+inline Polygon take_polygon(Arena& arena, int64_t n) {
+  Polygon p{};
+  p.n = n;
+  p.x = arena.take<double>(3 * n);
+  p.y = p.x + n;
+  p.d = p.y + n;
+  p.edges = arena.take<Edge>(n);
+  p.keys = arena.take<VertexKey>(n);
+  return p;
+}
+
+inline uint64_t mixed(uint64_t x) {  // splitmix64's finaliser
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+inline VertexKey hashed(VertexKey a, uint64_t b) {
+  return {mixed(a.high * 0x9e3779b97f4a7c15u + mixed(b + 0x632be59bd9b4e019u)),
+          mixed(a.low * 0xd1342543de82ef95u ^ mixed(b * 0xda942042e4dd58b5u + 1))};
+}
+// Of an edge, from its ends: the same from both sides.
+inline VertexKey between(VertexKey a, VertexKey b) {
+  return {mixed(a.high + b.high) ^ 0x2545f4914f6cdd1du, mixed(a.low + b.low + 0x9e6c63d0876a3f6bu)};
+}
+// Where a line cuts an edge. Lines of one stage cut in ascending order, so where several meet, the least names the
+// point, whichever cell it is seen from; and a line cuts an edge that is whole for its stage at most once.
+inline VertexKey key_on(VertexKey edge, int64_t line) { return hashed(edge, static_cast<uint64_t>(line) + 1); }
+
+// How far (x, y) can be from the crossing of the exact rows (Lemma 2 of docs/exactness.md).
+inline double vertex_error(const RowOnPlane& p, const RowOnPlane& q, double x, double y) {
+  const auto residual = [&](const RowOnPlane& r) {
+    return std::fabs(r.a * x + r.b * y + r.c) + 8 * kUnit * (std::fabs(r.a * x) + std::fabs(r.b * y) + std::fabs(r.c)) +
+           r.error;
+  };
+  const double left = p.a * q.b, right = q.a * p.b;
+  const double det = std::fabs(left - right) - 8 * kUnit * (std::fabs(left) + std::fabs(right));
+  if (!(det > 0)) return INFINITY;
+  const double d = (std::max(std::fabs(q.a), std::fabs(q.b)) * residual(p) +
+                    std::max(std::fabs(p.a), std::fabs(p.b)) * residual(q)) /
+                   det * kInflate;
+  return std::isnan(d) ? INFINITY : d;
+}
+
+struct NewVertex {
+  double x, y, d;
+  VertexKey key;
+};
+
+// Where `line` crosses the edge from vertex i to the next; z are its values there, of different exact sign.
+inline NewVertex crossing(const Polygon& p, int64_t i, const RowOnPlane& line, double z_i, double z_next) {
+  const int64_t j = i + 1 == p.n ? 0 : i + 1;
+  double t = z_i / (z_i - z_next);
+  t = std::isnan(t) ? 0.5 : std::min(1.0, std::max(0.0, t));
+  NewVertex v;
+  v.x = p.x[i] + t * (p.x[j] - p.x[i]);
+  v.y = p.y[i] + t * (p.y[j] - p.y[i]);
+  const RowOnPlane axis{0, 1, 0, 0, -1};
+  v.d = vertex_error(p.n == 2 ? axis : p.edges[i].row, line, v.x, v.y);
+  v.key = key_on(p.n == 2 ? VertexKey{0, 0} : p.edges[i].base, line.number);
+  return v;
+}
+
+// The part of `p` where `line` has the sign `side` (1 or -1). signs[i] in {-1, 0, 1}; both signs occur.
+// cuts[i] is the crossing on edge i where its ends have opposite signs.
+inline Polygon part(Arena& arena, const Polygon& p, const RowOnPlane& line, const int8_t* signs, const NewVertex* cuts,
+                    int side) {
+  Polygon out = take_polygon(arena, p.n + 1);
+  out.n = 0;
+  out.d_max = 0;
+  const auto put = [&](double x, double y, double d, VertexKey key, const Edge& edge) {
+    out.x[out.n] = x, out.y[out.n] = y, out.d[out.n] = d, out.keys[out.n] = key, out.edges[out.n] = edge;
+    out.d_max = std::max(out.d_max, d);
+    ++out.n;
+  };
+  const Edge along{line, {}};
+  int64_t chord = -1;  // the new edge
+  const int64_t edges = p.n == 2 ? 1 : p.n;
+  for (int64_t i = 0; i < p.n; ++i) {
+    const int64_t j = i + 1 == p.n ? 0 : i + 1;
+    const int here = signs[i] * side, next = signs[j] * side;
+    if (here >= 0) {
+      const bool leaves = here == 0 && next < 0 && p.n > 2;
+      if (leaves) chord = out.n;
+      put(p.x[i], p.y[i], p.d[i], p.keys[i], leaves ? along : p.edges[i]);
+    }
+    if (here * next < 0 && i < edges) {
+      const bool leaves = here > 0;
+      if (leaves && p.n > 2) chord = out.n;
+      const NewVertex& v = cuts[i];
+      put(v.x, v.y, v.d, v.key, leaves || p.n == 2 ? along : p.edges[i]);
+    }
+  }
+  if (chord >= 0) out.edges[chord].base = between(out.keys[chord], out.keys[chord + 1 == out.n ? 0 : chord + 1]);
+  return out;
+}
+
+}  // namespace
+}  // namespace pylinregion

@@ -1,0 +1,19 @@
+// csrc/partition/mesh.h -- cells that share points become a mesh: each point once, each edge once with its cells.
+#pragma once
+#include "system.h"
+
+namespace pylinregion {
+
+struct Mesh {
+  std::vector<double> vertices;     // [V, 2]
+  std::vector<int64_t> indices;     // [sum of cell sizes] vertex numbers, cell by cell
+  std::vector<int64_t> edges;       // [E, 2] vertex numbers
+  std::vector<int64_t> edge_cells;  // [E, 2]; -1: outside
+  std::vector<int32_t> edge_rows;   // [E]: a line, or -1 on the slice's border
+};
+
+// Points are the same if their keys are; nothing is decided by coordinates.
+// Throws std::runtime_error if an edge has more than two cells: the cells are then no partition.
+Mesh mesh_of(const CellList& cells);
+
+}  // namespace pylinregion

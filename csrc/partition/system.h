@@ -1,0 +1,77 @@
+// csrc/partition/system.h -- what the engine enumerates, how, and what comes out.
+//
+// A network on a slice is a system of lines: z_r(s, t) = A_r (s, t, 1) + sum of C_rc max(z_c, 0) over the lines c of
+// earlier stages. Line r is where z_r = 0. A ReLU is one line; every continuous piecewise linear unit is an affine part
+// plus one line for each kink (psi(z) = slope_0 z + const + sum of jump_k max(z - kink_k, 0)).
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+namespace pylinregion {
+
+// Lines [begin, end) of one stage; column t of them is columns + (t - begin) * stride, for the lines [end, extent).
+struct StageView {
+  int64_t begin, end, extent;
+  const double* columns;
+  int64_t stride;
+};
+
+struct System {
+  std::vector<StageView> stages;
+  int64_t lines;
+  const double *a, *b, *c;  // [lines]
+  const double* error;      // [lines] >= |z_r - A_r - sum C_rc max(z_c, 0)| anywhere on the slice
+  const double* corners;    // [n_corners, 2], counter-clockwise, strictly convex; 2 corners: a segment on t = 0
+  int64_t n_corners;
+};
+
+struct EngineOptions {
+  bool cells = false;
+  int threads = 1;
+  bool force_exact = false;  // every decision through the exact stage: a test
+  bool refold = true;        // false: never fold again below the root (another order of arithmetic: a test)
+  int64_t max_regions = -1;  // none
+  int64_t max_bytes = -1;    // of the cells
+};
+
+struct VertexKey {
+  uint64_t high, low;
+  bool operator==(const VertexKey& other) const { return high == other.high && low == other.low; }
+};
+
+// Cells one after another. Vertex i of a cell is followed by edge i.
+struct CellList {
+  std::vector<int64_t> offsets;   // [cells + 1] into the four below; starts as {0}
+  std::vector<double> xy;         // [vertices, 2]
+  std::vector<VertexKey> keys;    // [vertices]: equal keys are one point
+  std::vector<int32_t> rows;      // [vertices]: the line on the edge, or -2 - e on border e
+  std::vector<uint8_t> patterns;  // [cells, pattern_bytes]: bit r % 8 of byte r / 8 is 1 where z_r > 0
+  int64_t cells() const { return static_cast<int64_t>(offsets.size()) - 1; }
+};
+
+struct Decisions {
+  int64_t filter = 0, exact = 0, zeros = 0;  // zeros: of the exact ones, how many were ties
+  int64_t folds = 0;
+};
+
+struct EngineResult {
+  std::vector<int64_t> regions;  // [stages]: cells after each stage
+  Decisions decisions;
+  CellList cells;
+  bool stopped = false;  // by max_regions, max_bytes or the caller: the counts are of what was done
+};
+
+struct EngineProgress {
+  std::atomic<int64_t> regions{0};
+  std::atomic<int64_t> bytes{0};
+  std::atomic<bool> stop{false};
+};
+
+class ExactRows;
+using EnumerateFunction = EngineResult (*)(const System&, const EngineOptions&, const ExactRows&, EngineProgress&);
+EngineResult enumerate_portable(const System&, const EngineOptions&, const ExactRows&, EngineProgress&);
+EngineResult enumerate_avx2(const System&, const EngineOptions&, const ExactRows&, EngineProgress&);
+EngineResult enumerate_avx512(const System&, const EngineOptions&, const ExactRows&, EngineProgress&);
+
+}  // namespace pylinregion

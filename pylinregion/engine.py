@@ -1,0 +1,101 @@
+"""The slice engine for Python: a network's stages and a polygon in, cells out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pylinregion import kernels
+from pylinregion.line_system import line_system
+from pylinregion.stages import Stages
+
+Array = NDArray[np.float64]
+
+
+class Engine:
+    """A network on one slice or segment, ready to be enumerated.
+
+    Args:
+        stages: The network.
+        plane: ``[inputs, 3]`` float64: u, v and the origin; for a segment v is 0.
+        corners: ``[n, 2]`` float64, counter-clockwise and strictly convex; ``[2, 2]`` on the first axis: a segment.
+    """
+
+    def __init__(self, stages: Stages, plane: Array, corners: Array) -> None:
+        self.stages = stages
+        self.plane = np.ascontiguousarray(plane, dtype=np.float64)
+        self.corners = np.ascontiguousarray(corners, dtype=np.float64)
+        self.system = line_system(stages, self.plane, self.corners)
+        self._u, self._v, self._origin = (np.ascontiguousarray(self.plane[:, k]) for k in range(3))
+        self._line_begins = [
+            stage.units.line_begin + first for stage, first in zip(stages.stages, stages.first_lines, strict=True)
+        ]
+        system = self.system
+        self._problem: Any = kernels.SliceProblem(
+            stages=[
+                (begin, end, extent, columns.ctypes.data, columns.shape[1])
+                for begin, end, extent, columns in zip(
+                    system.begins[:-1], system.begins[1:], system.extents, system.columns, strict=True
+                )
+            ],
+            lines=system.begins[-1],
+            **{name: values.ctypes.data for name, values in zip(("a", "b", "c", "error"), system.affine, strict=True)},
+            corners=self.corners.ctypes.data,
+            n_corners=len(self.corners),
+            exact_stages=[
+                (
+                    stage.rows,
+                    [(source, weight.ctypes.data) for source, weight in stage.blocks.items()],
+                    stage.bias.ctypes.data,
+                    begin.ctypes.data,
+                    stage.units.kinks.ctypes.data,
+                    stage.units.slopes.ctypes.data,
+                    stage.units.intercepts.ctypes.data,
+                    stage.units.denominator,
+                )
+                for stage, begin in zip(stages.stages, self._line_begins, strict=True)
+            ],
+            dimensions=len(self.plane),
+            u=self._u.ctypes.data,
+            v=self._v.ctypes.data,
+            origin=self._origin.ctypes.data,
+        )
+
+    def enumerate(
+        self,
+        *,
+        cells: bool,
+        threads: int = 1,
+        force_exact: bool = False,
+        refold: bool = True,
+        max_regions: int | None = None,
+        max_bytes: int | None = None,
+        report: Callable[[int], object] | None = None,
+    ) -> dict[str, Any]:
+        """Enumerate.
+
+        Args:
+            cells: Keep the cells, or only count.
+            threads: CPU threads; the result is the same for any number.
+            force_exact: Take every decision in integers (a test).
+            refold: Fold again below the root; without, the arithmetic has another order (a test).
+            max_regions, max_bytes: Stop when there are more regions, or their cells take more.
+            report: Called with the regions found so far, about twenty times a second.
+
+        Returns:
+            ``regions`` per stage with lines, ``stopped``, and how many decisions each stage of the proof took
+            (``filter``, ``exact``, of these ``zeros``); with ``cells`` the mesh.
+        """
+        result: dict[str, Any] = self._problem.enumerate(
+            cells,
+            threads,
+            force_exact,
+            refold,
+            -1 if max_regions is None else max_regions,
+            -1 if max_bytes is None else max_bytes,
+            report,
+        )
+        return result

@@ -1,0 +1,194 @@
+"""A network on a slice as a system of lines, in float64 with bounds of every rounding: what the engine starts from.
+
+Each kink of a unit is a line ``z - kink = 0``. A unit is an affine part plus a ReLU for each of its kinks, so that a row
+is ``A (s, t, 1) + sum of C_c max(z_c, 0)`` over the lines ``c`` before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pylinregion.stages import INPUT, Stage, Stages
+
+Array = NDArray[np.float64]
+
+_UNIT = 2.0**-53
+_INFLATE = 1 + 1e-9
+_LARGEST, _SMALLEST = 1e100, 1e-100
+_TINY = 2.0**-500  # more than all that can underflow, once weights are between the two above
+
+
+@dataclass
+class _Form:
+    """Values as affine functions on the slice plus combinations of lines: ``A (s, t, 1) + C relu(z of lines)``.
+
+    Attributes:
+        affine: ``[n, 3]``.
+        columns: ``[n, lines of the first .. last stage]`` for the stages ``first`` and on.
+        first: The first stage whose lines have columns.
+        error: ``[n]``, a bound of what these numbers are off, anywhere on the slice.
+    """
+
+    affine: Array
+    columns: Array
+    first: int
+    error: Array
+
+
+@dataclass
+class LineSystem:
+    """The arrays that the engine reads; the engine keeps addresses, so they live as long as it.
+
+    Attributes:
+        begins: ``[stages with lines + 1]``: the first line of each, and the number of lines.
+        stage_numbers: Which of the network's stages these are.
+        affine: Four ``[lines]`` arrays: a, b, c and the bound of their error.
+        columns: For each stage with lines ``[lines of it, stride]``: what the lines after it take from each.
+        extents: For each the line after the last that takes anything.
+    """
+
+    begins: list[int]
+    stage_numbers: list[int]
+    affine: tuple[Array, Array, Array, Array]
+    columns: list[Array]
+    extents: list[int]
+
+
+def check_scale(stages: Stages) -> str | None:
+    """Why the numbers of a network are too large or too small for float64 products; None if they are not."""
+    for stage in stages.stages:
+        for array in (*stage.blocks.values(), stage.bias, stage.units.kinks, stage.units.slopes):
+            size = np.abs(array[array != 0])
+            if size.size and (size.max() > _LARGEST or size.min() < _SMALLEST):
+                return f"weights between {_SMALLEST:g} and {_LARGEST:g} in size, got {size.min():g} to {size.max():g}"
+    return None
+
+
+def line_system(stages: Stages, plane: Array, corners: Array) -> LineSystem:
+    """Build the system.
+
+    Args:
+        stages: The network.
+        plane: ``[inputs, 3]``: u, v and the origin of the slice.
+        corners: ``[n, 2]``, the slice's polygon.
+    """
+    hs, ht = np.abs(corners).max(axis=0) * (1 + 1e-6)
+    extent = np.array([hs, ht, 1.0])
+    forms: dict[int, _Form] = {INPUT: _Form(plane, np.zeros((len(plane), 0)), 0, np.zeros(len(plane)))}
+    with_lines = [number for number, stage in enumerate(stages.stages) if stage.units.lines]
+    begins = [0, *np.cumsum([stages.stages[number].units.lines for number in with_lines]).tolist()]
+    rows: list[_Form] = []  # of the lines, by stage with lines
+    highs = np.zeros(0)  # bounds of max(z, 0) of the lines so far
+    for number, stage in enumerate(stages.stages):
+        if not with_lines or number > with_lines[-1]:
+            break
+        z = _combined(stage, forms, len(rows), begins, extent, highs)
+        place = with_lines.index(number) if stage.units.lines else -1
+        if place >= 0:
+            line_of = np.repeat(np.arange(stage.rows), np.diff(stage.units.line_begin))
+            kinks = stage.units.kinks
+            affine = z.affine[line_of]
+            error = z.error[line_of] + 2 * _UNIT * (np.abs(affine[:, 2]) + np.abs(kinks))
+            affine[:, 2] -= kinks
+            rows.append(_Form(affine, z.columns[line_of], z.first, error))
+            size = np.abs(affine) @ extent + np.abs(z.columns[line_of]) @ highs[begins[z.first] :] + error
+            highs = np.concatenate([highs, size * _INFLATE])
+        forms[number] = _through(stage, z, place, begins, extent, highs)
+    a, b, c = (np.concatenate([row.affine[:, k] for row in rows]) if rows else np.zeros(0) for k in range(3))
+    error = np.concatenate([row.error for row in rows]) * _INFLATE + _TINY if rows else np.zeros(0)
+    return LineSystem(begins, with_lines, (a, b, c, error), *_columns(rows, begins))
+
+
+def _combined(
+    stage: Stage, forms: dict[int, _Form], stages_before: int, begins: list[int], extent: Array, highs: Array
+) -> _Form:
+    """The rows of a stage from the values that it takes."""
+    first = min((forms[source].first for source in stage.blocks), default=stages_before)
+    shift = begins[first]
+    affine = np.zeros((stage.rows, 3))
+    affine[:, 2] = stage.bias
+    columns = np.zeros((stage.rows, begins[stages_before] - shift))
+    error = np.zeros(stage.rows)
+    size = np.abs(stage.bias)
+    terms = 1
+    exact = len(stage.blocks) == 1  # until a sum has rounded
+    for source, weight in stage.blocks.items():
+        form = forms[source]
+        pure = source != INPUT and _is_lines(form)
+        begin = begins[form.first] - shift
+        width = form.columns.shape[1]
+        if pure:  # the values are lines themselves: the weights are the columns
+            columns[:, begin : begin + width] += weight
+        else:
+            affine += weight @ form.affine
+            if width:
+                columns[:, begin : begin + width] += weight @ form.columns
+        error = error + np.abs(weight) @ form.error
+        if not (pure and exact):
+            part = np.abs(weight) @ (
+                np.abs(form.affine) @ extent + np.abs(form.columns) @ highs[begins[form.first] :][:width]
+            )
+            size = size + part
+            terms += weight.shape[1] + 8
+        exact = exact and pure
+    if not exact:
+        error = error + terms * _UNIT * size
+    return _Form(affine, columns, first, error * _INFLATE)
+
+
+def _is_lines(form: _Form) -> bool:
+    n = form.columns.shape[1]
+    return form.columns.shape[0] == n and not form.affine.any() and not form.error.any() and _is_identity(form.columns)
+
+
+def _is_identity(matrix: Array) -> bool:
+    return bool(np.count_nonzero(matrix) == len(matrix) and (matrix.diagonal() == 1).all())
+
+
+def _through(stage: Stage, z: _Form, place: int, begins: list[int], extent: Array, highs: Array) -> _Form:
+    """The units of a stage from its rows."""
+    units = stage.units
+    n = stage.rows
+    first_piece = units.line_begin[:-1] + np.arange(n)
+    slope, constant = units.slopes[first_piece], units.intercepts[first_piece]
+    if not units.lines and units.denominator == 1 and (slope == 1).all() and not constant.any():
+        return z
+    line_of = np.repeat(np.arange(n), np.diff(units.line_begin))
+    piece = np.arange(units.lines) + line_of  # the piece below each line
+    jump = (units.slopes[piece + 1] - units.slopes[piece]) / units.denominator
+    own = np.zeros((n, units.lines))
+    own[line_of, np.arange(units.lines)] = jump
+    if not slope.any() and not constant.any():
+        exact = units.denominator == 1 and (np.abs(jump) == 1).all()
+        error = np.zeros(n) if exact else 8 * _UNIT * (np.abs(own) @ highs[begins[place] :])
+        return _Form(np.zeros((n, 3)), own, place, error)
+    slope = slope / units.denominator
+    affine = slope[:, None] * z.affine
+    affine[:, 2] += constant / units.denominator
+    columns = np.concatenate([slope[:, None] * z.columns, own], axis=1)
+    size = np.abs(slope) * (np.abs(z.affine) @ extent) + np.abs(constant) + np.abs(columns) @ highs[begins[z.first] :]
+    error = np.abs(slope) * z.error + 8 * _UNIT * size
+    return _Form(affine, columns, z.first, error * _INFLATE)
+
+
+def _columns(rows: list[_Form], begins: list[int]) -> tuple[list[Array], list[int]]:
+    """What lines take from lines, as the engine reads it: by column, padded so that columns do not share cache lines."""
+    reach = list(range(1, len(rows) + 1))  # the last stage that takes from each
+    for place, form in enumerate(rows):
+        for source in range(form.first, place):
+            reach[source] = max(reach[source], place + 1)
+    columns, extents = [], []
+    for source in range(len(rows)):
+        begin, end, extent = begins[source], begins[source + 1], begins[reach[source]]
+        block = np.zeros((end - begin, extent - end + 8))
+        for place in range(source + 1, reach[source]):
+            form = rows[place]
+            if form.first <= source:
+                part = form.columns[:, begin - begins[form.first] : end - begins[form.first]]
+                block[:, begins[place] - end : begins[place + 1] - end] = part.T
+        columns.append(block)
+        extents.append(extent)
+    return columns, extents

@@ -1,0 +1,309 @@
+"""A captured network as stages: affine rows, and a piecewise linear unit on each; what the exact methods work on.
+
+The network is the real-arithmetic function of the numbers found here. Weights, biases, kinks and slopes are those of
+the model, exactly; an operator that is no product with stored weights (batch norm in eval mode, average pooling) is the
+float64 matrix that torch computes for it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from pylinregion.errors import UnsupportedModelError
+from pylinregion.kinks import bound_arguments, scalar_kink
+from pylinregion.network import Network, Node, Ref, refs
+from pylinregion.ops import Degree, Kind
+from pylinregion.program import Program
+from pylinregion.torch_state import full_precision, quiet
+
+Array = NDArray[np.float64]
+
+INPUT = -1
+_LARGEST_MATRIX = 1 << 27
+
+
+@dataclass
+class Units:
+    """Continuous piecewise linear functions, one for each row, divided by ``denominator``.
+
+    Unit ``u`` is ``slopes[p] * z + intercepts[p]`` on its piece ``p``: as many of its kinks lie below ``z``.
+
+    Attributes:
+        line_begin: ``[rows + 1]`` int64: the kinks of unit ``u`` are ``kinks[line_begin[u]:line_begin[u + 1]]``.
+        kinks: ``[lines]`` float64, ascending for each unit.
+        slopes, intercepts: ``[lines + rows]`` float64: the pieces of unit 0, of unit 1 ...
+        denominator: A small integer; 6 for hardsigmoid, whose slope 1/6 is no float.
+    """
+
+    line_begin: NDArray[np.int64]
+    kinks: Array
+    slopes: Array
+    intercepts: Array
+    denominator: float = 1.0
+
+    @property
+    def lines(self) -> int:
+        """Kinks of all units."""
+        return len(self.kinks)
+
+
+@dataclass
+class Stage:
+    """``z = bias + sum of blocks[j] @ (units of stage j)``, and a unit on each row.
+
+    Attributes:
+        blocks: Weights ``[rows, width of the source]`` float64 by source: an earlier stage, or ``INPUT``.
+        bias: ``[rows]`` float64.
+        units: What the rows go through.
+        layer: The number of the network's layer whose kinks these are; -1: none.
+    """
+
+    blocks: dict[int, Array]
+    bias: Array
+    units: Units
+    layer: int = -1
+
+    @property
+    def rows(self) -> int:
+        """Its rows, and units."""
+        return len(self.bias)
+
+
+@dataclass
+class Stages:
+    """A network's stages in the order of computation; the last one is the output, without kinks."""
+
+    stages: list[Stage]
+    layers: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def inputs(self) -> int:
+        """Input dimensions."""
+        first = next(stage.blocks[INPUT] for stage in self.stages if INPUT in stage.blocks)
+        return first.shape[1]
+
+    @property
+    def first_lines(self) -> list[int]:
+        """The number of each stage's first line."""
+        return [0, *np.cumsum([stage.units.lines for stage in self.stages]).tolist()][:-1]
+
+    @property
+    def lines(self) -> int:
+        """Kinks of all units of all stages."""
+        return sum(stage.units.lines for stage in self.stages)
+
+
+def identity(rows: int) -> Units:
+    """Units that change nothing."""
+    return Units(np.zeros(rows + 1, np.int64), np.zeros(0), np.ones(rows), np.zeros(rows))
+
+
+def same(rows: int, kinks: list[float], slopes: list[Any], intercepts: list[Any], denominator: float = 1.0) -> Units:
+    """One function for all rows; ``slopes`` and ``intercepts`` may hold ``[rows]`` arrays."""
+
+    def interleaved(values: list[Any]) -> Array:
+        columns = [np.broadcast_to(np.asarray(value, dtype=np.float64), rows) for value in values]
+        return np.ascontiguousarray(np.stack(columns, axis=1).reshape(-1))
+
+    begin = np.arange(rows + 1, dtype=np.int64) * len(kinks)
+    return Units(
+        begin, interleaved(kinks) if kinks else np.zeros(0), interleaved(slopes), interleaved(intercepts), denominator
+    )
+
+
+def stages_of(network: Network) -> Stages:
+    """Find the stages of a network.
+
+    Raises:
+        UnsupportedModelError: It has a value that is not piecewise affine, a kink that the exact methods do not take, or
+            an affine map that is too large as a matrix; the message names the operator and its place.
+    """
+    if (reason := network.exact_refusal()) is not None:
+        raise UnsupportedModelError(f"exact methods do not cover this model: {reason}")
+    if len(network.outputs) != 1:
+        raise UnsupportedModelError(
+            f"exact methods need a model with one output tensor, this one has {len(network.outputs)}"
+        )
+    with torch.no_grad(), full_precision():
+        return _Walk(network).stages()
+
+
+class _Walk:
+    """Goes through the network's values; each is the units of a stage."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.layer_of = {layer.node: number for number, layer in enumerate(network.layers)}
+        self.found: list[Stage] = []
+        self.source: dict[int, int] = {}
+        self.retype = {network.dtype: torch.float64}
+        self.fixed: dict[int, Any] = {}
+
+    def stages(self) -> Stages:
+        network, nodes = self.network, self.network.nodes
+        output = network.outputs[0]
+        needed = self._needed([output])
+        users: dict[int, int] = {}
+        for index in needed:
+            for ref in set(refs((nodes[index].args, nodes[index].kwargs))):
+                users[ref.index] = users.get(ref.index, 0) + 1
+        users[output] = users.get(output, 0) + 1
+        for index in needed:
+            node = nodes[index]
+            if node.role == "input":
+                self.source[index] = INPUT
+            elif node.role == "value":
+                self._value(index, node, users)
+        if self.source[output] == INPUT or self.found[self.source[output]].units.lines:
+            width = nodes[output].units
+            self._add({self.source[output]: np.eye(width)}, np.zeros(width))
+        elif self.source[output] != len(self.found) - 1:
+            raise UnsupportedModelError("exact methods need the output to be the last value that is computed")
+        return Stages(self.found, network.layer_names)
+
+    def _needed(self, roots: list[int]) -> list[int]:
+        seen: set[int] = set()
+        stack = list(roots)
+        while stack:
+            index = stack.pop()
+            if index not in seen:
+                seen.add(index)
+                node = self.network.nodes[index]
+                stack.extend(ref.index for ref in refs((node.args, node.kwargs)))
+        return sorted(seen)
+
+    def _value(self, index: int, node: Node, users: dict[int, int]) -> None:
+        if node.op is not None and node.op.kind is Kind.KINK:
+            self._kink(index, node, users)
+        elif node.op is None or node.op.kind is not Kind.AFFINE or node.degree is not Degree.AFFINE:
+            raise UnsupportedModelError(f"exact methods do not take {node.where} yet")
+        else:
+            self._affine(index, node)
+
+    def _kink(self, index: int, node: Node, users: dict[int, int]) -> None:
+        units = self._units(node)
+        operand = node.args[0]
+        assert isinstance(operand, Ref)
+        before = self.source[operand.index]
+        private = before != INPUT and users[operand.index] == 1 and self.found[before].units.lines == 0
+        private = private and sum(source == before for source in self.source.values()) == 1
+        if not private or self.found[before].layer >= 0:
+            self._add({before: np.eye(units.line_begin.size - 1)}, np.zeros(units.line_begin.size - 1))
+            before = len(self.found) - 1
+        stage = self.found[before]
+        stage.units, stage.layer = units, self.layer_of.get(index, -1)
+        self.source[index] = before
+
+    def _units(self, node: Node) -> Units:
+        rows = node.units
+        op, arguments = node.op, bound_arguments(node)
+        assert op is not None
+        if op.kink == "relu":
+            return same(rows, [0.0], [0, 1], [0, 0])
+        if op.kink == "abs":
+            return same(rows, [0.0], [-1, 1], [0, 0])
+        if op.kink == "leaky_relu":
+            return same(rows, [0.0], [float(arguments["negative_slope"]), 1], [0, 0])
+        if op.kink == "rrelu":
+            lower, upper = float(arguments["lower"]), float(arguments["upper"])
+            return same(rows, [0.0], [(lower + upper) / 2, 1], [0, 0])
+        if op.kink == "prelu":
+            slope = self._given(node.args[1]).reshape(-1)
+            if slope.size not in (1, rows) and node.shape is not None:
+                slope = np.repeat(slope, rows // slope.size)  # a slope for each channel, channels first
+            return same(rows, [0.0], [slope, 1], [0, 0])
+        if op.kink == "hardsigmoid":
+            return same(rows, [-3.0, 3.0], [0, 1, 0], [0, 3, 6], 6.0)
+        if op.kink in ("relu6", "hardtanh", "clamp"):
+            kink = scalar_kink(node)
+            if kink is not None:
+                if math.isfinite(kink.low) and math.isfinite(kink.high):
+                    return same(rows, [kink.low, kink.high], [0, 1, 0], [kink.low, 0, kink.high])
+                if math.isfinite(kink.low):
+                    return same(rows, [kink.low], [0, 1], [kink.low, 0])
+                return same(rows, [kink.high], [1, 0], [0, kink.high])
+        raise UnsupportedModelError(f"exact methods do not take {node.where} yet")
+
+    def _affine(self, index: int, node: Node) -> None:
+        operands = sorted({ref.index for ref in refs((node.args, node.kwargs)) if ref.index in self.source})
+        blocks: dict[int, Array] = {}
+        bias: Array | None = None
+        for operand in operands:
+            matrix, bias = self._matrix(index, operand, operands)
+            source = self.source[operand]
+            blocks[source] = blocks[source] + matrix if source in blocks else matrix
+        assert bias is not None
+        if len(blocks) == 1:
+            ((source, matrix),) = blocks.items()
+            if matrix.shape[0] == matrix.shape[1] and not bias.any() and np.array_equal(matrix, np.eye(len(matrix))):
+                self.source[index] = source  # a reshape
+                return
+        self._add(blocks, bias)
+        self.source[index] = len(self.found) - 1
+
+    def _add(self, blocks: dict[int, Array], bias: Array) -> None:
+        self.found.append(Stage(blocks, bias, identity(len(bias))))
+
+    def _matrix(self, index: int, operand: int, operands: list[int]) -> tuple[Array, Array]:
+        """The value's derivative by one operand, ``[units, units of the operand]``, and what it is where all are 0.
+
+        By forward-mode differentiation along the unit vectors: products with 1 and sums with 0, which are exact.
+        """
+        nodes = self.network.nodes
+        width, rows = nodes[operand].units, nodes[index].units
+        if width * rows > _LARGEST_MATRIX:
+            raise UnsupportedModelError(
+                f"exact methods take the affine maps between kinks as matrices, and {nodes[index].where} would be one of "
+                f"{rows} x {width}"
+            )
+        program = self._program(index, operands)
+        size = max(1, min(width, _LARGEST_MATRIX // max(1, 8 * max(rows, width))))
+        columns = []
+        bias: Tensor | None = None
+        for begin in range(0, width, size):
+            unit = torch.eye(width, dtype=torch.float64)[begin : begin + size]
+            given = {each: torch.zeros(self._shape(each, len(unit)), dtype=torch.float64) for each in operands}
+            with quiet(), forward_ad.dual_level():
+                tangent = unit.reshape(given[operand].shape)
+                given[operand] = forward_ad.make_dual(given[operand], tangent)  # type: ignore[no-untyped-call]
+                value = program.run({**self.fixed, **given}, len(unit))[0]
+                primal, tangent = forward_ad.unpack_dual(value)  # type: ignore[no-untyped-call]
+            columns.append(tangent.reshape(len(unit), -1))
+            bias = primal[0]
+        assert bias is not None
+        matrix = np.ascontiguousarray(torch.cat(columns).T.numpy())
+        return matrix, np.ascontiguousarray(bias.reshape(-1).numpy())
+
+    def _program(self, index: int, operands: list[int]) -> Program:
+        nodes = self.network.nodes
+        if not self.fixed:
+            fixed = [i for i, node in enumerate(nodes) if node.role in ("state", "constant")]
+            states = [i for i in fixed if nodes[i].role == "state"]
+            given = {i: self._state(nodes[i]) for i in states}
+            values = Program(self.network, fixed, states, retype=self.retype).run(given, 0)
+            self.fixed = dict(zip(fixed, values, strict=True))
+        return Program(self.network, [index], [*self.fixed, *operands], retype=self.retype)
+
+    def _state(self, node: Node) -> Tensor:
+        tensor = self.network.state[node.state].detach().cpu()
+        return tensor.double() if tensor.is_floating_point() else tensor
+
+    def _given(self, argument: Any) -> Array:
+        assert isinstance(argument, Ref)
+        self._program(argument.index, [])
+        return np.asarray(self.fixed[argument.index].numpy(), dtype=np.float64)
+
+    def _shape(self, index: int, rows: int) -> tuple[int, ...]:
+        node = self.network.nodes[index]
+        assert node.shape is not None
+        if node.batch_dim != 0 or node.batch_factor != 1:
+            raise UnsupportedModelError(f"exact methods do not take {node.where} yet: its batch is not in front")
+        return (rows, *node.shape[1:])
