@@ -1,7 +1,7 @@
 """A network on a slice as a system of lines, in float64 with bounds of every rounding: what the engine starts from.
 
-Each kink of a unit is a line ``z - kink = 0``. A unit is an affine part plus a ReLU for each of its kinks, so that a row
-is ``A (s, t, 1) + sum of C_c max(z_c, 0)`` over the lines ``c`` before it.
+Each kink of a unit is a line ``z - kink = 0``. A unit is an affine part plus a ReLU for each of its kinks, so that a
+row is ``A (s, t, 1) + sum of C_c max(z_c, 0)`` over the lines ``c`` before it.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _through(stage: Stage, z: _Form, place: int, begins: list[int], extent: Arra
 
 
 def _columns(rows: list[_Form], begins: list[int]) -> tuple[list[Array], list[int]]:
-    """What lines take from lines, as the engine reads it: by column, padded so that columns do not share cache lines."""
+    """What lines take from lines, as the engine reads it: by column, with padding for whole vectors."""
     reach = list(range(1, len(rows) + 1))  # the last stage that takes from each
     for place, form in enumerate(rows):
         for source in range(form.first, place):

@@ -88,7 +88,7 @@ class Stages:
     def inputs(self) -> int:
         """Input dimensions."""
         first = next(stage.blocks[INPUT] for stage in self.stages if INPUT in stage.blocks)
-        return first.shape[1]
+        return int(first.shape[1])
 
     @property
     def first_lines(self) -> list[int]:
@@ -123,8 +123,8 @@ def stages_of(network: Network) -> Stages:
     """Find the stages of a network.
 
     Raises:
-        UnsupportedModelError: It has a value that is not piecewise affine, a kink that the exact methods do not take, or
-            an affine map that is too large as a matrix; the message names the operator and its place.
+        UnsupportedModelError: It has a value that is not piecewise affine, a kink that the exact methods do not take,
+            or an affine map that is too large as a matrix; the message names the operator and its place.
     """
     if (reason := network.exact_refusal()) is not None:
         raise UnsupportedModelError(f"exact methods do not cover this model: {reason}")
@@ -261,8 +261,8 @@ class _Walk:
         width, rows = nodes[operand].units, nodes[index].units
         if width * rows > _LARGEST_MATRIX:
             raise UnsupportedModelError(
-                f"exact methods take the affine maps between kinks as matrices, and {nodes[index].where} would be one of "
-                f"{rows} x {width}"
+                f"exact methods take the affine maps between kinks as matrices, and {nodes[index].where} would be one "
+                f"of {rows} x {width}"
             )
         program = self._program(index, operands)
         size = max(1, min(width, _LARGEST_MATRIX // max(1, 8 * max(rows, width))))
