@@ -24,15 +24,12 @@ struct Fold {
 
 // The affine parts on a cell, indexed by row. |z_r - A_r - sum C_rc max(z_c, 0)| <= p on the cell, and p holds what the
 // rounding of `budget` more operations can add.
-struct Affine {
-  double *a, *b, *c, *p;
-};
+using Affine = Rows4;
 
 // Lines of the current stage that may cross a cell, copied together.
-struct Candidates {
+struct Candidates : Rows4 {
   int64_t n;
-  double *a, *b, *c, *p;
-  int32_t* row;
+  const int32_t* row;
 };
 
 struct Cell {
@@ -69,7 +66,9 @@ class Engine {
         exact_(exact),
         factor_(options_.force_exact ? 1e30 : kInflate),
         n_stages_(static_cast<int64_t>(system_.stages.size())),
-        on_(static_cast<size_t>(system_.lines), 0) {
+        on_(static_cast<size_t>(padded(system_.lines)), 0),
+        line_numbers_(static_cast<size_t>(system_.lines)) {
+    for (size_t r = 0; r < line_numbers_.size(); ++r) line_numbers_[r] = static_cast<int32_t>(r);
     result_.regions.assign(system_.stages.size(), 0);
     result_.cells.offsets.push_back(0);
   }
@@ -80,8 +79,6 @@ class Engine {
     tasks_ = tasks;
     before_ = before;
     const int64_t lines = system_.lines;
-    line_numbers_.resize(static_cast<size_t>(lines));
-    for (int64_t r = 0; r < lines; ++r) line_numbers_[static_cast<size_t>(r)] = static_cast<int32_t>(r);
     root_fold_ = Fold{system_.stages.data(), lines, line_numbers_.data()};
     Affine affine = take_affine(0, lines);
     for (int64_t r = 0; r < lines; ++r) {
@@ -102,19 +99,19 @@ class Engine {
  private:
   static constexpr int64_t kEvaluation = 16;  // roundings of evaluating a row at a point, generously
   static constexpr int64_t kSplitDepth = 9;
-  static constexpr int64_t kWorthFolding = 48;
+  static constexpr int64_t kWorthFolding = 32;  // later rows: fewer are evaluated as fast as they are folded
 
   // --- the root ---
 
   Polygon root_polygon() {
     const int64_t n = system_.n_corners;
-    Polygon p = take_polygon(arena_, n);
+    Polygon p = take_polygon(arena_, n, options_.cells);
     p.d_max = 0;
     for (int64_t i = 0; i < n; ++i) {
       const double *corner = system_.corners + 2 * i, *next = system_.corners + 2 * ((i + 1) % n);
       p.x[i] = corner[0], p.y[i] = corner[1], p.d[i] = 0;
-      p.keys[i] = hashed({1, 2}, static_cast<uint64_t>(i));
-      RowOnPlane& row = p.edges[i].row;
+      if (p.keys) p.keys[i] = hashed({1, 2}, static_cast<uint64_t>(i));
+      RowOnPlane& row = p.edges[i];
       if (n == 2) {
         row = {1, 0, -corner[0], 0, border_row(i)};
       } else {
@@ -132,6 +129,7 @@ class Engine {
   double magnitude(const Affine& x, int64_t r) const {
     return std::fabs(x.a[r]) * shared_.hs + std::fabs(x.b[r]) * shared_.ht + std::fabs(x.c[r]);
   }
+  static Rows4 shifted(const Rows4& x, int64_t by) { return {x.a + by, x.b + by, x.c + by, x.p + by}; }
   // Memory for the rows [from, to), indexed by row.
   Affine take_affine(int64_t from, int64_t to) {
     const int64_t size = padded(to - from + kLanes);
@@ -145,38 +143,37 @@ class Engine {
   }
 
   // The rows of the stages after `cell.stage` once the rows `t` of it are on: A_r += C_rt A_t.
-  Affine substituted(const Cell& cell, const int32_t* t, const int64_t n, const Candidates& from,
-                     const int32_t* index) {
+  Affine substituted(const Cell& cell, const int32_t* t, int64_t n, const Rows4& from, const int32_t* index) {
     const Fold& fold = *cell.fold;
     const StageView& stage = fold.stages[cell.stage];
-    Affine out = take_affine(stage.end, fold.rows);
-    const Affine& in = cell.affine;
-    int64_t r = stage.end;
-    for (; r + kLanes <= stage.extent; r += kLanes) {
-      V a = load(in.a + r), b = load(in.b + r), c = load(in.c + r), p = load(in.p + r);
-      for (int64_t i = 0; i < n; ++i) {
-        const V w = load(column(stage, t[i]) + r);
-        const int32_t k = index[i];
-        a = multiply_add(w, set(from.a[k]), a);
-        b = multiply_add(w, set(from.b[k]), b);
-        c = multiply_add(w, set(from.c[k]), c);
-        p = multiply_add(abs(w), set(from.p[k]), p);
-      }
-      store(out.a + r, a), store(out.b + r, b), store(out.c + r, c), store(out.p + r, p);
+    const Affine out = take_affine(stage.end, fold.rows);
+    add(cell.affine, out, fold, stage, t, n, from, index);
+    if (stage.extent < fold.rows) {
+      const size_t bytes = static_cast<size_t>(fold.rows - stage.extent) * sizeof(double);
+      std::memcpy(out.a + stage.extent, cell.affine.a + stage.extent, bytes);
+      std::memcpy(out.b + stage.extent, cell.affine.b + stage.extent, bytes);
+      std::memcpy(out.c + stage.extent, cell.affine.c + stage.extent, bytes);
+      std::memcpy(out.p + stage.extent, cell.affine.p + stage.extent, bytes);
     }
-    for (; r < stage.extent; ++r) {
-      double a = in.a[r], b = in.b[r], c = in.c[r], p = in.p[r];
-      for (int64_t i = 0; i < n; ++i) {
-        const double w = column(stage, t[i])[r];
-        const int32_t k = index[i];
-        a += w * from.a[k], b += w * from.b[k], c += w * from.c[k], p += std::fabs(w) * from.p[k];
-      }
-      out.a[r] = a, out.b[r] = b, out.c[r] = c, out.p[r] = p;
-    }
-    const size_t rest = static_cast<size_t>(fold.rows - stage.extent) * sizeof(double);
-    std::memcpy(out.a + r, in.a + r, rest), std::memcpy(out.b + r, in.b + r, rest);
-    std::memcpy(out.c + r, in.c + r, rest), std::memcpy(out.p + r, in.p + r, rest);
     return out;
+  }
+  // The rows after a stage with what its rows `t`, whose values are from[index], give to them; n > 0.
+  static void add(const Rows4& in, const Rows4& out, const Fold& fold, const StageView& stage, const int32_t* t,
+                  int64_t n, const Rows4& from, const int32_t* index) {
+    // Past the last row there is room, and only zeros come out of it.
+    const int64_t end = stage.extent == fold.rows ? stage.end + padded(fold.rows - stage.end) : stage.extent;
+    const double* columns[4];
+    for (int64_t i = 0; i < n; i += 4) {
+      const int64_t some = std::min<int64_t>(4, n - i);
+      for (int64_t k = 0; k < some; ++k) columns[k] = column(stage, t[i + k]);
+      const Rows4& before = i ? out : in;
+      switch (some) {
+        case 4: add_columns<4>(before, out, stage.end, end, columns, from, index + i); break;
+        case 3: add_columns<3>(before, out, stage.end, end, columns, from, index + i); break;
+        case 2: add_columns<2>(before, out, stage.end, end, columns, from, index + i); break;
+        default: add_columns<1>(before, out, stage.end, end, columns, from, index + i);
+      }
+    }
   }
 
   // --- signs ---
@@ -224,16 +221,9 @@ class Engine {
     }
     if (options_.cells)
       for (int64_t i = 0; i < cell.polygon.n; ++i)
-        cell.polygon.edges[i].base =
-            between(cell.polygon.keys[i], cell.polygon.keys[i + 1 == cell.polygon.n ? 0 : i + 1]);
+        cell.polygon.bases[i] = between(cell.polygon.keys[i], cell.polygon.keys[i + 1 == cell.polygon.n ? 0 : i + 1]);
     const int64_t n = stage.end - stage.begin;
-    cell.candidates = {n,
-                       cell.affine.a + stage.begin,
-                       cell.affine.b + stage.begin,
-                       cell.affine.c + stage.begin,
-                       cell.affine.p + stage.begin,
-                       arena_.take<int32_t>(padded(n))};
-    for (int64_t i = 0; i < n; ++i) cell.candidates.row[i] = static_cast<int32_t>(stage.begin + i);
+    cell.candidates = {shifted(cell.affine, stage.begin), n, line_numbers_.data() + stage.begin};
     cut(cell, depth);
   }
 
@@ -241,7 +231,7 @@ class Engine {
   void cut(const Cell& given, int64_t depth) {
     const Arena::Mark mark = arena_.mark();
     Cell cell = given;
-    settle(cell);
+    if (cell.candidates.n) settle(cell);
     const bool last = cell.stage + 1 == n_stages_;
     if (cell.candidates.n == 0) {
       ++result_.regions[static_cast<size_t>(cell.stage++)];
@@ -276,7 +266,7 @@ class Engine {
       if (signs[i] * signs[j] < 0) cuts[i] = crossing(polygon, i, line, z[i], z[j]);
     }
     Cell child = cell;
-    child.candidates = {all.n - 1, all.a + 1, all.b + 1, all.c + 1, all.p + 1, all.row + 1};
+    child.candidates = {shifted(all, 1), all.n - 1, all.row + 1};
     const Arena::Mark mark = arena_.mark();
     const int first = polygon.n == 2 && signs[0] < 0 ? -1 : 1;  // segments from their start to their end
     for (const int side : {first, -first}) {
@@ -302,13 +292,10 @@ class Engine {
     int32_t* on = arena_.take<int32_t>(2 * room);
     int32_t* on_index = on + room;
     int64_t n_on = 0;
-    double* memory = arena_.take<double>(4 * (room + kLanes));
-    Candidates left{0,
-                    memory,
-                    memory + (room + kLanes),
-                    memory + 2 * (room + kLanes),
-                    memory + 3 * (room + kLanes),
-                    arena_.take<int32_t>(room + kLanes)};
+    const int64_t size = room + kLanes;
+    double* memory = arena_.take<double>(4 * size);
+    int32_t* left_rows = arena_.take<int32_t>(size);
+    Candidates left{{memory, memory + size, memory + 2 * size, memory + 3 * size}, 0, left_rows};
     const int32_t* line = cell.fold->line;
     const bool needed = options_.cells || cell.stage + 1 < n_stages_;
     result_.decisions.filter += all.n * polygon.n;
@@ -331,19 +318,27 @@ class Engine {
         const int sign = settled_sign(cell, i + bit);
         (sign == 0 ? crosses : sign > 0 ? is_on : is_off) |= 1u << bit;
       }
-      if (needed)
-        for (uint32_t rest = is_off; rest; rest &= rest - 1)
-          on_[static_cast<size_t>(line[all.row[i + __builtin_ctz(rest)]])] = 0;
+      if (needed) {
+        uint8_t* state = on_.data() + line[all.row[i]];
+        if (valid == 0xff && line[all.row[i + 7]] - line[all.row[i]] == 7) {  // those that cross are written later
+          const uint64_t bytes = spread(is_on);
+          std::memcpy(state, &bytes, sizeof bytes);
+        } else {
+          for (uint32_t rest = is_on | is_off; rest; rest &= rest - 1) {
+            const int bit = __builtin_ctz(rest);
+            on_[static_cast<size_t>(line[all.row[i + bit]])] = is_on >> bit & 1;
+          }
+        }
+      }
       for (uint32_t rest = is_on; rest; rest &= rest - 1) {
         const int64_t k = i + __builtin_ctz(rest);
         on[n_on] = all.row[k];
         on_index[n_on++] = static_cast<int32_t>(k);
-        if (needed) on_[static_cast<size_t>(line[all.row[k]])] = 1;
       }
       for (uint32_t rest = crosses; rest; rest &= rest - 1) {
         const int64_t k = i + __builtin_ctz(rest);
         left.a[left.n] = all.a[k], left.b[left.n] = all.b[k], left.c[left.n] = all.c[k], left.p[left.n] = all.p[k];
-        left.row[left.n++] = all.row[k];
+        left_rows[left.n++] = all.row[k];
       }
     }
     if (n_on && cell.stage + 1 < n_stages_) {
@@ -376,13 +371,16 @@ class Engine {
       for (int64_t i = 0; i < polygon.n; ++i) {
         cells.xy.push_back(polygon.x[i]), cells.xy.push_back(polygon.y[i]);
         cells.keys.push_back(polygon.keys[i]);
-        cells.rows.push_back(static_cast<int32_t>(polygon.edges[i].row.number));
+        cells.rows.push_back(static_cast<int32_t>(polygon.edges[i].number));
       }
       cells.offsets.push_back(static_cast<int64_t>(cells.keys.size()));
-      const size_t bytes = (on_.size() + 7) / 8, at = cells.patterns.size();
-      cells.patterns.resize(at + bytes, 0);
-      for (size_t r = 0; r < on_.size(); ++r)
-        cells.patterns[at + r / 8] = static_cast<uint8_t>(cells.patterns[at + r / 8] | on_[r] << (r % 8));
+      const size_t bytes = on_.size() / 8, at = cells.patterns.size();
+      cells.patterns.resize(at + bytes);
+      for (size_t byte = 0; byte < bytes; ++byte) {
+        uint64_t eight;
+        std::memcpy(&eight, on_.data() + 8 * byte, sizeof eight);
+        cells.patterns[at + byte] = gathered(eight);
+      }
       unreported_bytes_ += static_cast<int64_t>(bytes) + 8 + 36 * polygon.n;
     }
     if (unreported_ >= 1024) flush();
@@ -402,8 +400,8 @@ class Engine {
   ExactRows exact_;
   const double factor_;
   const int64_t n_stages_;
-  std::vector<uint8_t> on_;  // of each settled line: is it on
-  std::vector<int32_t> line_numbers_;
+  std::vector<uint8_t> on_;            // of each settled line: is it on; padded with 0
+  std::vector<int32_t> line_numbers_;  // 0, 1, 2 ...: rows of a stage are consecutive
   Fold root_fold_{};
   Arena arena_;
   EngineResult result_;

@@ -19,32 +19,29 @@ struct RowOnPlane {
   int64_t number;  // a line of the network, or a border (exact_rows.h)
 };
 
-struct Edge {
-  RowOnPlane row;
-  VertexKey base;  // of the whole edge that this is a piece of, see key_on
-};
-
 // Vertex i lies on edges i - 1 and i. A segment has two vertices, each on its own row and on the axis t = 0; edge i is
 // then the row of vertex i.
 struct Polygon {
   int64_t n;
   double *x, *y, *d;  // |x - exact|, |y - exact| <= d
   double d_max;
-  Edge* edges;
-  VertexKey* keys;
+  RowOnPlane* edges;
+  VertexKey* keys;   // of the vertices; null where cells are only counted
+  VertexKey* bases;  // of each edge: the key of the whole edge that it is a piece of, see key_on
 
-  const RowOnPlane& first_row(int64_t i) const { return edges[n == 2 ? i : i ? i - 1 : n - 1].row; }
-  int64_t second_row(int64_t i) const { return n == 2 ? -1 : edges[i].row.number; }  // -1: the axis
+  const RowOnPlane& first_row(int64_t i) const { return edges[n == 2 ? i : i ? i - 1 : n - 1]; }
+  int64_t second_row(int64_t i) const { return n == 2 ? -1 : edges[i].number; }  // -1: the axis
 };
 
-inline Polygon take_polygon(Arena& arena, int64_t n) {
+inline Polygon take_polygon(Arena& arena, int64_t n, bool keys) {
   Polygon p{};
   p.n = n;
   p.x = arena.take<double>(3 * n);
   p.y = p.x + n;
   p.d = p.y + n;
-  p.edges = arena.take<Edge>(n);
-  p.keys = arena.take<VertexKey>(n);
+  p.edges = arena.take<RowOnPlane>(n);
+  p.keys = keys ? arena.take<VertexKey>(2 * n) : nullptr;
+  p.bases = keys ? p.keys + n : nullptr;
   return p;
 }
 
@@ -94,8 +91,8 @@ inline NewVertex crossing(const Polygon& p, int64_t i, const RowOnPlane& line, d
   v.x = p.x[i] + t * (p.x[j] - p.x[i]);
   v.y = p.y[i] + t * (p.y[j] - p.y[i]);
   const RowOnPlane axis{0, 1, 0, 0, -1};
-  v.d = vertex_error(p.n == 2 ? axis : p.edges[i].row, line, v.x, v.y);
-  v.key = key_on(p.n == 2 ? VertexKey{0, 0} : p.edges[i].base, line.number);
+  v.d = vertex_error(p.n == 2 ? axis : p.edges[i], line, v.x, v.y);
+  if (p.keys) v.key = key_on(p.n == 2 ? VertexKey{0, 0} : p.bases[i], line.number);
   return v;
 }
 
@@ -103,15 +100,18 @@ inline NewVertex crossing(const Polygon& p, int64_t i, const RowOnPlane& line, d
 // cuts[i] is the crossing on edge i where its ends have opposite signs.
 inline Polygon part(Arena& arena, const Polygon& p, const RowOnPlane& line, const int8_t* signs, const NewVertex* cuts,
                     int side) {
-  Polygon out = take_polygon(arena, p.n + 1);
+  Polygon out = take_polygon(arena, p.n + 1, p.keys != nullptr);
   out.n = 0;
   out.d_max = 0;
-  const auto put = [&](double x, double y, double d, VertexKey key, const Edge& edge) {
-    out.x[out.n] = x, out.y[out.n] = y, out.d[out.n] = d, out.keys[out.n] = key, out.edges[out.n] = edge;
+  const auto put = [&](double x, double y, double d, const RowOnPlane& edge) {
+    out.x[out.n] = x, out.y[out.n] = y, out.d[out.n] = d, out.edges[out.n] = edge;
     out.d_max = std::max(out.d_max, d);
-    ++out.n;
   };
-  const Edge along{line, {}};
+  const auto name = [&](const VertexKey& key, int64_t edge) {
+    if (!p.keys) return;
+    out.keys[out.n] = key;
+    if (edge >= 0) out.bases[out.n] = p.bases[edge];
+  };
   int64_t chord = -1;  // the new edge
   const int64_t edges = p.n == 2 ? 1 : p.n;
   for (int64_t i = 0; i < p.n; ++i) {
@@ -120,16 +120,19 @@ inline Polygon part(Arena& arena, const Polygon& p, const RowOnPlane& line, cons
     if (here >= 0) {
       const bool leaves = here == 0 && next < 0 && p.n > 2;
       if (leaves) chord = out.n;
-      put(p.x[i], p.y[i], p.d[i], p.keys[i], leaves ? along : p.edges[i]);
+      put(p.x[i], p.y[i], p.d[i], leaves ? line : p.edges[i]);
+      name(p.keys ? p.keys[i] : VertexKey{}, leaves ? -1 : i);
+      ++out.n;
     }
     if (here * next < 0 && i < edges) {
       const bool leaves = here > 0;
       if (leaves && p.n > 2) chord = out.n;
-      const NewVertex& v = cuts[i];
-      put(v.x, v.y, v.d, v.key, leaves || p.n == 2 ? along : p.edges[i]);
+      put(cuts[i].x, cuts[i].y, cuts[i].d, leaves || p.n == 2 ? line : p.edges[i]);
+      name(cuts[i].key, leaves || p.n == 2 ? -1 : i);
+      ++out.n;
     }
   }
-  if (chord >= 0) out.edges[chord].base = between(out.keys[chord], out.keys[chord + 1 == out.n ? 0 : chord + 1]);
+  if (p.keys && chord >= 0) out.bases[chord] = between(out.keys[chord], out.keys[chord + 1 == out.n ? 0 : chord + 1]);
   return out;
 }
 

@@ -51,6 +51,62 @@ inline uint32_t above(V a, V b) {
 }
 #endif
 
+// out[i] = in[at[i]] for i in [begin, end).
+inline void gather(const double* in, const int32_t* at, int64_t begin, int64_t end, double* out) {
+#if defined(__AVX512F__)
+  int64_t i = begin;
+  for (; i + kLanes <= end; i += kLanes) {
+    __m256i index;
+    std::memcpy(&index, at + i, sizeof index);
+    _mm512_storeu_pd(out + i, _mm512_mask_i32gather_pd(_mm512_setzero_pd(), 0xff, index, in, 8));
+  }
+  for (; i < end; ++i) out[i] = in[at[i]];
+#else
+  for (int64_t i = begin; i < end; ++i) out[i] = in[at[i]];
+#endif
+}
+
+// Four arrays of rows: an affine form and a bound, or what goes into them.
+struct Rows4 {
+  double *a, *b, *c, *p;
+};
+
+// out[r] = in[r] + sum over i < N of column[i][r] * (a, b, c, |p|)[at[i]], for r in [begin, end).
+template <int N> inline void add_columns(const Rows4& in, const Rows4& out, int64_t begin, int64_t end,
+                                         const double* const* column, const Rows4& from, const int32_t* at) {
+  V a[N], b[N], c[N], p[N];
+  for (int i = 0; i < N; ++i)
+    a[i] = set(from.a[at[i]]), b[i] = set(from.b[at[i]]), c[i] = set(from.c[at[i]]), p[i] = set(from.p[at[i]]);
+  int64_t r = begin;
+  for (; r + kLanes <= end; r += kLanes) {
+    V x = load(in.a + r), y = load(in.b + r), z = load(in.c + r), q = load(in.p + r);
+    for (int i = 0; i < N; ++i) {
+      const V w = load(column[i] + r);
+      x = multiply_add(w, a[i], x), y = multiply_add(w, b[i], y), z = multiply_add(w, c[i], z);
+      q = multiply_add(abs(w), p[i], q);
+    }
+    store(out.a + r, x), store(out.b + r, y), store(out.c + r, z), store(out.p + r, q);
+  }
+  for (; r < end; ++r) {
+    double x = in.a[r], y = in.b[r], z = in.c[r], q = in.p[r];
+    for (int i = 0; i < N; ++i) {
+      const double w = column[i][r];
+      const int32_t k = at[i];
+      x += w * from.a[k], y += w * from.b[k], z += w * from.c[k], q += (w < 0 ? -w : w) * from.p[k];
+    }
+    out.a[r] = x, out.b[r] = y, out.c[r] = z, out.p[r] = q;
+  }
+}
+
+// Bit i to byte i.
+inline uint64_t spread(uint32_t bits) {
+  const uint64_t copies = (bits & 0x7f) * 0x0002040810204081u & 0x0101010101010101u;  // bits 0 to 6, seven places apart
+  return copies | static_cast<uint64_t>(bits >> 7 & 1) << 56;
+}
+
+// Its inverse: byte i, which is 0 or 1, to bit i.
+inline uint8_t gathered(uint64_t bytes) { return static_cast<uint8_t>((bytes * 0x0102040810204080u) >> 56); }
+
 inline int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
 }  // namespace

@@ -4,7 +4,7 @@
 
 // What max(z, 0) of a line is between, as lambda * (affine form) +- radius, for all that depends on it.
 struct Relaxed {
-  double *a, *b, *c, *w;
+  Rows4 form;    // its p is the radius
   double* high;  // upper bound of max(z, 0)
 };
 enum Fate : uint8_t { kGone, kKept, kOn };
@@ -19,9 +19,9 @@ void refold(Cell& cell) {
   const Arena::Mark mark = arena_.mark();
   const int64_t rows = fold.rows, size = padded(rows + kLanes);
   double* memory = arena_.take<double>(9 * size);
-  Relaxed relaxed{memory, memory + size, memory + 2 * size, memory + 3 * size, memory + 4 * size};
-  // The affine form that a row has after relaxing what it depends on, and its radius.
-  Affine form{memory + 5 * size, memory + 6 * size, memory + 7 * size, memory + 8 * size};
+  const auto array = [&](int64_t i) { return memory + i * size; };
+  Relaxed relaxed{{array(0), array(1), array(2), array(3)}, array(4)};
+  const Rows4 form{array(5), array(6), array(7), array(8)};  // a row once what it depends on is relaxed; p: its radius
   uint8_t* fate = arena_.take<uint8_t>(rows);
   std::fill(fate, fate + rows, static_cast<uint8_t>(kGone));
   const double g = static_cast<double>(rows + 32) * kUnit * (1 + 1e-9);
@@ -31,37 +31,46 @@ void refold(Cell& cell) {
     const int64_t r = left.row[i];
     form.a[r] = left.a[i], form.b[r] = left.b[i], form.c[r] = left.c[i];
     form.p[r] = left.p[i] + g * magnitude(form, r);
-    const Interval z = range(cell.polygon, form, r, g);
     fate[r] = kKept;
-    relax(relaxed, form, r, z, g);
   }
-  for (int64_t r = current.end; r < rows; ++r) {
-    form.a[r] = cell.affine.a[r], form.b[r] = cell.affine.b[r], form.c[r] = cell.affine.c[r];
-    form.p[r] = cell.affine.p[r] + g * magnitude(form, r);
+  for (int64_t r = current.end; r < rows; r += kLanes) {
+    const V a = load(cell.affine.a + r), b = load(cell.affine.b + r), c = load(cell.affine.c + r);
+    const V size_of = abs(a) * set(shared_.hs) + abs(b) * set(shared_.ht) + abs(c);
+    store(form.a + r, a), store(form.b + r, b), store(form.c + r, c);
+    store(form.p + r, load(cell.affine.p + r) + set(g) * size_of);
   }
-  int64_t kept = crossing, n_on = 0;
+  int64_t kept = crossing, n_on = 0, likely = crossing;
+  int32_t* live = arena_.take<int32_t>(rows);
   for (int64_t l = cell.stage; l < n_stages_; ++l) {
     const StageView& stage = fold.stages[l];
-    if (l > cell.stage) {
-      for (int64_t r = stage.begin; r < stage.end; ++r) {
-        const Interval z = range(cell.polygon, form, r, g);
-        if (z.high < 0) continue;
-        fate[r] = z.low > 0 ? kOn : kKept;
-        if (z.low > 0) {
-          ++n_on;
-          relaxed.a[r] = form.a[r], relaxed.b[r] = form.b[r], relaxed.c[r] = form.c[r];
-          relaxed.w[r] = form.p[r] + g * (magnitude(form, r) + z.high);
-          relaxed.high[r] = z.high;
-        } else {
-          ++kept;
-          relax(relaxed, form, r, z, g);
+    int64_t n = 0;
+    for (int64_t r = stage.begin; r < stage.end; r += kLanes) {
+      const uint32_t valid = stage.end - r >= kLanes ? 0xff : (1u << (stage.end - r)) - 1;
+      const Sides sides = relax(cell.polygon, form, r, g, relaxed);
+      uint32_t lives = valid & ~sides.off;
+      if (l == cell.stage) {
+        for (uint32_t rest = lives; rest; rest &= rest - 1) {
+          const int64_t t = r + __builtin_ctz(rest);
+          if (fate[t] == kKept) live[n++] = static_cast<int32_t>(t);
         }
+        continue;
+      }
+      likely += __builtin_popcount(lives & sides.likely);
+      for (; lives; lives &= lives - 1) {
+        const int bit = __builtin_ctz(lives);
+        const bool on = sides.on >> bit & 1;
+        fate[r + bit] = on ? kOn : kKept;
+        n_on += on, kept += !on;
+        live[n++] = static_cast<int32_t>(r + bit);
       }
     }
-    push_forms(stage, fate, relaxed, form);
+    if (l + 1 == n_stages_) {  // nothing takes from what is on there
+      n_on -= std::count(fate + stage.begin, fate + stage.end, static_cast<uint8_t>(kOn));
+      break;
+    }
+    if (n) add(form, form, fold, stage, live, n, relaxed.form, live);
   }
-  const int64_t before = later + (current.end - current.begin), gain = before - kept;
-  if (gain < kWorthFolding || 10 * kept > 6 * before) {
+  if (!worth_folding(fold, cell.stage, fate, likely, kept, n_on)) {
     arena_.release(mark);
     return;
   }
@@ -71,62 +80,57 @@ void refold(Cell& cell) {
   compact(cell, fate, relaxed.high, kept, n_on);
 }
 
-struct Interval {
-  double low, high;
+// Whether the cells to come save more multiplications than the fold costs; the factors were found by measuring.
+// `likely`: lines that would cross the cell if their relaxed forms were exact; k lines make between 1 + k and 1 + k (k
+// + 1) / 2 cells, of which about every second stage is one that multiplies.
+bool worth_folding(const Fold& fold, int64_t first, const uint8_t* fate, int64_t likely, int64_t kept,
+                   int64_t n_on) const {
+  int64_t before = 0, after = 0, kept_later = kept;
+  for (int64_t l = first; l < n_stages_; ++l) {
+    const StageView& stage = fold.stages[l];
+    const int64_t kept_here = std::count(fate + stage.begin, fate + stage.end, static_cast<uint8_t>(kKept));
+    kept_later -= kept_here;
+    before += (stage.end - stage.begin) * (stage.extent - stage.end + kLanes);
+    after += kept_here * (kept_later + kLanes);
+  }
+  const double k = static_cast<double>(likely), live = static_cast<double>(kept + n_on);
+  const double cells = 1 + k + k * k / 8;
+  const double saved = 2 * cells * static_cast<double>(before - after) / static_cast<double>(n_stages_ - first);
+  const double cost = live * static_cast<double>(kept + 4) * (static_cast<double>(n_on) / 2 + 8);
+  return saved > cost;
+}
+
+// Which of eight rows are settled on a cell, and which would cross it if their relaxed forms were exact.
+struct Sides {
+  uint32_t on, off, likely;
 };
-Interval range(const Polygon& polygon, const Affine& form, int64_t r, double g) const {
-  double low = INFINITY, high = -INFINITY;
+// Eight rows: z is between low and high on the polygon, so max(z, 0) is within lambda * form + mu +- (mu + lambda p),
+// lambda the slope from (low, 0) to (high, high). Rows that are on come out unchanged.
+Sides relax(const Polygon& polygon, const Rows4& form, int64_t r, double g, const Relaxed& out) const {
+  const V a = load(form.a + r), b = load(form.b + r), c = load(form.c + r), p = load(form.p + r);
+  V low = set(INFINITY), high = set(-INFINITY);
   for (int64_t v = 0; v < polygon.n; ++v) {
-    const double z = form.a[r] * polygon.x[v] + form.b[r] * polygon.y[v] + form.c[r];
-    low = std::min(low, z), high = std::max(high, z);
+    const V z = multiply_add(a, set(polygon.x[v]), multiply_add(b, set(polygon.y[v]), c));
+    low = min(z, low), high = max(z, high);
   }
-  const double slack =
-      (form.p[r] + (std::fabs(form.a[r]) + std::fabs(form.b[r])) * polygon.d_max + 16 * kUnit * magnitude(form, r)) *
-      (1 + 8 * g);
-  if (!(slack < INFINITY)) return {-INFINITY, INFINITY};
-  return {low - slack, high + slack};
-}
-// max(z, 0) for z = form +- p in [low, high] lies within lambda * form + mu +- (mu + lambda p).
-void relax(Relaxed& out, const Affine& form, int64_t r, Interval z, double g) const {
-  const double low = std::min(z.low, 0.0), high = std::max(z.high, 0.0);
-  out.high[r] = high;
-  if (!(high < INFINITY) || !(low > -INFINITY)) {
-    out.a[r] = out.b[r] = out.c[r] = 0;
-    out.w[r] = INFINITY;
-    return;
-  }
-  const double lambda = high > low ? high / (high - low) : 0, mu = -lambda * low / 2;
-  out.a[r] = lambda * form.a[r], out.b[r] = lambda * form.b[r], out.c[r] = lambda * form.c[r] + mu;
-  out.w[r] = mu + lambda * form.p[r] + g * (lambda * magnitude(form, r) + high + mu);
-}
-// form += C * relaxed for the columns of a stage that are not gone.
-void push_forms(const StageView& stage, const uint8_t* fate, const Relaxed& from, Affine& form) {
-  const Arena::Mark mark = arena_.mark();
-  int32_t* live = arena_.take<int32_t>(stage.end - stage.begin);
-  int64_t n = 0;
-  for (int64_t t = stage.begin; t < stage.end; ++t)
-    if (fate[t] != kGone) live[n++] = static_cast<int32_t>(t);
-  int64_t r = stage.end;
-  for (; r + kLanes <= stage.extent; r += kLanes) {
-    V a = load(form.a + r), b = load(form.b + r), c = load(form.c + r), p = load(form.p + r);
-    for (int64_t i = 0; i < n; ++i) {
-      const int32_t t = live[i];
-      const V w = load(column(stage, t) + r);
-      a = multiply_add(w, set(from.a[t]), a);
-      b = multiply_add(w, set(from.b[t]), b);
-      c = multiply_add(w, set(from.c[t]), c);
-      p = multiply_add(abs(w), set(from.w[t]), p);
-    }
-    store(form.a + r, a), store(form.b + r, b), store(form.c + r, c), store(form.p + r, p);
-  }
-  for (; r < stage.extent; ++r)
-    for (int64_t i = 0; i < n; ++i) {
-      const int32_t t = live[i];
-      const double w = column(stage, t)[r];
-      form.a[r] += w * from.a[t], form.b[r] += w * from.b[t], form.c[r] += w * from.c[t];
-      form.p[r] += std::fabs(w) * from.w[t];
-    }
-  arena_.release(mark);
+  const V size = abs(a) * set(shared_.hs) + abs(b) * set(shared_.ht) + abs(c);
+  const V slack = (p + (abs(a) + abs(b)) * set(polygon.d_max) + set(16 * kUnit) * size) * set(1 + 8 * g);
+  const V zero = set(0), huge = set(INFINITY);
+  const auto known = slack < huge;  // false for NaN
+  Sides sides;
+  sides.likely = above(zero, low) & above(high, zero);
+  low = known ? low - slack : -huge, high = known ? high + slack : huge;
+  sides.on = above(low, zero), sides.off = above(zero, high);
+  low = min(low, zero), high = max(high, zero);
+  const auto bounded = known & (high < huge) & (low > -huge);
+  const V width = high - low;
+  const V lambda = width > zero ? high / width : zero, mu = -lambda * low * set(0.5);
+  store(out.high + r, high);
+  store(out.form.a + r, bounded ? lambda * a : zero);
+  store(out.form.b + r, bounded ? lambda * b : zero);
+  store(out.form.c + r, bounded ? lambda * c + mu : zero);
+  store(out.form.p + r, bounded ? mu + lambda * p + set(g) * (lambda * size + high + mu) : huge);
+  return sides;
 }
 
 // A system of the rows that are kept; those that are on are eliminated, stage by stage, as a Schur complement:
@@ -150,20 +154,18 @@ void compact(Cell& cell, const uint8_t* fate, const double* high, int64_t kept, 
         if (fate[r] == kKept) live[n_live++] = static_cast<int32_t>(r), numbers[n_rows++] = fold.line[r];
     live_on[l] = n_live;
     stages[l].end = n_rows;
-    if (l > first)
+    if (l > first && l + 1 < n_stages_)
       for (int64_t r = old.begin; r < old.end; ++r)
         if (fate[r] == kOn) live[n_live++] = static_cast<int32_t>(r);
   }
   live_begin[n_stages_] = n_live;
-  const int64_t height = padded(n_live + kLanes);  // of a column over live rows
+  const int64_t height = padded(n_live + 2 * kLanes);  // of a column over live rows
   Affine affine = take_affine(0, kept);
   for (int64_t l = 0; l < n_stages_; ++l) {
     stages[l].extent = kept;
     stages[l].stride = padded(kept - stages[l].end) + kLanes;
     const int64_t n = stages[l].end - stages[l].begin;
-    double* memory = n ? arena_.take<double>(n * stages[l].stride) : nullptr;
-    if (memory) std::fill(memory, memory + n * stages[l].stride, 0.0);
-    stages[l].columns = memory;
+    stages[l].columns = n ? arena_.take<double>(n * stages[l].stride) : nullptr;
   }
   Fold* out = arena_.take<Fold>(1);
   *out = {stages, kept, numbers};
@@ -171,7 +173,6 @@ void compact(Cell& cell, const uint8_t* fate, const double* high, int64_t kept, 
   const Arena::Mark mark = arena_.mark();
   // Columns of what is on, over the live rows; then three affine columns, the bound, and what it needs.
   double* on_columns = arena_.take<double>(std::max<int64_t>(1, n_on) * height);
-  std::fill(on_columns, on_columns + n_on * height, 0.0);
   int64_t* on_live = arena_.take<int64_t>(std::max<int64_t>(1, n_on));  // place of on column i among the live rows
   int64_t* on_first = arena_.take<int64_t>(n_stages_ + 1);              // the first on column of each stage
   int64_t at = 0;
@@ -179,7 +180,7 @@ void compact(Cell& cell, const uint8_t* fate, const double* high, int64_t kept, 
     on_first[l] = at;
     for (int64_t i = live_on[l]; i < live_begin[l + 1]; ++i, ++at) {
       on_live[at] = i;
-      gather(fold.stages[l], live[i], live, live_begin[l + 1], n_live, on_columns + at * height);
+      take_column(fold, l, live[i], live, live_begin, on_columns + at * height);
     }
   }
   on_first[n_stages_] = at;
@@ -211,9 +212,8 @@ void compact(Cell& cell, const uint8_t* fate, const double* high, int64_t kept, 
       const int64_t columns = std::min(kBlock, n - k);
       for (int64_t i = 0; i < columns; ++i) {
         double* v = block + i * height;
-        std::fill(v, v + height, 0.0);
         const int32_t t = live[live_begin[l] + k + i];
-        gather(fold.stages[l], t, live, live_begin[l + 1], n_live, v);
+        take_column(fold, l, t, live, live_begin, v);
         accumulate_sizes(v, high[t], live_begin[l + 1], n_live, size_before);
       }
       eliminate(block, columns, l);
@@ -224,6 +224,7 @@ void compact(Cell& cell, const uint8_t* fate, const double* high, int64_t kept, 
         for (int64_t j = l + 1; j < n_stages_; ++j)
           std::memcpy(to + stages[j].begin, v + live_begin[j],
                       static_cast<size_t>(stages[j].end - stages[j].begin) * sizeof(double));
+        std::fill(to + kept, to + stages[l].end + stages[l].stride, 0.0);
       }
     }
   }
@@ -254,45 +255,63 @@ void compact(Cell& cell, const uint8_t* fate, const double* high, int64_t kept, 
   cell.affine = affine;
   cell.spent = 0;
   const StageView& now = stages[first];
-  int32_t* row = arena_.take<int32_t>(padded(now.end - now.begin));
-  for (int64_t i = 0; i < now.end - now.begin; ++i) row[i] = static_cast<int32_t>(now.begin + i);
-  cell.candidates = {now.end - now.begin,  affine.a + now.begin, affine.b + now.begin,
-                     affine.c + now.begin, affine.p + now.begin, row};
+  cell.candidates = {shifted(affine, now.begin), now.end - now.begin, line_numbers_.data() + now.begin};
 }
 
-// Column t over the live rows [from, to).
-static void gather(const StageView& stage, int64_t t, const int32_t* live, int64_t from, int64_t to, double* out) {
-  const double* in = column(stage, t);
-  for (int64_t i = from; i < to; ++i) out[i] = live[i] < stage.extent ? in[live[i]] : 0;
+// Column t of a stage over the live rows of the stages after it.
+void take_column(const Fold& fold, int64_t l, int64_t t, const int32_t* live, const int64_t* live_begin,
+                 double* out) const {
+  const StageView& stage = fold.stages[l];
+  int64_t last = n_stages_;  // the stages from here on take nothing
+  while (last > l + 1 && fold.stages[last - 1].begin >= stage.extent) --last;
+  gather(column(stage, t), live, live_begin[l + 1], live_begin[last], out);
+  std::fill(out + live_begin[last], out + live_begin[n_stages_], 0.0);
 }
 static void accumulate_sizes(const double* v, double high, int64_t from, int64_t to, double* sizes) {
   for (int64_t i = from; i < to; ++i) sizes[i] += std::fabs(v[i]) * high;
 }
-// Columns over live rows: v_r += sum of C_rt v_t over the on rows t of the stages after `stage`, in rising order.
+// Up to four columns over live rows: v_r += sum of C_rt v_t over the on rows t of the stages after `stage`, in rising
+// order.
 void eliminate_columns(double* columns, int64_t n_columns, int64_t height, const double* on_columns,
                        const int64_t* on_live, const int64_t* on_first, const int64_t* live_begin,
                        int64_t stage) const {
   for (int64_t l = stage + 2; l < n_stages_; ++l) {
-    const int64_t t_begin = on_first[stage + 1], t_end = on_first[l];
-    if (t_begin == t_end) continue;
-    // Whole vectors: what they change of the next stage's rows is put back.
-    const int64_t begin = live_begin[l], end = live_begin[l + 1];
-    for (int64_t i = begin; i < end; i += kLanes) {
-      V sum[4];
-      double* at[4];
-      for (int64_t k = 0; k < n_columns; ++k) at[k] = columns + k * height + i, sum[k] = load(at[k]);
-      for (int64_t t = t_begin; t < t_end; ++t) {
-        const V w = load(on_columns + t * height + i);
-        for (int64_t k = 0; k < n_columns; ++k) sum[k] = multiply_add(w, set(columns[k * height + on_live[t]]), sum[k]);
-      }
-      const int64_t rest = end - i;
-      for (int64_t k = 0; k < n_columns; ++k) {
-        if (rest >= kLanes) {
-          store(at[k], sum[k]);
-        } else {
-          for (int64_t j = 0; j < rest; ++j) at[k][j] = sum[k][j];
-        }
+    const OnRows on{on_columns, on_live, on_first[stage + 1], on_first[l]};
+    if (on.begin == on.end) continue;
+    for (int64_t i = live_begin[l]; i < live_begin[l + 1]; i += 2 * kLanes) {
+      const int64_t rest = live_begin[l + 1] - i;
+      switch (n_columns) {
+        case 4: eliminate_rows<4>(columns, height, on, i, rest); break;
+        case 3: eliminate_rows<3>(columns, height, on, i, rest); break;
+        case 2: eliminate_rows<2>(columns, height, on, i, rest); break;
+        default: eliminate_rows<1>(columns, height, on, i, rest);
       }
     }
+  }
+}
+struct OnRows {
+  const double* columns;
+  const int64_t* live;
+  int64_t begin, end;
+};
+// Rows [i, i + 16) of N columns; only `rest` of them are changed.
+template <int N>
+static void eliminate_rows(double* columns, int64_t height, const OnRows& on, int64_t i, int64_t rest) {
+  V low[N], high[N];
+  for (int k = 0; k < N; ++k)
+    low[k] = load(columns + k * height + i), high[k] = load(columns + k * height + i + kLanes);
+  for (int64_t t = on.begin; t < on.end; ++t) {
+    const V w = load(on.columns + t * height + i), x = load(on.columns + t * height + i + kLanes);
+    const double* from = columns + on.live[t];
+    for (int k = 0; k < N; ++k) {
+      const V v = set(from[k * height]);
+      low[k] = multiply_add(w, v, low[k]), high[k] = multiply_add(x, v, high[k]);
+    }
+  }
+  for (int k = 0; k < N; ++k) {
+    double out[2 * kLanes];
+    store(out, low[k]), store(out + kLanes, high[k]);
+    std::memcpy(columns + k * height + i, out,
+                static_cast<size_t>(std::min<int64_t>(rest, 2 * kLanes)) * sizeof(double));
   }
 }
