@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pylinregion import kernels
-from pylinregion.line_system import line_system
+from pylinregion.errors import UnsupportedModelError
+from pylinregion.line_system import check_scale, line_system
 from pylinregion.stages import Stages
 
 Array = NDArray[np.float64]
@@ -22,12 +23,17 @@ class Engine:
         stages: The network.
         plane: ``[inputs, 3]`` float64: u, v and the origin; for a segment v is 0.
         corners: ``[n, 2]`` float64, counter-clockwise and strictly convex; ``[2, 2]`` on the first axis: a segment.
+
+    Raises:
+        UnsupportedModelError: Weights so large that the bounds could overflow.
     """
 
     def __init__(self, stages: Stages, plane: Array, corners: Array) -> None:
         self.stages = stages
         self.plane = np.ascontiguousarray(plane, dtype=np.float64)
         self.corners = np.ascontiguousarray(corners, dtype=np.float64)
+        if (reason := check_scale(stages, self.plane)) is not None:
+            raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {reason}")
         self.system = line_system(stages, self.plane, self.corners)
         self._u, self._v, self._origin = (np.ascontiguousarray(self.plane[:, k]) for k in range(3))
         self._line_begins = [
@@ -88,14 +94,13 @@ class Engine:
         Returns:
             ``regions`` per stage with lines, ``stopped``, and how many decisions each stage of the proof took
             (``filter``, ``exact``, of these ``zeros``); with ``cells`` the mesh.
+
+        Raises:
+            UnsupportedModelError: Exponents of weights so far apart that an exact decision would not fit.
         """
-        result: dict[str, Any] = self._problem.enumerate(
-            cells,
-            threads,
-            force_exact,
-            refold,
-            -1 if max_regions is None else max_regions,
-            -1 if max_bytes is None else max_bytes,
-            report,
-        )
+        limits = [-1 if limit is None else limit for limit in (max_regions, max_bytes)]
+        try:
+            result: dict[str, Any] = self._problem.enumerate(cells, threads, force_exact, refold, *limits, report)
+        except OverflowError as error:  # exponents too far apart for the integers of the exact stage
+            raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {error}") from None
         return result

@@ -17,8 +17,8 @@ Array = NDArray[np.float64]
 
 _UNIT = 2.0**-53
 _INFLATE = 1 + 1e-9
-_LARGEST, _SMALLEST = 1e100, 1e-100
-_TINY = 2.0**-500  # more than all that can underflow, once weights are between the two above
+_AMPLIFICATION = 440  # powers of two; see check_scale
+_TINY = 2.0**-500  # more than all that can underflow on the way, with that amplification
 
 
 @dataclass
@@ -57,13 +57,24 @@ class LineSystem:
     extents: list[int]
 
 
-def check_scale(stages: Stages) -> str | None:
-    """Why the numbers of a network are too large or too small for float64 products; None if they are not."""
-    for stage in stages.stages:
-        for array in (*stage.blocks.values(), stage.bias, stage.units.kinks, stage.units.slopes):
-            size = np.abs(array[array != 0])
-            if size.size and (size.max() > _LARGEST or size.min() < _SMALLEST):
-                return f"weights between {_SMALLEST:g} and {_LARGEST:g} in size, got {size.min():g} to {size.max():g}"
+def check_scale(stages: Stages, plane: Array) -> str | None:
+    """Why the numbers of a network or slice are too large for the bounds to hold in float64; None if they are not.
+
+    What underflows is off by less than 2^-1074, and each stage amplifies it by at most the largest sum of absolute
+    weights of a row. As long as all stages together amplify by less than 2^440, that stays far below the 2^-500 that
+    every bound contains; and nothing overflows.
+    """
+    total = max(0.0, float(np.log2(max(1.0, np.abs(plane).max(initial=0.0)))))
+    for number, stage in enumerate(stages.stages):
+        with np.errstate(over="ignore"):
+            rows = sum((np.abs(weight).sum(axis=1) for weight in stage.blocks.values()), np.abs(stage.bias))
+            rows = rows * np.abs(stage.units.slopes).max(initial=1.0) + np.abs(stage.units.kinks).max(initial=0.0)
+            rows = rows + np.abs(stage.units.intercepts).max(initial=0.0)
+        total += max(0.0, float(np.log2(rows.max(initial=1.0))))
+        if not total < _AMPLIFICATION:
+            return (
+                f"the weights up to affine map {number} amplify by 2^{total:.0f}, and 2^{_AMPLIFICATION} is the limit"
+            )
     return None
 
 

@@ -157,7 +157,7 @@ class ExactNetwork {
       for (const ExactStage& stage : stages_) see(stage.rows, affine_width(stage));
       if (worst * std::ldexp(1.0, 2 * bits_ - 2) <= std::ldexp(1.0, 53)) return;
     }
-    throw std::runtime_error("the exact stage cannot hold rows of this width and spread of exponents");
+    throw std::overflow_error("the exponents of weights and slice are too far apart for exact integers");
   }
   int affine_width(const ExactStage& stage) const {
     Range slice, rest;
