@@ -368,11 +368,14 @@ class Engine {
     ++unreported_;
     if (options_.cells) {
       CellList& cells = result_.cells;
-      for (int64_t i = 0; i < polygon.n; ++i) {
-        cells.xy.push_back(polygon.x[i]), cells.xy.push_back(polygon.y[i]);
-        cells.keys.push_back(polygon.keys[i]);
-        cells.rows.push_back(static_cast<int32_t>(polygon.edges[i].number));
+      const size_t from = cells.keys.size(), n = static_cast<size_t>(polygon.n);
+      cells.xy.resize(2 * (from + n));
+      cells.rows.resize(from + n);
+      for (size_t i = 0; i < n; ++i) {
+        cells.xy[2 * (from + i)] = polygon.x[i], cells.xy[2 * (from + i) + 1] = polygon.y[i];
+        cells.rows[from + i] = static_cast<int32_t>(polygon.edges[i].number);
       }
+      cells.keys.insert(cells.keys.end(), polygon.keys, polygon.keys + n);
       cells.offsets.push_back(static_cast<int64_t>(cells.keys.size()));
       const size_t bytes = on_.size() / 8, at = cells.patterns.size();
       cells.patterns.resize(at + bytes);

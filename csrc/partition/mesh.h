@@ -6,14 +6,15 @@ namespace pylinregion {
 
 struct Mesh {
   std::vector<double> vertices;     // [V, 2]
-  std::vector<int64_t> indices;     // [sum of cell sizes] vertex numbers, cell by cell
-  std::vector<int64_t> edges;       // [E, 2] vertex numbers
-  std::vector<int64_t> edge_cells;  // [E, 2]; -1: outside
+  std::vector<int32_t> indices;     // [sum of cell sizes] vertex numbers, cell by cell
+  std::vector<int32_t> edges;       // [E, 2] vertex numbers
+  std::vector<int32_t> edge_cells;  // [E, 2]; -1: outside
   std::vector<int32_t> edge_rows;   // [E]: a line, or -1 on the slice's border
 };
 
 // Points are the same if their keys are; nothing is decided by coordinates.
-// Throws std::runtime_error if an edge has more than two cells: the cells are then no partition.
+// Throws std::runtime_error if an edge has more than two cells (the cells are then no partition), std::length_error
+// if the cells have 2^31 corners or more.
 Mesh mesh_of(const CellList& cells);
 
 }  // namespace pylinregion
