@@ -14,6 +14,7 @@ from pylinregion.errors import PylinregionError, UnsupportedModelError
 from pylinregion.explain import Explanation, explain
 from pylinregion.neighbourhood import random_frame
 from pylinregion.network import Network
+from pylinregion.slice import Slice
 
 __version__ = "0.1.0"
 
@@ -23,6 +24,7 @@ __all__ = [
     "Network",
     "PylinregionError",
     "RegionCounts",
+    "Slice",
     "UnsupportedModelError",
     "__version__",
     "capture",

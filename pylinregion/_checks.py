@@ -7,6 +7,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +47,33 @@ def finite(name: str, value: Tensor) -> None:
     if not all_finite(value):
         place = (~torch.isfinite(value)).nonzero()[0].tolist()
         raise ValueError(f"{name} must be finite, got {value[tuple(place)].item()} at {place}")
+
+
+def exact_doubles(name: str, value: Any) -> Tensor:
+    """Real numbers as a float64 tensor of its own on the CPU, each exactly what it was, and finite."""
+    if isinstance(value, Tensor):
+        if value.layout is not torch.strided:
+            raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
+        if value.is_complex() or value.dtype is torch.bool:
+            raise TypeError(f"{name} must be a tensor of real numbers, got {value.dtype}")
+        integers, exact = not value.is_floating_point(), True
+        result = value.detach().to("cpu", torch.float64, copy=True).contiguous()
+    else:
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise TypeError(f"{name} must be an array of real numbers, got {type(value).__name__}: {error}") from None
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f"{name} must be an array of real numbers, got {type(value).__name__} of {array.dtype}")
+        with np.errstate(over="ignore"):
+            doubles = np.array(array, dtype=np.float64, order="C")
+        integers = array.dtype.kind in "iu"
+        exact = array.dtype.itemsize <= 8 or np.array_equal(doubles.astype(array.dtype), array, equal_nan=True)
+        result = torch.from_numpy(doubles)
+    if not exact or (integers and result.numel() and float(result.abs().max()) >= 2**53):
+        raise ValueError(f"{name} must hold numbers that float64 holds exactly, got others")
+    finite(name, result)
+    return result
 
 
 def positive_integer(name: str, value: Any) -> int:
