@@ -1,0 +1,221 @@
+"""Exact partitions: ``python bench/partition.py``. Regions a second, beside plain polygon splitting.
+
+The baseline is what one would write in NumPy: cells layer by layer, the next layer's affine map on each by a matrix
+product, polygons cut line by line, in float64 without any proof. It is timed on the networks it can do in reasonable
+time; where it is, its count must be ours, or the table says that it is not (its rounding decides ties).
+
+Set-up (the network as matrices, the first fold's system) is timed by itself; all else is the engine on ready arrays,
+with every decision certified. Times are the least of the repeats: CPU time on one thread, wall time on two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import harness
+import numpy as np
+import torch
+from models import mlp
+from tables import markdown
+
+import pylinregion as plr
+from pylinregion.engine import Engine
+from pylinregion.stages import Stages, stages_of
+
+RESULTS = Path(__file__).resolve().parent / "results"
+GOALS = {  # millions of regions a second on one core: counted, with cells
+    "784-200x3-10": (5.0, 3.0),
+    "2-256x3-1": (6.0, 4.0),
+    "2-512x3-1": (3.6, 2.4),
+    "2-1024x3-1": (2.3, None),
+    "2-128x8-1, weights doubled": (0.8, None),
+}
+SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+PLANE = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+def generic(shape: tuple[int, ...], scale: float = 1.0) -> torch.nn.Sequential:
+    """Linear layers and ReLUs with torch's initialisation, weights and biases times ``scale``."""
+    torch.manual_seed(0)
+    layers: list[torch.nn.Module] = []
+    for inputs, outputs in itertools.pairwise(shape):
+        layers += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
+    model = torch.nn.Sequential(*layers[:-1])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= scale
+    return model
+
+
+def degenerate(kind: str) -> torch.nn.Sequential:
+    """2-128x3-1 with ties everywhere."""
+    model = generic((2, 128, 128, 128, 1))
+    with torch.no_grad():
+        for layer in model:
+            if not isinstance(layer, torch.nn.Linear) or len(layer.bias) == 1:
+                continue
+            if kind == "zero biases":
+                layer.bias.zero_()
+            elif kind == "grid 1/16":
+                layer.weight.copy_((layer.weight * 16).round() / 16)
+                layer.bias.copy_((layer.bias * 16).round() / 16)
+            else:
+                factors = {"duplicated neurons": (2.0, -1.0), "nearly duplicated neurons": (3.0, 1 / 3)}[kind]
+                for offset, factor in zip((43, 86), factors, strict=True):
+                    count = min(43, 128 - offset)
+                    layer.weight[offset : offset + count] = layer.weight[:count] * factor
+                    layer.bias[offset : offset + count] = layer.bias[:count] * factor
+    return model
+
+
+def cases(smoke: bool) -> dict[str, tuple[torch.nn.Module, np.ndarray, np.ndarray]]:
+    """Networks with their slices: plane ``[inputs, 3]`` and corners."""
+    if smoke:
+        return {"2-16x2-1": (generic((2, 16, 16, 1)), PLANE, SQUARE)}
+    a, b, c = np.random.default_rng(0).random((3, 784)).astype(np.float32).astype(np.float64)
+    through = np.stack([b - a, c - a, a], axis=1), np.array([[-0.1, -0.1], [1.1, -0.1], [1.1, 1.1], [-0.1, 1.1]])
+    torch.manual_seed(0)
+    found: dict[str, tuple[torch.nn.Module, np.ndarray, np.ndarray]] = {"784-200x3-10": (mlp(3), *through)}
+    for width in (256, 512, 1024):
+        found[f"2-{width}x3-1"] = (generic((2, width, width, width, 1)), PLANE, SQUARE)
+    found["2-128x8-1, weights doubled"] = (generic((2, *[128] * 8, 1), 2.0), PLANE, SQUARE)
+    found["2-128x3-1"] = (generic((2, 128, 128, 128, 1)), PLANE, SQUARE)
+    for kind in ("zero biases", "duplicated neurons", "nearly duplicated neurons", "grid 1/16"):
+        found[f"2-128x3-1, {kind}"] = (degenerate(kind), PLANE, SQUARE)
+    return found
+
+
+def plain_splitting(stages: Stages, plane: np.ndarray, corners: np.ndarray) -> int:
+    """The number of regions, by cutting polygons in float64."""
+    cells = [(corners, plane)]
+    for stage in stages.stages[:-1]:
+        ((_, weight),) = stage.blocks.items()
+        after = []
+        for polygon, values in cells:
+            rows = weight @ values
+            rows[:, 2] += stage.bias
+            pieces = [polygon]
+            at_corners = polygon @ rows[:, :2].T + rows[:, 2]
+            for line in rows[(at_corners > 0).any(axis=0) & (at_corners < 0).any(axis=0)]:
+                pieces = [part for piece in pieces for part in _cut(piece, line)]
+            for piece in pieces:
+                centre = piece.mean(axis=0)
+                on = rows[:, :2] @ centre + rows[:, 2] > 0
+                after.append((piece, rows * on[:, None]))
+        cells = after
+    return len(cells)
+
+
+def _cut(polygon: np.ndarray, line: np.ndarray) -> list[np.ndarray]:
+    z = polygon @ line[:2] + line[2]
+    if not ((z > 0).any() and (z < 0).any()):
+        return [polygon]
+    parts: list[list[np.ndarray]] = [[], []]
+    for i in range(len(polygon)):
+        j = (i + 1) % len(polygon)
+        for part, sign in zip(parts, (1, -1), strict=True):
+            if sign * z[i] >= 0:
+                part.append(polygon[i])
+            if z[i] * z[j] < 0:
+                part.append(polygon[i] + z[i] / (z[i] - z[j]) * (polygon[j] - polygon[i]))
+    return [np.array(part) for part in parts]
+
+
+def least(run: Callable[[], Any], repeats: int, clock: harness.Clock) -> float:
+    """The least time of the repeats."""
+    return min(clock(run) for _ in range(repeats))
+
+
+def record(name: str, model: torch.nn.Module, plane: np.ndarray, corners: np.ndarray, repeats: int) -> dict[str, Any]:
+    """Everything about one network."""
+    harness.progress(f"{name}: engine")
+    inputs = len(plane)
+    start = time.perf_counter()
+    stages = stages_of(plr.capture(model, torch.zeros(2, inputs)))
+    engine = Engine(stages, plane, corners)
+    setup = time.perf_counter() - start
+    counted = engine.enumerate(cells=False)
+    cells = engine.enumerate(cells=True)
+    again = engine.enumerate(cells=False, refold=False)
+    for other in (cells, again):
+        if other["regions"] != counted["regions"]:
+            raise SystemExit(f"{name}: {counted['regions']} regions counted, {other['regions']} another way")
+    regions = counted["regions"][-1]
+    seconds = {
+        "counted": least(lambda: engine.enumerate(cells=False), repeats, harness.cpu_seconds),
+        "cells": least(lambda: engine.enumerate(cells=True), repeats, harness.cpu_seconds),
+        "without_refolding": least(lambda: engine.enumerate(cells=False, refold=False), 1, harness.cpu_seconds),
+        "one_thread_wall": least(lambda: engine.enumerate(cells=False), repeats, harness.wall_seconds),
+        "two_threads_wall": least(lambda: engine.enumerate(cells=False, threads=2), repeats, harness.wall_seconds),
+    }
+    plain = None
+    if regions <= 100_000:
+        harness.progress(f"{name}: plain splitting")
+        start = time.process_time()
+        plain_regions = plain_splitting(stages, plane, corners)
+        seconds["plain"] = time.process_time() - start
+        plain = plain_regions
+    return {
+        "network": name,
+        "regions": regions,
+        "regions_per_stage": counted["regions"],
+        "setup_seconds": setup,
+        "seconds": seconds,
+        "plain_regions": plain,
+        "decisions": {key: counted[key] for key in ("filter", "exact", "zeros", "folds")},
+    }
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """A row for each network."""
+    rows = []
+    for found in records:
+        regions, seconds = found["regions"], found["seconds"]
+        goals = GOALS.get(found["network"], (None, None))
+        speeds = [
+            f"{regions / seconds[kind] / 1e6:.2f}" + (f" ({goal:g})" if goal else "")
+            for kind, goal in zip(("counted", "cells"), goals, strict=True)
+        ]
+        beside = "-"
+        if "plain" in seconds:
+            same = "" if found["plain_regions"] == regions else f", found {found['plain_regions']}"
+            beside = f"{1e3 * seconds['plain']:.0f} ({seconds['plain'] / seconds['cells']:.0f}x{same})"
+        threads = f"{seconds['one_thread_wall'] / seconds['two_threads_wall']:.2f}"
+        decisions = found["decisions"]
+        share = f"{decisions['filter']} / {decisions['exact']} / {decisions['zeros']}"
+        times = [f"{1e3 * seconds[kind]:.1f}" for kind in ("counted", "cells", "without_refolding")]
+        rows.append([found["network"], str(regions), *times, *speeds, threads, beside, share])
+    header = [
+        "network",
+        "regions",
+        "counted, ms",
+        "with cells, ms",
+        "without refolding, ms",
+        "million/s counted (goal)",
+    ]
+    header += ["million/s with cells (goal)", "two threads", "plain splitting, ms (slower than with cells)"]
+    return markdown([*header, "decisions: filter / exact / ties"], rows)
+
+
+def main(given: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=7, help="of the engine; default: 7")
+    parser.add_argument("--smoke", action="store_true", help="one tiny network, once: checks counts, measures nothing")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="for the JSON; default: bench/results")
+    chosen = parser.parse_args(given)
+    torch.set_num_threads(1)
+    repeats = 1 if chosen.smoke else chosen.repeats
+    records = [record(name, *case, repeats) for name, case in cases(chosen.smoke).items()]
+    print(f"\n{table(records)}")
+    contents = {"date": harness.now(), "machine": harness.machine("cpu"), "versions": harness.versions()}
+    print(f"\nwritten to {harness.save({**contents, 'partitions': records}, chosen.out)}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
