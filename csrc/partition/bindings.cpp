@@ -6,9 +6,10 @@
 
 #include <condition_variable>
 #include <mutex>
-#include <thread>
+#include <optional>
 
 #include "../simd.h"
+#include "deep_thread.h"
 #include "exact_rows.h"
 #include "mesh.h"
 #include "system.h"
@@ -69,10 +70,10 @@ class SliceProblem {
     std::mutex mutex;
     std::condition_variable ready;
     bool done = false;
-    std::thread worker([&] {
+    std::optional<DeepThread> worker(std::in_place, stack_for(system_.lines), [&] {
       try {
         result = enumerate_function()(system_, options, exact_, progress);
-        if (cells && !result.stopped && system_.n_corners > 2) mesh = mesh_of(result.cells);
+        if (cells && !result.stopped && system_.n_corners > 2) mesh = mesh_of(result.cells, progress.stop);
       } catch (...) {
         error = std::current_exception();
       }
@@ -90,7 +91,7 @@ class SliceProblem {
       }
       if (!interrupted && (PyErr_CheckSignals() != 0 || !told(report, progress))) interrupted = progress.stop = true;
     }
-    worker.join();
+    worker.reset();  // joins
     if (interrupted) throw py::error_already_set();
     if (error) std::rethrow_exception(error);
     return as_dict(std::move(result), std::move(mesh), cells);

@@ -4,10 +4,10 @@
 // Depth first over convex cells. A cell carries the lines of the current and the later stages that may still cross it:
 // their affine part on it, and (in its Fold) what they take from each other. A line that is settled on the cell is
 // substituted (on) or dropped (off). When much has been settled, the rest is folded into a smaller system.
-#include <condition_variable>
 #include <exception>
-#include <thread>
+#include <memory>
 
+#include "deep_thread.h"
 #include "exact_rows.h"
 #include "geometry.h"
 #include "lanes.h"
@@ -289,6 +289,7 @@ class Engine {
     const Candidates& all = cell.candidates;
     const Polygon& polygon = cell.polygon;
     const int64_t room = padded(all.n);
+    const Arena::Mark mark = arena_.mark();
     int32_t* on = arena_.take<int32_t>(2 * room);
     int32_t* on_index = on + room;
     int64_t n_on = 0;
@@ -341,6 +342,7 @@ class Engine {
         left_rows[left.n++] = all.row[k];
       }
     }
+    if (left.n == all.n) return arena_.release(mark);  // what a walk along many lines holds must not grow by its square
     if (n_on && cell.stage + 1 < n_stages_) {
       cell.affine = substituted(cell, on, n_on, all, on_index);
       cell.spent += n_on + 2;
@@ -471,10 +473,16 @@ EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, c
       progress.stop = true;
     }
   };
-  std::vector<std::thread> threads;
-  for (size_t i = 1; i < static_cast<size_t>(options.threads) && i < tasks.size(); ++i) threads.emplace_back(work, i);
+  std::vector<std::unique_ptr<DeepThread>> threads;
+  for (size_t i = 1; i < static_cast<size_t>(options.threads) && i < tasks.size(); ++i) {
+    try {
+      threads.push_back(std::make_unique<DeepThread>(stack_for(system.lines), [&work, i] { work(i); }));
+    } catch (const std::system_error&) {
+      break;  // the system gives no more threads: these do all the work
+    }
+  }
   work(0);
-  for (std::thread& thread : threads) thread.join();
+  threads.clear();  // joins
   for (const std::exception_ptr& error : errors)
     if (error) std::rethrow_exception(error);
   EngineResult result = root.take_result();  // what came after the last task

@@ -55,13 +55,14 @@ class KeyTable {
   size_t mask_ = 0;
 };
 
-void number_vertices(const CellList& cells, Mesh& mesh) {
+void number_vertices(const CellList& cells, Mesh& mesh, const std::atomic<bool>& stop) {
   constexpr size_t kAhead = 12;
   const size_t corners = cells.keys.size();
   mesh.indices.resize(corners);
   mesh.vertices.reserve(corners / 2 + 64);
   KeyTable table(corners / 4);
   for (size_t i = 0; i < corners; ++i) {
+    if (i % 65536 == 0 && stop) return;
     if (i + kAhead < corners) table.prefetch(cells.keys[i + kAhead]);
     const size_t before = table.size();
     mesh.indices[i] = table.number(cells.keys[i]);
@@ -71,7 +72,7 @@ void number_vertices(const CellList& cells, Mesh& mesh) {
   }
 }
 
-void pair_edges(const CellList& cells, Mesh& mesh) {
+void pair_edges(const CellList& cells, Mesh& mesh, const std::atomic<bool>& stop) {
   const size_t vertices = mesh.vertices.size() / 2, corners = mesh.indices.size();
   // Of the edges whose lower end a vertex is: the first one, and from each the next.
   std::vector<int32_t> first(vertices, -1), next;
@@ -80,6 +81,7 @@ void pair_edges(const CellList& cells, Mesh& mesh) {
   mesh.edges.reserve(corners + 128);
   mesh.edge_cells.reserve(corners + 128);
   for (int64_t cell = 0; cell < cells.cells(); ++cell) {
+    if (cell % 16384 == 0 && stop) return;
     const int64_t begin = cells.offsets[static_cast<size_t>(cell)], end = cells.offsets[static_cast<size_t>(cell) + 1];
     for (int64_t i = begin; i < end; ++i) {
       const int32_t p = mesh.indices[static_cast<size_t>(i)];
@@ -103,11 +105,11 @@ void pair_edges(const CellList& cells, Mesh& mesh) {
 }
 }  // namespace
 
-Mesh mesh_of(const CellList& cells) {
+Mesh mesh_of(const CellList& cells, const std::atomic<bool>& stop) {
   if (cells.keys.size() >= static_cast<size_t>(INT_MAX)) throw std::length_error("too many cells for one mesh");
   Mesh mesh;
-  number_vertices(cells, mesh);
-  pair_edges(cells, mesh);
+  number_vertices(cells, mesh, stop);
+  pair_edges(cells, mesh, stop);
   return mesh;
 }
 

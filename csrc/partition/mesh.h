@@ -15,6 +15,7 @@ struct Mesh {
 // Points are the same if their keys are; nothing is decided by coordinates.
 // Throws std::runtime_error if an edge has more than two cells (the cells are then no partition), std::length_error
 // if the cells have 2^31 corners or more.
-Mesh mesh_of(const CellList& cells);
+// With `stop` set it ends early, and what it gives is of no use.
+Mesh mesh_of(const CellList& cells, const std::atomic<bool>& stop);
 
 }  // namespace pylinregion
