@@ -10,25 +10,32 @@ torch.Size([3])
 from pylinregion.capture import capture
 from pylinregion.count import count_regions
 from pylinregion.counts import Mean, RegionCounts
-from pylinregion.errors import PylinregionError, UnsupportedModelError
+from pylinregion.errors import BudgetExceededError, PylinregionError, UnsupportedModelError, VerificationError
 from pylinregion.explain import Explanation, explain
+from pylinregion.files import load
 from pylinregion.neighbourhood import random_frame
 from pylinregion.network import Network
+from pylinregion.partition import Partition, partition
 from pylinregion.slice import Slice
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BudgetExceededError",
     "Explanation",
     "Mean",
     "Network",
+    "Partition",
     "PylinregionError",
     "RegionCounts",
     "Slice",
     "UnsupportedModelError",
+    "VerificationError",
     "__version__",
     "capture",
     "count_regions",
     "explain",
+    "load",
+    "partition",
     "random_frame",
 ]

@@ -1,0 +1,257 @@
+"""The affine map of a network on each region, from the region's pattern, layer by layer; in any ring of numbers.
+
+Regions that agree in the first layers share what these compute. Regions come in the order of the engine, which goes
+depth first, so those that agree are neighbours in the list: what is shared is found by comparing each with the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pylinregion.stages import INPUT, Stage, Stages, Units
+
+Array = NDArray[np.float64]
+Patterns = NDArray[np.uint8]
+
+_CHUNK_NUMBERS = 1 << 19  # of float64 in the widest stage of a chunk of regions; measured
+
+
+class Ring(Protocol):
+    """Numbers that a map can be computed in, held in float64."""
+
+    def numbers(self, values: Array) -> Tensor:
+        """The elements of the ring that these numbers are."""
+
+    def quotients(self, values: Array, denominator: float) -> Tensor:
+        """The same, divided by a small integer."""
+
+    def reduced(self, values: Tensor) -> Tensor:
+        """The same elements as small as they can be held; may be written in place."""
+
+
+class Reals:
+    """Float64 as an approximation of the real numbers."""
+
+    def numbers(self, values: Array) -> Tensor:
+        """The same numbers."""
+        return torch.from_numpy(np.ascontiguousarray(values))
+
+    def quotients(self, values: Array, denominator: float) -> Tensor:
+        """Rounded quotients."""
+        return self.numbers(values / denominator)
+
+    def reduced(self, values: Tensor) -> Tensor:
+        """The same numbers."""
+        return values
+
+
+@dataclass
+class _Part:
+    """A stage in a ring."""
+
+    blocks: dict[int, Tensor]
+    bias: Tensor
+    slopes: Tensor
+    intercepts: Tensor
+    stage: Stage
+    first_line: int
+    relu: bool  # all its units
+
+
+@dataclass
+class _Values:
+    """What a stage computes on the runs of a chunk: regions next to each other that agree so far.
+
+    Attributes:
+        forms: ``[units, runs, columns]``: of three columns, a, b and c of ``a s + b t + c``.
+        run: ``[regions]``: the run of each region.
+    """
+
+    forms: Tensor
+    run: Tensor
+
+
+class Maps:
+    """The maps of a network on a slice, in a ring.
+
+    Args:
+        stages: The network.
+        inputs: ``[inputs, columns]`` of the ring: u, v and the origin for the maps; one input for the values there.
+            Constants are added to the last column.
+        ring: The numbers to compute with.
+    """
+
+    def __init__(self, stages: Stages, inputs: Tensor, ring: Ring) -> None:
+        self.ring = ring
+        self.lines = stages.lines
+        self.input = inputs[:, None, :]
+        self.outputs = stages.stages[-1].rows
+        self.parts = [
+            _Part(
+                {source: ring.numbers(block) for source, block in stage.blocks.items()},
+                ring.numbers(stage.bias),
+                ring.quotients(stage.units.slopes, stage.units.denominator),
+                ring.quotients(stage.units.intercepts, stage.units.denominator),
+                stage,
+                first,
+                _is_relu(stage.units),
+            )
+            for stage, first in zip(stages.stages, stages.first_lines, strict=True)
+        ]
+        widest = max(stage.rows for stage in stages.stages)
+        self.chunk = max(16, _CHUNK_NUMBERS // (3 * widest))
+
+    def chunks(self, patterns: Patterns) -> Iterator[tuple[slice, Tensor]]:
+        """The maps ``[regions, outputs, columns]`` of a chunk of regions after the other.
+
+        Args:
+            patterns: ``[regions, bytes]``: bit ``r % 8`` of byte ``r // 8`` is 1 where line r is on.
+        """
+        for begin in range(0, len(patterns), self.chunk):
+            rows = slice(begin, min(begin + self.chunk, len(patterns)))
+            bits = np.unpackbits(patterns[rows], axis=1, count=self.lines, bitorder="little")
+            yield rows, self._outputs(bits)
+
+    def _outputs(self, bits: NDArray[np.uint8]) -> Tensor:
+        regions = len(bits)
+        starts = np.zeros(regions, dtype=bool)  # of runs
+        starts[0] = True
+        new = bits[1:] != bits[:-1]
+        run = torch.zeros(regions, dtype=torch.int64)
+        values = {INPUT: _Values(self.input, run)}
+        for number, part in enumerate(self.parts):
+            firsts = np.flatnonzero(starts)  # a region of each run
+            z = self._rows(part, values, firsts, run)
+            units = part.stage.units
+            if units.lines:
+                ends = slice(part.first_line, part.first_line + units.lines)
+                starts[1:] |= new[:, ends].any(axis=1)
+                after = np.flatnonzero(starts)
+                now = torch.from_numpy(np.cumsum(starts) - 1)
+                z = z if len(after) == len(firsts) else z[:, run[after]]
+                z = self._through(part, z, bits[after, ends])
+                run = now
+            elif not _is_identity(part.stage):
+                z = self._through(part, z, bits[firsts, :0])
+            values[number] = _Values(z, run)
+        last = values[len(self.parts) - 1]
+        return last.forms[:, last.run].movedim(0, 1)
+
+    def _rows(self, part: _Part, values: dict[int, _Values], firsts: NDArray[np.intp], run: Tensor) -> Tensor:
+        """``[rows, runs, columns]``."""
+        total: Tensor | None = None
+        for source, block in part.blocks.items():
+            forms = values[source].forms
+            if forms.shape[1] not in (1, len(firsts)):
+                forms = forms[:, values[source].run[firsts]]
+            product = (block @ forms.flatten(1)).view(len(block), *forms.shape[1:])
+            total = product if total is None else total + product
+        assert total is not None
+        if total.shape[1] == 1 and len(firsts) > 1:
+            total = total.repeat(1, len(firsts), 1)
+        total[:, :, -1] += part.bias[:, None]
+        return self.ring.reduced(total)
+
+    def _through(self, part: _Part, z: Tensor, bits: NDArray[np.uint8]) -> Tensor:
+        """The units of rows ``[rows, runs, columns]`` under patterns ``[runs, lines of the stage]``."""
+        if part.relu:
+            return z * torch.from_numpy(bits.T.astype(np.float64, order="C"))[:, :, None]
+        index = torch.from_numpy(np.ascontiguousarray(_pieces(part.stage.units, bits).T))
+        result = self.ring.reduced(z * part.slopes[index][:, :, None])
+        if part.stage.units.intercepts.any():
+            result[:, :, -1] += part.intercepts[index]
+            result = self.ring.reduced(result)
+        return result
+
+
+def _is_relu(units: Units) -> bool:
+    rows = len(units.line_begin) - 1
+    return bool(
+        units.lines == rows
+        and units.denominator == 1
+        and (np.diff(units.line_begin) == 1).all()
+        and (units.slopes.reshape(-1, 2) == (0, 1)).all()
+        and not units.intercepts.any()
+    )
+
+
+def _is_identity(stage: Stage) -> bool:
+    units = stage.units
+    return not units.lines and units.denominator == 1 and bool((units.slopes == 1).all() and not units.intercepts.any())
+
+
+def _pieces(units: Units, on: NDArray[Any]) -> NDArray[np.int64]:
+    """``[regions, units]``: places in ``slopes`` and ``intercepts``, from which lines ``[regions, lines]`` are on."""
+    rows = len(units.line_begin) - 1
+    first: NDArray[np.int64] = units.line_begin[:-1] + np.arange(rows)
+    if units.lines == rows and bool((np.diff(units.line_begin) == 1).all()):
+        return np.asarray(first + on, dtype=np.int64)
+    below = np.zeros((len(on), units.lines + 1), np.int64)
+    np.cumsum(on, axis=1, out=below[:, 1:])
+    pieces: NDArray[np.int64] = first + below[:, units.line_begin[1:]] - below[:, units.line_begin[:-1]]
+    return pieces
+
+
+def jacobians(stages: Stages, patterns: Patterns) -> Tensor:
+    """The derivative of the outputs by the inputs on some regions, backwards through the stages.
+
+    Args:
+        stages: The network.
+        patterns: ``[regions, bytes]``.
+
+    Returns:
+        ``[regions, outputs, inputs]`` float64.
+    """
+    bits = np.unpackbits(patterns, axis=1, count=stages.lines, bitorder="little")
+    outputs = stages.stages[-1].rows
+    slopes: dict[int, Tensor] = {len(stages.stages) - 1: torch.eye(outputs, dtype=torch.float64)[None]}
+    for number, first in reversed(list(enumerate(stages.first_lines))):
+        stage = stages.stages[number]
+        if number not in slopes:
+            continue
+        units = stage.units
+        index = _pieces(units, bits[:, first : first + units.lines])
+        by_row = slopes.pop(number) * torch.from_numpy(units.slopes[index] / units.denominator)[:, None, :]
+        for source, block in stage.blocks.items():
+            product = by_row @ torch.from_numpy(block)
+            slopes[source] = slopes[source] + product if source in slopes else product
+    return slopes[INPUT].expand(len(bits), -1, -1)
+
+
+def evaluate(stages: Stages, inputs: Array, sizes: Array) -> tuple[Array, NDArray[np.bool_], Array]:
+    """Outputs and pattern at inputs, by a plain forward pass in float64.
+
+    Args:
+        stages: The network.
+        inputs: ``[points, inputs]``.
+        sizes: ``[points, inputs]``: that of the terms that made the inputs.
+
+    Returns:
+        ``[points, outputs]``; ``[points, lines]``: which lines are on; and ``[points, outputs]``: more than the
+        rounding errors of the outputs, and of the same sums in another order.
+    """
+    values, bounds = {INPUT: inputs}, {INPUT: sizes}
+    on = []
+    terms = 8
+    for number, stage in enumerate(stages.stages):
+        z = stage.bias + sum((values[source] @ block.T for source, block in stage.blocks.items()), np.zeros(()))
+        size = np.abs(stage.bias) + sum(
+            (bounds[source] @ np.abs(block).T for source, block in stage.blocks.items()), np.zeros(())
+        )
+        terms += sum(block.shape[1] + 8 for block in stage.blocks.values())
+        units = stage.units
+        owner = np.repeat(np.arange(stage.rows), np.diff(units.line_begin))
+        on.append(z[:, owner] > units.kinks)
+        index = _pieces(units, on[-1])
+        values[number] = (units.slopes[index] * z + units.intercepts[index]) / units.denominator
+        largest = np.maximum.reduceat(np.abs(units.slopes), units.line_begin[:-1] + np.arange(stage.rows))
+        bounds[number] = (largest * size + np.abs(units.intercepts[index])) / units.denominator
+    last = len(stages.stages) - 1
+    return values[last], np.concatenate(on, axis=1), 4 * np.finfo(np.float64).eps * terms * bounds[last]

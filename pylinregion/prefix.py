@@ -1,0 +1,98 @@
+"""The stages of a network in the order of its layers, cut after one of them; and the numbers of its neurons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pylinregion.stages import INPUT, Stage, Stages, identity
+
+
+class Neuron(NamedTuple):
+    """A neuron by name.
+
+    Attributes:
+        layer: The layer's name, as :func:`pylinregion.explain` has it.
+        unit: Its place in the layer: for a convolution that of its channel and position, flattened.
+    """
+
+    layer: str
+    unit: int
+
+
+def up_to(stages: Stages, count: int) -> Stages:
+    """The first ``count`` layers of a network: what they compute, then nothing.
+
+    Stages are put in the order of the layers, so that the lines of a layer come after those of the layers before it.
+    The layers come in the order of computation, so those before a layer are all that it depends on.
+
+    Args:
+        stages: The network.
+        count: How many layers, at least 1 unless there are none; all: the whole network, with its output.
+    """
+    rank = [-1] * len(stages.stages)
+    for number, stage in enumerate(stages.stages):
+        rank[number] = max([stage.layer, *(rank[source] for source in stage.blocks if source != INPUT)])
+    order = sorted(range(len(rank)), key=lambda number: (rank[number], number))
+    whole = count == len(stages.layers)
+    kept = [number for number in order if whole or rank[number] < count]
+    place = {INPUT: INPUT} | {number: position for position, number in enumerate(kept)}
+    moved = [
+        replace(
+            stages.stages[number],
+            blocks={place[source]: block for source, block in stages.stages[number].blocks.items()},
+        )
+        for number in kept
+    ]
+    if not whole:
+        last = next(position for position, stage in enumerate(moved) if stage.layer == count - 1)
+        rows = moved[last].rows
+        moved = [*moved[: last + 1], Stage({last: np.eye(rows)}, np.zeros(rows), identity(rows))]
+    return Stages(moved, stages.layers[:count])
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """The neurons of a network, layer after layer, and which lines are theirs.
+
+    Attributes:
+        layers: The names of the layers.
+        stages: The stage of each.
+        first: ``[layers + 1]``: the number of each layer's first neuron.
+        of_line: ``[lines]``: the neuron of each line.
+    """
+
+    layers: tuple[str, ...]
+    stages: tuple[int, ...]
+    first: NDArray[np.int64]
+    of_line: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, stages: Stages) -> Neurons:
+        """Number the neurons of stages in the order of their layers."""
+        at = {stage.layer: number for number, stage in enumerate(stages.stages) if stage.layer >= 0}
+        numbers = tuple(at[layer] for layer in range(len(stages.layers)))
+        first = np.cumsum([0, *(stages.stages[number].rows for number in numbers)])
+        owners = [
+            start + np.repeat(np.arange(stages.stages[number].rows), np.diff(stages.stages[number].units.line_begin))
+            for number, start in zip(numbers, first, strict=False)
+        ]
+        of_line = np.concatenate([np.zeros(0, np.int64), *owners]).astype(np.int32)
+        assert len(of_line) == stages.lines, "a stage with lines is of no layer"
+        return cls(stages.layers, numbers, first, of_line)
+
+    def named(self, neuron: int) -> Neuron:
+        """The neuron of a number."""
+        if not 0 <= neuron < self.first[-1]:
+            raise ValueError(f"neuron must be from 0 to {self.first[-1] - 1}, got {neuron}")
+        layer = int(np.searchsorted(self.first, neuron, side="right")) - 1
+        return Neuron(self.layers[layer], int(neuron - self.first[layer]))
+
+    @cached_property
+    def layer(self) -> NDArray[np.int16]:
+        """``[neurons]``: the layer of each."""
+        return np.repeat(np.arange(len(self.layers), dtype=np.int16), np.diff(self.first))

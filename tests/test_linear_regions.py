@@ -1,0 +1,155 @@
+"""Regions with equal maps, decided modulo primes, against fractions."""
+
+from fractions import Fraction as F
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import NETWORK_KINDS, SLICE_KINDS, integer_networks, polygons
+from partition_cases import ACTIVATIONS, both, linear_regions, matched, model_of, random_both
+
+import pylinregion as plr
+from pylinregion import residues
+from pylinregion.partition import _components
+from pylinregion.residues import Modulo
+
+PLANE = ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])
+quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+
+
+def check(part, oracle):
+    """Gives how many regions were joined to others."""
+    at = matched(part, oracle)
+    labels = part.linear_regions()
+    assert labels.dtype == np.int64 and labels.shape == (part.n_regions,)
+    firsts = [labels.tolist().index(label) for label in range(labels.max() + 1)]
+    assert firsts == sorted(firsts)
+    groups = {}
+    for region, label in enumerate(labels):
+        groups.setdefault(label, set()).add(at[region])
+    assert {frozenset(group) for group in groups.values()} == linear_regions(oracle)
+    return part.n_regions - len(groups)
+
+
+@pytest.mark.parametrize("slice_kind", SLICE_KINDS)
+def test_linear_regions_are_those_of_the_oracle(slice_kind):
+    joined = 0
+    for number, kind in enumerate(NETWORK_KINDS):
+        shape = ((2, 4, 3, 1), (3, 3, 3, 2), (2, 2, 2, 2, 1))[number % 3]
+        joined += check(*random_both(kind, slice_kind, shape, 100 + number))
+    assert joined > 5
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_kinks_of_every_kind(activation):
+    for seed, kind in enumerate(("small_int", "generic", "grid", "three_level", "int8")):
+        check(*random_both(kind, "grid", (2, 3, 3, 1), seed, activation))
+
+
+@quick
+@given(integer_networks(max_depth=3), polygons(), st.sampled_from(list(ACTIVATIONS)))
+def test_integer_networks(network, polygon, activation):
+    check(*both(*network, (*PLANE, polygon), activation))
+
+
+def partition_of(weights, biases, activation="relu"):
+    return plr.partition(model_of(weights, biases, activation), plr.Slice.box(-1, 1))
+
+
+def test_a_neuron_that_no_output_takes_joins_its_sides():
+    part = partition_of([np.eye(2), [[1, 0]]], [np.zeros(2), [0.0]])
+    assert part.n_regions == 4 and part.linear_regions().max() == 1
+    right = part.class_of([[0.5, 0.5], [0.5, -0.5]])
+    assert right.tolist() == [1, 1]
+
+
+def test_two_neurons_that_make_an_affine_function():
+    """relu(s) - relu(-s) = s: a breakpoint, and no bend."""
+    part = partition_of([[[1, 0], [-1, 0], [0, 1]], [[1, -1, 1]]], [np.zeros(3), [0.0]])
+    assert part.n_regions == 4 and sorted(part.linear_regions().tolist()) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("bit, regions", [(0.0, 1), (2.0**-52, 2), (-(2.0**-53), 2)])
+def test_maps_that_differ_in_one_bit_are_different(bit, regions):
+    part = partition_of([[[1, 0.1], [-1, -0.1]], [[1, -1 - bit]]], [np.array([0.3, -0.3]), [0.0]])
+    assert part.n_regions == 2 and part.linear_regions().max() + 1 == regions
+
+
+def test_maps_that_differ_far_below_float64():
+    """The second output is s + relu(s) 2^-200: in float64 it has the slope 1 everywhere."""
+    tiny = 2.0**-100
+    part = partition_of([[[1, 0], [-1, 0]], [[1, -1], [tiny, 0]], [[1, tiny]]], [[0, 0], [4, 4 * tiny], [0]])
+    assert part.n_regions == 2 and np.ptp(part.affine_maps()[:, :, :2], axis=0).max() == 0
+    assert part.linear_regions().tolist() == [0, 1]
+
+
+def test_equal_slopes_are_not_enough():
+    """The steps between three levels: hardtanh saturates to -1 and to 1."""
+    part = partition_of([[[4, 0]], [[1]]], [[0.0], [0.0]], "hardtanh")
+    assert part.n_regions == 3 and part.linear_regions().tolist() == [0, 1, 2]
+
+
+def test_regions_with_equal_maps_that_do_not_touch_stay_apart():
+    """max(0, |s| - 1/2) is 0 in the middle and has two slopes; its mirror image at t joins nothing else."""
+    part = partition_of([[[1, 0]], [[1]], [[1]]], [[0.0], [-0.5], [0.0]], "relu")
+    hat = partition_of([[[1, 0], [1, 0], [1, 0]], [[1, -2, 1]]], [[0.25, 0.0, -0.25], [0.0]])
+    assert part.linear_regions().max() + 1 == 2
+    assert hat.n_regions == 4 and hat.linear_regions().max() == 3  # 0, up, down, 0
+
+
+def test_the_bits_of_wide_and_deep_networks_suffice():
+    """As many bits are proven as the largest possible difference has: a power of two below it is not zero."""
+    for exponent in (10, 200, 400):
+        big, small = 2.0**exponent, 2.0**-exponent
+        weights = [[[1, 0], [-1, 0]], [[big, -big]], [[small]]]
+        model = model_of(weights, [[0.0, 0.0], [0.0], [0.0]])
+        try:
+            part = plr.partition(model, plr.Slice.box(-1, 1))
+        except plr.UnsupportedModelError:
+            assert exponent == 400
+            continue
+        assert part.linear_regions().max() == part.n_regions - 1
+
+
+# ---- the arithmetic
+
+
+@pytest.mark.parametrize("prime", [97, 8191, 67108859])
+def test_residues_are_those_of_fractions(prime):
+    rng = np.random.default_rng(prime)
+    values = np.concatenate([rng.standard_normal(50) * 10.0 ** rng.integers(-300, 300, 50), [0.0, 1.0, -1.0, 5e-324]])
+    ring = Modulo(prime)
+
+    def residue(value):
+        return value.numerator * pow(value.denominator, -1, prime) % prime
+
+    assert ring.integers(ring.numbers(values)).tolist() == [residue(F(value)) for value in values.tolist()]
+    sixth = ring.integers(ring.quotients(values, 6.0))
+    assert sixth.tolist() == [residue(F(value) / 6) for value in values.tolist()]
+    large = torch.tensor(rng.integers(-(2**53), 2**53, 1000).astype(np.float64))
+    reduced = ring.reduced(large.clone())
+    assert float(reduced.abs().max()) <= prime / 2 + 1
+    assert ring.integers(reduced).tolist() == [int(value) % prime for value in large.tolist()]
+
+
+def test_primes_leave_room_for_the_sums():
+    stages = plr.partition(model_of([np.ones((3, 5)), np.ones((1, 3))], [np.zeros(3), [0.0]]), five_inputs()).stages
+    primes = residues._primes(stages)
+    for _ in range(50):
+        prime = next(primes)
+        assert all(prime % factor for factor in range(2, 1000) if factor < prime)
+        assert 8 * ((prime + 1) // 2 + 1) ** 2 < 2**53
+
+
+def five_inputs():
+    return plr.Slice(np.zeros(5), np.eye(5)[0], np.eye(5)[1])
+
+
+def test_components():
+    rng = np.random.default_rng(0)
+    chain = np.stack([np.arange(999), np.arange(1, 1000)], axis=1)
+    assert _components(1000, rng.permutation(chain)).tolist() == [0] * 1000
+    assert _components(5, np.zeros((0, 2), np.int64)).tolist() == [0, 1, 2, 3, 4]
+    assert _components(6, np.array([[4, 1], [5, 3], [3, 4]])).tolist() == [0, 1, 2, 1, 1, 1]

@@ -1,0 +1,208 @@
+"""``verify`` sees what is wrong, ``statistics`` and exports say what is there."""
+
+import json
+from dataclasses import replace
+
+import networkx
+import numpy as np
+import pandas
+import pytest
+import torch
+from torch import nn
+
+import pylinregion as plr
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(4)
+    return nn.Sequential(nn.Linear(2, 10), nn.ReLU(), nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+@pytest.fixture(scope="module")
+def part(model):
+    return plr.partition(model, plr.Slice.box(-2, 2))
+
+
+def with_cells(part, **changes):
+    return replace(part, cells=replace(part.cells, **changes))
+
+
+def test_a_right_partition_passes(part, model):
+    report = part.verify(model, samples=300)
+    assert report["V - E + F"] == 1 and report["regions"] == part.n_regions == report["different patterns"]
+    assert report["vertices"] == len(part.vertices) and report["edges"] == len(part.edges)
+    assert report["area of the slice"] == 16 and report["relative error of the sum of areas"] < 1e-12
+    assert 3 < report["mean degree"] <= 4 and report["smallest area"] > 0
+    assert report["points"] == 300 + min(300, part.n_regions) == report["points inside a cell"]
+    assert report["points with their cell's pattern"] == report["points"]
+    assert report["largest error of a map"] < 1e-13 and report["largest difference from the model"] < 1e-6
+
+
+def inner(part):
+    return np.flatnonzero(part.edge_cells[:, 1] >= 0)
+
+
+def moved(part):
+    vertices = part.vertices.copy()
+    place = np.flatnonzero((np.abs(vertices) < 1.9).all(axis=1))[3]
+    vertices[place] += 0.01
+    return with_cells(part, vertices=vertices)
+
+
+def scaled(part):
+    return with_cells(part, vertices=part.vertices * 1.01)
+
+
+def other_slice(part):
+    return replace(part, slice=plr.Slice.box(-2, 2.5))
+
+
+def shifted(part):
+    return replace(part, slice=plr.Slice([0.0, 0.001], [1.0, 0.0], [0.0, 1.0], part.slice.polygon))
+
+
+def without_an_edge(part):
+    keep = np.arange(len(part.edges)) != inner(part)[0]
+    cells = part.cells
+    return with_cells(
+        part, edges=cells.edges[keep], edge_cells=cells.edge_cells[keep], edge_neuron=cells.edge_neuron[keep]
+    )
+
+
+def other_neighbour(part):
+    edge_cells = part.edge_cells.copy()
+    edge_cells[inner(part)[0], 1] = (edge_cells[inner(part)[0]].max() + 1) % part.n_regions
+    return with_cells(part, edge_cells=edge_cells)
+
+
+def turned(part):
+    """A cell that goes around clockwise."""
+    indices = part.indices.copy()
+    cell = int(np.argmax(part.areas()))
+    span = slice(part.offsets[cell], part.offsets[cell + 1])
+    indices[span] = indices[span][::-1]
+    return with_cells(part, indices=indices)
+
+
+def same_pattern_twice(part):
+    patterns = part.patterns.copy()
+    patterns[1] = patterns[0]
+    return with_cells(part, patterns=patterns)
+
+
+def other_pattern(part):
+    """A neuron that crosses nowhere is switched in the largest region."""
+    patterns = part.patterns.copy()
+    patterns[np.argmax(part.areas())] ^= 0b10000000
+    return with_cells(part, patterns=patterns)
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (moved, "this partition is not right: .* its map is off|is in 2 cells|areas"),
+        (scaled, "the areas of its cells add up to"),
+        (other_slice, "the areas of its cells add up to"),
+        (shifted, "its map is off by"),
+        (without_an_edge, r"V - E \+ F is 2, not 1"),
+        (other_neighbour, "the sides of the cells are not its edges"),
+        (turned, "the areas of its cells add up to|has area -"),
+        (same_pattern_twice, "different patterns in"),
+        (other_pattern, "its map is off by"),
+    ],
+)
+def test_damage_is_seen(part, damage, message):
+    with pytest.raises(plr.VerificationError, match=message) as caught:
+        damage(part).verify(samples=20_000 if damage is moved else 1000)  # a moved vertex leaves small gaps
+    assert isinstance(caught.value, plr.PylinregionError)
+
+
+def test_another_model_is_seen(part, model):
+    part.verify(model.double())
+    model.float()
+    other = nn.Sequential(*model[:-1], nn.Linear(8, 3))
+    with pytest.raises(plr.VerificationError, match=r"its outputs are .* from those of the model"):
+        part.verify(other)
+
+
+# ---- statistics
+
+
+def test_statistics_are_those_of_the_regions(part):
+    table = part.statistics()
+    assert list(table) == ["all", "near_boundary", "far_from_boundary"]
+    row = table["all"]
+    assert row["regions"] == part.n_regions and row["total_area"] == pytest.approx(16)
+    assert row["regions_per_area"] == pytest.approx(part.n_regions / 16)
+    assert row["total_corners"] == len(part.indices)
+    for name, values in (
+        ("area", part.areas()),
+        ("perimeter", part.perimeters()),
+        ("inradius", part.inradii()),
+        ("eccentricity", part.eccentricities()),
+        ("centrality", part.corner_distances()[0]),
+        ("centrality_within", part.corner_distances()[1]),
+        ("corners", np.diff(part.offsets)),
+        ("neighbours", part.degrees()),
+        ("slope", part.slope_norms()),
+    ):
+        assert row[f"{name}_mean"] == pytest.approx(values.mean())
+        assert row[f"{name}_std"] == pytest.approx(values.std())
+    near = np.unique(part.decision_boundary().cells)
+    assert table["near_boundary"]["regions"] == len(near) > 0
+    assert table["near_boundary"]["area_mean"] == pytest.approx(part.areas()[near].mean())
+    for name in ("regions", "total_area", "total_corners"):
+        assert row[name] == pytest.approx(table["near_boundary"][name] + table["far_from_boundary"][name])
+    frame = pandas.DataFrame(table)
+    assert frame.loc["regions", "all"] == part.n_regions
+    json.dumps(table)
+
+
+def test_statistics_where_there_is_no_boundary():
+    table = plr.partition(nn.Linear(2, 1).requires_grad_(False).apply(lambda m: m.bias.fill_(9)), plr.Slice.box(0, 1))
+    row = table.statistics()["near_boundary"]
+    assert row["regions"] == 0 and np.isnan(row["area_mean"]) and np.isnan(row["regions_per_area"])
+
+
+# ---- other packages
+
+
+def test_networkx(part):
+    graph = part.to_networkx()
+    assert sorted(graph.nodes) == list(range(part.n_regions)) and networkx.is_connected(graph)
+    matrix = networkx.to_scipy_sparse_array(graph, nodelist=range(part.n_regions), weight=None)
+    assert (matrix.astype(bool) != part.adjacency()).nnz == 0
+    areas = part.areas()
+    assert all(graph.nodes[r]["area"] == areas[r] for r in graph)
+    for p, q, edge in graph.edges(data=True):
+        assert part.pattern(p)[edge["layer"]][edge["unit"]] != part.pattern(q)[edge["layer"]][edge["unit"]]
+        assert part.neuron(edge["neuron"]) == (edge["layer"], edge["unit"]) and edge["length"] > 0
+    assert graph.nodes[3]["centroid"] == tuple(part.centroids()[3].tolist())
+
+
+def test_geojson(part):
+    collection = json.loads(json.dumps(part.to_geojson()))
+    assert collection["type"] == "FeatureCollection" and len(collection["features"]) == part.n_regions
+    for r, feature in enumerate(collection["features"]):
+        (ring,) = feature["geometry"]["coordinates"]
+        assert ring[0] == ring[-1] and ring[:-1] == part.polygon(r).tolist()
+        assert feature["type"] == "Feature" and feature["geometry"]["type"] == "Polygon" and feature["id"] == r
+        assert feature["properties"]["area"] == part.areas()[r]
+        assert feature["properties"]["slope"] == part.slope_norms()[r]
+
+
+@pytest.mark.parametrize(
+    "method, package, extra",
+    [("adjacency", "scipy", "graph"), ("to_networkx", "networkx", "graph"), ("plot", "matplotlib", "plot")],
+)
+def test_a_missing_package_is_named(part, monkeypatch, method, package, extra):
+    import importlib
+
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    message = rf'{method}\(\) needs {package}: pip install "pylinregion\[{extra}\]"'
+    with pytest.raises(ModuleNotFoundError, match=message):
+        getattr(part, method)()
