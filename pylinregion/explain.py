@@ -11,6 +11,7 @@ from pylinregion.capture import capture
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.network import Network
 from pylinregion.ops import Kind
+from pylinregion.stages import refusal
 
 EXACT_METHODS = ("axes", "slice")
 
@@ -42,7 +43,8 @@ class Explanation:
 
     Attributes:
         rows: The operators that matter, in the order of computation.
-        coverage: For each method None if it covers the model, else the reason why not.
+        coverage: For each method None if it covers the model, else the reason why not; ``"partition"`` is
+            :func:`pylinregion.partition`.
         captured_by: The mechanism that captured the model, "" if none did.
     """
 
@@ -92,8 +94,8 @@ def explain(model: nn.Module | torch.export.ExportedProgram | Network, x: Tensor
 
     Returns:
         A table of every kink, smooth activation and other operator, and for each method whether it covers the model:
-        ``"vertices"``, and the exact methods ``"axes"`` and ``"slice"``. A model that cannot be captured gives an empty
-        table and the reason; it does not raise.
+        ``"vertices"``, the exact methods ``"axes"`` and ``"slice"``, and ``"partition"``. A model that cannot be
+        captured gives an empty table and the reason; it does not raise.
 
     Raises:
         TypeError, ValueError: ``model`` or ``x`` is not as above.
@@ -101,7 +103,7 @@ def explain(model: nn.Module | torch.export.ExportedProgram | Network, x: Tensor
     try:
         network = capture(model, x)
     except UnsupportedModelError as error:
-        return Explanation((), dict.fromkeys(("vertices", *EXACT_METHODS), str(error)), "")
+        return Explanation((), dict.fromkeys(("vertices", *EXACT_METHODS, "partition"), str(error)), "")
     layers = {layer.node: layer for layer in network.layers}
     rows = []
     for index, node in enumerate(network.nodes):
@@ -111,4 +113,5 @@ def explain(model: nn.Module | torch.export.ExportedProgram | Network, x: Tensor
         elif node.role == "value" and node.op is not None and node.op.kind is Kind.OTHER:
             rows.append(Row(node.path or node.op_name, node.op_name, "other", "", 0, node.line))
     exact = network.exact_refusal()
-    return Explanation(tuple(rows), {"vertices": None, **dict.fromkeys(EXACT_METHODS, exact)}, network.method)
+    coverage = {"vertices": None, **dict.fromkeys(EXACT_METHODS, exact), "partition": refusal(network)}
+    return Explanation(tuple(rows), coverage, network.method)

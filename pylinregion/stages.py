@@ -136,6 +136,20 @@ def stages_of(network: Network) -> Stages:
         return _Walk(network).stages()
 
 
+def refusal(network: Network) -> str | None:
+    """Why :func:`stages_of` would refuse a network; None if it would not. Makes no matrices."""
+    if (reason := network.exact_refusal()) is not None:
+        return reason
+    if len(network.outputs) != 1:
+        return f"the model has {len(network.outputs)} output tensors"
+    try:
+        with torch.no_grad(), full_precision():
+            _Walk(network).check()
+    except UnsupportedModelError as error:
+        return str(error)
+    return None
+
+
 class _Walk:
     """Goes through the network's values; each is the units of a stage."""
 
@@ -169,6 +183,35 @@ class _Walk:
             raise UnsupportedModelError("exact methods need the output to be the last value that is computed")
         return Stages(self.found, network.layer_names)
 
+    def check(self) -> None:
+        """Refuse what ``stages`` would refuse."""
+        nodes = self.network.nodes
+        inputs = {index for index, node in enumerate(nodes) if node.role in ("input", "value")}
+        for index in self._needed([self.network.outputs[0]]):
+            node = nodes[index]
+            if node.role != "value":
+                continue
+            if node.op is not None and node.op.kind is Kind.KINK:
+                self._units(node)
+            else:
+                self._check_affine(node)
+                for operand in {ref.index for ref in refs((node.args, node.kwargs))} & inputs:
+                    self._check_size(index, operand)
+
+    def _check_affine(self, node: Node) -> None:
+        known = node.op is not None and node.op.kind is Kind.AFFINE and node.degree is Degree.AFFINE
+        if not known or node.shape is None:  # several values
+            raise UnsupportedModelError(f"exact methods do not take {node.where} yet")
+
+    def _check_size(self, index: int, operand: int) -> None:
+        width, rows = self.network.nodes[operand].units, self.network.nodes[index].units
+        if width * rows > _LARGEST_MATRIX:
+            raise UnsupportedModelError(
+                f"exact methods take the affine maps between kinks as matrices, and {self.network.nodes[index].where} "
+                f"would be one of {rows} x {width}"
+            )
+        self._shape(operand, 1)
+
     def _needed(self, roots: list[int]) -> list[int]:
         seen: set[int] = set()
         stack = list(roots)
@@ -183,9 +226,8 @@ class _Walk:
     def _value(self, index: int, node: Node, users: dict[int, int]) -> None:
         if node.op is not None and node.op.kind is Kind.KINK:
             self._kink(index, node, users)
-        elif node.op is None or node.op.kind is not Kind.AFFINE or node.degree is not Degree.AFFINE:
-            raise UnsupportedModelError(f"exact methods do not take {node.where} yet")
         else:
+            self._check_affine(node)
             self._affine(index, node)
 
     def _kink(self, index: int, node: Node, users: dict[int, int]) -> None:
@@ -259,11 +301,7 @@ class _Walk:
         """
         nodes = self.network.nodes
         width, rows = nodes[operand].units, nodes[index].units
-        if width * rows > _LARGEST_MATRIX:
-            raise UnsupportedModelError(
-                f"exact methods take the affine maps between kinks as matrices, and {nodes[index].where} would be one "
-                f"of {rows} x {width}"
-            )
+        self._check_size(index, operand)
         program = self._program(index, operands)
         size = max(1, min(width, _LARGEST_MATRIX // max(1, 8 * max(rows, width))))
         columns = []
