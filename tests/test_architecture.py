@@ -39,8 +39,26 @@ def test_reference_and_results_know_nothing_of_the_code_they_judge_or_report():
         if module.startswith("pylinregion.reference"):
             assert all(name.startswith("pylinregion.reference") for name in own), module
             assert "torch" not in imports_of(module), module
-        if module == "pylinregion.counts":
+        if module in ("pylinregion.counts", "pylinregion.certificate", "pylinregion.mesh"):
             assert not own
+        if module in ("pylinregion.measures", "pylinregion.locate"):
+            assert own <= {"pylinregion.mesh", "pylinregion.mesh.Array", "pylinregion.mesh.Mesh"}, module
+        if module == "pylinregion.plot":  # the partition's type, and how cells are held
+            rooms = {".".join(name.split(".")[:2]) for name in own}
+            assert rooms == {"pylinregion._optional", "pylinregion.mesh", "pylinregion.partition"}
+
+
+def test_slices_are_partitioned_in_one_direction():
+    """The network's stages, what is computed from them on regions, the partition, what is made of it."""
+    order = ["stages", "line_system", "engine", "decision", "partition"]
+    for place, module in enumerate(order):
+        later = {f"pylinregion.{name}" for name in [*order[place:], "files", "convert", "plot", "verify", "statistics"]}
+        if module != "partition":
+            assert not imports_of(f"pylinregion.{module}") & later, module
+    for module in ("prefix", "maps", "residues"):
+        assert not imports_of(f"pylinregion.{module}") & {f"pylinregion.{name}" for name in order[1:]}, module
+    users = [module for module in MODULES if "pylinregion.capture" in imports_of(module)]
+    assert "pylinregion.partition" in users and "pylinregion.engine" not in users
 
 
 def test_a_capture_is_made_in_one_direction():
@@ -63,7 +81,7 @@ def test_nothing_imports_the_command_line():
 
 
 def test_optional_packages_are_not_imported_with_the_package(tmp_path):
-    optional = ["matplotlib", "sklearn", "pandas", "safetensors"]
+    optional = ["matplotlib", "networkx", "pandas", "safetensors", "scipy", "sklearn"]
     code = f"import sys, pylinregion; print([name for name in {optional} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert ran.stdout.strip() == "[]"
@@ -76,6 +94,6 @@ def test_docstring_examples(module):
 
 
 def test_public_names_have_docstrings_with_their_errors():
-    for name in ("capture", "count_regions", "explain", "random_frame"):
+    for name in ("capture", "count_regions", "explain", "load", "partition", "random_frame"):
         text = getattr(pylinregion, name).__doc__
         assert "Args:" in text and "Returns:" in text and "Raises:" in text, name

@@ -7,8 +7,16 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
 
+SAYS = {
+    "cnn_by_layer": "local complexity after training",
+    "slice_through_three_digits": "the decision boundary has",
+}
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example_runs(path):
-    ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False)
+def test_example_runs(path, tmp_path):
+    ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
-    assert "local complexity" in ran.stdout and not ran.stderr
+    assert SAYS[path.stem] in ran.stdout and not ran.stderr
+    if path.stem == "slice_through_three_digits":
+        assert (tmp_path / "slice_through_three_digits.png").stat().st_size > 100_000
