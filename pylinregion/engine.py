@@ -32,7 +32,7 @@ class Engine:
         self.stages = stages
         self.plane = np.ascontiguousarray(plane, dtype=np.float64)
         self.corners = np.ascontiguousarray(corners, dtype=np.float64)
-        if (reason := check_scale(stages, self.plane)) is not None:
+        if (reason := check_scale(stages, self.plane, self.corners)) is not None:
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {reason}")
         self.system = line_system(stages, self.plane, self.corners)
         self._u, self._v, self._origin = (np.ascontiguousarray(self.plane[:, k]) for k in range(3))

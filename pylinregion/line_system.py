@@ -57,14 +57,14 @@ class LineSystem:
     extents: list[int]
 
 
-def check_scale(stages: Stages, plane: Array) -> str | None:
+def check_scale(stages: Stages, plane: Array, corners: Array) -> str | None:
     """Why the numbers of a network or slice are too large for the bounds to hold in float64; None if they are not.
 
     What underflows is off by less than 2^-1074, and each stage amplifies it by at most the largest sum of absolute
     weights of a row. As long as all stages together amplify by less than 2^440, that stays far below the 2^-500 that
     every bound contains; and nothing overflows.
     """
-    total = max(0.0, float(np.log2(max(1.0, np.abs(plane).max(initial=0.0)))))
+    total = sum(float(np.log2(max(1.0, np.abs(numbers).max(initial=0.0)))) for numbers in (plane, corners))
     for number, stage in enumerate(stages.stages):
         with np.errstate(over="ignore"):
             rows = sum((np.abs(weight).sum(axis=1) for weight in stage.blocks.values()), np.abs(stage.bias))

@@ -1,6 +1,7 @@
 // csrc/partition/bigint.h -- integers of any size, for the last step of an exact decision: a 3x3 determinant.
 // Small and plain; what takes time runs in sliced doubles before it (digits.h).
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -12,6 +13,16 @@ class BigInt {
   explicit BigInt(int64_t value) : negative_(value < 0) {
     uint64_t magnitude = negative_ ? ~static_cast<uint64_t>(value) + 1 : static_cast<uint64_t>(value);
     for (; magnitude; magnitude >>= 32) limbs_.push_back(static_cast<uint32_t>(magnitude));
+  }
+
+  // The quotient as a double, to a few units in the last place; the divisor is not 0.
+  static double ratio(const BigInt& x, const BigInt& y) {
+    if (x.limbs_.empty()) return 0;
+    int64_t x_exponent, y_exponent;
+    const double high = x.leading(x_exponent), low = y.leading(y_exponent);
+    const int64_t exponent = x_exponent - y_exponent;
+    const int clamped = exponent > 4000 ? 4000 : exponent < -4000 ? -4000 : static_cast<int>(exponent);
+    return (x.negative_ == y.negative_ ? 1 : -1) * std::ldexp(high / low, clamped);
   }
 
   int sign() const { return limbs_.empty() ? 0 : negative_ ? -1 : 1; }
@@ -64,6 +75,14 @@ class BigInt {
     out.negative_ = negative && !limbs.empty();
     out.limbs_ = std::move(limbs);
     return out;
+  }
+  // The size, as result * 2^exponent.
+  double leading(int64_t& exponent) const {
+    double value = 0;
+    const size_t used = limbs_.size() < 3 ? limbs_.size() : 3;
+    for (size_t i = 0; i < used; ++i) value = value * 4294967296.0 + limbs_[limbs_.size() - 1 - i];
+    exponent = 32 * static_cast<int64_t>(limbs_.size() - used);
+    return value;
   }
   static int compare(const Limbs& a, const Limbs& b) {
     if (a.size() != b.size()) return a.size() < b.size() ? -1 : 1;

@@ -204,7 +204,6 @@ class Engine {
 
   // The cell is settled in all stages before cell.stage.
   void enter_stage(Cell cell, int64_t depth) {
-    if (shared_.progress.stop.load(std::memory_order_relaxed)) return;
     const Fold& fold = *cell.fold;
     while (cell.stage < n_stages_ && fold.stages[cell.stage].begin == fold.stages[cell.stage].end)
       ++result_.regions[static_cast<size_t>(cell.stage++)];
@@ -229,6 +228,7 @@ class Engine {
 
   // Settle what is settled, then cut by the first line that crosses, and go down both sides.
   void cut(const Cell& given, int64_t depth) {
+    if (shared_.progress.stop.load(std::memory_order_relaxed)) return;
     const Arena::Mark mark = arena_.mark();
     Cell cell = given;
     if (cell.candidates.n) settle(cell);
@@ -237,7 +237,7 @@ class Engine {
       ++result_.regions[static_cast<size_t>(cell.stage++)];
       enter_stage(cell, depth);
     } else if (last && !options_.cells && cell.polygon.n > 2 && count_chords(cell)) {
-    } else if (tasks_ && depth == kSplitDepth && !last) {
+    } else if (tasks_ && depth == kSplitDepth) {
       before_->push_back(std::move(result_));
       result_ = EngineResult();
       result_.regions.assign(system_.stages.size(), 0);
@@ -263,7 +263,7 @@ class Engine {
     const int64_t edges = polygon.n == 2 ? 1 : polygon.n;
     for (int64_t i = 0; i < edges; ++i) {
       const int64_t j = i + 1 == polygon.n ? 0 : i + 1;
-      if (signs[i] * signs[j] < 0) cuts[i] = crossing(polygon, i, line, z[i], z[j]);
+      if (signs[i] * signs[j] < 0) cuts[i] = known_crossing(polygon, i, line, z[i], z[j]);
     }
     Cell child = cell;
     child.candidates = {shifted(all, 1), all.n - 1, all.row + 1};
@@ -282,6 +282,17 @@ class Engine {
       cut(child, depth + 1);
       if (!tasks_) arena_.release(mark);
     }
+  }
+
+  // Nearly equal lines cross where float64 values are noise; coordinates worth having then come from the integers.
+  NewVertex known_crossing(const Polygon& polygon, int64_t i, const RowOnPlane& line, double z_i, double z_next) {
+    NewVertex v = crossing(polygon, i, line, z_i, z_next);
+    if (v.d <= 1e-9 * (shared_.hs + shared_.ht)) return v;
+    const int64_t edge = polygon.n == 2 ? kAxisRow : polygon.edges[i].number;
+    const std::array<double, 2> exact = exact_.crossing(edge, line.number, on_.data());
+    v.x = exact[0], v.y = exact[1];
+    v.d = 16 * kUnit * std::max(std::fabs(v.x), std::fabs(v.y)) + 1e-300;
+    return v;
   }
 
   // Candidates that do not cross the cell are settled: the others stay, and what is on is substituted.

@@ -348,6 +348,12 @@ const ExactRows::Row& ExactRows::row(int64_t number, const uint8_t* on) {
   return cached.row;
 }
 
+std::array<double, 2> ExactRows::crossing(int64_t i, int64_t j, const uint8_t* on) {
+  const Row &p = row(i, on), &q = row(j, on);
+  const BigInt w = p[0] * q[1] - q[0] * p[1];
+  return {BigInt::ratio(p[1] * q[2] - q[1] * p[2], w), BigInt::ratio(q[0] * p[2] - p[0] * q[2], w)};
+}
+
 int ExactRows::sign_at(int64_t i, int64_t j, int64_t k, const uint8_t* on) {
   if (k == i || k == j) return 0;
   const Row &p = row(i, on), &q = row(j, on), &r = row(k, on);

@@ -58,6 +58,9 @@ class ExactRows {
   // above its kink; only lines of stages before those of i, j and k are read.
   int sign_at(int64_t i, int64_t j, int64_t k, const uint8_t* on);
 
+  // Where rows i and j cross, each coordinate to a few units in the last place; they are not parallel.
+  std::array<double, 2> crossing(int64_t i, int64_t j, const uint8_t* on);
+
  private:
   using Row = std::array<BigInt, 3>;
   struct Cached {
