@@ -45,11 +45,11 @@ class Locator:
             result[point[order]] = cell[order]  # the last of each point: the deepest, of equal ones the first cell
         return result
 
-    def holders(self, points: Array, margin: Array) -> NDArray[np.int64]:
-        """In how many cells each point ``[n, 2]`` is, at least ``margin [n]`` away from all their sides."""
+    def holders(self, points: Array, margin: float) -> NDArray[np.int64]:
+        """In how many cells each point ``[n, 2]`` is, more than ``margin`` away from all their sides."""
         result = np.zeros(len(points), dtype=np.int64)
         for point, _, depth in self._depths(points):
-            np.add.at(result, point[depth > margin[point]], 1)
+            np.add.at(result, point[depth > margin], 1)
         return result
 
     def _depths(self, points: Array) -> list[tuple[NDArray[np.int64], NDArray[np.int64], Array]]:

@@ -1,19 +1,24 @@
 """Regions with equal maps, decided modulo primes, against fractions."""
 
+import itertools
 from fractions import Fraction as F
 
 import numpy as np
 import pytest
 import torch
+from engine_cases import STRUCTURES, Case, oracle, patterns_of, plane_of, random_stages, stage, wide_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import NETWORK_KINDS, SLICE_KINDS, integer_networks, polygons
+from networks import NETWORK_KINDS, SLICE_KINDS, integer_networks, polygons, random_slice
 from partition_cases import ACTIVATIONS, both, linear_regions, matched, model_of, random_both
 
 import pylinregion as plr
 from pylinregion import residues
+from pylinregion.engine import Engine
+from pylinregion.maps import Maps, Reals, jacobians
 from pylinregion.partition import _components
 from pylinregion.residues import Modulo
+from pylinregion.stages import INPUT, Stages
 
 PLANE = ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -111,6 +116,60 @@ def test_the_bits_of_wide_and_deep_networks_suffice():
             assert exponent == 400
             continue
         assert part.linear_regions().max() == part.n_regions - 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_difference_that_primes_divide_is_found(count):
+    """The two maps agree modulo the first primes; that they are equal would need more of them."""
+    primes = list(itertools.islice(residues._primes(partition_of(*slopes(1.0, 1.0)).stages), count))
+    first, second = float(np.prod(primes[:2])), float(np.prod(primes[2:]))
+    part = partition_of(*slopes(first, second))
+    assert part.n_regions == 2 and part.linear_regions().tolist() == [0, 1]
+    assert [part.affine_maps()[:, 0, 0].min(), part.affine_maps()[:, 0, 0].max()] == [0, first * second]
+
+
+def slopes(first, second):
+    """The output is relu(first * s) * second."""
+    return [[[1, 0]], [[first]], [[second]]], [[0.0], [0.0], [0.0]]
+
+
+def test_as_many_kinks_as_units_and_not_one_each():
+    weight = np.array([[1.0, 2.0], [3.0, -1.0]])
+    first = stage({INPUT: weight}, [0.0, 2.0], ["identity", "hardtanh"])
+    check_maps(Stages([first, stage({0: weight}, [1.0, 0.0], "identity")]), "grid", 0)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_networks_of_every_structure(structure):
+    """Skips, stages without kinks, units of different kinds: below the public face, where models are stages."""
+    for seed, (kind, activation) in enumerate((("small_int", "relu"), ("grid", "tent"), ("generic", "hardsigmoid"))):
+        shape = (2, 4, 3, 3, 2)
+        stages = wide_case(kind, activation, seed).stages if structure == "wide" else None
+        stages = stages or random_stages(structure, kind, shape, activation, seed)
+        check_maps(stages, "grid", seed)
+
+
+def check_maps(stages, slice_kind, seed):
+    case = Case(stages, plane_of(*random_slice(slice_kind, stages.inputs, seed)[:3]), np.array(SQUARE))
+    found = Engine(case.stages, case.plane, case.corners).enumerate(cells=True)
+    at = {cell.pattern: cell for cell in oracle(case).cells}
+    cells = [at[pattern] for pattern in patterns_of(case.stages, found["patterns"])]
+    maps = np.concatenate(
+        [
+            chunk.numpy()
+            for _, chunk in Maps(case.stages, torch.from_numpy(case.plane), Reals()).chunks(found["patterns"])
+        ]
+    )
+    want = np.array([[[float(x) for x in row] for row in cell.outputs] for cell in cells])
+    assert np.allclose(maps, want, rtol=1e-9, atol=1e-9 * np.abs(want).max())
+    pairs = np.array([*itertools.combinations(range(min(40, len(cells))), 2), (0, 0)])
+    equal = residues.equal_maps(case.stages, case.plane, found["patterns"], pairs)
+    assert equal.tolist() == [cells[p].outputs == cells[q].outputs for p, q in pairs]
+    slopes = jacobians(case.stages, found["patterns"]) @ torch.from_numpy(case.plane[:, :2])
+    assert np.allclose(slopes, want[:, :, :2], rtol=1e-9, atol=1e-9 * np.abs(want).max())
+
+
+SQUARE = [[-2.0, -2.0], [2.0, -2.0], [2.0, 2.0], [-2.0, 2.0]]
 
 
 # ---- the arithmetic

@@ -128,7 +128,15 @@ def test_degrees_count_neighbours():
     locator = Locator(mesh)
     assert locator.locate(np.array([[0.5, 0.5], [1.5, 0.25], [0.1, 1.9], [2, 2]])).tolist() == [0, 1, 2, 3]
     assert locator.locate(np.array([[1.0, 0.5], [1.0, 1.0]])).tolist() == [0, 0]  # of equally deep cells the first
-    assert locator.holders(np.array([[0.5, 0.5], [1.0, 0.5]]), np.full(2, 1e-9)).tolist() == [1, 0]
+    assert locator.holders(np.array([[0.5, 0.5], [1.0, 0.5]]), 1e-9).tolist() == [1, 0]
+
+
+def test_location_where_boxes_overlap():
+    """Two triangles of a square: both boxes hold every point."""
+    locator = Locator(mesh_of([[0, 0], [1, 0], [1, 1]], [[0, 0], [1, 1], [0, 1]]))
+    points = np.array([[0.9, 0.1], [0.1, 0.9], [0.51, 0.5], [0.5, 0.51]])
+    assert locator.locate(points).tolist() == [0, 1, 0, 1]
+    assert locator.holders(points, 0.05).tolist() == [1, 1, 0, 0]
 
 
 def test_location_where_cells_are_of_very_different_sizes():
@@ -138,4 +146,5 @@ def test_location_where_cells_are_of_very_different_sizes():
     locator = Locator(mesh_of([[-9, 0], [0, 0], [0, 1], [-9, 1]], *strips))
     middles = np.array([[(a + b) / 2, 0.3] for a, b in pairwise(ends)])
     assert locator.locate(middles).tolist() == list(range(1, 42))
+    assert locator.holders(middles[-3:], 0.2).tolist() == [0, 0, 1]  # 1/8, 1/4 and 1/2 wide
     assert locator.locate(np.array([[-3.0, 0.9], [-20.0, 0.5]])).tolist() == [0, -1]

@@ -17,8 +17,6 @@ import pylinregion as plr
 
 PLANE = ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])
 SHAPES = ((2, 5, 5, 1), (3, 4, 4, 3), (2, 3, 3, 3, 2), (4, 7, 4))
-# Neurons that are nearly copies of each other cross at points that float64 does not find; their pattern is right.
-ILL_CONDITIONED = ("scaled", "wild", "spike")
 quick = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 
 
@@ -41,7 +39,7 @@ def same_partition(p, q):
 # ---- what the oracle says
 
 
-def check(part, oracle, well_conditioned=True):
+def check(part, oracle):
     assert list(part.regions_per_layer) == oracle.counts_per_stage[:-1]
     assert part.n_regions == len(oracle.cells)
     at = matched(part, oracle)
@@ -55,19 +53,16 @@ def check(part, oracle, well_conditioned=True):
     check_neurons(part, oracle, at)
     maps = np.array([[[float(x) for x in row] for row in oracle.cells[i].outputs] for i in at])
     assert np.allclose(part.affine_maps(), maps, rtol=1e-9, atol=1e-9 * np.abs(maps).max())
-    if well_conditioned:
-        assert np.allclose(part.areas(), [float(oracle.areas()[i]) for i in at], rtol=1e-7, atol=1e-12)
-        for r, i in enumerate(at):
-            corners = {(round(float(s), 6), round(float(t), 6)) for s, t in oracle.cells[i].polygon}
-            assert len(part.polygon(r)) == len(oracle.cells[i].polygon)
-            assert {(round(s, 6), round(t, 6)) for s, t in part.polygon(r).tolist()} <= neighbourhood(corners)
-        part.verify()
-
-
-def neighbourhood(corners):
-    """Rounded numbers and those beside them."""
-    steps = (-1e-6, 0, 1e-6)
-    return {(round(s + a, 6), round(t + b, 6)) for s, t in corners for a in steps for b in steps}
+    assert np.allclose(
+        part.areas(), [float(area) for area in map(oracle.areas().__getitem__, at)], rtol=1e-7, atol=1e-9
+    )
+    size = np.abs(part.slice.polygon).max()
+    for r, i in enumerate(at):
+        got, want = part.polygon(r), np.array([[float(s), float(t)] for s, t in oracle.cells[i].polygon])
+        assert got.shape == want.shape
+        starts = [np.abs(got - np.roll(want, k, axis=0)).max() for k in range(len(want))]
+        assert min(starts) < 1e-7 * size
+    part.verify()
 
 
 def check_neurons(part, oracle, at):
@@ -89,7 +84,7 @@ def check_neurons(part, oracle, at):
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 def test_partitions_are_those_of_the_oracle(kind, slice_kind):
     seed = 5 * NETWORK_KINDS.index(kind) + SLICE_KINDS.index(slice_kind)
-    check(*random_both(kind, slice_kind, SHAPES[seed % len(SHAPES)], seed), kind not in ILL_CONDITIONED)
+    check(*random_both(kind, slice_kind, SHAPES[seed % len(SHAPES)], seed))
 
 
 @pytest.mark.parametrize("kind", ["generic", "small_int", "duplicated", "grid"])
@@ -105,9 +100,8 @@ def test_integer_networks(network, polygon, activation):
     check(*both(*network, (*PLANE, polygon), activation))
 
 
-@pytest.mark.xfail(strict=True, reason="the engine places crossings of nearly equal lines by interpolation alone")
-def test_a_neuron_that_is_nearly_a_copy_crosses_where_it_does():
-    weight, bias = [[0.12573022, -0.13210486]], [0.19212680]
+def test_a_neuron_that_is_nearly_a_copy_crosses_where_fractions_say():
+    weight, bias = [[0.1257302210933933, -0.1321048632913019]], [0.1921267951329846]
     tenth = [[0.1 * weight[0][0], 0.1 * weight[0][1]]]  # rounded: the two lines cross at a point of their own
     part, oracle = both(
         [np.array(weight + tenth), np.ones((1, 2))],
@@ -118,7 +112,7 @@ def test_a_neuron_that_is_nearly_a_copy_crosses_where_it_does():
     wanted = {point for cell in oracle.cells for point in cell.polygon}
     inside = [[float(s), float(t)] for s, t in wanted if abs(s) < 2 and abs(t) < 2]
     assert len(inside) == 1
-    assert np.abs(part.vertices - inside[0]).max(axis=1).min() < 1e-6
+    assert np.abs(part.vertices - inside[0]).max(axis=1).min() < 1e-14
 
 
 # ---- by hand
@@ -393,6 +387,9 @@ def test_points_between_regions_are_in_one_of_them_and_others_in_none():
         assert region in cells
     assert part.locate([[2, 2], [-2, 0], [2.0000001, 0], [0, -3]]).tolist()[2:] == [-1, -1]
     assert (part.locate([[2, 2], [-2, 0]]) >= 0).all()
+    triangle = plr.partition(mlp(2, 8, 8, 2), plr.Slice([0.0, 0], [1.0, 0], [0.0, 1], [[0, 0], [1, 0], [0, 1]]))
+    found = triangle.locate([[0.4, 0.4], [0.5, 0.5], [0.51, 0.5], [0.9, 0.9]])
+    assert (found >= 0).tolist() == [True, True, False, False]
 
 
 def test_inputs_off_the_plane_are_in_no_region():
