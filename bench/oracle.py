@@ -1,0 +1,181 @@
+"""The slice engine against rational arithmetic: ``python bench/oracle.py``. Everything must be equal.
+
+Random small networks of all kinds, slices, activations and shapes (``tests/engine_cases.py``), each enumerated by
+``pylinregion/reference/exact.py`` and by the engine, which must find the same patterns, corners, neighbours and counts,
+and areas up to rounding: counting and with cells, in the ordinary way and in another one (integers only, no fold below
+the root, two or three threads), and along a segment. Seed by seed, so that any of them can be run again:
+
+    python bench/oracle.py                             # 100 000 networks: some hours
+    python bench/oracle.py --networks 2000 --first 5000
+    python bench/oracle.py --seed 1234                 # one network, with the traceback of what is wrong
+
+It writes ``bench/results/oracle-FIRST-NETWORKS.json`` as it goes; started again with the same arguments it continues.
+Exit code 1: something differed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import harness
+from tables import markdown
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import engine_cases
+
+RESULTS = Path(__file__).resolve().parent / "results"
+OTHER_WAYS = [name for name in engine_cases.RUNS if name != "plain"]
+
+BY = ("kind", "structure", "activation", "slice", "polygon")
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", type=int, default=100_000, metavar="N", help="default: 100000")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed; default: 0")
+    parser.add_argument("--seed", type=int, help="this one alone, and write nothing")
+    parser.add_argument("--minutes", type=float, help="stop after so long, to be continued")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="for the JSON; default: bench/results")
+    chosen = parser.parse_args(given)
+    if chosen.networks < 1 or chosen.first < 0:
+        parser.error("--networks must be at least 1 and --first at least 0")
+    return chosen
+
+
+def one(seed: int) -> tuple[dict[str, str], dict[str, int]]:
+    """Compare one network. Gives what it was and what it took; raises ``engine_cases.Difference``."""
+    case, about = engine_cases.any_case(seed)
+    results = engine_cases.check_case(case, runs=("plain", OTHER_WAYS[seed % len(OTHER_WAYS)]))
+    counted, cells = results[False, "plain"], results[True, "plain"]
+    along = engine_cases.check_segment(engine_cases.segment_case(case, seed))
+    took = {name: counted[name] + cells[name] + along[name] for name in ("filter", "exact", "zeros", "folds")}
+    return about, {**took, "networks": 1, "regions": len(cells["patterns"]), "pieces": len(along["patterns"])}
+
+
+class Report:
+    """What was found so far, by what the networks were."""
+
+    def __init__(self, first: int, networks: int) -> None:
+        self.first, self.networks, self.done = first, networks, 0
+        self.seconds = 0.0
+        self.sums: dict[str, dict[str, Counter[str]]] = {by: {} for by in BY}
+        self.mismatches: list[dict[str, Any]] = []
+        self.versions: Any = None
+
+    def path(self, directory: Path) -> Path:
+        return directory / f"oracle-{self.first}-{self.networks}.json"
+
+    def load(self, directory: Path) -> None:
+        """Continue where an earlier run was."""
+        if not self.path(directory).exists():
+            return
+        saved = json.loads(self.path(directory).read_text())
+        self.done, self.seconds, self.mismatches = saved["done"], saved["seconds"], saved["mismatches"]
+        self.sums = {by: {name: Counter(sums) for name, sums in groups.items()} for by, groups in saved["sums"].items()}
+
+    def save(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        report = {
+            "date": harness.now(),
+            "machine": harness.machine("cpu"),
+            "versions": harness.versions(),
+            "first": self.first,
+            "networks": self.networks,
+            "done": self.done,
+            "seconds": round(self.seconds, 1),
+            "mismatches": self.mismatches,
+            "sums": self.sums,
+        }
+        unfinished = self.path(directory).with_suffix(".tmp")
+        unfinished.write_text(json.dumps(report, indent=1) + "\n")
+        unfinished.replace(self.path(directory))
+
+    def add(self, about: dict[str, str], took: dict[str, int]) -> None:
+        for by in BY:
+            self.sums[by].setdefault(about[by], Counter()).update(took)
+
+    def table(self, by: str = "kind") -> str:
+        wrong = Counter(mismatch["about"][by] for mismatch in self.mismatches)
+        groups = sorted(self.sums[by].items())
+        total = sum((sums for _, sums in groups), Counter())
+        header = [
+            by,
+            "networks",
+            "regions",
+            "on segments",
+            "by the filter",
+            "by integers",
+            "ties",
+            "folds",
+            "mismatches",
+        ]
+        columns = ("networks", "regions", "pieces", "filter", "exact", "zeros", "folds")
+        rows = [
+            [name, *(f"{sums[column]:,}".replace(",", " ") for column in columns), str(differ)]
+            for name, sums, differ in [
+                *((name, sums, wrong[name]) for name, sums in groups),
+                ("all", total, len(self.mismatches)),
+            ]
+        ]
+        return markdown(header, rows)
+
+
+def run(chosen: argparse.Namespace) -> Report:
+    report = Report(chosen.first, chosen.networks)
+    report.load(chosen.out)
+    start = saved = time.perf_counter()
+    before = report.seconds
+    while report.done < chosen.networks:
+        seed = chosen.first + report.done
+        try:
+            about, took = one(seed)
+        except Exception as error:  # a crash is as wrong as a difference
+            about = engine_cases.any_case(seed)[1]
+            took = {"networks": 1}
+            report.mismatches.append({"seed": seed, "about": about, "error": f"{type(error).__name__}: {error}"[:500]})
+            harness.progress(f"seed {seed}, {about}: {error}")
+        report.add(about, took)
+        report.done += 1
+        now = time.perf_counter()
+        report.seconds = before + now - start
+        if now - saved > 30:
+            saved = now
+            report.save(chosen.out)
+            rate = report.seconds / report.done
+            left = (chosen.networks - report.done) * rate / 60
+            harness.progress(f"{report.done} networks, {len(report.mismatches)} mismatches, {left:.0f} minutes to go")
+        if chosen.minutes is not None and now - start > 60 * chosen.minutes:
+            break
+    report.save(chosen.out)
+    return report
+
+
+def main(given: list[str] | None = None) -> int:
+    chosen = arguments(given)
+    if chosen.seed is not None:
+        try:
+            print(*one(chosen.seed), sep="\n")
+        except engine_cases.Difference:
+            traceback.print_exc()
+            return 1
+        return 0
+    report = run(chosen)
+    for by in ("kind", "structure"):
+        print(report.table(by), end="\n\n")
+    print(
+        f"{report.done} of {report.networks} networks in {report.seconds / 60:.1f} minutes: {report.path(chosen.out)}"
+    )
+    for mismatch in report.mismatches:
+        print(f"MISMATCH: python bench/oracle.py --seed {mismatch['seed']}: {mismatch['error']}")
+    return 1 if report.mismatches else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
