@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -400,10 +401,12 @@ def _in_parallel(
         except BaseException as error:  # raised again by the thread that waits for the results
             results.put(error)
 
-    threads = [threading.Thread(target=work, name=f"pylinregion-{number}") for number in range(workers)]
+    started: list[threading.Thread] = []
     try:
-        for thread in threads:
-            thread.start()
+        for number in range(workers):
+            # Noted first: an interrupt may come while start() waits for the thread, which then runs all the same.
+            started.append(threading.Thread(target=work, name=f"pylinregion-{number}"))
+            started[-1].start()
         for _ in ranges:
             result = results.get()
             if isinstance(result, BaseException):
@@ -411,6 +414,15 @@ def _in_parallel(
             done(result)
     finally:
         stop.set()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
+        for thread in started:
+            _join(thread)
+
+
+def _join(thread: threading.Thread) -> None:
+    """Wait for a thread that runs, or is about to; one that the system did not give never will."""
+    deadline = time.monotonic() + 1.0
+    while time.monotonic() < deadline:
+        try:
+            return thread.join()
+        except RuntimeError:  # it has not begun
+            time.sleep(0.001)

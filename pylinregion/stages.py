@@ -158,6 +158,7 @@ class _Walk:
         self.layer_of = {layer.node: number for number, layer in enumerate(network.layers)}
         self.found: list[Stage] = []
         self.source: dict[int, int] = {}
+        self.input = next(index for index, node in enumerate(network.nodes) if node.role == "input")
         self.retype = {network.dtype: torch.float64}
         self.fixed: dict[int, Any] = {}
 
@@ -308,7 +309,8 @@ class _Walk:
         bias: Tensor | None = None
         for begin in range(0, width, size):
             unit = torch.eye(width, dtype=torch.float64)[begin : begin + size]
-            given = {each: torch.zeros(self._shape(each, len(unit)), dtype=torch.float64) for each in operands}
+            zeros = {each: self._shape(each, len(unit)) for each in {*operands, self.input}}
+            given = {each: torch.zeros(shape, dtype=torch.float64) for each, shape in zeros.items()}
             with quiet(), forward_ad.dual_level():
                 tangent = unit.reshape(given[operand].shape)
                 given[operand] = forward_ad.make_dual(given[operand], tangent)  # type: ignore[no-untyped-call]
@@ -328,7 +330,8 @@ class _Walk:
             given = {i: self._state(nodes[i]) for i in states}
             values = Program(self.network, fixed, states, retype=self.retype).run(given, 0)
             self.fixed = dict(zip(fixed, values, strict=True))
-        return Program(self.network, [index], [*self.fixed, *operands], retype=self.retype)
+        # With the input, for what depends on its batch size alone.
+        return Program(self.network, [index], {*self.fixed, *operands, self.input}, retype=self.retype)
 
     def _state(self, node: Node) -> Tensor:
         tensor = self.network.state[node.state].detach().cpu()
