@@ -423,6 +423,7 @@ def _join(thread: threading.Thread) -> None:
     deadline = time.monotonic() + 1.0
     while time.monotonic() < deadline:
         try:
-            return thread.join()
+            thread.join()
+            break
         except RuntimeError:  # it has not begun
             time.sleep(0.001)
