@@ -1,10 +1,11 @@
 // csrc/bindings.cpp -- names and addresses only: no arithmetic, no checks, no torch or CUDA header.
+#include "partition/bindings.h"
+
 #include <pybind11/pybind11.h>
 
 #include "distinct_patterns.h"
 #include "label_changes.h"
 #include "linear.h"
-#include "partition/bindings.h"
 #include "sign_changes.h"
 #include "simd.h"
 

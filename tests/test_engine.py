@@ -538,7 +538,8 @@ def test_progress_is_reported_and_errors_of_it_come_through():
 
 
 def run_python(text, tmp_path, seconds=60):
-    code = "import sys; sys.path.insert(0, " + repr(str(Path(__file__).parent)) + ")\n" + textwrap.dedent(text)
+    places = [str(Path(__file__).parent), str(Path(kernels.__file__).parents[1])]  # the package that is tested here
+    code = f"import sys; sys.path[:0] = {places}\n" + textwrap.dedent(text)
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=seconds)
 
 
