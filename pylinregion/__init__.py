@@ -15,7 +15,8 @@ from pylinregion.explain import Explanation, explain
 from pylinregion.files import load
 from pylinregion.neighbourhood import random_frame
 from pylinregion.network import Network
-from pylinregion.partition import Partition, partition
+from pylinregion.partition import partition
+from pylinregion.regions import Partition
 from pylinregion.slice import Slice
 
 __version__ = "0.1.0"

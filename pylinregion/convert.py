@@ -9,7 +9,7 @@ import numpy as np
 from pylinregion._optional import optional
 
 if TYPE_CHECKING:
-    from pylinregion.partition import Partition
+    from pylinregion.regions import Partition
 
 
 def adjacency(part: Partition) -> Any:

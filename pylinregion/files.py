@@ -15,7 +15,7 @@ from pylinregion.slice import Slice
 from pylinregion.stages import Stage, Stages, Units
 
 if TYPE_CHECKING:
-    from pylinregion.partition import Partition
+    from pylinregion.regions import Partition
 
 _FORMAT = "pylinregion.Partition"
 _VERSION = 1
@@ -83,7 +83,7 @@ def load(path: str | os.PathLike[str]) -> Partition:
 
 
 def _read(header: dict[str, Any], arrays: dict[str, Any]) -> Partition:
-    from pylinregion.partition import Cells, Partition  # which imports this module
+    from pylinregion.regions import Cells, Partition  # which imports this module
 
     stages = [
         Stage(

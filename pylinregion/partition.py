@@ -1,38 +1,26 @@
-"""``partition``: the exact regions of a network on a 2-D slice; :class:`Partition` is what is known of them."""
+"""``partition``: the exact regions of a network on a 2-D slice."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pylinregion import _checks, convert, files, measures, memory
+from pylinregion import _checks, memory
 from pylinregion.capture import capture
 from pylinregion.certificate import Certificate
-from pylinregion.decision import Decision, DecisionBoundary, decide
 from pylinregion.engine import Engine
 from pylinregion.errors import BudgetExceededError
-from pylinregion.locate import Locator
-from pylinregion.maps import Maps, Reals, jacobians
-from pylinregion.mesh import Array, Integers, Mesh, narrow
+from pylinregion.mesh import narrow
 from pylinregion.network import Network
-from pylinregion.prefix import Neuron, Neurons, up_to
-from pylinregion.residues import equal_maps
-from pylinregion.slice import Slice, coordinates_of
+from pylinregion.prefix import Neurons, up_to
+from pylinregion.regions import Cells, Partition
+from pylinregion.slice import Slice
 from pylinregion.stages import Stages, stages_of
-from pylinregion.statistics import statistics
-from pylinregion.verify import verify
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 DEFINITION = (
     "proper activation regions of the slice (definition 2 of arXiv 2505.16716, restricted to it): the sets with "
@@ -169,464 +157,27 @@ def _partition(slice_: Slice, stages: Stages, whole: bool, found: dict[str, Any]
         if stage.layer >= 0:
             per_layer.append(count if count is not None else (per_layer or [1])[-1])
     certificate = Certificate(found["filter"], found["exact"], found["zeros"], DEFINITION)
-    part = Partition(slice_, stages.layers, tuple(per_layer), certificate, stages, whole)
-    if not cells:
-        return part
+    return Partition(
+        slice_,
+        stages.layers,
+        tuple(per_layer),
+        certificate,
+        stages,
+        whole,
+        _cells(found, Neurons.of(stages)) if cells else None,
+    )
+
+
+def _cells(found: dict[str, Any], neurons: Neurons) -> Cells:
+    """What the engine found, in as few bytes as it fits; the wider arrays are let go one by one."""
     vertices = found.pop("vertices")
-    corners = int(found["offsets"][-1])
-    regions = len(found["offsets"]) - 1
-    mesh = (
+    corners, regions = int(found["offsets"][-1]), len(found["offsets"]) - 1
+    return Cells(
         vertices,
         narrow(found.pop("offsets"), corners),
         narrow(found.pop("indices"), len(vertices)),
         narrow(found.pop("edges"), len(vertices)),
         narrow(found.pop("edge_cells"), regions),
+        np.append(neurons.of_line, np.int32(-1))[found.pop("edge_rows")],
+        found.pop("patterns"),
     )
-    rows = found.pop("edge_rows")
-    neuron = np.append(Neurons.of(stages).of_line, np.int32(-1))[rows]
-    return replace(part, cells=Cells(*mesh, neuron, found.pop("patterns")))
-
-
-@dataclass(frozen=True, eq=False)
-class Cells(Mesh):
-    """The cells of a partition: a mesh, with what the network does there.
-
-    Attributes:
-        edge_neuron: See :attr:`Partition.edge_neuron`.
-        patterns: See :attr:`Partition.patterns`.
-    """
-
-    edge_neuron: NDArray[np.int32]
-    patterns: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Partition:
-    """The regions of a network on a slice: ``R`` cells with ``V`` vertices and ``E`` edges.
-
-    Arrays on the slice are NumPy's, tensors in the input space torch's. A region is a number from 0 to R - 1, a neuron
-    one from 0 up, layer after layer. Do not write into the arrays.
-
-    Attributes:
-        slice: The slice.
-        layers: The names of the layers that cut it.
-        regions_per_layer: How many regions there are if the later layers are left out.
-        certificate: How the decisions were taken.
-        stages: The network, a copy of its parameters.
-        whole: Whether these are all layers of the network, so that the outputs are the model's.
-        cells: The cells; None if they were only counted, and then all that needs them raises a ``ValueError``.
-    """
-
-    slice: Slice
-    layers: tuple[str, ...]
-    regions_per_layer: tuple[int, ...]
-    certificate: Certificate
-    stages: Stages = field(repr=False)
-    whole: bool = True
-    cells: Cells | None = field(default=None, repr=False)
-
-    # What was counted
-
-    @property
-    def n_regions(self) -> int:
-        """How many regions the slice has."""
-        return self.regions_per_layer[-1] if self.regions_per_layer else 1
-
-    @property
-    def definition(self) -> str:
-        """What is counted, in a sentence."""
-        return self.certificate.definition
-
-    # Cells
-
-    @property
-    def mesh(self) -> Cells:
-        """The cells."""
-        if self.cells is None:
-            raise ValueError("this partition was only counted: it has no cells. Call partition(..., cells=True)")
-        return self.cells
-
-    @property
-    def vertices(self) -> Array:
-        """``[V, 2]`` float64: (s, t)."""
-        return self.mesh.vertices
-
-    @property
-    def offsets(self) -> Integers:
-        """``[R + 1]``: the corners of region r are ``indices[offsets[r]:offsets[r + 1]]``."""
-        return self.mesh.offsets
-
-    @property
-    def indices(self) -> Integers:
-        """Vertex numbers, region after region, counter-clockwise."""
-        return self.mesh.indices
-
-    @property
-    def edges(self) -> Integers:
-        """``[E, 2]``: the vertices at the ends of each edge."""
-        return self.mesh.edges
-
-    @property
-    def edge_cells(self) -> Integers:
-        """``[E, 2]``: the regions on both sides; -1 outside the slice."""
-        return self.mesh.edge_cells
-
-    @property
-    def edge_neuron(self) -> NDArray[np.int32]:
-        """``[E]``: the neuron that changes across each edge (where several do, one of them); -1 on the border."""
-        return self.mesh.edge_neuron
-
-    @property
-    def layer_of_edge(self) -> NDArray[np.int16]:
-        """``[E]``: the layer of that neuron, as a place in :attr:`layers`; -1 on the border."""
-        return np.append(self._neurons.layer, np.int16(-1))[self.edge_neuron]
-
-    @property
-    def patterns(self) -> NDArray[np.uint8]:
-        """``[R, bytes]``, unique rows: bit ``k % 8`` of byte ``k // 8`` is 1 where breakpoint k is exceeded.
-
-        Breakpoints are counted layer after layer, neuron after neuron; a ReLU has one, so that k is its number.
-        """
-        return self.mesh.patterns
-
-    def polygon(self, region: int) -> Array:
-        """``[n, 2]``: the corners of a region, counter-clockwise."""
-        return self.mesh.polygon(self._region(region))
-
-    def pattern(self, region: int) -> dict[str, NDArray[np.uint8]]:
-        """For each layer ``[neurons]``: the piece that each is on; of a ReLU 0 is off and 1 is on."""
-        row = self.patterns[self._region(region)]
-        bits = np.unpackbits(row, count=self.stages.lines, bitorder="little")
-        of_line, first = self._neurons.of_line, self._neurons.first
-        pieces = np.bincount(of_line, weights=bits, minlength=int(first[-1])).astype(np.uint8)
-        return {name: pieces[first[layer] : first[layer + 1]] for layer, name in enumerate(self.layers)}
-
-    @property
-    def neurons(self) -> NDArray[np.int64]:
-        """The neurons that change anywhere on the slice, ascending."""
-        patterns = self.patterns
-        changed = np.bitwise_or.reduce(patterns, axis=0) ^ np.bitwise_and.reduce(patterns, axis=0)
-        bits = np.unpackbits(changed, count=self.stages.lines, bitorder="little")
-        return np.unique(self._neurons.of_line[bits != 0]).astype(np.int64)
-
-    def neuron(self, number: int) -> Neuron:
-        """The layer of a neuron, and its place there."""
-        return self._neurons.named(number)
-
-    def points(self) -> Tensor:
-        """``[V, *input_shape]``: the vertices in the input space."""
-        return self.slice.points(self.vertices)
-
-    # Sizes and shapes
-
-    def areas(self, metric: str = "slice") -> Array:
-        """``[R]``: the area of each region.
-
-        Args:
-            metric: Here and below: ``"slice"``: lengths in the coordinates (s, t); ``"input"``: in the input space.
-                The two are the same where u and v are orthonormal, as those of ``Slice.through``, ``around`` and
-                ``box``.
-        """
-        return measures.areas(self._measured(metric))
-
-    def perimeters(self, metric: str = "slice") -> Array:
-        """``[R]``: the length of each region's boundary."""
-        return measures.perimeters(self._measured(metric))
-
-    def centroids(self) -> Array:
-        """``[R, 2]``: the centre of mass of each region."""
-        return measures.centroids(self.mesh)
-
-    def inradii(self, metric: str = "slice") -> Array:
-        """``[R]``: the radius of the largest circle in each region."""
-        return measures.inradii(self._measured(metric))
-
-    def eccentricities(self, metric: str = "slice") -> Array:
-        """``[R]``: the largest distance between two corners over the smallest (SplineCam's definition)."""
-        return measures.eccentricities(self._measured(metric))
-
-    def corner_distances(self, metric: str = "slice") -> tuple[Array, Array]:
-        """``[R]`` twice: mean and standard deviation of the distances of the corners to the centroid.
-
-        SplineCam calls this centrality.
-        """
-        return measures.corner_distances(self._measured(metric))
-
-    def degrees(self) -> NDArray[np.int64]:
-        """``[R]``: how many regions share an edge with each."""
-        return measures.degrees(self.mesh)
-
-    def adjacency(self) -> Any:
-        """Which regions share an edge.
-
-        Returns:
-            ``[R, R]`` boolean ``scipy.sparse.csr_array``, symmetric.
-
-        Raises:
-            ModuleNotFoundError: scipy is not installed (``pip install "pylinregion[graph]"``).
-        """
-        return convert.adjacency(self)
-
-    # The function
-
-    def affine_maps(self, regions: Any = None) -> Array:
-        """The outputs as affine functions of (s, t), computed in float64 from the patterns.
-
-        Args:
-            regions: ``[n]`` region numbers; None: all.
-
-        Returns:
-            ``[n, K, 3]``: output k is ``a s + b t + c`` on the region.
-        """
-        patterns = self.patterns if regions is None else self.patterns[self._regions(regions)]
-        maps = Maps(self.stages, torch.from_numpy(self.slice.plane), Reals())
-        result = np.empty((len(patterns), maps.outputs, 3))
-        for rows, chunk in maps.chunks(patterns):
-            result[rows] = chunk.numpy()
-        return result
-
-    def jacobian(self, region: int) -> Tensor:
-        """``[K, *input_shape]`` float64: the derivative of the outputs by the inputs on a region."""
-        row = self.patterns[self._region(region)][None]
-        return jacobians(self.stages, row)[0].reshape(-1, *self.slice.input_shape).clone()
-
-    def slope_norms(self, metric: str = "slice") -> Array:
-        """``[R]``: the Frobenius norm of the outputs' derivative on each region.
-
-        Args:
-            metric: ``"slice"``: by (s, t); ``"input"``: along the slice, by lengths in the input space; ``"jacobian"``:
-                by all inputs, also those directions that leave the slice (slower).
-        """
-        result = np.empty(len(self.patterns))
-        if metric == "jacobian":
-            step = max(1, (1 << 22) // (max(stage.rows for stage in self.stages.stages) * self.stages.stages[-1].rows))
-            for begin in range(0, len(result), step):
-                some = jacobians(self.stages, self.patterns[begin : begin + step])
-                result[begin : begin + step] = some.flatten(1).norm(dim=1).numpy()
-            return result
-        change = np.eye(2) if self._metric(metric) == "slice" else np.linalg.inv(self.slice.isometry)
-        maps = Maps(self.stages, torch.from_numpy(self.slice.plane), Reals())
-        for rows, chunk in maps.chunks(self.patterns):
-            result[rows] = np.linalg.norm((chunk[:, :, :2].numpy() @ change).reshape(len(chunk), -1), axis=1)
-        return result
-
-    def linear_regions(self) -> NDArray[np.int64]:
-        """Regions joined where the network does not bend: maximal connected open sets on which it is affine.
-
-        That is definition 4 of arXiv 2505.16716 on the slice. Whether the maps of neighbours are equal is decided
-        exactly, modulo primes.
-
-        Returns:
-            ``[R]``: the linear region of each region; they are numbered from 0 in the order of their first region.
-        """
-        pairs = np.asarray(self.edge_cells[self.mesh.inner()])
-        equal = pairs[equal_maps(self.stages, self.slice.plane, self.patterns, pairs)]
-        return _components(self.n_regions, equal)
-
-    def decision_boundary(self) -> DecisionBoundary:
-        """Where the largest output changes; of one output, where its sign does.
-
-        Exact as the partition is: the engine cuts the regions where the class changes. Of equal outputs the first wins,
-        and an output of 0 is not above 0. Needs one more enumeration, once.
-
-        Returns:
-            Segments ``[S, 2, 2]``, their regions ``[S]`` and the classes on their two sides ``[S, 2]``.
-
-        Raises:
-            ValueError: The partition is not that of the whole network.
-        """
-        return self._decision.boundary()
-
-    def decision(self) -> Decision:
-        """The regions cut where the class changes: what :meth:`decision_boundary` and :meth:`class_of` go by.
-
-        Raises:
-            ValueError: The partition is not that of the whole network.
-        """
-        return self._decision
-
-    def class_of(self, where: Any) -> NDArray[np.int64]:
-        """The class: the place of the largest output; of one output, 1 where it is above 0, else 0.
-
-        Args:
-            where: Region numbers ``[...]`` (integers), or points (s, t) ``[..., 2]`` (floats).
-
-        Returns:
-            ``[...]``: for a region that the boundary crosses, the class that has most of its area; for points outside
-            the slice -1.
-
-        Raises:
-            ValueError, TypeError: ``where`` is not that, or the partition is not that of the whole network.
-        """
-        if np.asarray(where).dtype.kind in "iu":
-            return self._decision.of_regions(self.n_regions)[self._regions(where)]
-        st = coordinates_of("where", where)
-        decision, cells = self._decision, self._located(st, self._decision_locator)
-        return np.where(cells >= 0, decision.winner[cells], -1)
-
-    def locate(self, st: Any) -> NDArray[np.int64]:
-        """The region that holds each point.
-
-        Args:
-            st: ``[..., 2]``: points (s, t).
-
-        Returns:
-            ``[...]``: the region, of several that share a point any; -1 outside the slice.
-        """
-        return self._located(coordinates_of("st", st), self._locator)
-
-    def locate_inputs(self, x: Any, *, off_plane: float | None = None) -> NDArray[np.int64]:
-        """The region that holds each input.
-
-        Args:
-            x: ``[..., *input_shape]``.
-            off_plane: How far an input may be from the slice's plane and still be on it; None: a millionth of the
-                largest input on the slice, which is room for rounding to float32.
-
-        Returns:
-            ``[...]``: the region; -1 for inputs that are not on the slice.
-        """
-        st, residual = self.slice.coordinates(x)
-        if off_plane is None:
-            off_plane = 1e-6 * float(self.slice.points(self.slice.polygon).flatten(1).norm(dim=1).max())
-        return np.where(residual <= off_plane, self.locate(st), -1)
-
-    # Reports
-
-    def statistics(self) -> dict[str, dict[str, float]]:
-        """Sizes, shapes and slopes: of all regions, of those that the decision boundary meets, and of the others.
-
-        Returns:
-            For each of these groups the number of regions, their total area, regions per area, corners in total, and
-            mean and standard deviation of area, perimeter, inradius, eccentricity, centrality (the distance of corners
-            to the centroid: mean, and deviation within a region), corners, neighbours and slope norm.
-            ``pandas.DataFrame(part.statistics())`` is a table.
-        """
-        return statistics(self)
-
-    def verify(self, model: nn.Module | None = None, *, samples: int = 1000, seed: int = 0) -> dict[str, Any]:
-        """Check what is true of every right partition.
-
-        Areas add up to the slice's, V - E + F = 1, every edge has one region or two, the mean number of neighbours is
-        at most 4, patterns are unique, and sampled points lie in one cell whose map gives the network's outputs.
-
-        Args:
-            model: Compare with its outputs, too.
-            samples: How many points and how many regions are looked at.
-            seed: Of the sample.
-
-        Returns:
-            What was found, by name.
-
-        Raises:
-            VerificationError: Something is not true; the message says what.
-        """
-        return verify(self, model, samples, seed)
-
-    def to_networkx(self) -> Any:
-        """A ``networkx.Graph``: regions with area and centroid; edges with neuron, layer, unit and length.
-
-        Raises:
-            ModuleNotFoundError: networkx is not installed (``pip install "pylinregion[graph]"``).
-        """
-        return convert.to_networkx(self)
-
-    def to_geojson(self) -> dict[str, Any]:
-        """A GeoJSON ``FeatureCollection`` of the regions, in coordinates (s, t), with area and slope norm."""
-        return convert.to_geojson(self)
-
-    def save(self, path: str | os.PathLike[str], *, compress: bool = False) -> None:
-        """Write everything to a file: NumPy's npz format, without pickle. :func:`pylinregion.load` reads it."""
-        files.save(self, path, compress)
-
-    def plot(self, ax: Axes | None = None, *, color: Any = "slope", boundary: bool = True, points: Any = None) -> Axes:
-        """Draw the regions.
-
-        Args:
-            ax: Where; None: a new figure.
-            color: ``"slope"`` (norm), ``"area"``, ``"class"``, or ``[R]`` numbers; None: edges only.
-            boundary: Draw the decision boundary, if the partition is that of the whole network.
-            points: Inputs ``[n, *input_shape]`` to mark.
-
-        Returns:
-            The axes.
-
-        Raises:
-            ModuleNotFoundError: matplotlib is not installed (``pip install "pylinregion[plot]"``).
-        """
-        from pylinregion.plot import plot
-
-        return plot(self, ax, color, boundary, points)
-
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{name}: {n}" for name, n in zip(self.layers, self.regions_per_layer, strict=True))
-        lines = [
-            f"Partition of a slice of inputs {list(self.slice.input_shape)}: {self.n_regions} region"
-            f"{'s' * (self.n_regions != 1)}{'' if self.cells is not None else ', counted only'}",
-            *([f"  after each layer: {counts}"] if counts else []),
-            f"  {self.certificate}",
-            f"  {self.definition}",
-        ]
-        return "\n".join(lines)
-
-    # What is found on first use
-
-    @cached_property
-    def _neurons(self) -> Neurons:
-        return Neurons.of(self.stages)
-
-    @cached_property
-    def _locator(self) -> Locator:
-        return Locator(self.mesh)
-
-    @cached_property
-    def _decision(self) -> Decision:
-        if not self.whole:
-            raise ValueError("classes are those of the whole network, and this partition is by its first layers only")
-        threads = torch.get_num_threads()
-        return decide(self.stages, self.slice.plane, self.slice.polygon, self.patterns, threads)
-
-    @cached_property
-    def _decision_locator(self) -> Locator:
-        return Locator(self._decision.mesh)
-
-    def _located(self, st: Array, locator: Locator) -> NDArray[np.int64]:
-        flat = st.reshape(-1, 2)
-        inside = self.slice.contains(flat)
-        result = np.full(len(flat), -1, dtype=np.int64)
-        result[inside] = locator.locate(flat[inside])
-        return result.reshape(st.shape[:-1])
-
-    def _measured(self, metric: str) -> Mesh:
-        if self._metric(metric) == "slice":
-            return self.mesh
-        return replace(self.mesh, vertices=self.vertices @ self.slice.isometry.T)
-
-    def _metric(self, metric: str) -> str:
-        if metric not in ("slice", "input"):
-            raise ValueError(f"metric must be 'slice' or 'input', got {metric!r}")
-        return metric
-
-    def _region(self, region: int) -> int:
-        return int(self._regions(region))
-
-    def _regions(self, regions: Any) -> NDArray[np.intp]:
-        numbers = np.asarray(regions)
-        if numbers.dtype.kind not in "iu":
-            raise TypeError(f"regions must be integers, got {numbers.dtype}")
-        if numbers.size and (numbers.min() < 0 or numbers.max() >= self.n_regions):
-            wrong = numbers.min() if numbers.min() < 0 else numbers.max()
-            raise ValueError(f"regions must be from 0 to {self.n_regions - 1}, got {wrong}")
-        return numbers.astype(np.intp)
-
-
-def _components(regions: int, pairs: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """``[regions]``: the connected component of each, numbered in the order of their first."""
-    root = np.arange(regions)
-    while True:
-        ends = np.sort(root[pairs], axis=1)
-        if (ends[:, 0] == ends[:, 1]).all():
-            return np.unique(root, return_inverse=True)[1].astype(np.int64)
-        np.minimum.at(root, ends[:, 1], ends[:, 0])
-        while not np.array_equal(root, root[root]):
-            root = root[root]

@@ -12,7 +12,7 @@ from pylinregion.mesh import Mesh
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from pylinregion.partition import Partition
+    from pylinregion.regions import Partition
 
 # Paul Tol's "light" scheme and one more: told apart by all eyes, and so light that lines on them are seen.
 CLASS_COLORS = (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pylinregion.mesh import Array
 
 if TYPE_CHECKING:
-    from pylinregion.partition import Partition
+    from pylinregion.regions import Partition
 
 Table = dict[str, dict[str, float]]
 

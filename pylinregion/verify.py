@@ -16,7 +16,7 @@ from pylinregion.mesh import Mesh
 from pylinregion.module_state import evaluation_mode, unwrap
 
 if TYPE_CHECKING:
-    from pylinregion.partition import Partition
+    from pylinregion.regions import Partition
 
 _ROUNDING = 1e-9  # of sums of areas and lengths, relative; combinatorics is compared with equality
 _COORDINATES = 1e-8  # how far coordinates may be off, relative: points nearer to an edge may be on its other side

@@ -45,15 +45,15 @@ def test_reference_and_results_know_nothing_of_the_code_they_judge_or_report():
             assert own <= {"pylinregion.mesh", "pylinregion.mesh.Array", "pylinregion.mesh.Mesh"}, module
         if module == "pylinregion.plot":  # the partition's type, and how cells are held
             rooms = {".".join(name.split(".")[:2]) for name in own}
-            assert rooms == {"pylinregion._optional", "pylinregion.mesh", "pylinregion.partition"}
+            assert rooms == {"pylinregion._optional", "pylinregion.mesh", "pylinregion.regions"}
 
 
 def test_slices_are_partitioned_in_one_direction():
     """The network's stages, what is computed from them on regions, the partition, what is made of it."""
-    order = ["stages", "line_system", "engine", "decision", "partition"]
+    order = ["stages", "line_system", "engine", "decision", "regions", "partition"]
     for place, module in enumerate(order):
         later = {f"pylinregion.{name}" for name in [*order[place:], "files", "convert", "plot", "verify", "statistics"]}
-        if module != "partition":
+        if module not in ("regions", "partition"):  # methods of the result are functions of these modules
             assert not imports_of(f"pylinregion.{module}") & later, module
     for module in ("prefix", "maps", "residues"):
         assert not imports_of(f"pylinregion.{module}") & {f"pylinregion.{name}" for name in order[1:]}, module

@@ -16,7 +16,7 @@ import pylinregion as plr
 from pylinregion import residues
 from pylinregion.engine import Engine
 from pylinregion.maps import Maps, Reals, jacobians
-from pylinregion.partition import _components
+from pylinregion.regions import _components
 from pylinregion.residues import Modulo
 from pylinregion.stages import INPUT, Stages
 

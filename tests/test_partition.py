@@ -334,6 +334,9 @@ def test_arrays_are_small():
 def test_nothing_can_be_assigned():
     with pytest.raises(AttributeError):
         small().cells = None
+    for name in ("vertices", "offsets", "indices", "edges", "edge_cells", "edge_neuron", "patterns"):
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(small(), name)[0] = 0
 
 
 def test_repr_says_what_and_how_sure():
