@@ -601,8 +601,7 @@ PARALLEL = """
 
 
 @needs_proc
-@pytest.mark.skipif(SLOW_MACHINE > 1, reason="frames are larger under the sanitizers")
-def test_thousands_of_parallel_lines(tmp_path):
+def test_memory_of_thousands_of_parallel_lines(tmp_path):
     """A recursion as deep as there are lines, in little memory."""
     for cells in (False, True):
         ran = run_python(PARALLEL.format(count=8_000, copies=1, cells=cells), tmp_path)
