@@ -147,6 +147,7 @@ def test_other_versions_are_refused(path):
         {"cells__vertices": None},
         {"cells__vertices": np.zeros((3, 2))},
         {"cells__offsets": np.array([0, 3])},
+        {"cells__offsets": "swapped"},
         {"cells__edge_neuron": np.zeros(2, np.int32)},
         {"cells__patterns": np.zeros((1, 1), np.uint8)},
         {"stage0__bias": None},
@@ -155,6 +156,10 @@ def test_other_versions_are_refused(path):
     ],
 )
 def test_damaged_files_are_refused(path, damage):
+    if damage.get("cells__offsets") is not None and isinstance(damage["cells__offsets"], str):
+        offsets = plr.load(path).offsets.copy()
+        offsets[[1, 2]] = offsets[[2, 1]]
+        damage = {"cells__offsets": offsets}
     changed(path, **damage)
     with pytest.raises(ValueError, match=r"part.npz is damaged: "):
         plr.load(path)
