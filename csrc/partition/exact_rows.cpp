@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <climits>
-#include <cstring>
 #include <stdexcept>
 
 namespace pylinregion {
@@ -340,7 +339,7 @@ const ExactRows::Row& ExactRows::row(int64_t number, const uint8_t* on) {
   if (number < 0) return borders_[static_cast<size_t>(-2 - number)];
   Cached& cached = cache_[static_cast<size_t>(number)];
   const size_t before = static_cast<size_t>(network_->first_line_of_stage_of(number));
-  if (!cached.filled || std::memcmp(cached.pattern.data(), on, before) != 0) {
+  if (!cached.filled || !std::equal(cached.pattern.begin(), cached.pattern.end(), on)) {
     cached.row = network_->row(number, on);
     cached.pattern.assign(on, on + before);
     cached.filled = true;
