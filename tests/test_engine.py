@@ -558,6 +558,7 @@ INTERRUPTED = """
     from pylinregion.engine import Engine
     engine = {engine}
     sent = []
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     def interrupt():
         time.sleep(0.4)
         sent.append(time.perf_counter())
