@@ -141,7 +141,7 @@ def record(name: str, model: torch.nn.Module, plane: np.ndarray, corners: np.nda
     setup = time.perf_counter() - start
     counted = engine.enumerate(cells=False)
     cells = engine.enumerate(cells=True)
-    again = engine.enumerate(cells=False, refold=False)
+    again = engine.enumerate(cells=False, fold_ahead=0)
     for other in (cells, again):
         if other["regions"] != counted["regions"]:
             raise SystemExit(f"{name}: {counted['regions']} regions counted, {other['regions']} another way")
@@ -149,7 +149,7 @@ def record(name: str, model: torch.nn.Module, plane: np.ndarray, corners: np.nda
     seconds = {
         "counted": least(lambda: engine.enumerate(cells=False), repeats, harness.cpu_seconds),
         "cells": least(lambda: engine.enumerate(cells=True), repeats, harness.cpu_seconds),
-        "without_refolding": least(lambda: engine.enumerate(cells=False, refold=False), 1, harness.cpu_seconds),
+        "without_refolding": least(lambda: engine.enumerate(cells=False, fold_ahead=0), 1, harness.cpu_seconds),
         "one_thread_wall": least(lambda: engine.enumerate(cells=False), repeats, harness.wall_seconds),
         "two_threads_wall": least(lambda: engine.enumerate(cells=False, threads=2), repeats, harness.wall_seconds),
     }

@@ -116,7 +116,7 @@ class SliceProblem:
         cells: bool,
         threads: int,
         force_exact: bool,
-        refold: bool,
+        fold_ahead: int,
         max_regions: int,
         max_bytes: int,
         report: object,

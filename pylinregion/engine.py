@@ -76,7 +76,7 @@ class Engine:
         cells: bool,
         threads: int = 1,
         force_exact: bool = False,
-        refold: bool = True,
+        fold_ahead: int | None = None,
         max_regions: int | None = None,
         max_bytes: int | None = None,
         report: Callable[[int], object] | None = None,
@@ -87,7 +87,8 @@ class Engine:
             cells: Keep the cells, or only count.
             threads: CPU threads; the result is the same for any number.
             force_exact: Take every decision in integers (a test).
-            refold: Fold again below the root; without, the arithmetic has another order (a test).
+            fold_ahead: Stages to fold ahead at every chance; 0: never fold again below the root (the arithmetic then has
+                another order: tests). None: as many as pay, where it pays.
             max_regions, max_bytes: Stop when there are more regions, or their cells take more.
             report: Called with the regions found so far, about twenty times a second.
 
@@ -98,9 +99,9 @@ class Engine:
         Raises:
             UnsupportedModelError: Exponents of weights so far apart that an exact decision would not fit.
         """
-        limits = [-1 if limit is None else limit for limit in (max_regions, max_bytes)]
+        limits = [-1 if limit is None else limit for limit in (fold_ahead, max_regions, max_bytes)]
         try:
-            result: dict[str, Any] = self._problem.enumerate(cells, threads, force_exact, refold, *limits, report)
+            result: dict[str, Any] = self._problem.enumerate(cells, threads, force_exact, *limits, report)
         except OverflowError as error:  # exponents too far apart for the integers of the exact stage
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {error}") from None
         return result

@@ -386,7 +386,10 @@ def check_cells(case, mesh, part, coordinates=True):
 RUNS = {
     "plain": {},
     "exact": {"force_exact": True},
-    "one fold": {"refold": False},
+    "one fold": {"fold_ahead": 0},
+    "one stage ahead": {"fold_ahead": 1},
+    "two stages ahead": {"fold_ahead": 2},
+    "all stages ahead": {"fold_ahead": 99},
     "two threads": {"threads": 2},
     "three threads": {"threads": 3},
 }

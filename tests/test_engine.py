@@ -377,14 +377,15 @@ def test_positive_factors_of_neurons_do_not_matter(kind):
         scaled[k], moved[k] = np.ldexp(scaled[k], powers[:, None]), np.ldexp(moved[k], powers)
         scaled[k + 1] = np.ldexp(scaled[k + 1], -powers)
     answers = [
-        Engine(perceptron(*network), IDENTITY_PLANE, box(-2, 2)).enumerate(cells=True, refold=refold)
+        Engine(perceptron(*network), IDENTITY_PLANE, box(-2, 2)).enumerate(cells=True, fold_ahead=fold_ahead)
         for network in ((weights, biases), (scaled, moved))
-        for refold in (True, False)
+        for fold_ahead in (None, 0, 1, 99)
     ]
-    same_arrays(answers[1], answers[3])  # one fold: the same operations
+    same_arrays(answers[1], answers[5])  # one fold: the same operations
     same = [key for key in answers[0] if key not in ("vertices", "filter", "exact", "zeros", "folds")]
     for key in same:
-        assert np.array_equal(answers[0][key], answers[2][key]), key
+        for answer in answers[1:]:
+            assert np.array_equal(answers[0][key], answer[key]), key
 
 
 @pytest.mark.parametrize("kind", ["generic", "small_int"])

@@ -54,13 +54,13 @@ class SliceProblem {
       system_.stages.push_back({begin, end, extent, at<double>(columns), stride});
   }
 
-  py::dict enumerate(bool cells, int threads, bool force_exact, bool refold, int64_t max_regions, int64_t max_bytes,
-                     const py::object& report) {
+  py::dict enumerate(bool cells, int threads, bool force_exact, int64_t fold_ahead, int64_t max_regions,
+                     int64_t max_bytes, const py::object& report) {
     EngineOptions options;
     options.cells = cells;
     options.threads = threads;
     options.force_exact = force_exact;
-    options.refold = refold;
+    options.fold_ahead = fold_ahead;
     options.max_regions = max_regions;
     options.max_bytes = max_bytes;
     EngineProgress progress;
@@ -165,7 +165,7 @@ void bind_partition(py::module_& m) {
            py::arg("corners"), py::arg("n_corners"), py::arg("exact_stages"), py::arg("dimensions"), py::arg("u"),
            py::arg("v"), py::arg("origin"))
       .def("enumerate", &SliceProblem::enumerate, py::arg("cells"), py::arg("threads"), py::arg("force_exact"),
-           py::arg("refold"), py::arg("max_regions"), py::arg("max_bytes"), py::arg("report"))
+           py::arg("fold_ahead"), py::arg("max_regions"), py::arg("max_bytes"), py::arg("report"))
       .def("sign_at", &SliceProblem::sign_at, py::arg("i"), py::arg("j"), py::arg("k"), py::arg("on"));
 }
 

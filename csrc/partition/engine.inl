@@ -15,16 +15,17 @@
 namespace pylinregion {
 namespace {
 
+// The affine parts on a cell, indexed by row. |z_r - A_r - sum C_rc max(z_c, 0)| <= p on the cell, and p holds what the
+// rounding of `budget` more operations can add.
+using Affine = Rows4;
+
 // A system of lines with its coefficients, fixed while cells below it are cut. Rows are lines, by stage.
 struct Fold {
   const StageView* stages;  // [stages of the network]
   int64_t rows;
   const int32_t* line;  // [rows] their numbers in the network
+  Affine far;           // the affine parts of rows that nothing was substituted into since the root
 };
-
-// The affine parts on a cell, indexed by row. |z_r - A_r - sum C_rc max(z_c, 0)| <= p on the cell, and p holds what the
-// rounding of `budget` more operations can add.
-using Affine = Rows4;
 
 // Lines of the current stage that may cross a cell, copied together.
 struct Candidates : Rows4 {
@@ -35,11 +36,12 @@ struct Candidates : Rows4 {
 struct Cell {
   const Fold* fold;
   int64_t stage;
-  Affine affine;  // rows of the current and later stages
+  Affine affine;  // rows of the current and later stages, before `reach`; the rest are fold->far
+  int64_t reach;
   Candidates candidates;
   Polygon polygon;
   int64_t spent;    // roundings since p was last set, see Engine::kEvaluation
-  int64_t attempt;  // crossing candidates when the last fold was tried
+  int64_t attempt;  // crossing candidates when the last fold was tried in this stage
 };
 
 struct Task {
@@ -79,13 +81,13 @@ class Engine {
     tasks_ = tasks;
     before_ = before;
     const int64_t lines = system_.lines;
-    root_fold_ = Fold{system_.stages.data(), lines, line_numbers_.data()};
     Affine affine = take_affine(0, lines);
+    root_fold_ = Fold{system_.stages.data(), lines, line_numbers_.data(), affine};
     for (int64_t r = 0; r < lines; ++r) {
       affine.a[r] = system_.a[r], affine.b[r] = system_.b[r], affine.c[r] = system_.c[r];
       affine.p[r] = system_.error[r] + shared_.prepaid * magnitude(affine, r);
     }
-    Cell cell{&root_fold_, 0, affine, {}, root_polygon(), 0, INT64_MAX};
+    Cell cell{&root_fold_, 0, affine, 0, {}, root_polygon(), 0, INT64_MAX};
     enter_stage(cell, 0);
     flush();
   }
@@ -100,6 +102,7 @@ class Engine {
   static constexpr int64_t kEvaluation = 16;  // roundings of evaluating a row at a point, generously
   static constexpr int64_t kSplitDepth = 9;
   static constexpr int64_t kWorthFolding = 32;  // later rows: fewer are evaluated as fast as they are folded
+  static constexpr double kMostKept = 0.9;      // of a stage: where bounds prune less, a fold ends
 
   // --- the root ---
 
@@ -142,38 +145,43 @@ class Engine {
     return stage.columns + (t - stage.begin) * stage.stride - stage.end;
   }
 
-  // The rows of the stages after `cell.stage` once the rows `t` of it are on: A_r += C_rt A_t.
-  Affine substituted(const Cell& cell, const int32_t* t, int64_t n, const Rows4& from, const int32_t* index) {
+  // Once the rows `t` of the cell's stage are on: A_r += C_rt A_t for the rows after it.
+  void substitute(Cell& cell, const int32_t* t, int64_t n, const Rows4& from, const int32_t* index) {
     const Fold& fold = *cell.fold;
     const StageView& stage = fold.stages[cell.stage];
-    const Affine out = take_affine(stage.end, fold.rows);
-    add(cell.affine, out, fold, stage, t, n, from, index);
-    if (stage.extent < fold.rows) {
-      const size_t bytes = static_cast<size_t>(fold.rows - stage.extent) * sizeof(double);
-      std::memcpy(out.a + stage.extent, cell.affine.a + stage.extent, bytes);
-      std::memcpy(out.b + stage.extent, cell.affine.b + stage.extent, bytes);
-      std::memcpy(out.c + stage.extent, cell.affine.c + stage.extent, bytes);
-      std::memcpy(out.p + stage.extent, cell.affine.p + stage.extent, bytes);
+    const int64_t reach = std::max(cell.reach, stage.extent);
+    const Affine out = take_affine(stage.end, reach);
+    const Affine* in = cell.reach <= stage.end ? &fold.far : &cell.affine;
+    if (cell.reach > stage.end && cell.reach < stage.extent) {
+      copy_rows(cell.affine, out, stage.end, cell.reach);
+      copy_rows(fold.far, out, cell.reach, stage.extent);
+      in = &out;
     }
-    return out;
+    add(*in, out, stage.end, stage.extent, stage, t, n, from, index);
+    if (stage.extent < cell.reach) copy_rows(cell.affine, out, stage.extent, cell.reach);
+    cell.affine = out, cell.reach = reach;
   }
-  // The rows after a stage with what its rows `t`, whose values are from[index], give to them; n > 0.
-  static void add(const Rows4& in, const Rows4& out, const Fold& fold, const StageView& stage, const int32_t* t,
-                  int64_t n, const Rows4& from, const int32_t* index) {
-    // Past the last row there is room, and only zeros come out of it.
-    const int64_t end = stage.extent == fold.rows ? stage.end + padded(fold.rows - stage.end) : stage.extent;
-    const double* columns[4];
-    for (int64_t i = 0; i < n; i += 4) {
-      const int64_t some = std::min<int64_t>(4, n - i);
-      for (int64_t k = 0; k < some; ++k) columns[k] = column(stage, t[i + k]);
-      const Rows4& before = i ? out : in;
-      switch (some) {
-        case 4: add_columns<4>(before, out, stage.end, end, columns, from, index + i); break;
-        case 3: add_columns<3>(before, out, stage.end, end, columns, from, index + i); break;
-        case 2: add_columns<2>(before, out, stage.end, end, columns, from, index + i); break;
-        default: add_columns<1>(before, out, stage.end, end, columns, from, index + i);
-      }
+  static void copy_rows(const Rows4& in, const Rows4& out, int64_t from, int64_t to) {
+    const size_t bytes = static_cast<size_t>(to - from) * sizeof(double);
+    std::memcpy(out.a + from, in.a + from, bytes), std::memcpy(out.b + from, in.b + from, bytes);
+    std::memcpy(out.c + from, in.c + from, bytes), std::memcpy(out.p + from, in.p + from, bytes);
+  }
+  // The rows [begin, end) and up to whole vectors with what the rows `t` of a stage, whose values are from[index], give
+  // to them; n > 0.
+  void add(const Rows4& in, const Rows4& out, int64_t begin, int64_t end, const StageView& stage, const int32_t* t,
+           int64_t n, const Rows4& from, const int32_t* index) {
+    const Arena::Mark mark = arena_.mark();
+    double* values = arena_.take<double>(4 * n);
+    for (int64_t i = 0; i < n; ++i) {
+      const int32_t at = index[i];
+      values[4 * i] = from.a[at], values[4 * i + 1] = from.b[at];
+      values[4 * i + 2] = from.c[at], values[4 * i + 3] = from.p[at];
     }
+    const Columns columns{stage.columns - stage.begin * stage.stride - stage.end, stage.stride, t, values, n};
+    int64_t r = begin;
+    for (; r + 3 * kLanes <= end; r += 4 * kLanes) add_columns<4>(in, out, r, columns);
+    for (; r < end; r += kLanes) add_columns<1>(in, out, r, columns);
+    arena_.release(mark);
   }
 
   // --- signs ---
@@ -209,10 +217,12 @@ class Engine {
       ++result_.regions[static_cast<size_t>(cell.stage++)];
     if (cell.stage == n_stages_) return leaf(cell.polygon);
     const StageView& stage = fold.stages[cell.stage];
-    if (cell.spent + 3 * (stage.end - stage.begin) + kEvaluation > shared_.budget) {
+    if (cell.reach <= stage.begin) {
+      cell.affine = fold.far, cell.reach = stage.end, cell.spent = 0;
+    } else if (cell.spent + 3 * (stage.end - stage.begin) + kEvaluation > shared_.budget) {
       const Affine before = cell.affine;
-      cell.affine = take_affine(stage.begin, fold.rows);
-      for (int64_t r = stage.begin; r < fold.rows; ++r) {
+      cell.affine = take_affine(stage.begin, cell.reach);
+      for (int64_t r = stage.begin; r < cell.reach; ++r) {
         cell.affine.a[r] = before.a[r], cell.affine.b[r] = before.b[r], cell.affine.c[r] = before.c[r];
         cell.affine.p[r] = before.p[r] + shared_.prepaid * magnitude(before, r);
       }
@@ -221,6 +231,7 @@ class Engine {
     if (options_.cells)
       for (int64_t i = 0; i < cell.polygon.n; ++i)
         cell.polygon.bases[i] = between(cell.polygon.keys[i], cell.polygon.keys[i + 1 == cell.polygon.n ? 0 : i + 1]);
+    cell.attempt = INT64_MAX;
     const int64_t n = stage.end - stage.begin;
     cell.candidates = {shifted(cell.affine, stage.begin), n, line_numbers_.data() + stage.begin};
     cut(cell, depth);
@@ -245,7 +256,7 @@ class Engine {
       tasks_->push_back({cell, on_});
       return;  // what the cell points to stays
     } else {
-      if (!last && options_.refold) refold(cell);
+      if (!last && options_.fold_ahead) refold(cell);
       split(cell, depth);
     }
     if (!tasks_) arena_.release(mark);
@@ -271,12 +282,12 @@ class Engine {
     const int first = polygon.n == 2 && signs[0] < 0 ? -1 : 1;  // segments from their start to their end
     for (const int side : {first, -first}) {
       child.polygon = part(arena_, polygon, line, signs, cuts, side);
-      child.affine = cell.affine;
+      child.affine = cell.affine, child.reach = cell.reach;
       child.spent = cell.spent;
       on_[static_cast<size_t>(number)] = side > 0;
       if (side > 0 && cell.stage + 1 < n_stages_) {
         const int32_t zero = 0;
-        child.affine = substituted(cell, all.row, 1, all, &zero);
+        substitute(child, all.row, 1, all, &zero);
         child.spent += 3;
       }
       cut(child, depth + 1);
@@ -287,7 +298,7 @@ class Engine {
   // Nearly equal lines cross where float64 values are noise; coordinates worth having then come from the integers.
   NewVertex known_crossing(const Polygon& polygon, int64_t i, const RowOnPlane& line, double z_i, double z_next) {
     NewVertex v = crossing(polygon, i, line, z_i, z_next);
-    if (v.d <= 1e-9 * (shared_.hs + shared_.ht)) return v;
+    if (!options_.cells || v.d <= 1e-6 * (shared_.hs + shared_.ht)) return v;
     const int64_t edge = polygon.n == 2 ? kAxisRow : polygon.edges[i].number;
     const std::array<double, 2> exact = exact_.crossing(edge, line.number, on_.data());
     v.x = exact[0], v.y = exact[1];
@@ -355,7 +366,7 @@ class Engine {
     }
     if (left.n == all.n) return arena_.release(mark);  // what a walk along many lines holds must not grow by its square
     if (n_on && cell.stage + 1 < n_stages_) {
-      cell.affine = substituted(cell, on, n_on, all, on_index);
+      substitute(cell, on, n_on, all, on_index);
       cell.spent += n_on + 2;
     }
     cell.candidates = left;

@@ -71,30 +71,34 @@ struct Rows4 {
   double *a, *b, *c, *p;
 };
 
-// out[r] = in[r] + sum over i < N of column[i][r] * (a, b, c, |p|)[at[i]], for r in [begin, end).
-template <int N> inline void add_columns(const Rows4& in, const Rows4& out, int64_t begin, int64_t end,
-                                         const double* const* column, const Rows4& from, const int32_t* at) {
-  V a[N], b[N], c[N], p[N];
-  for (int i = 0; i < N; ++i)
-    a[i] = set(from.a[at[i]]), b[i] = set(from.b[at[i]]), c[i] = set(from.c[at[i]]), p[i] = set(from.p[at[i]]);
-  int64_t r = begin;
-  for (; r + kLanes <= end; r += kLanes) {
-    V x = load(in.a + r), y = load(in.b + r), z = load(in.c + r), q = load(in.p + r);
-    for (int i = 0; i < N; ++i) {
-      const V w = load(column[i] + r);
-      x = multiply_add(w, a[i], x), y = multiply_add(w, b[i], y), z = multiply_add(w, c[i], z);
-      q = multiply_add(abs(w), p[i], q);
-    }
-    store(out.a + r, x), store(out.b + r, y), store(out.c + r, z), store(out.p + r, q);
+// What a sum of columns is made of: the columns `t` [n] of a matrix with this stride (indexed by row), times values[i].
+struct Columns {
+  const double* begin;
+  int64_t stride;
+  const int32_t* t;
+  const double* values;  // [n, 4]
+  int64_t n;
+};
+// Rows [r, r + 8 K): out = in + sum over i of column[t[i]] * (a, b, c, |p|) of values[i], in rising order.
+template <int K> inline void add_columns(const Rows4& in, const Rows4& out, int64_t r, const Columns& columns) {
+  V x[K], y[K], z[K], q[K];
+  for (int k = 0; k < K; ++k) {
+    const int64_t at = r + k * kLanes;
+    x[k] = load(in.a + at), y[k] = load(in.b + at), z[k] = load(in.c + at), q[k] = load(in.p + at);
   }
-  for (; r < end; ++r) {
-    double x = in.a[r], y = in.b[r], z = in.c[r], q = in.p[r];
-    for (int i = 0; i < N; ++i) {
-      const double w = column[i][r];
-      const int32_t k = at[i];
-      x += w * from.a[k], y += w * from.b[k], z += w * from.c[k], q += (w < 0 ? -w : w) * from.p[k];
+  for (int64_t i = 0; i < columns.n; ++i) {
+    const double* column = columns.begin + columns.t[i] * columns.stride + r;
+    const double* v = columns.values + 4 * i;
+    const V a = set(v[0]), b = set(v[1]), c = set(v[2]), p = set(v[3]);
+    for (int k = 0; k < K; ++k) {
+      const V w = load(column + k * kLanes);
+      x[k] = multiply_add(w, a, x[k]), y[k] = multiply_add(w, b, y[k]), z[k] = multiply_add(w, c, z[k]);
+      q[k] = multiply_add(abs(w), p, q[k]);
     }
-    out.a[r] = x, out.b[r] = y, out.c[r] = z, out.p[r] = q;
+  }
+  for (int k = 0; k < K; ++k) {
+    const int64_t at = r + k * kLanes;
+    store(out.a + at, x[k]), store(out.b + at, y[k]), store(out.c + at, z[k]), store(out.p + at, q[k]);
   }
 }
 

@@ -30,7 +30,9 @@ struct EngineOptions {
   bool cells = false;
   int threads = 1;
   bool force_exact = false;  // every decision through the exact stage: a test
-  bool refold = true;        // false: never fold again below the root (another order of arithmetic: a test)
+  // Stages to fold ahead at every chance, 0: never fold again below the root (other orders of arithmetic: tests);
+  // -1: as many as pay, where it pays.
+  int64_t fold_ahead = -1;
   int64_t max_regions = -1;  // none
   int64_t max_bytes = -1;    // of the cells
 };
