@@ -103,6 +103,7 @@ class SliceProblem:
         b: int,
         c: int,
         error: int,
+        norms: int,
         corners: int,
         n_corners: int,
         exact_stages: list[tuple[int, list[tuple[int, int]], int, int, int, int, int, float]],

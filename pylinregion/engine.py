@@ -15,6 +15,8 @@ from pylinregion.stages import Stages
 
 Array = NDArray[np.float64]
 
+_STAGES_FOR_NORMS = 4  # in networks with fewer layers the bounds of single rows are as good, and cheaper
+
 
 class Engine:
     """A network on one slice or segment, ready to be enumerated.
@@ -40,6 +42,7 @@ class Engine:
             stage.units.line_begin + first for stage, first in zip(stages.stages, stages.first_lines, strict=True)
         ]
         system = self.system
+        self._norms = system.norms() if len(system.columns) >= _STAGES_FOR_NORMS else None
         self._problem: Any = kernels.SliceProblem(
             stages=[
                 (begin, end, extent, columns.ctypes.data, columns.shape[1])
@@ -49,6 +52,7 @@ class Engine:
             ],
             lines=system.begins[-1],
             **{name: values.ctypes.data for name, values in zip(("a", "b", "c", "error"), system.affine, strict=True)},
+            norms=0 if self._norms is None else self._norms.ctypes.data,
             corners=self.corners.ctypes.data,
             n_corners=len(self.corners),
             exact_stages=[
@@ -87,8 +91,8 @@ class Engine:
             cells: Keep the cells, or only count.
             threads: CPU threads; the result is the same for any number.
             force_exact: Take every decision in integers (a test).
-            fold_ahead: Stages to fold ahead at every chance; 0: never fold again below the root (the arithmetic then has
-                another order: tests). None: as many as pay, where it pays.
+            fold_ahead: Stages to fold ahead at every chance; 0: never fold again below the root (the arithmetic then
+                has another order: tests). None: as many as pay, where it pays.
             max_regions, max_bytes: Stop when there are more regions, or their cells take more.
             report: Called with the regions found so far, about twenty times a second.
 

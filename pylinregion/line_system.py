@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pylinregion.norms import frobenius_norm, spectral_norm
 from pylinregion.stages import INPUT, Stage, Stages
 
 Array = NDArray[np.float64]
@@ -55,6 +56,29 @@ class LineSystem:
     affine: tuple[Array, Array, Array, Array]
     columns: list[Array]
     extents: list[int]
+
+    def norms(self) -> Array:
+        """Bounds of the spectral and the Frobenius norms of what the rows of each stage take from the lines of another.
+
+        Directly, and through any lines between them that are on: ``S_lj = s_lj + sum of s_li S_ij``, and with the
+        Frobenius norms ``F_lj = f_lj + sum of s_li F_ij``.
+
+        Returns:
+            ``[2, stages, stages]``, 0 from the diagonal on.
+        """
+        count = len(self.columns)
+        norms = np.zeros((2, count, count))
+        for source, (columns, extent) in enumerate(zip(self.columns, self.extents, strict=True)):
+            end = self.begins[source + 1]
+            for stage in range(source + 1, count):
+                if self.begins[stage] < extent:
+                    block = columns[:, self.begins[stage] - end : self.begins[stage + 1] - end]
+                    norms[:, stage, source] = spectral_norm(block), frobenius_norm(block)
+        direct = norms[0].copy()
+        for stage in range(count):
+            for between in range(stage):
+                norms[:, stage, :between] += direct[stage, between] * norms[:, between, :between] * _INFLATE
+        return norms
 
 
 def check_scale(stages: Stages, plane: Array, corners: Array) -> str | None:

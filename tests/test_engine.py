@@ -42,6 +42,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import NETWORK_KINDS, SLICE_KINDS, integer_networks, polygons, random_network, random_slice
 
+from pylinregion import engine as engine_module
 from pylinregion import kernels
 from pylinregion.engine import Engine
 from pylinregion.errors import UnsupportedModelError
@@ -143,6 +144,20 @@ def test_deep_networks_pay_for_their_roundings_again():
         assert check_case(case)[True, "plain"]["regions"][-1] > 3
 
 
+@pytest.fixture
+def with_norms(monkeypatch):
+    """The norm form of the bounds, in networks of any depth."""
+    monkeypatch.setattr(engine_module, "_STAGES_FOR_NORMS", 1)
+
+
+@pytest.mark.parametrize("kind", ["generic", "small_int", "duplicated", "scaled"])
+@pytest.mark.parametrize("structure", STRUCTURES[:-1])
+def test_bounds_by_norms(kind, structure, with_norms):
+    for seed in range(2 * SCALE):
+        stages = random_stages(structure, kind, (2, 5, 5, 4, 1), "relu", seed)
+        check_case(Case(stages, IDENTITY_PLANE, box(-2, 2)), runs=("plain", "one fold", "one stage ahead"))
+
+
 @random_ones
 @given(st.integers(0, 2**31))
 def test_cases_of_any_kind(seed):
@@ -170,6 +185,15 @@ def test_ties_that_are_broken_by_the_last_bits(network, polygon, steps, bits):
     turned = weight * (1 + np.resize(steps[::-1], weight.shape) * 2.0**-bits)
     case = Case(perceptron([turned, *rest], [nudged, *others]), IDENTITY_PLANE, polygon)
     check_case(case, coordinates=False)
+
+
+@pytest.mark.parametrize("kind", ["small_int", "three_level", "scaled"])
+def test_ties_that_rounding_hides_from_bounds_by_norms(kind, with_norms):
+    """Rows that depend on each other, on planes that no number of theirs survives exactly."""
+    for seed in range(40 * SCALE):
+        stages = random_stages("chain", kind, (3, 5, 5, 5, 4, 1), "relu", seed)
+        plane = np.random.default_rng(seed).standard_normal((3, 3))
+        check_case(Case(stages, plane, box(-2, 2)), runs=("plain", "one fold"), coordinates=False)
 
 
 def test_ties_between_layers():

@@ -19,12 +19,22 @@ namespace {
 // rounding of `budget` more operations can add.
 using Affine = Rows4;
 
+// Bounds by norms of the errors in a fold, by stage; see norms.inl. Null pointers: the system came without.
+struct Norms {
+  const double* own;      // 2-norm of what the rows' own arithmetic has rounded so far
+  const double* size;     // |a| hs + |b| ht + |c|, with 2-norms over rows: now, and of all that is added to them
+  const double* carried;  // 2-norm of all that the rows are off by once the stages before them are settled
+  const double* rounded;  // what an operation adds to that
+};
+
 // A system of lines with its coefficients, fixed while cells below it are cut. Rows are lines, by stage.
 struct Fold {
   const StageView* stages;  // [stages of the network]
   int64_t rows;
   const int32_t* line;  // [rows] their numbers in the network
   Affine far;           // the affine parts of rows that nothing was substituted into since the root
+  int64_t first;        // the stage in which it was made
+  Norms norms;
 };
 
 // Lines of the current stage that may cross a cell, copied together.
@@ -40,8 +50,9 @@ struct Cell {
   int64_t reach;
   Candidates candidates;
   Polygon polygon;
-  int64_t spent;    // roundings since p was last set, see Engine::kEvaluation
-  int64_t attempt;  // crossing candidates when the last fold was tried in this stage
+  int64_t spent;       // roundings since p was last set, see Engine::kEvaluation
+  int64_t operations;  // roundings since the fold was made
+  int64_t attempt;     // crossing candidates when the last fold was tried in this stage
 };
 
 struct Task {
@@ -82,12 +93,13 @@ class Engine {
     before_ = before;
     const int64_t lines = system_.lines;
     Affine affine = take_affine(0, lines);
-    root_fold_ = Fold{system_.stages.data(), lines, line_numbers_.data(), affine};
+    root_fold_ = Fold{system_.stages.data(), lines, line_numbers_.data(), affine, 0, {}};
     for (int64_t r = 0; r < lines; ++r) {
       affine.a[r] = system_.a[r], affine.b[r] = system_.b[r], affine.c[r] = system_.c[r];
       affine.p[r] = system_.error[r] + shared_.prepaid * magnitude(affine, r);
     }
-    Cell cell{&root_fold_, 0, affine, 0, {}, root_polygon(), 0, INT64_MAX};
+    root_fold_.norms = root_norms(affine);
+    Cell cell{&root_fold_, 0, affine, 0, {}, root_polygon(), 0, 0, INT64_MAX};
     enter_stage(cell, 0);
     flush();
   }
@@ -114,7 +126,8 @@ class Engine {
       const double *corner = system_.corners + 2 * i, *next = system_.corners + 2 * ((i + 1) % n);
       p.x[i] = corner[0], p.y[i] = corner[1], p.d[i] = 0;
       if (p.keys) p.keys[i] = hashed({1, 2}, static_cast<uint64_t>(i));
-      RowOnPlane& row = p.edges[i];
+      RowOnPlane& row = *arena_.take<RowOnPlane>(1);
+      p.edges[i] = &row;
       if (n == 2) {
         row = {1, 0, -corner[0], 0, border_row(i)};
       } else {
@@ -157,7 +170,7 @@ class Engine {
       copy_rows(fold.far, out, cell.reach, stage.extent);
       in = &out;
     }
-    add(*in, out, stage.end, stage.extent, stage, t, n, from, index);
+    add(*in, out, stage, t, n, from, index);
     if (stage.extent < cell.reach) copy_rows(cell.affine, out, stage.extent, cell.reach);
     cell.affine = out, cell.reach = reach;
   }
@@ -166,22 +179,33 @@ class Engine {
     std::memcpy(out.a + from, in.a + from, bytes), std::memcpy(out.b + from, in.b + from, bytes);
     std::memcpy(out.c + from, in.c + from, bytes), std::memcpy(out.p + from, in.p + from, bytes);
   }
-  // The rows [begin, end) and up to whole vectors with what the rows `t` of a stage, whose values are from[index], give
-  // to them; n > 0.
-  void add(const Rows4& in, const Rows4& out, int64_t begin, int64_t end, const StageView& stage, const int32_t* t,
-           int64_t n, const Rows4& from, const int32_t* index) {
+  // The rows after a stage with what its rows `t` [n], whose values are from[index], give to them; n > 0. Past the rows
+  // that take from them there is room, and only zeros come out of it.
+  void add(const Rows4& in, const Rows4& out, const StageView& stage, const int32_t* t, int64_t n, const Rows4& from,
+           const int32_t* index) {
     const Arena::Mark mark = arena_.mark();
-    double* values = arena_.take<double>(4 * n);
-    for (int64_t i = 0; i < n; ++i) {
-      const int32_t at = index[i];
-      values[4 * i] = from.a[at], values[4 * i + 1] = from.b[at];
-      values[4 * i + 2] = from.c[at], values[4 * i + 3] = from.p[at];
-    }
-    const Columns columns{stage.columns - stage.begin * stage.stride - stage.end, stage.stride, t, values, n};
-    int64_t r = begin;
-    for (; r + 3 * kLanes <= end; r += 4 * kLanes) add_columns<4>(in, out, r, columns);
-    for (; r < end; r += kLanes) add_columns<1>(in, out, r, columns);
+    add_columns<4, true>(in, out, stage.end, stage.extent, columns_of(stage, t, n, from, index, 4));
     arena_.release(mark);
+  }
+  // The same for `arrays` arrays of any numbers.
+  void add_plain(const Rows4& to, int64_t arrays, const StageView& stage, const int32_t* t, int64_t n) {
+    const Arena::Mark mark = arena_.mark();
+    const Columns columns = columns_of(stage, t, n, to, t, arrays);
+    switch (arrays) {
+      case 4: add_columns<4, false>(to, to, stage.end, stage.extent, columns); break;
+      case 3: add_columns<3, false>(to, to, stage.end, stage.extent, columns); break;
+      case 2: add_columns<2, false>(to, to, stage.end, stage.extent, columns); break;
+      default: add_columns<1, false>(to, to, stage.end, stage.extent, columns);
+    }
+    arena_.release(mark);
+  }
+  Columns columns_of(const StageView& stage, const int32_t* t, int64_t n, const Rows4& from, const int32_t* index,
+                     int64_t arrays) {
+    double* values = arena_.take<double>(4 * n);
+    const double* const given[4] = {from.a, from.b, from.c, from.p};
+    for (int64_t j = 0; j < arrays; ++j)
+      for (int64_t i = 0; i < n; ++i) values[4 * i + j] = given[j][index[i]];
+    return {stage.columns - stage.begin * stage.stride - stage.end, stage.stride, t, values, n};
   }
 
   // --- signs ---
@@ -196,15 +220,24 @@ class Engine {
     result_.decisions.zeros += sign == 0;
     return sign;
   }
-  // The signs of a candidate at the vertices, proven; z holds its values.
+  // The signs of a candidate at the vertices, proven; z holds its values. Both have room for whole vectors.
   void vertex_signs(const Cell& cell, int64_t k, int8_t* signs, double* z) {
     const Polygon& polygon = cell.polygon;
     const Candidates& from = cell.candidates;
-    const int64_t line = cell.fold->line[from.row[k]];
-    for (int64_t v = 0; v < polygon.n; ++v) {
-      z[v] = from.a[k] * polygon.x[v] + from.b[k] * polygon.y[v] + from.c[k];
-      const double t = threshold(from.a[k], from.b[k], from.p[k], polygon.d[v]);
-      signs[v] = z[v] > t ? 1 : z[v] < -t ? -1 : static_cast<int8_t>(exact_sign(polygon, v, line));
+    const double a = from.a[k], b = from.b[k], size = std::fabs(a) + std::fabs(b);
+    for (int64_t v = 0; v < polygon.n; v += kLanes) {
+      const V x = load(polygon.x + v), y = load(polygon.y + v), d = load(polygon.d + v);
+      const V value = multiply_add(set(a), x, multiply_add(set(b), y, set(from.c[k])));
+      const V t = (set(from.p[k]) + set(size) * d) * set(factor_);
+      const uint32_t valid = polygon.n - v >= kLanes ? 0xff : (1u << (polygon.n - v)) - 1;
+      const uint32_t is_above = above(value, t) & valid, is_below = above(-value, t) & valid;
+      const uint64_t bytes = spread(is_above) + spread(is_below) * 0xff;
+      std::memcpy(signs + v, &bytes, sizeof bytes);
+      store(z + v, value);
+      for (uint32_t doubtful = valid & ~(is_above | is_below); doubtful; doubtful &= doubtful - 1) {
+        const int64_t i = v + __builtin_ctz(doubtful);
+        signs[i] = static_cast<int8_t>(exact_sign(polygon, i, cell.fold->line[from.row[k]]));
+      }
     }
   }
 
@@ -234,6 +267,7 @@ class Engine {
     cell.attempt = INT64_MAX;
     const int64_t n = stage.end - stage.begin;
     cell.candidates = {shifted(cell.affine, stage.begin), n, line_numbers_.data() + stage.begin};
+    if (fold.norms.own) cell.candidates.p = capped(cell);
     cut(cell, depth);
   }
 
@@ -265,30 +299,28 @@ class Engine {
   void split(const Cell& cell, int64_t depth) {
     const Candidates& all = cell.candidates;
     const Polygon& polygon = cell.polygon;
-    int8_t* signs = arena_.take<int8_t>(polygon.n);
-    double* z = arena_.take<double>(polygon.n);
+    int8_t* signs = arena_.take<int8_t>(padded(polygon.n));
+    double* z = arena_.take<double>(padded(polygon.n));
     vertex_signs(cell, 0, signs, z);
     const int64_t number = cell.fold->line[all.row[0]];
-    const RowOnPlane line{all.a[0], all.b[0], all.c[0], all.p[0], number};
-    NewVertex* cuts = arena_.take<NewVertex>(polygon.n);
-    const int64_t edges = polygon.n == 2 ? 1 : polygon.n;
-    for (int64_t i = 0; i < edges; ++i) {
-      const int64_t j = i + 1 == polygon.n ? 0 : i + 1;
-      if (signs[i] * signs[j] < 0) cuts[i] = known_crossing(polygon, i, line, z[i], z[j]);
-    }
+    RowOnPlane* line = arena_.take<RowOnPlane>(1);
+    *line = {all.a[0], all.b[0], all.c[0], all.p[0], number};
+    Polygon parts[2];
+    cut_in_two(arena_, polygon, line, signs, parts[0], parts[1],
+               [&](int64_t i) { return known_crossing(polygon, i, *line, z[i], z[i + 1 == polygon.n ? 0 : i + 1]); });
     Cell child = cell;
     child.candidates = {shifted(all, 1), all.n - 1, all.row + 1};
     const Arena::Mark mark = arena_.mark();
-    const int first = polygon.n == 2 && signs[0] < 0 ? -1 : 1;  // segments from their start to their end
-    for (const int side : {first, -first}) {
-      child.polygon = part(arena_, polygon, line, signs, cuts, side);
+    const int first = polygon.n == 2 && signs[0] < 0 ? 1 : 0;  // segments from their start to their end
+    for (const int side : {first, 1 - first}) {
+      child.polygon = parts[side];
       child.affine = cell.affine, child.reach = cell.reach;
-      child.spent = cell.spent;
-      on_[static_cast<size_t>(number)] = side > 0;
-      if (side > 0 && cell.stage + 1 < n_stages_) {
+      child.spent = cell.spent, child.operations = cell.operations;
+      on_[static_cast<size_t>(number)] = side == 0;
+      if (side == 0 && cell.stage + 1 < n_stages_) {
         const int32_t zero = 0;
         substitute(child, all.row, 1, all, &zero);
-        child.spent += 3;
+        child.spent += 3, child.operations += 3;
       }
       cut(child, depth + 1);
       if (!tasks_) arena_.release(mark);
@@ -299,7 +331,7 @@ class Engine {
   NewVertex known_crossing(const Polygon& polygon, int64_t i, const RowOnPlane& line, double z_i, double z_next) {
     NewVertex v = crossing(polygon, i, line, z_i, z_next);
     if (!options_.cells || v.d <= 1e-6 * (shared_.hs + shared_.ht)) return v;
-    const int64_t edge = polygon.n == 2 ? kAxisRow : polygon.edges[i].number;
+    const int64_t edge = polygon.n == 2 ? kAxisRow : polygon.edges[i]->number;
     const std::array<double, 2> exact = exact_.crossing(edge, line.number, on_.data());
     v.x = exact[0], v.y = exact[1];
     v.d = 16 * kUnit * std::max(std::fabs(v.x), std::fabs(v.y)) + 1e-300;
@@ -325,16 +357,14 @@ class Engine {
     for (int64_t i = 0; i < all.n; i += kLanes) {
       const V a = load(all.a + i), b = load(all.b + i), c = load(all.c + i);
       const V t = (load(all.p + i) + (abs(a) + abs(b)) * set(polygon.d_max)) * set(factor_);
-      uint32_t every_above = 0xff, every_below = 0xff, some_above = 0, some_below = 0;
+      V low = set(INFINITY), high = set(-INFINITY);
       for (int64_t v = 0; v < polygon.n; ++v) {
         const V z = multiply_add(a, set(polygon.x[v]), multiply_add(b, set(polygon.y[v]), c));
-        const uint32_t is_above = above(z, t), is_below = above(-z, t);
-        every_above &= is_above, every_below &= is_below;
-        some_above |= is_above, some_below |= is_below;
+        low = min(z, low), high = max(z, high);
       }
       const uint32_t valid = all.n - i >= kLanes ? 0xff : (1u << (all.n - i)) - 1;
-      uint32_t crosses = some_above & some_below & valid;
-      uint32_t is_on = every_above & valid, is_off = every_below & valid;
+      uint32_t is_on = above(low, t) & valid, is_off = above(-high, t) & valid;
+      uint32_t crosses = above(high, t) & above(-low, t) & valid;
       uint32_t doubtful = valid & ~(crosses | is_on | is_off);
       for (; doubtful; doubtful &= doubtful - 1) {
         const int bit = __builtin_ctz(doubtful);
@@ -367,15 +397,15 @@ class Engine {
     if (left.n == all.n) return arena_.release(mark);  // what a walk along many lines holds must not grow by its square
     if (n_on && cell.stage + 1 < n_stages_) {
       substitute(cell, on, n_on, all, on_index);
-      cell.spent += n_on + 2;
+      cell.spent += n_on + 2, cell.operations += n_on + 2;
     }
     cell.candidates = left;
   }
   // 0 if the candidate crosses the cell, else its side; identically 0 is off.
   int settled_sign(const Cell& cell, int64_t k) {
     const Arena::Mark mark = arena_.mark();
-    int8_t* signs = arena_.take<int8_t>(cell.polygon.n);
-    double* z = arena_.take<double>(cell.polygon.n);
+    int8_t* signs = arena_.take<int8_t>(padded(cell.polygon.n));
+    double* z = arena_.take<double>(padded(cell.polygon.n));
     vertex_signs(cell, k, signs, z);
     bool some_above = false, some_below = false;
     for (int64_t v = 0; v < cell.polygon.n; ++v) some_above |= signs[v] > 0, some_below |= signs[v] < 0;
@@ -384,6 +414,7 @@ class Engine {
   }
 
 #include "chords.inl"
+#include "norms.inl"
 #include "refold.inl"
 
   // --- results ---
@@ -397,7 +428,7 @@ class Engine {
       cells.rows.resize(from + n);
       for (size_t i = 0; i < n; ++i) {
         cells.xy[2 * (from + i)] = polygon.x[i], cells.xy[2 * (from + i) + 1] = polygon.y[i];
-        cells.rows[from + i] = static_cast<int32_t>(polygon.edges[i].number);
+        cells.rows[from + i] = static_cast<int32_t>(polygon.edges[i]->number);
       }
       cells.keys.insert(cells.keys.end(), polygon.keys, polygon.keys + n);
       cells.offsets.push_back(static_cast<int64_t>(cells.keys.size()));

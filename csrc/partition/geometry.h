@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "arena.h"
+#include "lanes.h"
 #include "system.h"
 
 namespace pylinregion {
@@ -23,23 +24,24 @@ struct RowOnPlane {
 // then the row of vertex i.
 struct Polygon {
   int64_t n;
-  double *x, *y, *d;  // |x - exact|, |y - exact| <= d
+  double *x, *y, *d;  // |x - exact|, |y - exact| <= d; with room for whole vectors
   double d_max;
-  RowOnPlane* edges;
+  const RowOnPlane** edges;
   VertexKey* keys;   // of the vertices; null where cells are only counted
   VertexKey* bases;  // of each edge: the key of the whole edge that it is a piece of, see key_on
 
-  const RowOnPlane& first_row(int64_t i) const { return edges[n == 2 ? i : i ? i - 1 : n - 1]; }
-  int64_t second_row(int64_t i) const { return n == 2 ? -1 : edges[i].number; }  // -1: the axis
+  const RowOnPlane& first_row(int64_t i) const { return *edges[n == 2 ? i : i ? i - 1 : n - 1]; }
+  int64_t second_row(int64_t i) const { return n == 2 ? -1 : edges[i]->number; }  // -1: the axis
 };
 
 inline Polygon take_polygon(Arena& arena, int64_t n, bool keys) {
   Polygon p{};
   p.n = n;
-  p.x = arena.take<double>(3 * n);
-  p.y = p.x + n;
-  p.d = p.y + n;
-  p.edges = arena.take<RowOnPlane>(n);
+  const int64_t size = padded(n);
+  p.x = arena.take<double>(3 * size);
+  p.y = p.x + size;
+  p.d = p.y + size;
+  p.edges = arena.take<const RowOnPlane*>(n);
   p.keys = keys ? arena.take<VertexKey>(2 * n) : nullptr;
   p.bases = keys ? p.keys + n : nullptr;
   return p;
@@ -92,49 +94,63 @@ inline NewVertex crossing(const Polygon& p, int64_t i, const RowOnPlane& line, d
   v.x = p.x[i] + t * (p.x[j] - p.x[i]);
   v.y = p.y[i] + t * (p.y[j] - p.y[i]);
   const RowOnPlane axis{0, 1, 0, 0, -1};
-  v.d = vertex_error(p.n == 2 ? axis : p.edges[i], line, v.x, v.y);
+  v.d = vertex_error(p.n == 2 ? axis : *p.edges[i], line, v.x, v.y);
   if (p.keys) v.key = key_on(p.n == 2 ? VertexKey{0, 0} : p.bases[i], line.number);
   return v;
 }
 
-// The part of `p` where `line` has the sign `side` (1 or -1). signs[i] in {-1, 0, 1}; both signs occur.
-// cuts[i] is the crossing on edge i where its ends have opposite signs.
-inline Polygon part(Arena& arena, const Polygon& p, const RowOnPlane& line, const int8_t* signs, const NewVertex* cuts,
-                    int side) {
-  Polygon out = take_polygon(arena, p.n + 1, p.keys != nullptr);
-  out.n = 0;
-  out.d_max = 0;
-  const auto put = [&](double x, double y, double d, const RowOnPlane& edge) {
+// The parts of `p` where `line` is not negative, and not positive. signs[i] in {-1, 0, 1}; both signs occur.
+// `crossing(i)` is where the line cuts edge i, whose ends have opposite signs.
+template <class Crossing> inline void cut_in_two(Arena& arena, const Polygon& p, const RowOnPlane* line,
+                                                 const int8_t* signs, Polygon& above, Polygon& below,
+                                                 const Crossing& crossing) {
+  above = take_polygon(arena, p.n + 1, p.keys != nullptr);
+  below = take_polygon(arena, p.n + 1, p.keys != nullptr);
+  above.n = below.n = 0;
+  above.d_max = below.d_max = 0;
+  const bool segment = p.n == 2;
+  const auto put = [](Polygon& out, double x, double y, double d, const RowOnPlane* edge) {
     out.x[out.n] = x, out.y[out.n] = y, out.d[out.n] = d, out.edges[out.n] = edge;
     out.d_max = std::max(out.d_max, d);
   };
-  const auto name = [&](const VertexKey& key, int64_t edge) {
-    if (!p.keys) return;
-    out.keys[out.n] = key;
-    if (edge >= 0) out.bases[out.n] = p.bases[edge];
-  };
-  int64_t chord = -1;  // the new edge
-  const int64_t edges = p.n == 2 ? 1 : p.n;
+  Polygon* const parts[2] = {&above, &below};
+  int64_t chords[2] = {-1, -1};  // the new edges
   for (int64_t i = 0; i < p.n; ++i) {
     const int64_t j = i + 1 == p.n ? 0 : i + 1;
-    const int here = signs[i] * side, next = signs[j] * side;
-    if (here >= 0) {
-      const bool leaves = here == 0 && next < 0 && p.n > 2;
-      if (leaves) chord = out.n;
-      put(p.x[i], p.y[i], p.d[i], leaves ? line : p.edges[i]);
-      name(p.keys ? p.keys[i] : VertexKey{}, leaves ? -1 : i);
+    for (int k = 0; k < 2; ++k) {
+      const int here = k ? -signs[i] : signs[i], next = k ? -signs[j] : signs[j];
+      if (here < 0) continue;
+      Polygon& out = *parts[k];
+      const bool leaves = here == 0 && next < 0 && !segment;
+      if (leaves) chords[k] = out.n;
+      put(out, p.x[i], p.y[i], p.d[i], leaves ? line : p.edges[i]);
+      if (p.keys) {
+        out.keys[out.n] = p.keys[i];
+        if (!leaves) out.bases[out.n] = p.bases[i];
+      }
       ++out.n;
     }
-    if (here * next < 0 && i < edges) {
-      const bool leaves = here > 0;
-      if (leaves && p.n > 2) chord = out.n;
-      put(cuts[i].x, cuts[i].y, cuts[i].d, leaves || p.n == 2 ? line : p.edges[i]);
-      name(cuts[i].key, leaves || p.n == 2 ? -1 : i);
-      ++out.n;
+    if (signs[i] * signs[j] < 0 && !(segment && i)) {
+      const NewVertex v = crossing(i);
+      for (int k = 0; k < 2; ++k) {
+        Polygon& out = *parts[k];
+        const bool leaves = (k ? -signs[i] : signs[i]) > 0 && !segment;
+        if (leaves) chords[k] = out.n;
+        put(out, v.x, v.y, v.d, leaves || segment ? line : p.edges[i]);
+        if (p.keys) {
+          out.keys[out.n] = v.key;
+          if (!leaves && !segment) out.bases[out.n] = p.bases[i];
+        }
+        ++out.n;
+      }
     }
   }
-  if (p.keys && chord >= 0) out.bases[chord] = between(out.keys[chord], out.keys[chord + 1 == out.n ? 0 : chord + 1]);
-  return out;
+  if (!p.keys) return;
+  for (int k = 0; k < 2; ++k) {
+    Polygon& out = *parts[k];
+    const int64_t at = chords[k];
+    if (at >= 0) out.bases[at] = between(out.keys[at], out.keys[at + 1 == out.n ? 0 : at + 1]);
+  }
 }
 
 }  // namespace

@@ -51,18 +51,14 @@ inline uint32_t above(V a, V b) {
 }
 #endif
 
-// out[i] = in[at[i]] for i in [begin, end).
-inline void gather(const double* in, const int32_t* at, int64_t begin, int64_t end, double* out) {
+// The lanes where a bit is set, next to each other at `out`, which has room for eight; returns their end.
+inline double* put(double* out, V v, uint32_t bits) {
 #if defined(__AVX512F__)
-  int64_t i = begin;
-  for (; i + kLanes <= end; i += kLanes) {
-    __m256i index;
-    std::memcpy(&index, at + i, sizeof index);
-    _mm512_storeu_pd(out + i, _mm512_mask_i32gather_pd(_mm512_setzero_pd(), 0xff, index, in, 8));
-  }
-  for (; i < end; ++i) out[i] = in[at[i]];
+  _mm512_storeu_pd(out, _mm512_maskz_compress_pd(static_cast<__mmask8>(bits), __m512d(v)));
+  return out + __builtin_popcount(bits);
 #else
-  for (int64_t i = begin; i < end; ++i) out[i] = in[at[i]];
+  for (; bits; bits &= bits - 1) *out++ = v[__builtin_ctz(bits)];
+  return out;
 #endif
 }
 
@@ -79,27 +75,32 @@ struct Columns {
   const double* values;  // [n, 4]
   int64_t n;
 };
-// Rows [r, r + 8 K): out = in + sum over i of column[t[i]] * (a, b, c, |p|) of values[i], in rising order.
-template <int K> inline void add_columns(const Rows4& in, const Rows4& out, int64_t r, const Columns& columns) {
-  V x[K], y[K], z[K], q[K];
-  for (int k = 0; k < K; ++k) {
-    const int64_t at = r + k * kLanes;
-    x[k] = load(in.a + at), y[k] = load(in.b + at), z[k] = load(in.c + at), q[k] = load(in.p + at);
-  }
+// Rows [r, r + 8 K) of N arrays: out = in + sum over i of column[t[i]] * values[i], in rising order; kBound: the fourth
+// array takes the sizes of the columns.
+template <int K, int N, bool kBound>
+inline void add_columns(const Rows4& in, const Rows4& out, int64_t r, const Columns& columns) {
+  const double* const from[4] = {in.a, in.b, in.c, in.p};
+  double* const to[4] = {out.a, out.b, out.c, out.p};
+  V sum[N][K];
+  for (int j = 0; j < N; ++j)
+    for (int k = 0; k < K; ++k) sum[j][k] = load(from[j] + r + k * kLanes);
   for (int64_t i = 0; i < columns.n; ++i) {
     const double* column = columns.begin + columns.t[i] * columns.stride + r;
     const double* v = columns.values + 4 * i;
-    const V a = set(v[0]), b = set(v[1]), c = set(v[2]), p = set(v[3]);
     for (int k = 0; k < K; ++k) {
       const V w = load(column + k * kLanes);
-      x[k] = multiply_add(w, a, x[k]), y[k] = multiply_add(w, b, y[k]), z[k] = multiply_add(w, c, z[k]);
-      q[k] = multiply_add(abs(w), p, q[k]);
+      for (int j = 0; j < N; ++j) sum[j][k] = multiply_add(kBound && j == 3 ? abs(w) : w, set(v[j]), sum[j][k]);
     }
   }
-  for (int k = 0; k < K; ++k) {
-    const int64_t at = r + k * kLanes;
-    store(out.a + at, x[k]), store(out.b + at, y[k]), store(out.c + at, z[k]), store(out.p + at, q[k]);
-  }
+  for (int j = 0; j < N; ++j)
+    for (int k = 0; k < K; ++k) store(to[j] + r + k * kLanes, sum[j][k]);
+}
+// The rows [begin, end), and up to eight more.
+template <int N, bool kBound>
+inline void add_columns(const Rows4& in, const Rows4& out, int64_t begin, int64_t end, const Columns& columns) {
+  int64_t r = begin;
+  for (; r + 3 * kLanes <= end; r += 4 * kLanes) add_columns<4, N, kBound>(in, out, r, columns);
+  for (; r < end; r += kLanes) add_columns<1, N, kBound>(in, out, r, columns);
 }
 
 // Bit i to byte i.

@@ -22,7 +22,10 @@ struct System {
   int64_t lines;
   const double *a, *b, *c;  // [lines]
   const double* error;      // [lines] >= |z_r - A_r - sum C_rc max(z_c, 0)| anywhere on the slice
-  const double* corners;    // [n_corners, 2], counter-clockwise, strictly convex; 2 corners: a segment on t = 0
+  // [2, stages, stages] or null: bounds of the spectral and the Frobenius norms of what the rows of a stage take from
+  // the lines of another, directly and through any lines between them.
+  const double* norms;
+  const double* corners;  // [n_corners, 2], counter-clockwise, strictly convex; 2 corners: a segment on t = 0
   int64_t n_corners;
 };
 
