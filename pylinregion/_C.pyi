@@ -94,6 +94,37 @@ def linear_cpu(
     dtype: int, x: int, rows: int, in_features: int, out_features: int, packed: int, y: int, threads: int
 ) -> None: ...
 
+class TraceProblem:
+    def __init__(
+        self,
+        stages: list[tuple[int, list[tuple[int, int]], int, int, int, int, int, float]],
+        norms: list[list[float]],
+        dimensions: int,
+    ) -> None: ...
+    def trace(
+        self,
+        starts: int,
+        ends: int,
+        n: int,
+        maps: bool,
+        force_exact: bool,
+        one_window: bool,
+        threads: int,
+        report: object,
+    ) -> dict[str, object]: ...
+    def arms(
+        self,
+        centres: int,
+        radii: int,
+        n: int,
+        directions: int,
+        n_directions: int,
+        own_directions: bool,
+        force_exact: bool,
+        threads: int,
+        report: object,
+    ) -> dict[str, object]: ...
+
 class SliceProblem:
     def __init__(
         self,

@@ -17,6 +17,7 @@ from pylinregion.neighbourhood import random_frame
 from pylinregion.network import Network
 from pylinregion.partition import partition
 from pylinregion.regions import Partition
+from pylinregion.segments import Trace, trace
 from pylinregion.slice import Slice
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "PylinregionError",
     "RegionCounts",
     "Slice",
+    "Trace",
     "UnsupportedModelError",
     "VerificationError",
     "__version__",
@@ -39,4 +41,5 @@ __all__ = [
     "load",
     "partition",
     "random_frame",
+    "trace",
 ]

@@ -69,6 +69,27 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
     return network
 
 
+def in_model_dtype(model: nn.Module | torch.export.ExportedProgram, point: Tensor) -> Tensor:
+    """A point in the dtype and on the device that the model's parameters have, or its example input.
+
+    Raises:
+        TypeError: ``model`` is of another type.
+    """
+    if isinstance(model, torch.export.ExportedProgram):
+        names = model.graph_signature.user_inputs
+        inputs = [node.meta.get("val") for node in model.graph.nodes if node.op == "placeholder" and node.name in names]
+        given: Any = next((value for value in inputs if isinstance(value, Tensor)), None)
+    elif isinstance(model, nn.Module):
+        given = next((t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), None)
+    else:
+        raise TypeError(
+            f"model must be an nn.Module, a pylinregion.Network or an ExportedProgram, got {type(model).__name__}"
+        )
+    if given is None:
+        return point.to("cpu", torch.get_default_dtype())
+    return point.to(given.device, given.dtype)
+
+
 def _from_module(module: nn.Module, example: Tensor) -> Network:
     try:
         output = module(example)

@@ -33,6 +33,7 @@ __all__ = [
     "Patterns",
     "ScalarKink",
     "SliceProblem",
+    "TraceProblem",
     "cuda_architectures",
     "cuda_built",
     "distinct_patterns",
@@ -52,6 +53,7 @@ _LABELS = {torch.uint8: 0, torch.bool: 0, torch.int64: 1}
 _ACTIVATIONS = {"none": 0, "relu": 1, "leaky_relu": 2, "clamp": 3}
 
 SliceProblem = _C.SliceProblem  # see pylinregion.engine
+TraceProblem = _C.TraceProblem  # see pylinregion.tracer
 cuda_built: bool = _C.cuda_built
 cuda_architectures: str = _C.cuda_architectures
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pylinregion import _checks
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.ops import Degree, Kind, Op
 
@@ -190,6 +191,18 @@ class Network:
                     f"{now[0]} {now[1]} on {now[2]}: capture the model again"
                 )
             self.state[node.state] = tensor
+
+    def check_parameters(self) -> None:
+        """No NaN and no infinity in what the network computes with.
+
+        Raises:
+            UnsupportedModelError: There is one.
+        """
+        for name, tensor in self.state.items():
+            # Infinite constants are at home in attention masks; what they do to pre-activations is seen there.
+            infinite = not _checks.all_finite(tensor)
+            if infinite and (name in self.parameters or bool(torch.isnan(tensor).any())):
+                raise UnsupportedModelError(f"the model's {name} has NaN or infinite entries")
 
     def exact_refusal(self) -> str | None:
         """Why methods that need a piecewise affine network do not cover this one; None if they do."""

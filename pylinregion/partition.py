@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from pylinregion import _checks, memory
-from pylinregion.capture import capture
+from pylinregion.capture import capture, in_model_dtype
 from pylinregion.certificate import Certificate
 from pylinregion.engine import Engine
 from pylinregion.errors import BudgetExceededError
@@ -85,6 +85,7 @@ def partition(
         if number is not None:
             _checks.positive_integer(name, number)
     network = _captured(model, slice_)
+    network.check_parameters()
     count = _first_layers(layers, network.layer_names)
     stages = up_to(stages_of(network), count)
     if (size := float(np.abs(slice_.polygon).max())) > _LARGEST:
@@ -122,21 +123,9 @@ def _captured(model: nn.Module | torch.export.ExportedProgram | Network, slice_:
         if model.input_shape != slice_.input_shape:
             raise ValueError(f"slice_ must be of the model's input shape {list(model.input_shape)}, got {shape}")
         return capture(model, slice_.origin)
-    dtype, device = torch.get_default_dtype(), torch.device("cpu")
-    if isinstance(model, torch.export.ExportedProgram):
-        names = model.graph_signature.user_inputs
-        inputs = [node.meta.get("val") for node in model.graph.nodes if node.op == "placeholder" and node.name in names]
-        given: Any = next((value for value in inputs if isinstance(value, Tensor)), None)
-    elif isinstance(model, nn.Module):
-        given = next((t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()), None)
-    else:
-        raise TypeError(
-            f"model must be an nn.Module, a pylinregion.Network or an ExportedProgram, got {type(model).__name__}"
-        )
-    if given is not None:
-        dtype, device = given.dtype, given.device
+    origin = in_model_dtype(model, slice_.origin[None])
     try:
-        return capture(model, slice_.origin[None].to(device, dtype))
+        return capture(model, origin)
     except ValueError as error:
         raise ValueError(f"slice_ must be of the model's input shape, got {shape}: {error}") from error
 

@@ -13,6 +13,7 @@
 #include "exact_rows.h"
 #include "mesh.h"
 #include "system.h"
+#include "trace_bindings.h"
 
 namespace py = pybind11;
 
@@ -165,6 +166,7 @@ class SliceProblem {
 }  // namespace
 
 void bind_partition(py::module_& m) {
+  bind_trace(m);
   py::class_<SliceProblem>(m, "SliceProblem")
       .def(py::init<const std::vector<StageTuple>&, int64_t, Address, Address, Address, Address, Address, Address,
                     int64_t, const std::vector<ExactStageTuple>&, int64_t, Address, Address, Address>(),

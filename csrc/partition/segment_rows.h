@@ -1,0 +1,65 @@
+// csrc/partition/segment_rows.h -- the signs on segments that float64 cannot decide, decided in integers.
+//
+// On a segment a row is known by its values at the two ends, and a point by two weights of these ends. The digits of
+// the weights are made once for a network, when the first doubt comes; those of a segment when it has one.
+#pragma once
+#include <array>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "bigint.h"
+#include "exact_rows.h"
+
+namespace pylinregion {
+
+// From `first` to `second`, or, centred, from first - radius * second to first + radius * second.
+struct Segment {
+  const double *first, *second;  // [dimensions]; they identify what is kept about them, see SegmentRows
+  bool centred;
+  double radius;
+};
+
+// What a row is at the start and at the end, up to a positive factor.
+using SegmentRow = std::array<BigInt, 2>;
+// A point as weights of the start and the end, not negative, not both zero.
+using SegmentPoint = std::array<BigInt, 2>;
+
+inline int sign_at(const SegmentRow& row, const SegmentPoint& point) {
+  return (row[0] * point[0] + row[1] * point[1]).sign();
+}
+// Where a row is zero that has opposite signs at the ends.
+inline SegmentPoint zero_of(const SegmentRow& row) {
+  return {row[1].sign() < 0 ? -row[1] : row[1], row[0].sign() < 0 ? -row[0] : row[0]};
+}
+// -1 if p comes before q, 0 if they are one point, 1 if after.
+inline int order(const SegmentPoint& p, const SegmentPoint& q) { return (p[1] * q[0] - q[1] * p[0]).sign(); }
+
+// Where a point is, from 0 at the start to 1 at the end, to a few units in the last place.
+double position_of(const SegmentPoint& point);
+
+class DigitNetwork;  // the weights in digits
+
+// One thread's access. Inputs are told apart by their addresses: call `forget` when these may come to hold others.
+class SegmentRows {
+ public:
+  SegmentRows(std::shared_ptr<DigitNetwork> network);
+  ~SegmentRows();
+  void forget();
+  void set(const Segment& segment) { segment_ = segment; }
+  // The row of a line under a pattern: on[line] is 1 where the line's unit is above its kink; only lines of stages
+  // before it are read.
+  SegmentRow row(int64_t line, const uint8_t* on);
+
+ private:
+  struct Projection;
+  const Projection& projection(const double* point);
+
+  std::shared_ptr<DigitNetwork> network_;
+  std::unordered_map<const double*, std::unique_ptr<Projection>> projections_;
+  Segment segment_{};
+};
+
+std::shared_ptr<DigitNetwork> digit_network(std::vector<ExactStage> stages, int64_t dimensions);
+
+}  // namespace pylinregion

@@ -1,0 +1,484 @@
+"""Traces of segments against the rational oracle, the slice engine and the models' own outputs."""
+
+import os
+import signal
+import threading
+import time
+from fractions import Fraction as F
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from engine_cases import ACTIVATIONS, KINKED, SHAPES, STRUCTURES, oracle_stages, perceptron, plane_of, random_stages
+from networks import NETWORK_KINDS
+from torch import nn
+
+import pylinregion as plr
+from pylinregion import kernels
+from pylinregion.engine import Engine
+from pylinregion.prefix import Neuron
+from pylinregion.reference import exact
+from pylinregion.stages import stages_of
+from pylinregion.tracer import Tracer, spectral_norm
+
+SEGMENT_KINDS = ("generic", "grid", "through the origin", "from the origin", "along an axis", "short")
+TRIED = ("relu", "leaky_relu 0.01", "abs", "relu6", "hardsigmoid")
+
+
+def random_segments(kind, inputs, count, seed):
+    """Starts and ends ``[count, inputs]``."""
+    rng = np.random.default_rng([SEGMENT_KINDS.index(kind), inputs, seed])
+    if kind == "generic":
+        return rng.standard_normal((2, count, inputs)) * 2
+    if kind == "grid":
+        return rng.integers(-2, 3, (2, count, inputs)).astype(np.float64)  # some of no length
+    if kind == "through the origin":
+        start = rng.standard_normal((count, inputs))
+        return np.stack([start, -2 * start])
+    if kind == "from the origin":
+        return np.stack([np.zeros((count, inputs)), rng.standard_normal((count, inputs))])
+    if kind == "along an axis":
+        axis = np.eye(inputs)[rng.integers(inputs, size=count)]
+        return np.stack([-axis, 2 * axis])
+    start = rng.integers(-2, 3, (count, inputs)).astype(np.float64)
+    return np.stack([start, start + np.ldexp(rng.standard_normal((count, inputs)), -30)])
+
+
+def owners(stages):
+    """The (stage, unit) of each line."""
+    return [
+        (number, unit)
+        for number, stage in enumerate(stages.stages)
+        for unit, (begin, end) in enumerate(pairwise(stage.units.line_begin.tolist()))
+        for _ in range(end - begin)
+    ]
+
+
+def parts(found, b):
+    """The breakpoints of a segment, and the lines that change at each."""
+    begin, end = found["offsets"][b], found["offsets"][b + 1]
+    bounds = found["change_offsets"][begin : end + 1].tolist()
+    return found["t"][begin:end], [found["change_lines"][low:high].tolist() for low, high in pairwise(bounds)]
+
+
+def check_against_oracle(stages, starts, ends, *, far=1e-6, **options):
+    """Trace, and compare all that is exact; gives the result and the oracle's."""
+    found = Tracer(stages).trace(starts, ends, **options)
+    in_fractions, owner = oracle_stages(stages), owners(stages)
+    expected = []
+    for b, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        line = exact.trace(in_fractions, start, end)
+        t, changes = parts(found, b)
+        assert [{owner[k] for k in lines} for lines in changes] == line.changes, (b, options)
+        assert all(lines == sorted(set(lines)) for lines in changes)
+        assert np.all((t > 0) & (t < 1)) and np.all(np.diff(t) >= 0)
+        assert all(abs(F(x) - y) <= far for x, y in zip(t.tolist(), line.breakpoints, strict=True))
+        expected.append(line)
+    return found, expected
+
+
+def network_of(kind, activation, seed, shape=None):
+    return random_stages("chain", kind, shape or SHAPES[seed % len(SHAPES)], activation, seed)
+
+
+# ---- against the oracle
+
+
+@pytest.mark.parametrize("activation", TRIED)
+@pytest.mark.parametrize("kind", NETWORK_KINDS)
+def test_breakpoints_are_those_of_the_oracle(kind, activation):
+    for seed, segments in enumerate(SEGMENT_KINDS):
+        stages = network_of(kind, activation, 7 * len(kind) + seed)
+        ends = random_segments(segments, stages.inputs, 3, seed)
+        found, expected = check_against_oracle(stages, *ends)
+        for b, line in enumerate(expected):
+            maps = found["maps"][found["offsets"][b] + b : found["offsets"][b + 1] + b + 1]
+            wanted = np.array([[[float(x) for x in row] for row in rows] for rows in line.outputs])
+            assert maps.shape == wanted.shape
+            if kind != "wild":  # there slopes of 2^60 meet and cancel
+                assert np.abs(maps - wanted).max() <= 1e-9 * max(1.0, np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("structure", STRUCTURES[1:5])
+def test_networks_of_every_structure_are_traced_as_the_oracle_does(structure, seed):
+    rng = np.random.default_rng([STRUCTURES.index(structure), seed])
+    kind, activation = str(rng.choice(NETWORK_KINDS)), str(rng.choice(KINKED))
+    stages = random_stages(structure, kind, SHAPES[seed % len(SHAPES)], activation, seed)
+    ends = random_segments(SEGMENT_KINDS[seed % len(SEGMENT_KINDS)], stages.inputs, 3, seed)
+    check_against_oracle(stages, *ends)
+
+
+@pytest.mark.parametrize("kind", NETWORK_KINDS)
+def test_decisions_in_integers_are_the_same(kind):
+    for seed, segments in enumerate(SEGMENT_KINDS):
+        stages = network_of(kind, KINKED[seed], seed)
+        ends = random_segments(segments, stages.inputs, 2, seed)
+        found, _ = check_against_oracle(stages, *ends, force_exact=True)
+        assert found["exact"] >= found["filter"]
+
+
+@pytest.mark.parametrize("name", ["portable", "avx2"])
+def test_every_instruction_set_finds_the_same(name):
+    if name not in ("portable", "avx2")[: 1 + (kernels.simd() != "portable")]:
+        pytest.skip(f"this machine has no {name}")
+    with kernels.use_simd(name):
+        for seed, kind in enumerate(NETWORK_KINDS):
+            stages = network_of(kind, TRIED[seed % len(TRIED)], seed, (4, 20, 9, 17, 3))
+            ends = random_segments(SEGMENT_KINDS[seed % len(SEGMENT_KINDS)], 4, 2, seed)
+            check_against_oracle(stages, *ends)
+
+
+def test_threads_and_batches_change_no_bit():
+    stages = network_of("generic", "relu", 1, (5, 30, 30, 2))
+    starts, ends = random_segments("generic", 5, 100, 1)
+    tracer = Tracer(stages)
+    whole = tracer.trace(starts, ends)
+    assert whole["offsets"][-1] > 2000 and whole["exact"] == 0
+    for threads in (2, 3, 64):
+        other = tracer.trace(starts, ends, threads=threads)
+        for name in ("offsets", "t", "change_offsets", "change_lines", "maps"):
+            assert np.array_equal(whole[name], other[name])
+    for b in (0, 37, 99):
+        one = tracer.trace(starts[b : b + 1], ends[b : b + 1])
+        t, lines = parts(whole, b)
+        assert np.array_equal(one["t"], t) and parts(one, 0)[1] == lines
+    without = tracer.trace(starts, ends, maps=False)
+    assert "maps" not in without and np.array_equal(without["t"], whole["t"])
+
+
+def test_segments_backwards_have_the_breakpoints_in_reverse():
+    for seed, kind in enumerate(NETWORK_KINDS):
+        stages = network_of(kind, TRIED[seed % len(TRIED)], seed, (3, 12, 12, 12, 1))
+        starts, ends = random_segments(SEGMENT_KINDS[seed % len(SEGMENT_KINDS)], 3, 4, seed)
+        there, back = Tracer(stages).trace(starts, ends), Tracer(stages).trace(ends, starts)
+        for b in range(4):
+            assert parts(there, b)[1] == parts(back, b)[1][::-1]
+
+
+@pytest.mark.parametrize(
+    "shape, activation",
+    [
+        ((10, 64, 64, 64, 10), "relu"),
+        ((6, *[24] * 12, 2), "relu"),
+        ((8, 100, 7, 100, 3), "leaky_relu 0.25"),
+        ((4, 40, 40, 1), "relu6"),
+        ((4, 40, 40, 1), "steps"),
+        ((2, *[6] * 40, 1), "abs"),
+    ],
+)
+def test_larger_networks_are_traced_as_the_slice_engine_enumerates(shape, activation):
+    weights, biases = [], []
+    rng = np.random.default_rng(len(shape))
+    for columns, rows in pairwise(shape):
+        weights.append(rng.standard_normal((rows, columns)) * np.sqrt(2 / columns))
+        biases.append(rng.standard_normal(rows) / 2)
+    stages = perceptron(weights, biases, activation)
+    starts = rng.integers(-8, 9, (4, shape[0])).astype(np.float64)
+    ends = rng.integers(-8, 9, (4, shape[0])).astype(np.float64)  # so that the difference is exact
+    found = Tracer(stages).trace(starts, ends)
+    assert found["offsets"][-1] > 100
+    for b, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        plane = plane_of(start, end - start, np.zeros_like(start))
+        cells = Engine(stages, plane, np.array([[0.0, 0.0], [1.0, 0.0]])).enumerate(cells=True)
+        bits = np.unpackbits(cells["patterns"], axis=1, bitorder="little")[:, : stages.lines]
+        t, lines = parts(found, b)
+        assert [np.flatnonzero(p != q).tolist() for p, q in pairwise(bits)] == lines
+        assert np.abs(cells["xy"][1:-1:2, 0] - t).max() < 1e-8
+
+
+# ---- cases by hand
+
+
+def relu_lines(rows, last=None):
+    """One hidden layer with the rows (weights..., bias), and one output."""
+    array = np.array(rows, dtype=np.float64)
+    out = np.ones((1, len(array))) if last is None else np.array([last], dtype=np.float64)
+    return perceptron([array[:, :-1], out], [array[:, -1], np.zeros(1)])
+
+
+def changes(stages, start, end):
+    found, _ = check_against_oracle(stages, np.array([start], float), np.array([end], float))
+    t, lines = parts(found, 0)
+    return t.tolist(), lines
+
+
+def test_neurons_that_change_together_share_a_breakpoint():
+    stages = relu_lines([[1, -1], [-2, 2], [1, -3], [4, -100]])
+    assert changes(stages, [0], [4]) == ([0.25, 0.75], [[0, 1], [2]])
+
+
+def test_a_neuron_that_touches_its_kink_does_not_change():
+    absolute = perceptron([[[1], [-1]], [[1, 1]], [[1]]], [[0, 0], [0], [0]])  # relu(|x|)
+    assert changes(absolute, [-1], [1]) == ([0.5], [[0, 1]])
+    negative = perceptron([[[1], [-1]], [[-1, -1]], [[1]]], [[0, 0], [0], [0]])  # relu(-|x|)
+    assert changes(negative, [-1], [1]) == ([0.5], [[0, 1]])
+
+
+def test_later_layers_that_change_at_an_old_breakpoint_are_told_there():
+    stages = perceptron([[[1], [-1]], [[1, -1]], [[1]]], [[0, 0], [0], [0]])  # relu(x)
+    assert changes(stages, [-1], [3]) == ([0.25], [[0, 1, 2]])
+    flat = perceptron([[[1]], [[1]], [[1]]], [[0], [0], [0]])  # relu(relu(x)): identically 0 below 0
+    assert changes(flat, [-1], [1]) == ([0.5], [[0, 1]])
+    assert changes(flat, [1], [-1]) == ([0.5], [[0, 1]])
+
+
+def test_segments_along_a_kink_and_without_length():
+    stages = relu_lines([[1, 0, 0], [0, 1, 0]])
+    assert changes(stages, [0, -1], [0, 2]) == ([1 / 3], [[1]])
+    for start, end in [((0, -1), (0, -3)), ((1, 1), (1, 1)), ((0, 0), (0, 0)), ((-1, -1), (0, 0)), ((0, 0), (1, 1))]:
+        assert changes(stages, start, end) == ([], [])
+
+
+def test_a_row_that_cancels_in_float64_only_is_not_zero():
+    """A trap of EXACTNESS: 3 w - fl(3 w) is 0 in float64 and not in truth."""
+    w = 0.1
+    three = float(np.float64(3 * w))
+    stages = perceptron(
+        [[[w]], [[3.0]], [[1.0]]], [[0.0], [-three], [0.0]]
+    )  # relu(3 relu(0.1 x) - 0.30000000000000004)
+    t, lines = changes(stages, [0], [2])
+    assert lines == [[1]] and abs(t[0] - 0.5) < 1e-15  # not at x = 1, but where the oracle has it
+    shifted = perceptron([[[w]], [[3.0]], [[1.0]]], [[0.0], [-3 * F(w)], [0.0]])
+    assert changes(shifted, [1], [2])[1] in ([], [[1]])
+
+
+def test_nearly_equal_neurons_are_kept_apart_and_in_order():
+    up = np.nextafter(1.0, 2.0)
+    stages = relu_lines([[3, -up], [3, -1], [up, -1 / 3], [-3, np.nextafter(1.0, 0.0)], [6, -2]])
+    _, lines = changes(stages, [0], [1])
+    assert [1, 4] in lines and len(lines) == 4
+
+
+def test_layers_that_are_dead_or_zero_cost_no_wrong_breakpoint():
+    for bias in (0.0, 1.0, -1.0):
+        stages = perceptron([[[1], [1]], np.zeros((2, 2)), [[1, 1]]], [[-5, -6], [bias, 0.0], [0]])
+        assert changes(stages, [0], [1]) == ([], [])
+    zeros = perceptron([np.zeros((3, 2)), np.ones((2, 3)), np.ones((1, 2))], [np.zeros(3), np.zeros(2), np.zeros(1)])
+    assert changes(zeros, [-1, 0], [1, 2]) == ([], [])
+
+
+def test_weights_and_inputs_of_extreme_scale_are_traced_exactly_or_refused():
+    rng = np.random.default_rng(0)
+    for exponent in (-1000, -300, -30, 30):
+        weights = [rng.standard_normal((6, 3)), rng.standard_normal((6, 6)), rng.standard_normal((1, 6))]
+        biases = [np.zeros(6), np.zeros(6), np.zeros(1)]
+        weights[0] = np.ldexp(weights[0], exponent)
+        for bias in biases[:1]:
+            bias[:] = np.ldexp(rng.standard_normal(6), exponent)
+        stages = perceptron(weights, biases)
+        check_against_oracle(stages, *random_segments("generic", 3, 3, 1))
+        check_against_oracle(perceptron(weights, biases), np.full((1, 3), 5e-324), np.full((1, 3), 1e-310), far=1)
+    huge = relu_lines([[1e300, 0, 1], [0, 1e300, 1]])
+    with pytest.raises(plr.UnsupportedModelError, match=r"weights of this scale: .* amplify by 2"):
+        Tracer(huge)
+    with pytest.raises(plr.UnsupportedModelError, match="amplify by 2"):
+        plr.trace(plain_net(), np.full(3, -1e200), np.full(3, 1e200))
+
+
+def test_norms_are_bounds_and_near():
+    rng = np.random.default_rng(0)
+    for rows, columns in ((1, 1), (200, 200), (10, 300), (300, 10), (50, 40)):
+        for weight in (
+            rng.standard_normal((rows, columns)),
+            np.outer(rng.standard_normal(rows), rng.standard_normal(columns)),
+            np.ldexp(rng.standard_normal((rows, columns)), 900),
+            np.ldexp(rng.standard_normal((rows, columns)), -900),
+            np.eye(rows, columns),
+        ):
+            true = np.linalg.norm(weight, 2)
+            assert true * (1 - 1e-12) <= spectral_norm(weight) <= 1.05 * true
+    assert spectral_norm(np.zeros((3, 4))) == 0
+
+
+# ---- the public function
+
+
+def plain_net(dtype=torch.float32, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 20), nn.ReLU(), nn.Linear(20, 20), nn.LeakyReLU(), nn.Linear(20, 4)).to(dtype)
+
+
+class Residual(nn.Module):
+    """A convolution, batch norm, a skip and two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.norm = nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.second, self.head = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(48, 2)
+        with torch.no_grad():
+            self.norm.running_mean.uniform_(-1, 1), self.norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, x):
+        h = self.norm(self.first(x)).relu()
+        return self.head((h + nn.functional.hardtanh(self.second(h))).flatten(1))
+
+
+@pytest.mark.parametrize(
+    "model, shape", [(plain_net(), (3,)), (Residual().eval(), (2, 4, 4))], ids=["plain", "residual"]
+)
+def test_traces_say_what_the_model_computes(model, shape):
+    torch.manual_seed(0)
+    start, end = torch.randn(2, 6, *shape) * 2
+    line = plr.trace(model, start, end)
+    assert len(line) == 6 and line.n_regions.sum() == len(line.maps) == line.region_offsets[-1] > 60
+    double = __import__("copy").deepcopy(model).double()
+    for b in range(6):
+        t, flips = line.segment(b)
+        assert len(flips) == len(t) == line.n_regions[b] - 1 and all(flips)
+        stops = np.concatenate([[0.0], t, [1.0]])
+        for r, (low, high) in enumerate(pairwise(stops)):
+            at = torch.tensor([low, (low + high) / 2, high])
+            points = start[b].double() + at.view(-1, *[1] * len(shape)) * (end[b].double() - start[b].double())
+            region = line.region_offsets[b] + r
+            with torch.no_grad():
+                values = double(points).numpy()
+            mine = np.outer(at, line.slopes[region]) + line.intercepts[region]
+            assert np.abs(mine - values).max() < 1e-10
+    assert line.layers == plr.capture(model, start).layer_names
+    layers = {line.layers[number] for number in line.layer}
+    assert layers == set(line.layers)
+    first = Neuron(line.layers[line.layer[0]], int(line.unit[0]))
+    assert line.neuron(int(line.neurons[0])) == first == line.segment(0)[1][0][0]
+    assert "all proven" in repr(line) and "6 segments" in repr(line) and line.definition in repr(line)
+    assert line.certificate.exact == line.certificate.ties == 0 < line.certificate.filter
+
+
+def test_patterns_on_both_sides_of_a_breakpoint_differ_by_what_is_told():
+    model = plain_net(torch.float64)
+    start, end = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    line = plr.trace(model, start, end)
+    t, flips = line.segment(0)
+    stops = np.concatenate([[0.0], t, [1.0]])
+    middles = torch.from_numpy((stops[:-1] + stops[1:]) / 2)
+    hidden = []
+    value = start + middles[:, None] * (end - start)
+    with torch.no_grad():
+        for layer in model:
+            if isinstance(layer, nn.Linear):
+                value = layer(value)
+            else:
+                hidden.append(value > 0)
+                value = layer(value)
+    pattern = torch.cat(hidden, dim=1)
+    names = [Neuron(layer, unit) for layer in line.layers for unit in range(20)]
+    for k, told in enumerate(flips):
+        assert {names[i] for i in (pattern[k] != pattern[k + 1]).nonzero().flatten().tolist()} == set(told)
+
+
+def test_segments_may_be_one_many_or_none_and_of_any_kind():
+    model = plain_net()
+    start, end = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    many = plr.trace(model, start, end)
+    one = plr.trace(model, start[2], end[2])
+    assert len(one) == 1 and np.array_equal(one.t, many.segment(2)[0])
+    assert repr(one).startswith(f"Trace of 1 segment: {one.n_regions[0]} region")
+    none = plr.trace(model, start[:0], end[:0])
+    assert len(none) == 0 and none.n_regions.shape == (0,) and none.maps.shape == (0, 4, 2)
+    same = plr.trace(model, start, start)
+    assert same.n_regions.tolist() == [1] * 5 and not len(same.t)
+    assert np.array_equal(same.slopes, np.zeros((5, 4)))
+    network = plr.capture(model, start)
+    exported = torch.export.export(model, (start,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    for other in (network, exported):
+        assert np.array_equal(plr.trace(other, start, end).t, many.t)
+        assert np.array_equal(plr.trace(other, start[2], end[2]).t, one.t)
+    for convert in (torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.double):
+        assert np.array_equal(plr.trace(model, convert(start), convert(end), threads=2).neurons, many.neurons)
+    quick = plr.trace(model, start, end, slopes=False)
+    assert quick.maps is None and np.array_equal(quick.neurons, many.neurons)
+    for name in ("slopes", "intercepts"):
+        with pytest.raises(ValueError, match=r"this trace has no slopes: call trace\(..., slopes=True\)"):
+            getattr(quick, name)
+    half = plr.trace(plain_net(torch.bfloat16), start, end)
+    assert half.n_regions.sum() > 5
+
+
+def test_ends_of_float64_whose_difference_is_not_exact():
+    stages = network_of("generic", "relu", 3, (2, 8, 8, 1))
+    start, end = np.array([[1e-9, 1.0]]), np.array([[1e9 + 1e-7, -1e-20]])
+    assert F(end[0, 0] - start[0, 0]) != F(end[0, 0]) - F(start[0, 0])
+    check_against_oracle(stages, start, end)
+
+
+def test_progress_goes_to_stderr(capfd):
+    plr.trace(plain_net(), torch.zeros(7, 3), torch.ones(7, 3), progress=True)
+    out, err = capfd.readouterr()
+    assert out == "" and "7/7" in err
+
+
+def test_weights_of_now_are_traced():
+    model = plain_net()
+    start, end = torch.zeros(3), torch.ones(3)
+    before = plr.trace(model, start, end)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(-1.5)
+    after = plr.trace(model, start, end)
+    stages = stages_of(plr.capture(model, start[None]))
+    wanted = Tracer(stages).trace(start[None].double().numpy(), end[None].double().numpy())
+    assert np.array_equal(after.t, wanted["t"]) and not np.array_equal(after.t, before.t)
+
+
+def test_bad_arguments_are_named():
+    model, x = plain_net(), torch.zeros(2, 3)
+
+    def bad(message, start=x, end=x, *, error=ValueError, net=model, **arguments):
+        with pytest.raises(error, match=message):
+            plr.trace(net, start, end, **arguments)
+
+    nan = x.clone()
+    nan[1, 2] = torch.nan
+    bad(r"start must be finite, got nan at \[1, 2\]", nan)
+    bad(r"end must be finite, got nan at \[1, 2\]", end=nan)
+    bad(r"end must have the shape of start, \[2, 3\], got \[3\]", end=x[0])
+    bad(r"start must be \[B, \*input_shape\] or \[\*input_shape\], got \[2, 4\]", torch.zeros(2, 4), torch.zeros(2, 4))
+    network = plr.capture(model, x)
+    bad(
+        r"start must be \[B, 3\] or \[3\], as the network was captured, got \[4\]",
+        x[0, :1].expand(4),
+        x[0, :1].expand(4),
+        net=network,
+    )
+    bad("start must be an array of real numbers", "here", error=TypeError)
+    bad("end must be a tensor of real numbers, got torch.complex64", end=x + 0j, error=TypeError)
+    bad("threads must be at least 1, got 0", threads=0)
+    bad("threads must be an integer, got float", threads=1.0, error=TypeError)
+    bad("model must be an nn.Module, a pylinregion.Network or an ExportedProgram, got str", net="net", error=TypeError)
+    smooth = nn.Sequential(nn.Linear(3, 3), nn.GELU())
+    bad("exact methods .* gelu in module '1'", net=smooth, error=plr.UnsupportedModelError)
+    broken = plain_net()
+    plr.trace(broken, x, x)
+    with torch.no_grad():
+        broken[0].weight[0, 0] = torch.inf
+    bad("the model's 0.weight has NaN or infinite entries", net=broken, error=plr.UnsupportedModelError)
+    line = plr.trace(model, x, x + 1)
+    for b in (-1, 2):
+        with pytest.raises(ValueError, match=f"b must be from 0 to 1, got {b}"):
+            line.segment(b)
+    with pytest.raises(ValueError, match="neuron must be from 0 to 39, got 40"):
+        line.neuron(40)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupt_is_heard_within_a_second(threads):
+    stages = network_of("zero_bias", "relu", 0, (30, 60, 60, 60, 1))
+    starts, ends = random_segments("through the origin", 30, 5000, 0)
+    tracer = Tracer(stages)
+    pressed = []
+
+    def press():
+        pressed.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(0.3, press)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        tracer.trace(starts, ends, force_exact=True, threads=threads)
+    assert time.perf_counter() - pressed[0] < 1
+
+
+def test_activations_are_all_known():
+    assert set(TRIED) <= set(ACTIVATIONS)
