@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from pylinregion import doctor, kernels
 from pylinregion._checks import FLOATS
 from pylinregion.capture import capture
-from pylinregion.count import count_regions
+from pylinregion.count import METHODS, count_regions
 from pylinregion.counts import Mean, RegionCounts
 from pylinregion.errors import PylinregionError
 from pylinregion.explain import explain
@@ -92,12 +92,14 @@ def _parser() -> argparse.ArgumentParser:
 def _add_count(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Local complexity: around each point x, how many neurons change their activation among the vertices "
-        "x ± R v_1, ..., x ± R v_P of a cross-polytope with random orthonormal directions v_p."
+        "x ± R v_1, ..., x ± R v_P of a cross-polytope with random orthonormal directions v_p (--method vertices), "
+        "anywhere on the axes to these vertices (axes), or on the slice of two of them (slice), and the regions there."
     )
     _add_model(parser)
     parser.add_argument("points", metavar="POINTS.npy", help="array [B, *input_shape], cast to the model's dtype")
     parser.add_argument("--radius", metavar="R", type=float, required=True, help="Euclidean, in the points' units")
-    parser.add_argument("--directions", metavar="P", type=int, default=25, help="orthonormal directions (default 25)")
+    parser.add_argument("--method", choices=METHODS, default="vertices", help="default %(default)s; others are exact")
+    parser.add_argument("--directions", metavar="P", type=int, help="orthonormal directions (default 25; slice: 2)")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of the directions (default 0)")
     parser.add_argument("--layers", metavar="NAME,...", help="layers to count, as explain names them (default all)")
     parser.add_argument("--dtype", choices=_DTYPES, help="dtype to compute in (default: the model's)")
@@ -165,6 +167,7 @@ def _count(args: argparse.Namespace) -> int:
         network,
         x,
         args.radius,
+        args.method,
         n_directions=args.directions,
         seed=args.seed,
         layers=args.layers.split(",") if args.layers else None,
@@ -180,7 +183,7 @@ def _count(args: argparse.Namespace) -> int:
         "points": args.points,
         "shape": list(x.shape),
         "radius": args.radius,
-        "directions": args.directions,
+        "directions": args.directions or (2 if args.method == "slice" else 25),
         "seed": args.seed,
         "dtype": args.dtype or _name(x.dtype),
         "device": str(device),
@@ -461,7 +464,8 @@ def _summary(counts: RegionCounts, network: Network, inputs: dict[str, Any]) -> 
         regions = float(counts.regions.double().mean())
         lines.append(f"regions met {_number(regions)} on average, {int(counts.regions.max())} at most")
     if counts.ambiguous is not None:
-        lines.append(f"signs that rounding may have decided: {int(counts.ambiguous.sum())} (estimate)")
+        how = "estimate" if counts.method == "vertices" else "proven"
+        lines.append(f"signs that rounding may have decided: {int(counts.ambiguous.sum())} ({how})")
     return "\n".join([*lines, "", *_layer_table(counts, network), "", counts.definition])
 
 

@@ -19,7 +19,7 @@ from pylinregion import _checks
 from pylinregion.ambiguity import ambiguous_signs
 from pylinregion.capture import capture
 from pylinregion.counts import RegionCounts
-from pylinregion.errors import UnsupportedModelError
+from pylinregion.exact_count import EXACT_METHODS, count_exactly
 from pylinregion.kernels import ScalarKink
 from pylinregion.neighbourhood import check_frame, random_frame
 from pylinregion.network import Network
@@ -29,7 +29,7 @@ from pylinregion.selfcheck import observe
 from pylinregion.tally import Tally, sites
 from pylinregion.torch_state import full_precision, one_thread
 
-METHODS = ("vertices",)
+METHODS = ("vertices", *EXACT_METHODS)
 OUTPUT = "output"
 
 # A batch is small enough for its largest activation to stay in the cache (bench/README.md has the measurements),
@@ -46,7 +46,7 @@ def count_regions(
     radius: float | Tensor,
     method: str = "vertices",
     *,
-    n_directions: int = 25,
+    n_directions: int | None = None,
     frame: Tensor | None = None,
     seed: int = 0,
     layers: Sequence[str] | None = None,
@@ -57,7 +57,7 @@ def count_regions(
     memory_budget: int | None = None,
     progress: bool = False,
 ) -> RegionCounts:
-    """Count the neurons that change their activation around each point: local complexity.
+    """Count the neurons that change their activation around each point (local complexity), and the regions met.
 
     Method ``"vertices"`` is the papers' approximation: a neuron is counted for ``x`` if its activation is not on the
     same piece at all vertices ``x ± r v_p`` of the neighbourhood (the centre itself is not a vertex). At a breakpoint
@@ -65,37 +65,51 @@ def count_regions(
     its piece differs; a max-pool window is a neuron and changes if its winner (the first of the largest, in row-major
     order) differs; smooth activations (GELU, SiLU, tanh ...) change with the sign of their pre-activation.
 
-    The network is counted in eval mode, whatever mode the model is in, and in the arithmetic of ``dtype`` (TF32 and
-    autocast are off meanwhile). What is affine in front of the first activations is evaluated once, on ``x`` and on
-    the frame, and batch norms are folded into the layers before them, so that pre-activations may differ from those of
-    a plain forward pass of the vertices in their last bits.
+    The exact methods count the real-arithmetic function of the model's parameters, and prove every sign that they rest
+    on; they cover piecewise affine networks (see :func:`explain`). ``"axes"``: a neuron is counted if it is not on one
+    piece all along the ``2 P`` arms from ``x`` to ``x ± r v_p``; the regions are the different activation patterns
+    along the arms (on intervals: single points, ends among them, do not count). ``"slice"``: the same on the
+    two-dimensional slice with the vertices ``x ± r v_1`` and ``x ± r v_2``. For P = 2 and points in general position
+    each method counts at least what the one before it does. Regions are those of all layers, whichever are reported.
+
+    The network is counted in eval mode, whatever mode the model is in; by ``"vertices"`` in the arithmetic of ``dtype``
+    (TF32 and autocast are off meanwhile). What is affine in front of the first activations is evaluated once, on ``x``
+    and on the frame, and batch norms are folded into the layers before them, so that pre-activations may differ from
+    those of a plain forward pass of the vertices in their last bits.
 
     Args:
         model: An ``nn.Module``, a network from :func:`capture`, or an ``ExportedProgram``. A module is captured on
             first use, then the capture is reused; the counts follow its weights.
         x: ``[B, *input_shape]``, on the model's device, of its dtype unless ``dtype`` is given. ``B`` may be 0.
         radius: Above 0: one number, or ``[B]`` numbers. In the units of ``x``, Euclidean.
-        method: ``"vertices"``.
-        n_directions: ``P``, at most the number of input dimensions. Ignored if ``frame`` is given.
+        method: ``"vertices"``, ``"axes"`` or ``"slice"``.
+        n_directions: ``P``, at most the number of input dimensions. None: 25; 2 for ``"slice"``, which takes no other.
+            Ignored if ``frame`` is given.
         frame: ``[P, *input_shape]`` orthonormal, one for all points, or ``[B, P, *input_shape]``, one for each
             (slower). None: drawn from ``seed``, see :func:`random_frame`.
         seed: Of the frame.
-        layers: Names of the layers to count (see :func:`explain`); None: all.
+        layers: Names of the layers whose changes to report (see :func:`explain`); None: all.
         include_output: Count the sign changes of the output tensor as one more layer, ``"output"``.
         estimate_ambiguous: Also estimate how many signs rounding may have decided (twice the work and more).
         dtype: Compute in this dtype; None: that of ``x``.
         batch_size: Points per batch, at most; None: sized for the cache and the memory budget.
-        memory_budget: Bytes that the batches in flight may take; None: environment variable
-            ``PYLINREGION_MEMORY_BUDGET``, else 512 MiB (CUDA: half of the free memory). A batch is at least one point.
+        memory_budget: Bytes that the batches in flight, or the cells of ``"slice"``, may take; None: environment
+            variable ``PYLINREGION_MEMORY_BUDGET``, else 512 MiB (CUDA and ``"slice"``: half of the free memory). A
+            batch is at least one point.
         progress: Show a bar.
+
+    ``include_output``, ``estimate_ambiguous``, ``dtype`` and ``batch_size`` belong to ``"vertices"``: exact methods
+    refuse them.
 
     Returns:
         The counts, on the device of ``x``.
 
     Raises:
-        ValueError: An argument has a wrong value, shape or device, or a pre-activation is NaN or infinite.
+        ValueError: An argument has a wrong value, shape or device, does not go with the method, or a pre-activation is
+            NaN or infinite.
         TypeError: An argument has a wrong type or dtype.
-        UnsupportedModelError: The model cannot be counted without guessing; the message says why.
+        UnsupportedModelError: The model cannot be counted without guessing, or not exactly; the message says why.
+        BudgetExceededError: The slice around a point has more cells than ``memory_budget`` allows.
 
     Source: Humayun, Balestriero, Baraniuk, "Deep Networks Always Grok and Here is Why", ICML 2024 (arXiv 2402.15555),
         section 2.2; the reported number is the sum over layers, averaged over points (``counts.mean()``).
@@ -109,6 +123,9 @@ def count_regions(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
+    exact = method in EXACT_METHODS
+    if exact:
+        _refuse_for_exact_methods(method, include_output, estimate_ambiguous, dtype, batch_size)
     _checks.floating_tensor("x", x)
     if x.dim() < 1:
         raise ValueError("x must be [B, *input_shape], got a tensor without dimensions")
@@ -134,11 +151,29 @@ def count_regions(
                 f"include_output needs a model with one output tensor, this one has {len(network.outputs)}"
             )
         each = frame is not None and check_frame(frame, network.input_shape, len(x))
+        if method == "slice" and frame is not None and frame.shape[1 if each else 0] != 2:
+            raise ValueError(f"frame must have 2 directions for method 'slice', got {frame.shape[1 if each else 0]}")
         if frame is None:
+            if n_directions is None:
+                n_directions = 2 if method == "slice" else 25
+            elif method == "slice" and n_directions != 2:
+                raise ValueError(f"n_directions must be 2 for method 'slice', got {n_directions}")
             frame = random_frame(network.input_shape, n_directions, seed=seed)
         directions = frame.detach().to(x.device)
         with torch.no_grad(), full_precision():
-            _check_parameters(network)
+            network.check_parameters()
+            if exact:
+                return count_exactly(
+                    method,
+                    network,
+                    x,
+                    radii,
+                    directions,
+                    counted,
+                    threads=n_threads,
+                    memory_budget=memory_budget,
+                    progress=progress,
+                )
             job = _Job(network, x.to(compute), radii, directions, each, counted, include_output, estimate_ambiguous)
             job.run(batch_size, memory_budget, progress, n_threads)
         names = [network.layer_names[number] for number in counted] + [OUTPUT] * include_output
@@ -151,6 +186,21 @@ def count_regions(
             definition=_definition(network, counted, directions.shape[1 if each else 0]),
             method=method,
         )
+
+
+def _refuse_for_exact_methods(
+    method: str, include_output: bool, estimate_ambiguous: bool, dtype: torch.dtype | None, batch_size: int | None
+) -> None:
+    """Refuse what has no meaning where nothing is rounded and points are not batched."""
+    reasons = {
+        "include_output": (include_output, "it counts where neurons bend, and the output does not"),
+        "estimate_ambiguous": (estimate_ambiguous, "all its signs are proven, and its counts say 0 are ambiguous"),
+        "dtype": (dtype is not None, "it counts the real function of the parameters, whatever their dtype"),
+        "batch_size": (batch_size is not None, "it has no batches"),
+    }
+    for name, (given, why) in reasons.items():
+        if given:
+            raise ValueError(f"{name} must not be given for method {method!r}: {why}")
 
 
 def _in_model_dtype(model: Any, x: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -168,14 +218,6 @@ def _check_fits(network: Network, x: Tensor, dtype: torch.dtype | None) -> None:
         raise ValueError(f"x must be on {network.device}, as the network was captured, got {x.device}")
     if dtype is None and x.dtype != network.dtype:
         raise TypeError(f"x must be {network.dtype}, as the network was captured, got {x.dtype}; or pass dtype=")
-
-
-def _check_parameters(network: Network) -> None:
-    for name, tensor in network.state.items():
-        # Infinite constants are at home in attention masks; what they do to pre-activations is seen there.
-        infinite = not _checks.all_finite(tensor)
-        if infinite and (name in network.parameters or bool(torch.isnan(tensor).any())):
-            raise UnsupportedModelError(f"the model's {name} has NaN or infinite entries")
 
 
 def _definition(network: Network, counted: Sequence[int], n_directions: int) -> str:

@@ -34,8 +34,10 @@ class RegionCounts:
 
     Attributes:
         changes: ``[B, L]`` int64: neurons of each layer that change their activation in the neighbourhood.
-        regions: ``[B]`` int64: different activation patterns among the vertices (method ``"vertices"``).
-        ambiguous: ``[B]`` int64: signs that rounding may have decided; an estimate. None if it was not asked for.
+        regions: ``[B]`` int64: regions met: exact by the methods ``"axes"`` and ``"slice"``, by ``"vertices"`` the
+            different activation patterns among the vertices.
+        ambiguous: ``[B]`` int64: signs that rounding may have decided; an estimate. None if it was not asked for; 0 by
+            the exact methods, which prove every sign.
         layers: The ``L`` layer names.
         definition: What is counted, in a sentence.
         method: The method.
@@ -116,5 +118,6 @@ class RegionCounts:
         if points:
             lines.append(f"  regions met: {float(self.regions.double().mean()):.4g} on average")
         if self.ambiguous is not None:
-            lines.append(f"  signs that rounding may have decided: {int(self.ambiguous.sum())} (estimate)")
+            how = "estimate" if self.method == "vertices" else "proven"
+            lines.append(f"  signs that rounding may have decided: {int(self.ambiguous.sum())} ({how})")
         return "\n".join([*lines, f"  {self.definition}"])

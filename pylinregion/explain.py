@@ -13,7 +13,7 @@ from pylinregion.network import Network
 from pylinregion.ops import Kind
 from pylinregion.stages import refusal
 
-EXACT_METHODS = ("axes", "slice")
+EXACT = ("axes", "slice", "partition", "trace")
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Explanation:
 
     Attributes:
         rows: The operators that matter, in the order of computation.
-        coverage: For each method None if it covers the model, else the reason why not; ``"partition"`` is
-            :func:`pylinregion.partition`.
+        coverage: For each method None if it covers the model, else the reason why not; ``"partition"`` and ``"trace"``
+            are the functions of these names.
         captured_by: The mechanism that captured the model, "" if none did.
     """
 
@@ -79,8 +79,7 @@ class Explanation:
             lines.append(f"{self.units} {neurons} in {counted} {layers}; captured by {self.captured_by}")
         verdicts: dict[str, list[str]] = {}
         for method, reason in self.coverage.items():
-            covered = "covered, but not in this version" if method in EXACT_METHODS else "covered"
-            verdicts.setdefault(covered if reason is None else f"not covered. {reason}", []).append(method)
+            verdicts.setdefault("covered" if reason is None else f"not covered. {reason}", []).append(method)
         lines += [f"{', '.join(methods)}: {verdict}" for verdict, methods in verdicts.items()]
         return "\n".join(lines)
 
@@ -94,8 +93,8 @@ def explain(model: nn.Module | torch.export.ExportedProgram | Network, x: Tensor
 
     Returns:
         A table of every kink, smooth activation and other operator, and for each method whether it covers the model:
-        ``"vertices"``, the exact methods ``"axes"`` and ``"slice"``, and ``"partition"``. A model that cannot be
-        captured gives an empty table and the reason; it does not raise.
+        ``"vertices"``, the exact ones ``"axes"`` and ``"slice"``, and the functions ``"partition"`` and ``"trace"``. A
+        model that cannot be captured gives an empty table and the reason; it does not raise.
 
     Raises:
         TypeError, ValueError: ``model`` or ``x`` is not as above.
@@ -103,7 +102,7 @@ def explain(model: nn.Module | torch.export.ExportedProgram | Network, x: Tensor
     try:
         network = capture(model, x)
     except UnsupportedModelError as error:
-        return Explanation((), dict.fromkeys(("vertices", *EXACT_METHODS, "partition"), str(error)), "")
+        return Explanation((), dict.fromkeys(("vertices", *EXACT), str(error)), "")
     layers = {layer.node: layer for layer in network.layers}
     rows = []
     for index, node in enumerate(network.nodes):
@@ -112,6 +111,5 @@ def explain(model: nn.Module | torch.export.ExportedProgram | Network, x: Tensor
             rows.append(Row(layer.name, layer.op_name, layer.kind.value, layer.breakpoints, layer.units, layer.line))
         elif node.role == "value" and node.op is not None and node.op.kind is Kind.OTHER:
             rows.append(Row(node.path or node.op_name, node.op_name, "other", "", 0, node.line))
-    exact = network.exact_refusal()
-    coverage = {"vertices": None, **dict.fromkeys(EXACT_METHODS, exact), "partition": refusal(network)}
+    coverage = {"vertices": None, **dict.fromkeys(EXACT, refusal(network))}
     return Explanation(tuple(rows), coverage, network.method)

@@ -440,7 +440,7 @@ def test_bad_frames_are_named():
 
 
 def test_other_bad_arguments_are_named():
-    bad("method must be one of 'vertices', got 'exactly'", method="exactly")
+    bad("method must be one of 'vertices', 'axes', 'slice', got 'exactly'", method="exactly")
     bad("batch_size must be at least 1, got 0", batch_size=0)
     bad("memory_budget must be an integer, got float", error=TypeError, memory_budget=1e9)
     bad("dtype must be float32, float64, bfloat16 or float16, got torch.int32", error=TypeError, dtype=torch.int32)

@@ -120,31 +120,30 @@ def test_it_prints_as_a_table():
     assert text[11] == "72 neurons in 7 layers; captured by torch.export"
     assert text[12] == "vertices: covered"
     place = r"layer_norm in module 'norm' at test_explain.py:\d+: .*"
-    assert re.fullmatch(f"axes, slice, partition: not covered. {place} not piecewise affine", text[13])
+    assert re.fullmatch(f"axes, slice, partition, trace: not covered. {place} not piecewise affine", text[13])
     assert len(text) == 14
 
 
 def test_a_model_without_kinks():
     explanation = plr.explain(Affine(), torch.randn(2, 6))
-    assert explanation.rows == () and explanation.coverage == dict.fromkeys(("vertices", "axes", "slice", "partition"))
+    assert explanation.rows == () and set(explanation.coverage.values()) == {None}
+    assert list(explanation.coverage) == ["vertices", "axes", "slice", "partition", "trace"]
     assert str(explanation).splitlines()[0] == "0 neurons in 0 layers; captured by torch.export"
     assert "1 neuron in 1 layer;" in str(plr.explain(nn.ReLU(), torch.randn(2, 1)))
 
 
 def test_piecewise_affine_models_are_covered_by_exact_methods():
-    pools = nn.Sequential(
-        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.PReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Hardtanh()
-    )
-    for model, x in ((pools, torch.randn(2, 1, 6, 6)), (Scaled(), torch.randn(2, 6))):
-        explanation = plr.explain(model, x)
-        assert {explanation.coverage[method] for method in ("vertices", "axes", "slice")} == {None}
-        assert "axes, slice: covered, but not in this version" in str(explanation).splitlines()
+    layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.PReLU(), nn.Flatten(), nn.Hardtanh())
+    explanation = plr.explain(layers, torch.randn(2, 1, 6, 6))
+    assert set(explanation.coverage.values()) == {None}
+    assert str(explanation).splitlines()[-1] == "vertices, axes, slice, partition, trace: covered"
 
 
 def test_what_partition_covers_is_what_it_takes():
     linear = nn.Sequential(nn.Linear(6, 4), nn.PReLU(), nn.Linear(4, 2), nn.ReLU6())
     assert plr.explain(linear, torch.randn(2, 6)).coverage["partition"] is None
-    assert str(plr.explain(linear, torch.randn(2, 6))).splitlines()[-2] == "vertices, partition: covered"
+    text = str(plr.explain(linear, torch.randn(2, 6)))
+    assert text.splitlines()[-1] == "vertices, axes, slice, partition, trace: covered"
     pool = nn.Sequential(nn.Unflatten(1, (1, 6)), nn.MaxPool1d(2), nn.Flatten())
     for model, message in (
         (pool, r"exact methods do not take max_pool1d\w* in module '1' yet"),
@@ -175,7 +174,7 @@ def test_what_partition_covers_is_what_it_takes():
 def test_exact_methods_say_what_stops_them(model, reason):
     coverage = plr.explain(model, torch.randn(2, 6)).coverage
     assert coverage["vertices"] is None and re.fullmatch(reason, coverage["axes"])
-    assert coverage["slice"] == coverage["partition"] == coverage["axes"]
+    assert coverage["slice"] == coverage["partition"] == coverage["trace"] == coverage["axes"]
 
 
 def test_a_refused_model_gives_the_reason_and_no_table():
@@ -185,7 +184,7 @@ def test_a_refused_model_gives_the_reason_and_no_table():
     assert re.match(
         r"sort in module '1' at test_explain.py:\d+: return x.sort\(1\)\[0\]: .* has kinks that are not", reason
     )
-    assert str(explanation).splitlines() == [f"vertices, axes, slice, partition: not covered. {reason}"]
+    assert str(explanation).splitlines() == [f"vertices, axes, slice, partition, trace: not covered. {reason}"]
 
 
 def test_networks_and_bad_arguments():

@@ -1,0 +1,178 @@
+"""The exact methods of ``count_regions``: along the arms around each point, and on the slice that two of them span."""
+
+from __future__ import annotations
+
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from pylinregion import memory
+from pylinregion.counts import RegionCounts
+from pylinregion.engine import Engine
+from pylinregion.errors import BudgetExceededError
+from pylinregion.network import Network
+from pylinregion.prefix import up_to
+from pylinregion.stages import Stages, stages_of
+from pylinregion.tracer import Tracer
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+EXACT_METHODS = ("axes", "slice")
+
+_PEAK = 3  # the engine's working memory at its peak, over the size of the cells it keeps
+
+
+def count_exactly(
+    method: str,
+    network: Network,
+    x: Tensor,
+    radii: Tensor,
+    frame: Tensor,
+    counted: tuple[int, ...],
+    *,
+    threads: int,
+    memory_budget: int | None,
+    progress: bool,
+) -> RegionCounts:
+    """Count by method ``"axes"`` or ``"slice"``.
+
+    Args:
+        method: One of :data:`EXACT_METHODS`.
+        network: The network.
+        x: ``[B, *input_shape]``.
+        radii: ``[B]`` float64.
+        frame: ``[P, *input_shape]`` or ``[B, P, *input_shape]``; P is 2 for ``"slice"``.
+        counted: The layers whose changes are reported.
+        threads: CPU threads.
+        memory_budget: Bytes for the cells of slices.
+        progress: Show a bar.
+
+    Returns:
+        The counts, on the device of ``x``.
+
+    Raises:
+        UnsupportedModelError: The model is not covered.
+        BudgetExceededError: The cells of the slice around a point take more than the memory budget.
+    """
+    stages = up_to(stages_of(network), len(network.layers))
+    centres = x.detach().to("cpu", torch.float64).reshape(len(x), math.prod(network.input_shape)).numpy()
+    sizes = radii.cpu().numpy()
+    own = frame.dim() == x.dim() + 1
+    lead = frame.shape[: 2 if own else 1]
+    directions = frame.to("cpu", torch.float64).reshape(*lead, centres.shape[1]).numpy()
+    if method == "axes":
+        by_stage, regions = _axes(stages, centres, sizes, directions, threads, progress)
+    else:
+        by_stage, regions = _slices(stages, centres, sizes, directions, threads, memory_budget, progress)
+    place = {stage.layer: number for number, stage in enumerate(stages.stages)}
+    changes = by_stage[:, [place[layer] for layer in counted]]
+    return RegionCounts(
+        changes=torch.from_numpy(np.ascontiguousarray(changes)).to(x.device),
+        regions=torch.from_numpy(regions).to(x.device),
+        ambiguous=torch.zeros(len(x), dtype=torch.int64, device=x.device),
+        layers=tuple(network.layer_names[layer] for layer in counted),
+        definition=_definition(method, directions.shape[-2]),
+        method=method,
+    )
+
+
+def _definition(method: str, n_directions: int) -> str:
+    if method == "axes":
+        return (
+            f"neurons that are not on one piece of their activation all along the {2 * n_directions} arms from x to "
+            "x ± r v_p; regions: different activation patterns (of all layers) along these arms; exact"
+        )
+    return (
+        "neurons that are not on one piece of their activation all over the slice with the vertices x ± r v_1, "
+        "x ± r v_2; regions: proper activation regions (of all layers) of this slice; exact"
+    )
+
+
+def _axes(
+    stages: Stages, centres: Array, radii: Array, directions: Array, threads: int, progress: bool
+) -> tuple[Integers, Integers]:
+    """``[B, stages]`` and ``[B]``."""
+    tracer = Tracer(stages, [np.abs(centres).max(initial=0.0) + radii * np.abs(directions).max(initial=0.0)])
+    with tqdm(total=len(centres), unit="point", disable=not progress) as bar:
+        report = (lambda points, regions: bar.update(points - bar.n)) if progress else None
+        found = tracer.arms(centres, radii, directions, threads=threads, report=report)
+        bar.update(len(centres) - bar.n)
+    return found["changes"], found["regions"]
+
+
+def _slices(
+    stages: Stages,
+    centres: Array,
+    radii: Array,
+    directions: Array,
+    threads: int,
+    memory_budget: int | None,
+    progress: bool,
+) -> tuple[Integers, Integers]:
+    """``[B, stages]`` and ``[B]``."""
+    stage_of_unit, unit_of_line = _units(stages)
+    changes = np.zeros((len(centres), len(stages.stages)), dtype=np.int64)
+    regions = np.ones(len(centres), dtype=np.int64)
+    workers = max(1, min(threads, len(centres)))
+    budget = memory.budget(memory_budget) // workers
+    stop = threading.Event()
+
+    def report(found: int) -> None:
+        if stop.is_set():
+            raise _StoppedError
+
+    def count(point: int) -> None:
+        u, v = directions[point] if directions.ndim == 3 else directions
+        r = radii[point]
+        corners = np.array([[r, 0], [0, r], [-r, 0], [0, -r]])
+        engine = Engine(stages, np.stack([u, v, centres[point]], axis=1), corners)
+        inner_threads = threads if workers == 1 else 1
+        found = engine.enumerate(cells=True, threads=inner_threads, max_bytes=budget // _PEAK, report=report)
+        if found["stopped"]:
+            least = max(found["regions"], default=1)
+            raise BudgetExceededError(
+                f"the cells of the slice around point {point} take more than its share of the memory budget, {budget} "
+                f"bytes: it has at least {least} regions, a lower bound. Raise memory_budget, or take a smaller radius "
+                "or fewer threads",
+                least,
+            )
+        patterns = found["patterns"]
+        regions[point] = len(patterns)
+        changed = np.bitwise_or.reduce(patterns, axis=0) ^ np.bitwise_and.reduce(patterns, axis=0)
+        lines = np.unpackbits(changed, count=stages.lines, bitorder="little")
+        units = np.unique(unit_of_line[lines != 0])
+        changes[point] = np.bincount(stage_of_unit[units], minlength=len(stages.stages))
+
+    with tqdm(total=len(centres), unit="point", disable=not progress) as bar:
+        if workers == 1:
+            for point in range(len(centres)):
+                count(point)
+                bar.update()
+            return changes, regions
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="pylinregion")
+        try:
+            for future in as_completed([pool.submit(count, point) for point in range(len(centres))]):
+                future.result()
+                bar.update()
+        finally:  # of an error or an interrupt, too: those that run hear of it at their next report
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+    return changes, regions
+
+
+def _units(stages: Stages) -> tuple[Integers, Integers]:
+    """The stage of each unit, and the unit of each line, numbered through the network."""
+    stage_of_unit = np.repeat(np.arange(len(stages.stages)), [stage.rows for stage in stages.stages])
+    per_unit = [np.diff(stage.units.line_begin) for stage in stages.stages]
+    return stage_of_unit, np.repeat(np.arange(len(stage_of_unit)), np.concatenate(per_unit))
+
+
+class _StoppedError(Exception):
+    """Ends an enumeration that nobody waits for any more."""
