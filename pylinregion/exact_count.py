@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ Integers = NDArray[np.int64]
 
 EXACT_METHODS = ("axes", "slice")
 
+_AT_ONCE = 64  # points whose arms are traced together
 _PEAK = 3  # the engine's working memory at its peak, over the size of the cells it keeps
 
 
@@ -99,12 +101,78 @@ def _axes(
     stages: Stages, centres: Array, radii: Array, directions: Array, threads: int, progress: bool
 ) -> tuple[Integers, Integers]:
     """``[B, stages]`` and ``[B]``."""
-    tracer = Tracer(stages, [np.abs(centres).max(initial=0.0) + radii * np.abs(directions).max(initial=0.0)])
+    reach = np.abs(centres).max(initial=0.0) + radii * np.abs(directions).max(initial=0.0)
+    tracer = Tracer(stages, [centres, directions, reach])
+    n_directions = directions.shape[-2]
+    stage_of_unit, unit_of_line = _units(stages)
+    names = np.random.default_rng(0).integers(2**64, size=(stages.lines, 2), dtype=np.uint64)
+    changes = np.zeros((len(centres), len(stages.stages)), dtype=np.int64)
+    regions = np.ones(len(centres), dtype=np.int64)
     with tqdm(total=len(centres), unit="point", disable=not progress) as bar:
-        report = (lambda points, regions: bar.update(points - bar.n)) if progress else None
-        found = tracer.arms(centres, radii, directions, threads=threads, report=report)
-        bar.update(len(centres) - bar.n)
-    return found["changes"], found["regions"]
+        for begin in range(0, len(centres), _AT_ONCE):
+            here = slice(begin, min(begin + _AT_ONCE, len(centres)))
+            n = here.stop - begin
+            own = directions.ndim == 3
+            found = tracer.trace(
+                centres[here],
+                directions[here].reshape(n * n_directions, -1) if own else directions,
+                pairs=np.stack(
+                    [
+                        np.repeat(np.arange(n), n_directions),
+                        np.arange(n * n_directions) if own else np.tile(np.arange(n_directions), n),
+                    ],
+                    axis=1,
+                ),
+                radii=np.repeat(radii[here], n_directions),
+                maps=False,
+                starts=True,
+                threads=threads,
+            )
+            changed = _changed_lines(found, n, n_directions, stages.lines)
+            for point in range(n):
+                units = np.unique(unit_of_line[changed[point]])
+                changes[begin + point] = np.bincount(stage_of_unit[units], minlength=len(stages.stages))
+            regions[here] = _different_patterns(found, n, n_directions, names)
+            bar.update(n)
+    return changes, regions
+
+
+def _changed_lines(found: dict[str, Any], n: int, n_directions: int, lines: int) -> NDArray[np.bool_]:
+    """``[n, lines]``: which lines change on an arm, or from one arm's first region to another's."""
+    starts = found["starts"].reshape(n, n_directions, -1)
+    bits = np.bitwise_or.reduce(starts, axis=1) ^ np.bitwise_and.reduce(starts, axis=1)
+    changed = np.unpackbits(bits, axis=1, count=lines, bitorder="little").astype(bool)
+    per_segment = np.diff(found["change_offsets"][found["offsets"]])
+    changed[np.repeat(np.arange(len(per_segment)) // n_directions, per_segment), found["changes"]] = True
+    return changed
+
+
+def _different_patterns(found: dict[str, Any], n: int, n_directions: int, names: NDArray[np.uint64]) -> Integers:
+    """``[n]``: how many patterns there are on the arms of each point.
+
+    Patterns are told apart by 128 bits, the exclusive or of the random names of the lines that are on.
+    """
+    offsets, counts = found["offsets"], np.diff(found["change_offsets"])
+    first = offsets[:-1] + np.arange(len(offsets) - 1)  # of each segment's regions
+    steps = np.zeros((int(offsets[-1]) + len(first), 2), dtype=np.uint64)
+    on = np.unpackbits(found["starts"], axis=1, count=len(names), bitorder="little").astype(bool)
+    for half in range(2):
+        start = np.bitwise_xor.reduce(np.where(on, names[:, half], np.uint64(0)), axis=1)
+        flips = names[found["changes"], half]
+        at_breakpoint = np.bitwise_xor.reduceat(flips, found["change_offsets"][:-1]) if len(counts) else flips
+        inner = np.ones(len(steps), dtype=bool)
+        inner[first] = False
+        steps[inner, half] = at_breakpoint
+        steps[first, half] = start
+        running = np.bitwise_xor.accumulate(steps[:, half])
+        before = np.concatenate([np.zeros(1, np.uint64), running])[first]
+        steps[:, half] = running ^ np.repeat(before, np.diff(offsets) + 1)
+    point = np.repeat(np.arange(len(first)) // n_directions, np.diff(offsets) + 1)
+    order = np.lexsort((steps[:, 1], steps[:, 0], point))
+    ordered, owner = steps[order], point[order]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1) | (owner[1:] != owner[:-1])
+    return np.bincount(owner[new], minlength=n)
 
 
 def _slices(

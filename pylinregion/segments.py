@@ -90,7 +90,7 @@ def trace(
             stops,
             maps=slopes,
             threads=threads,
-            report=(lambda done, regions: bar.update(done - bar.n)) if progress else None,
+            report=(lambda done: bar.update(done - bar.n)) if progress else None,
         )
         bar.update(points - bar.n)
     neurons = Neurons.of(stages)
@@ -101,7 +101,7 @@ def trace(
         offsets=found["offsets"],
         t=found["t"],
         neuron_offsets=found["change_offsets"],
-        neurons=neurons.of_line[found["change_lines"]],
+        neurons=neurons.of_line[found["changes"]],
         maps=maps,
         layers=stages.layers,
         certificate=Certificate(found["filter"], found["exact"], found["zeros"], DEFINITION),

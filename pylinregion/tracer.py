@@ -15,7 +15,8 @@ from pylinregion.line_system import check_scale
 from pylinregion.stages import Stages
 
 Array = NDArray[np.float64]
-Report = Callable[[int, int], object]
+Integers = NDArray[np.int64]
+Report = Callable[[int], object]
 
 _UNIT = 2.0**-53
 _SQUARINGS = 6
@@ -43,7 +44,7 @@ class Tracer:
         self._line_begins = [
             stage.units.line_begin + first for stage, first in zip(stages.stages, stages.first_lines, strict=True)
         ]
-        self._problem = kernels.TraceProblem(
+        self._problem: Any = kernels.TraceProblem(
             stages=[
                 (
                     stage.rows,
@@ -63,72 +64,60 @@ class Tracer:
 
     def trace(
         self,
-        starts: Array,
-        ends: Array,
+        first: Array,
+        second: Array,
         *,
+        pairs: Integers | None = None,
+        radii: Array | None = None,
         maps: bool = True,
+        starts: bool = False,
         threads: int = 1,
         force_exact: bool = False,
-        one_window: bool = False,
         report: Report | None = None,
     ) -> dict[str, Any]:
-        """Trace the segments from starts to ends.
+        """Trace segments.
 
         Args:
-            starts, ends: ``[B, inputs]`` float64.
+            first, second: ``[N, inputs]`` and ``[M, inputs]`` float64: segments start in the one and end in the other.
+            pairs: ``[B, 2]`` int64: the ends of each segment, numbers of rows. None: the first two rows, the second two
+                and so on.
+            radii: ``[B]`` float64: segments from ``p - radius * q`` to ``p + radius * q`` instead, p and q being rows
+                of ``first`` and ``second``. (Such ends may be no float64 numbers.)
             maps: Also what the outputs are on each region.
+            starts: Also the pattern of each segment's first region.
             threads: CPU threads; the result is the same for any number.
             force_exact: Take every decision in integers (a test).
-            one_window: Do not cut long segments (a test).
-            report: Called with the segments done and the regions found so far, about twenty times a second.
+            report: Called with the number of segments done, about twenty times a second.
 
         Returns:
-            ``offsets [B + 1]`` into the breakpoints of all segments, ``t``, ``change_offsets`` into ``change_lines``
-            (the lines that change at each), with ``maps`` ``[regions, outputs, 2]``: slope and value at t = 0; and how
-            many decisions each stage of the proof took: ``filter``, ``exact``, of these ``zeros``.
+            ``offsets [B + 1]`` into the breakpoints of all segments, ``t``, ``change_offsets`` into ``changes`` (the
+            lines that change at each, ascending); with ``maps`` ``[regions, outputs, 2]``: slope and value at t = 0;
+            with ``starts`` ``[B, bytes]`` uint8, bit r % 8 of byte r / 8 for line r; and how many decisions each stage
+            of the proof took: ``filter``, ``exact``, of these ``zeros``.
         """
-        starts, ends = _rows(starts), _rows(ends)
-        return self._problem.trace(
-            starts.ctypes.data, ends.ctypes.data, len(starts), maps, force_exact, one_window, threads, report
+        first, second = (np.ascontiguousarray(each, dtype=np.float64) for each in (first, second))
+        if pairs is None:
+            pairs = np.repeat(np.arange(len(first), dtype=np.int64), 2)
+        pairs = np.ascontiguousarray(pairs, dtype=np.int64).reshape(-1, 2)
+        if radii is not None:
+            radii = np.ascontiguousarray(radii, dtype=np.float64)
+        found: dict[str, Any] = self._problem.trace(
+            pairs=pairs.ctypes.data,
+            n=len(pairs),
+            first=first.ctypes.data,
+            n_first=len(first),
+            second=second.ctypes.data,
+            n_second=len(second),
+            radii=0 if radii is None else radii.ctypes.data,
+            maps=maps,
+            starts=starts,
+            force_exact=force_exact,
+            threads=threads,
+            report=report,
         )
-
-    def arms(
-        self,
-        centres: Array,
-        radii: Array,
-        directions: Array,
-        *,
-        threads: int = 1,
-        force_exact: bool = False,
-        report: Report | None = None,
-    ) -> dict[str, Any]:
-        """Count on the arms from each centre to ``centre ± radius * direction``.
-
-        Args:
-            centres: ``[B, inputs]`` float64.
-            radii: ``[B]`` float64, above 0.
-            directions: ``[P, inputs]`` float64, or ``[B, P, inputs]``, those of each centre.
-            threads, force_exact, report: As for :meth:`trace`; segments are centres.
-
-        Returns:
-            ``changes [B, stages]`` and ``regions [B]``, and the decisions as for :meth:`trace`.
-        """
-        centres, radii, directions = _rows(centres), _rows(radii), _rows(directions)
-        return self._problem.arms(
-            centres.ctypes.data,
-            radii.ctypes.data,
-            len(centres),
-            directions.ctypes.data,
-            directions.shape[-2],
-            directions.ndim == 3,
-            force_exact,
-            threads,
-            report,
-        )
-
-
-def _rows(values: Array) -> Array:
-    return np.ascontiguousarray(values, dtype=np.float64)
+        for name, counts in (("offsets", "breakpoints"), ("change_offsets", "change_counts")):
+            found[name] = np.concatenate([[0], np.cumsum(found.pop(counts), dtype=np.int64)])
+        return found
 
 
 def _norms(stages: Stages) -> list[list[float]]:

@@ -1,4 +1,5 @@
-// csrc/partition/aligned.h -- vectors of doubles that start on a cache line: loads of whole lines do not straddle two.
+// csrc/partition/aligned.h -- arrays that start on a cache line, so that loads of whole lines do not straddle two, and
+// whose new elements are not cleared.
 #pragma once
 #include <cstddef>
 #include <new>
@@ -12,10 +13,12 @@ template <class T> struct LineAllocator {
   template <class U> LineAllocator(const LineAllocator<U>&) {}
   T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64})); }
   void deallocate(T* p, size_t) { ::operator delete(p, std::align_val_t{64}); }
+  template <class U> void construct(U* p) { ::new (static_cast<void*>(p)) U; }
   template <class U> bool operator==(const LineAllocator<U>&) const { return true; }
   template <class U> bool operator!=(const LineAllocator<U>&) const { return false; }
 };
 
-using Doubles = std::vector<double, LineAllocator<double>>;
+template <class T> using Array = std::vector<T, LineAllocator<T>>;
+using Doubles = Array<double>;
 
 }  // namespace pylinregion

@@ -1,35 +1,17 @@
 // csrc/partition/bindings.cpp -- the slice engine for Python: addresses in, arrays out, signals heard meanwhile.
 #include "bindings.h"
 
-#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
-#include <condition_variable>
-#include <mutex>
-#include <optional>
-
 #include "../simd.h"
-#include "deep_thread.h"
-#include "exact_rows.h"
+#include "binding_parts.h"
 #include "mesh.h"
 #include "system.h"
-#include "trace_bindings.h"
 
 namespace py = pybind11;
 
 namespace pylinregion {
 namespace {
-using Address = std::uintptr_t;  // of NumPy arrays that the caller keeps alive
-
-template <class T> T* at(Address address) { return reinterpret_cast<T*>(address); }
-
-// An array that owns a vector.
-template <class T> py::array_t<T> array(std::vector<T>&& values, std::vector<py::ssize_t> shape) {
-  auto* owner = new std::vector<T>(std::move(values));
-  const py::capsule free(owner, [](void* p) { delete static_cast<std::vector<T>*>(p); });
-  return py::array_t<T>(std::move(shape), owner->data(), free);
-}
-
 EnumerateFunction enumerate_function() {
 #if defined(__x86_64__)
   if (simd() == Simd::avx512) return enumerate_avx512;
@@ -39,8 +21,6 @@ EnumerateFunction enumerate_function() {
 }
 
 using StageTuple = std::tuple<int64_t, int64_t, int64_t, Address, int64_t>;
-using ExactStageTuple =
-    std::tuple<int64_t, std::vector<std::pair<int64_t, Address>>, Address, Address, Address, Address, Address, double>;
 
 class SliceProblem {
  public:
@@ -56,8 +36,8 @@ class SliceProblem {
                 at<double>(norms),
                 at<double>(corners),
                 n_corners},
-        exact_(exact(exact_stages), ExactSlice{dimensions, at<double>(u), at<double>(v), at<double>(origin),
-                                               at<double>(corners), n_corners}) {
+        exact_(exact_stages_of(exact_stages), ExactSlice{dimensions, at<double>(u), at<double>(v), at<double>(origin),
+                                                         at<double>(corners), n_corners}) {
     for (const auto& [begin, end, extent, columns, stride] : stages)
       system_.stages.push_back({begin, end, extent, at<double>(columns), stride});
   }
@@ -74,62 +54,16 @@ class SliceProblem {
     EngineProgress progress;
     EngineResult result;
     Mesh mesh;
-    std::exception_ptr error;
-    std::mutex mutex;
-    std::condition_variable ready;
-    bool done = false;
-    std::optional<DeepThread> worker(std::in_place, stack_for(system_.lines), [&] {
-      try {
-        result = enumerate_function()(system_, options, exact_, progress);
-        if (cells && !result.stopped && system_.n_corners > 2) mesh = mesh_of(result.cells, progress.stop);
-      } catch (...) {
-        error = std::current_exception();
-      }
-      const std::lock_guard<std::mutex> lock(mutex);
-      done = true;
-      ready.notify_one();
+    run_reporting(stack_for(system_.lines), report, progress.regions, progress.stop, [&] {
+      result = enumerate_function()(system_, options, exact_, progress);
+      if (cells && !result.stopped && system_.n_corners > 2) mesh = mesh_of(result.cells, progress.stop);
     });
-    bool interrupted = false;
-    while (true) {
-      {
-        const py::gil_scoped_release release;
-        std::unique_lock<std::mutex> lock(mutex);
-        ready.wait_for(lock, std::chrono::milliseconds(50), [&] { return done; });
-        if (done) break;
-      }
-      if (!interrupted && (PyErr_CheckSignals() != 0 || !told(report, progress))) interrupted = progress.stop = true;
-    }
-    worker.reset();  // joins
-    if (interrupted) throw py::error_already_set();
-    if (error) std::rethrow_exception(error);
     return as_dict(std::move(result), std::move(mesh), cells);
   }
 
   int sign_at(int64_t i, int64_t j, int64_t k, Address on) { return exact_.sign_at(i, j, k, at<const uint8_t>(on)); }
 
  private:
-  static bool told(const py::object& report, const EngineProgress& progress) {
-    if (report.is_none()) return true;
-    PyObject* answer = PyObject_CallFunction(report.ptr(), "L", static_cast<long long>(progress.regions.load()));
-    Py_XDECREF(answer);
-    return answer != nullptr;
-  }
-  static std::vector<ExactStage> exact(const std::vector<ExactStageTuple>& tuples) {
-    std::vector<ExactStage> stages;
-    for (const auto& [rows, blocks, bias, line_begin, kinks, slopes, intercepts, denominator] : tuples) {
-      ExactStage stage{rows,
-                       {},
-                       at<double>(bias),
-                       at<int64_t>(line_begin),
-                       at<double>(kinks),
-                       at<double>(slopes),
-                       at<double>(intercepts),
-                       denominator};
-      for (const auto& [source, weight] : blocks) stage.blocks.push_back({source, at<double>(weight)});
-      stages.push_back(stage);
-    }
-    return stages;
-  }
   py::dict as_dict(EngineResult&& result, Mesh&& mesh, bool cells) const {
     py::dict out;
     out["regions"] = result.regions;

@@ -4,4 +4,5 @@
 
 namespace pylinregion {
 void bind_partition(pybind11::module_& m);
-}
+void bind_trace(pybind11::module_& m);
+}  // namespace pylinregion

@@ -27,6 +27,10 @@ inline V max(V a, V b) { return a > b ? a : b; }
 #if defined(__AVX512F__)
 inline V multiply_add(V a, V b, V c) { return V(_mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c))); }
 inline uint32_t above(V a, V b) { return _mm512_cmp_pd_mask(__m512d(a), __m512d(b), _CMP_GT_OQ); }
+// Lane i of `yes` where bit i is set, else of `no`.
+inline V select(uint32_t bits, V yes, V no) {
+  return V(_mm512_mask_blend_pd(static_cast<__mmask8>(bits), __m512d(no), __m512d(yes)));
+}
 #elif defined(__AVX2__) && defined(__FMA__)
 inline V multiply_add(V a, V b, V c) {
   __m256d x[2], y[2], z[2];
@@ -48,6 +52,13 @@ inline uint32_t above(V a, V b) {
   uint32_t bits = 0;
   for (int i = 0; i < kLanes; ++i) bits |= static_cast<uint32_t>(a[i] > b[i]) << i;
   return bits;
+}
+#endif
+#if !defined(__AVX512F__)
+inline V select(uint32_t bits, V yes, V no) {
+  using Bits = int64_t __attribute__((vector_size(64)));
+  const Bits each{1, 2, 4, 8, 16, 32, 64, 128};
+  return ((Bits{} + static_cast<int64_t>(bits)) & each) != 0 ? yes : no;
 }
 #endif
 

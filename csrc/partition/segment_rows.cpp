@@ -223,7 +223,6 @@ struct SegmentRows::Projection {
 
 SegmentRows::SegmentRows(std::shared_ptr<DigitNetwork> network) : network_(std::move(network)) {}
 SegmentRows::~SegmentRows() = default;
-void SegmentRows::forget() { projections_.clear(); }
 
 const SegmentRows::Projection& SegmentRows::projection(const double* point) {
   const auto found = projections_.find(point);

@@ -40,12 +40,11 @@ double position_of(const SegmentPoint& point);
 
 class DigitNetwork;  // the weights in digits
 
-// One thread's access. Inputs are told apart by their addresses: call `forget` when these may come to hold others.
+// One thread's access. Inputs are told apart by their addresses, and must stay as they are.
 class SegmentRows {
  public:
   SegmentRows(std::shared_ptr<DigitNetwork> network);
   ~SegmentRows();
-  void forget();
   void set(const Segment& segment) { segment_ = segment; }
   // The row of a line under a pattern: on[line] is 1 where the line's unit is above its kink; only lines of stages
   // before it are read.
