@@ -165,7 +165,7 @@ def test_segments_backwards_have_the_breakpoints_in_reverse():
         ((8, 100, 7, 100, 3), "leaky_relu 0.25"),
         ((4, 40, 40, 1), "relu6"),
         ((4, 40, 40, 1), "steps"),
-        ((2, *[6] * 20, 1), "abs"),
+        ((2, *[6] * 26, 1), "abs"),
     ],
 )
 def test_larger_networks_are_traced_as_the_slice_engine_enumerates(shape, activation):
@@ -178,14 +178,14 @@ def test_larger_networks_are_traced_as_the_slice_engine_enumerates(shape, activa
     starts = rng.integers(-8, 9, (4, shape[0])).astype(np.float64)
     ends = rng.integers(-8, 9, (4, shape[0])).astype(np.float64)  # so that the difference is exact
     found = Tracer(stages).trace(starts, ends)
-    assert found["offsets"][-1] > 100
+    assert found["offsets"][-1] > 50
     for b, (start, end) in enumerate(zip(starts, ends, strict=True)):
         plane = plane_of(start, end - start, np.zeros_like(start))
         cells = Engine(stages, plane, np.array([[0.0, 0.0], [1.0, 0.0]])).enumerate(cells=True)
         bits = np.unpackbits(cells["patterns"], axis=1, bitorder="little")[:, : stages.lines]
         t, lines = parts(found, b)
         assert [np.flatnonzero(p != q).tolist() for p, q in pairwise(bits)] == lines
-        assert np.abs(cells["xy"][1:-1:2, 0] - t).max() < 1e-8
+        assert np.abs(cells["xy"][1:-1:2, 0] - t).max(initial=0.0) < 1e-8
 
 
 # ---- cases by hand
