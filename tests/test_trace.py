@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from engine_cases import ACTIVATIONS, KINKED, SHAPES, STRUCTURES, oracle_stages, perceptron, plane_of, random_stages
-from networks import NETWORK_KINDS
+from networks import NETWORK_KINDS, random_network
+from partition_cases import model_of
 from torch import nn
 
 import pylinregion as plr
@@ -155,6 +156,24 @@ def test_segments_backwards_have_the_breakpoints_in_reverse():
         there, back = Tracer(stages).trace(starts, ends), Tracer(stages).trace(ends, starts)
         for b in range(4):
             assert parts(there, b)[1] == parts(back, b)[1][::-1]
+
+
+def test_halves_of_segments_have_the_breakpoints_of_the_whole():
+    for seed, kind in enumerate(NETWORK_KINDS):
+        stages = network_of(kind, TRIED[seed % len(TRIED)], seed, (3, 12, 12, 1))
+        starts = random_segments("grid", 3, 4, seed)[0]
+        ends = starts + np.array([4.0, -8.0, 2.0])
+        middles = (starts + ends) / 2  # exact: all are small integers
+        tracer = Tracer(stages)
+        whole, first, second = (tracer.trace(*both) for both in ((starts, ends), (starts, middles), (middles, ends)))
+        for b in range(4):
+            (t, lines), (t1, lines1), (t2, lines2) = (parts(found, b) for found in (whole, first, second))
+            joined = lines1 + lines2
+            if joined != lines:  # something changes right at the middle
+                here = len(lines1)
+                assert lines[:here] == lines1 and lines[here + 1 :] == lines2 and abs(t[here] - 0.5) < 1e-9
+                t = np.delete(t, here)
+            assert np.abs(np.concatenate([t1 / 2, 0.5 + t2 / 2]) - t).max(initial=0.0) < 1e-9
 
 
 @pytest.mark.parametrize(
@@ -344,6 +363,21 @@ def test_traces_say_what_the_model_computes(model, shape):
     assert line.neuron(int(line.neurons[0])) == first == line.segment(0)[1][0][0]
     assert "all proven" in repr(line) and "6 segments" in repr(line) and line.definition in repr(line)
     assert line.certificate.exact == line.certificate.ties == 0 < line.certificate.filter
+
+
+@pytest.mark.parametrize("kind", ["zero_bias", "duplicated", "int8"])
+def test_slopes_are_those_of_autograd(kind):
+    weights, biases = random_network(kind, (4, 15, 15, 3), 5)
+    model = model_of(weights, biases)
+    start, end = torch.randn(2, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    line = plr.trace(model, start, end)
+    for b in range(5):
+        stops = np.concatenate([[0.0], line.segment(b)[0], [1.0]])
+        for r, middle in enumerate((stops[:-1] + stops[1:]) / 2):
+            t = torch.tensor(middle, requires_grad=True)
+            jacobian = torch.autograd.functional.jacobian(lambda t, b=b: model(start[b] + t * (end[b] - start[b])), t)
+            region = line.region_offsets[b] + r
+            assert np.abs(jacobian.numpy() - line.slopes[region]).max() <= 1e-11 * max(1.0, np.abs(line.slopes).max())
 
 
 def test_patterns_on_both_sides_of_a_breakpoint_differ_by_what_is_told():

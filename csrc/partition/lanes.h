@@ -19,7 +19,7 @@ inline V load(const double* from) {
   return v;
 }
 inline void store(double* to, V v) { std::memcpy(to, &v, sizeof v); }
-inline V set(double x) { return V{} + x; }
+inline V set(double x) { return V{x, x, x, x, x, x, x, x}; }
 inline V abs(V v) { return v < 0.0 ? -v : v; }
 inline V min(V a, V b) { return a < b ? a : b; }
 inline V max(V a, V b) { return a > b ? a : b; }

@@ -41,6 +41,7 @@ inline double gamma(int64_t n) { return static_cast<double>(n) * kUnit * kInflat
 // A part of the segment, in units of 2^-40; times t within it run from 0 to 1 again.
 constexpr int64_t kWhole = int64_t{1} << 40;
 constexpr int64_t kMany = 256;  // breakpoints of a window
+constexpr int64_t kBlock = 4;   // events that are gone along together
 
 struct Window {
   int64_t begin, end;
@@ -82,6 +83,11 @@ struct Crossing {
 struct Zero {
   int64_t event, slot, row;
   double before, after;  // slopes
+};
+
+struct Step {
+  double dt, d;   // from the event before; of the event
+  double* jumps;  // of the rows, null at the window's ends
 };
 
 // Eight rows at an event.
@@ -316,7 +322,9 @@ class Tracer final : public SegmentTracer {
     out.error = (stage.lipschitz * error_ + norm_of(gaps_.data(), size)) * kInflate;
   }
 
-  // The signs of all lines at all events, and where they differ. The jumps of rows become those of units.
+  // The signs of all lines at all events, and where they differ. The jumps of rows become those of units. Eight rows at
+  // a time go along a few events; where a sign is not told, or is another one than before, they are looked at
+  // afterwards.
   template <bool kOneSlot> void sweep(Values& out) {
     const TraceStage& stage = *stage_;
     const int64_t size = stage.padded, groups = size / kLanes, n = count(order_) - 2,
@@ -324,37 +332,44 @@ class Tracer final : public SegmentTracer {
     const size_t bytes = static_cast<size_t>((n + 2) * slots * groups);
     for (std::vector<uint8_t>* each : {&positive_, &negative_})
       if (each->size() < bytes) each->resize(2 * bytes);
-    looks_.resize(static_cast<size_t>(groups * slots));
+    looks_.resize(static_cast<size_t>(groups * slots * kBlock));
+    steps_.assign(static_cast<size_t>(n + 2), {0, 0, nullptr});
+    for (int64_t k = 1; k < n + 2; ++k)
+      at(steps_, k) = {event(k).t - event(k - 1).t, event(k).d, k <= n ? out.jumps.data() + (k - 1) * size : nullptr};
+    const double *const slopes = stage.slope.data(), *const kinks = stage.kink.data();
+    const Step* const steps = steps_.data();
     Look* const looks = looks_.data();
-    const double *const reach = reach_.data(), *const bound = bound_.data(), *const slopes = stage.slope.data(),
-                        *const kinks = stage.kink.data();
-    double *const a = a_.data(), *const v = v_.data();
-    for (int64_t k = 0; k < n + 2; ++k) {
-      const V dt = set(k ? event(k).t - event(k - 1).t : 0), d = set(event(k).d);
-      double* const jumps = k >= 1 && k <= n ? out.jumps.data() + (k - 1) * size : nullptr;
-      uint8_t *const up = positive_.data() + k * slots * groups, *const down = negative_.data() + k * slots * groups;
-      const uint8_t* const was_up = k ? up - slots * groups : up;
+    for (int64_t first = 0; first < n + 2; first += kBlock) {
+      const int64_t last = std::min(n + 2, first + kBlock);
       int64_t n_looks = 0;
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t i = g * kLanes;
-        const V before = load(v + i), slope = load(a + i), certain = multiply_add(load(reach + i), d, load(bound + i));
-        const V after = multiply_add(slope, dt, before), jump = jumps ? load(jumps + i) : V{};
-        V rate = load(slopes + i);
-        for (int64_t s = 0; s < slots; ++s) {
-          const V kink = load(kinks + s * size + i), z = after - kink;
-          const uint32_t is_above = above(z, certain), is_below = above(-z, certain);
-          const int64_t byte = s * groups + g;
-          up[byte] = static_cast<uint8_t>(is_above), down[byte] = static_cast<uint8_t>(is_below);
-          if ((is_above | is_below) != 0xff || is_above != was_up[byte])
-            looks[n_looks++] = {k, g, s, before - kink, z, slope, jump, certain};
-          rate = select(up[byte], load(slopes + (s + 1) * size + i), rate);
+        const V reach = load(reach_.data() + i), bound = load(bound_.data() + i);
+        V a = load(a_.data() + i), v = load(v_.data() + i);
+        uint8_t *up = positive_.data() + byte(first, g, 0), *down = negative_.data() + byte(first, g, 0);
+        for (int64_t k = first; k < last; ++k, up += slots * groups, down += slots * groups) {
+          const V before = v, slope = a, certain = multiply_add(reach, set(steps[k].d), bound);
+          v = multiply_add(a, set(steps[k].dt), v);
+          double* const jumps = steps[k].jumps;
+          const V jump = jumps ? load(jumps + i) : V{};
+          V rate = load(slopes + i);
+          for (int64_t s = 0; s < slots; ++s) {
+            const V kink = load(kinks + s * size + i), z = v - kink;
+            const uint32_t is_above = above(z, certain), is_below = above(-z, certain);
+            uint8_t *const here_up = up + s * groups, *const here_down = down + s * groups;
+            *here_up = static_cast<uint8_t>(is_above), *here_down = static_cast<uint8_t>(is_below);
+            const int64_t back = k ? slots * groups : 0;
+            if ((is_above | is_below) != 0xff || here_up[-back] != is_above || here_down[-back] != is_below)
+              looks[n_looks++] = {k, g, s, before - kink, z, slope, jump, certain};
+            rate = select(is_above, load(slopes + (s + 1) * size + i), rate);
+          }
+          a += jump;
+          if (jumps) store(jumps + i, rate * jump);
         }
-        store(v + i, after);
-        if (!jumps) continue;
-        store(a + i, slope + jump);
-        store(jumps + i, rate * jump);
+        store(a_.data() + i, a);
+        store(v_.data() + i, v);
       }
-      for (const Look* look = looks; look < looks + n_looks; ++look) look_at(*look, jumps);
+      for (const Look* look = looks; look < looks + n_looks; ++look) look_at(*look);
     }
   }
 
@@ -364,7 +379,8 @@ class Tracer final : public SegmentTracer {
   int64_t per_event() const { return stage_->slots * (stage_->padded / kLanes); }
 
   // Eight rows at a breakpoint where one of them is uncertain, or has another sign than at the one before.
-  void look_at(const Look& look, double* jumps) {
+  void look_at(const Look& look) {
+    double* const jumps = at(steps_, look.event).jumps;
     uint8_t *up = &at(positive_, byte(look.event, look.group, look.slot)),
             *down = &at(negative_, byte(look.event, look.group, look.slot));
     for (uint32_t rest = ~(*up | *down) & 0xffu; rest; rest &= rest - 1) {
@@ -458,13 +474,12 @@ class Tracer final : public SegmentTracer {
     for (int64_t i = 0; i < size; i += kLanes) {
       V slope = load(stage.slope.data() + i), intercept = load(stage.intercept.data() + i);
       for (int64_t s = 0; s < stage.slots; ++s) {
-        uint32_t on = 0;
-        for (int bit = 0; bit < kLanes; ++bit) {
-          const int32_t line = at(stage.line, s * size + i + bit);
-          if (line < 0) continue;
-          at(on_, line) = state(0, i + bit, s);
-          on |= static_cast<uint32_t>(at(on_, line)) << bit;
-        }
+        const int64_t here = byte(0, i / kLanes, s), next = here + per_event();
+        const uint32_t known = at(positive_, here) | at(negative_, here);
+        const uint32_t on = at(positive_, here) | (at(positive_, next) & ~known);  // as state() has it
+        const int32_t* line = stage.line.data() + s * size + i;
+        for (int bit = 0; bit < kLanes; ++bit)
+          if (line[bit] >= 0) at(on_, line[bit]) = on >> bit & 1;
         slope = select(on, load(stage.slope.data() + (s + 1) * size + i), slope);
         intercept = select(on, load(stage.intercept.data() + (s + 1) * size + i), intercept);
       }
@@ -697,6 +712,7 @@ class Tracer final : public SegmentTracer {
   Doubles v_, a_, reach_, sizes_, errors_, bound_, gaps_, out_sizes_;  // [padded]
   double error_ = 0, rounding_ = 0;
   std::vector<uint8_t> positive_, negative_;  // [events][slots][groups]: a bit a row
+  std::vector<Step> steps_;
   Array<Look> looks_;
   std::vector<Crossing> crossings_;
   std::vector<SegmentPoint> crossing_points_;
