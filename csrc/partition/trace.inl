@@ -3,72 +3,16 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <unordered_map>
 
-#include "products.inl"
+#include "trace_rows.inl"
 
 namespace pylinregion {
 namespace {
 
-constexpr double kUnit = 1.1102230246251565e-16;  // 2^-53, the rounding of float64
-constexpr double kInflate = 1 + 1e-9;             // covers the rounding of bounds, sums of non-negative numbers
-constexpr double kTiny = 0x1p-960;                // more than all that can underflow in a row
-constexpr double kTinyNorm = 1e-150;              // more than what a 2-norm loses by underflow
-constexpr double kFar = 1e-6;                     // breakpoints not known to be nearer are placed by integers
-constexpr int32_t kStart = -1, kEnd = -2;         // instead of a line
+constexpr double kFar = 1e-6;  // breakpoints not known to be nearer are placed by integers
 
-template <class T> auto& at(T& values, int64_t i) { return values[static_cast<size_t>(i)]; }
-template <class T> int64_t count(const T& values) { return static_cast<int64_t>(values.size()); }
-
-// Room for n numbers that keeps what was there.
-inline double* room(Doubles& values, int64_t n) {
-  if (count(values) < n) values.resize(static_cast<size_t>(n + n / 2));
-  return values.data();
-}
-
-// An upper bound of the 2-norm.
-inline double norm_of(const double* x, int64_t n) {
-  V sum{};
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) sum = multiply_add(load(x + i), load(x + i), sum);
-  double total = 0;
-  for (; i < n; ++i) total += x[i] * x[i];
-  for (i = 0; i < kLanes; ++i) total += sum[i];
-  return std::sqrt(total) * kInflate + kTinyNorm;
-}
-inline double gamma(int64_t n) { return static_cast<double>(n) * kUnit * kInflate; }
-
-// A part of the segment, in units of 2^-40; times t within it run from 0 to 1 again.
-constexpr int64_t kWhole = int64_t{1} << 40;
 constexpr int64_t kMany = 256;  // breakpoints of a window
 constexpr int64_t kBlock = 4;   // events that are gone along together
-
-struct Window {
-  int64_t begin, end;
-  double t() const { return std::ldexp(static_cast<double>(begin), -40); }
-  double width() const { return std::ldexp(static_cast<double>(end - begin), -40); }
-};
-
-// A breakpoint, or an end of the window.
-struct Event {
-  double t, d;     // |t - exact| <= d
-  int32_t line;    // the first line found to change here; kStart, kEnd
-  int32_t change;  // the first of Tracer::changes_, or -1
-  int64_t place;   // in Tracer::order_
-};
-
-struct Change {
-  int32_t line, next;
-};
-
-// The units of a stage along the window: start + slope t + the sum of jumps max(t - t_event, 0).
-struct Values {
-  Doubles start, slope;         // [padded]
-  std::vector<int32_t> events;  // their numbers
-  Doubles jumps;                // [events, padded]
-  double error;                 // >= 2-norm of the difference to the exact units, anywhere on the window
-  double size;                  // >= 2-norm of |start| + |slope| + sum |jumps|
-};
 
 // A line that has opposite signs at the ends of an interval between events.
 struct Crossing {
@@ -96,35 +40,14 @@ struct Look {
   V before, z, slope, jump, certain;  // z at the event before; z, the slope up to it, its jump, the bound
 };
 
-class Tracer final : public SegmentTracer {
+class Tracer final : public SegmentTracer, private Rows {
  public:
   Tracer(const TraceNetwork& network, const TraceOptions& options, const std::atomic<bool>& stop)
-      : network_(network),
-        options_(options),
-        stop_(stop),
-        exact_(network.digits),
-        on_(static_cast<size_t>(network.lines)),
-        values_(network.stages.size()) {
-    int64_t widest = 0;
-    for (const TraceStage& stage : network.stages) widest = std::max(widest, stage.padded);
-    for (Doubles* each : {&v_, &a_, &reach_, &sizes_, &errors_, &bound_, &gaps_, &out_sizes_})
-      each->assign(static_cast<size_t>(widest), 0.0);
+      : Rows(network), options_(options), stop_(stop) {
+    for (Doubles* each : {&bound_, &gaps_}) each->resize(v_.size());
   }
-
   void project(const double* points, int64_t n, double* products, double* norms) override {
-    from_.clear();
-    for (int64_t i = 0; i < n; ++i) {
-      from_.push_back(points + i * network_.dimensions);
-      norms[i] = norm_of(from_.back(), network_.dimensions);
-    }
-    for (const TraceStage& stage : network_.stages)
-      for (const TraceBlock& block : stage.blocks) {
-        if (block.source >= 0) continue;
-        to_.clear();
-        for (int64_t i = 0; i < n; ++i) to_.push_back(products + i * network_.input_rows);
-        products_.multiply(block, stage.padded, from_.data(), to_.data(), n, reach_.data(), false);
-        products += stage.padded;
-      }
+    Rows::project(points, n, products, norms);
   }
 
   void trace(const Segment& segment, const double* first, const double* second, double size, Traced& out) override {
@@ -133,7 +56,7 @@ class Tracer final : public SegmentTracer {
     windows_.assign({{0, kWhole}});
     written_ = 0;
     while (!windows_.empty()) {
-      window_ = windows_.back();
+      restart(windows_.back());
       windows_.pop_back();
       if (run()) write(out);
     }
@@ -143,10 +66,6 @@ class Tracer final : public SegmentTracer {
  private:
   // The stages on a window. False if it was cut instead, because it has many breakpoints.
   bool run() {
-    events_.assign({{0, 0, kStart, -1, 0}, {1, 0, kEnd, -1, 1}});
-    order_.assign({0, 1});
-    changes_.clear();
-    points_.clear();
     projected_ = 0;
     const int64_t last = options_.maps ? count(network_.stages) - 1 : network_.last_with_lines;
     for (int64_t l = 0; l <= last; ++l) {
@@ -165,7 +84,7 @@ class Tracer final : public SegmentTracer {
   // Cuts the window where that leaves windows with about kMany breakpoints. Bounds of errors grow with the number of
   // breakpoints that a window has, and so does the memory.
   bool split(int64_t l) {
-    const int64_t n = count(order_) - 2, width = window_.end - window_.begin;
+    const int64_t n = breakpoints(), width = window_.end - window_.begin;
     if (n <= kMany) return false;
     const int64_t expected = n * (network_.last_with_lines + 1) / (l + 1), parts = (expected + kMany - 1) / kMany;
     cuts_.assign({window_.begin});
@@ -183,103 +102,11 @@ class Tracer final : public SegmentTracer {
     return true;
   }
 
-  Event& event(int64_t k) { return at(events_, at(order_, k)); }
-  const Event& event(int64_t k) const { return at(events_, at(order_, k)); }
-
-  // --- rows ---
-
-  // The stage's rows: start, slope and jumps; bounds of their errors.
-  void form(Values& out) {
-    const TraceStage& stage = *stage_;
-    const int64_t size = stage.padded, n = count(order_) - 2;
-    out.events.assign(order_.begin() + 1, order_.end() - 1);
-    double* const jumps = room(out.jumps, n * size);
-    const int64_t only = stage.blocks.size() == 1 ? stage.blocks[0].source : -1;
-    const bool more = (stage.blocks.size() != 1 || n) && (only < 0 || count(at(values_, only).events) != n);
-    if (more) {
-      std::fill_n(v_.begin(), size, 0.0);
-      std::fill_n(a_.begin(), size, 0.0);
-      std::fill_n(jumps, n * size, 0.0);
-    }
-    int64_t terms = 16;
-    for (const TraceBlock& block : stage.blocks) terms += block.width + 1;
-    const double g = gamma(terms);
-    std::fill_n(errors_.begin(), size, 0.0);
-    std::fill_n(reach_.begin(), size, 0.0);
-    error_ = static_cast<double>(stage.rows) * kTiny + g * stage.bias_norm;
-    for (const TraceBlock& block : stage.blocks) {
-      double given = 0, own = size_;  // errors that come in, and sizes of what is rounded
-      if (block.source < 0) {
-        from_input(size, more);
-      } else {
-        const Values& in = at(values_, block.source);
-        const int64_t width = at(network_.stages, block.source).padded;
-        from_.assign({in.start.data(), in.slope.data()});
-        to_.assign({v_.data(), a_.data()});
-        for (int64_t i = 0; i < count(in.events); ++i) {
-          from_.push_back(in.jumps.data() + i * width);
-          to_.push_back(jumps + (at(events_, at(in.events, i)).place - 1) * size);
-        }
-        products_.multiply(block, size, from_.data(), to_.data(), count(from_), reach_.data(), more);
-        given = in.error;
-        own = in.size;
-      }
-      error_ += block.norm * given + g * block.frobenius * own;
-      const V each = set((given + g * own) * kInflate);
-      for (int64_t i = 0; i < size; i += kLanes) {
-        const V norm = load(block.row_norms.data() + i);
-        const V tiny = norm > 0.0 ? set(kTiny) : V{};
-        store(errors_.data() + i, multiply_add(norm, each, load(errors_.data() + i) + tiny));
-      }
-    }
-    error_ *= kInflate;
-    // reach: of the row's slopes, a sum of all jumps; sizes: of all that is added up in the row
-    for (int64_t i = 0; i < size; i += kLanes) {
-      const V bias = load(stage.bias.data() + i), reach = load(reach_.data() + i) * set(kInflate);
-      store(v_.data() + i, load(v_.data() + i) + bias);
-      store(reach_.data() + i, reach);
-      store(sizes_.data() + i, (reach + abs(bias)) * set(kInflate));
-      store(errors_.data() + i, (load(errors_.data() + i) + abs(bias) * set(g)) * set(kInflate));
-    }
-  }
-
-  void from_input(int64_t size, bool more) {
-    const V begin = set(window_.t()), width = set(window_.width()), radius = set(segment_.radius);
-    for (int64_t i = 0; i < size; i += kLanes) {
-      const V p = load(first_ + projected_ + i), q = load(second_ + projected_ + i);
-      const V start = segment_.centred ? p - q * radius : p, whole = segment_.centred ? q * (radius + radius) : q - p;
-      const V v = start + whole * begin, a = whole * width;
-      store(v_.data() + i, more ? load(v_.data() + i) + v : v);
-      store(a_.data() + i, more ? load(a_.data() + i) + a : a);
-      store(reach_.data() + i, load(reach_.data() + i) + abs(v) + abs(a));
-    }
-    projected_ += size;
-  }
-
-  // Units without kinks.
-  void pass(Values& out) {
-    const int64_t size = stage_->padded, n = count(out.events);
-    out.start.resize(static_cast<size_t>(size));
-    out.slope.resize(static_cast<size_t>(size));
-    for (int64_t i = 0; i < size; i += kLanes) {
-      const V rate = load(stage_->slope.data() + i), intercept = load(stage_->intercept.data() + i);
-      store(out.start.data() + i, load(v_.data() + i) * rate + intercept);
-      store(out.slope.data() + i, load(a_.data() + i) * rate);
-      store(out_sizes_.data() + i, load(sizes_.data() + i) * set(stage_->lipschitz) + abs(intercept));
-      for (int64_t k = 0; k < n; ++k) {
-        double* jumps = out.jumps.data() + k * size + i;
-        store(jumps, load(jumps) * rate);
-      }
-    }
-    out.size = norm_of(out_sizes_.data(), size);
-    out.error = (stage_->lipschitz * error_ + 4 * kUnit * out.size) * kInflate;
-  }
-
   // --- kinks ---
 
   void cut(Values& out) {
     const TraceStage& stage = *stage_;
-    const int64_t size = stage.padded, n = count(order_) - 2;
+    const int64_t size = stage.padded, n = breakpoints();
     rounding_ = gamma(2 * n + 16);
     const V infinite = set(std::numeric_limits<double>::infinity());
     for (int64_t i = 0; i < size; i += kLanes) {
@@ -295,11 +122,11 @@ class Tracer final : public SegmentTracer {
     crossings_.clear();
     crossing_points_.clear();
     zeros_.clear();
-    placed_ = -1;
+    forget_patterns();
     decisions.filter += (n + 2) * stage.rows * stage.slots;
     stage.slots == 1 ? sweep<true>(out) : sweep<false>(out);
     start(out);
-    placed_ = -1;
+    forget_patterns();
     tie_at_old_breakpoints(out);
 
     // Old breakpoints and new ones in order.
@@ -314,8 +141,7 @@ class Tracer final : public SegmentTracer {
       while (c < count(crossings_) && at(crossings_, c).interval == k) ++c;
       if (begin < c) insert(begin, c, out);
     }
-    order_.swap(merged_);
-    for (int64_t k = 0; k < count(order_); ++k) event(k).place = k;
+    reorder(merged_);
 
     for (int64_t r = stage.rows; r < size; ++r) at(gaps_, r) = at(out_sizes_, r) = 0;
     out.size = norm_of(out_sizes_.data(), size);
@@ -327,8 +153,7 @@ class Tracer final : public SegmentTracer {
   // afterwards.
   template <bool kOneSlot> void sweep(Values& out) {
     const TraceStage& stage = *stage_;
-    const int64_t size = stage.padded, groups = size / kLanes, n = count(order_) - 2,
-                  slots = kOneSlot ? 1 : stage.slots;
+    const int64_t size = stage.padded, groups = size / kLanes, n = breakpoints(), slots = kOneSlot ? 1 : stage.slots;
     const size_t bytes = static_cast<size_t>((n + 2) * slots * groups);
     for (std::vector<uint8_t>* each : {&positive_, &negative_})
       if (each->size() < bytes) each->resize(2 * bytes);
@@ -404,7 +229,7 @@ class Tracer final : public SegmentTracer {
 
   // The sign of a line at an event, in integers.
   int doubtful(const Look& look, int bit) {
-    const int64_t k = look.event, n = count(order_) - 2, r = look.group * kLanes + bit;
+    const int64_t k = look.event, n = breakpoints(), r = look.group * kLanes + bit;
     const int32_t line = at(stage_->line, look.slot * stage_->padded + r);
     const double z = look.z[bit];
     if (line < 0) return -1;
@@ -508,11 +333,6 @@ class Tracer final : public SegmentTracer {
     }
   }
 
-  void change(Event& at_event, int32_t line) {
-    changes_.push_back({line, at_event.change});
-    at_event.change = static_cast<int32_t>(changes_.size()) - 1;
-  }
-
   // New breakpoints in one interval.
   void insert(int64_t begin, int64_t end, Values& out) {
     if (end - begin > 1) put_in_order(begin, end);
@@ -530,8 +350,7 @@ class Tracer final : public SegmentTracer {
           t = std::min(last, std::max(least, exactly));
           d = std::min(d, (std::fabs(t - exactly) + 16 * kUnit / width) * kInflate);
         }
-        const int32_t number = static_cast<int32_t>(events_.size());
-        events_.push_back({t, d, x.line, -1, 0});
+        const int32_t number = add(t, d, x.line);
         merged_.push_back(number);
         if (x.point >= 0) points_[number] = at(crossing_points_, x.point);
         out.events.push_back(number);
@@ -586,34 +405,11 @@ class Tracer final : public SegmentTracer {
     point_of(x), point_of(y);  // the second may move the first
     return order(point_of(x), point_of(y));
   }
-  // The pattern of the stages so far in interval k.
-  const uint8_t* pattern(int64_t k) {
-    if (placed_ < 0) {
-      now_ = on_;
-      placed_ = 0;
-    }
-    const auto toggle = [&](int64_t number) {
-      for (int32_t c = event(number).change; c >= 0; c = at(changes_, c).next) at(now_, at(changes_, c).line) ^= 1;
-    };
-    while (placed_ < k) toggle(++placed_);
-    while (placed_ > k) toggle(placed_--);
-    return now_.data();
-  }
-  SegmentRow exact_row(int64_t line, int64_t interval) { return exact_.row(line, pattern(interval)); }
-  const SegmentPoint& point(int64_t k) {
-    const int32_t number = at(order_, k), line = event(k).line;
-    const auto found = points_.find(number);
-    if (found != points_.end()) return found->second;
-    if (line == kStart) return points_[number] = {BigInt(kWhole - window_.begin), BigInt(window_.begin)};
-    if (line == kEnd) return points_[number] = {BigInt(kWhole - window_.end), BigInt(window_.end)};
-    return points_[number] = zero_of(exact_row(line, k));
-  }
-
   // --- results ---
 
   // Adds the window to the segment.
   void write(Traced& out) {
-    const int64_t n = count(order_) - 2, lines = count(on_);
+    const int64_t n = breakpoints(), lines = count(on_);
     const double begin = window_.t(), width = window_.width();
     const auto add = [&](double t, int64_t changed) {
       out.t.push_back(std::min(1 - kUnit, std::max(std::numeric_limits<double>::denorm_min(), t)));
@@ -651,7 +447,7 @@ class Tracer final : public SegmentTracer {
 
   void write_maps(Traced& out, bool first) {
     Values& values = values_.back();
-    const int64_t n = count(order_) - 2, outputs = network_.outputs, size = network_.stages.back().padded;
+    const int64_t n = breakpoints(), outputs = network_.outputs, size = network_.stages.back().padded;
     const double begin = window_.t(), scale = 1 / window_.width();
     double *slope = values.slope.data(), *value = values.start.data();  // at the window's start
     const size_t written = out.maps.size();
@@ -679,38 +475,21 @@ class Tracer final : public SegmentTracer {
     }
   }
 
-  const TraceNetwork& network_;
   const TraceOptions options_;
   const std::atomic<bool>& stop_;
-  SegmentRows exact_;
-  Products products_;
-  std::vector<const double*> from_;
-  std::vector<double*> to_;
 
   // The segment.
-  Segment segment_{};
-  const double *first_ = nullptr, *second_ = nullptr;
-  double size_ = 0;
-  Window window_{0, kWhole};
   std::vector<Window> windows_;  // that follow, the next one last
   std::vector<int64_t> cuts_;
   std::vector<uint8_t> last_on_;  // at the end of the window before
   int64_t written_ = 0;           // breakpoints of the segment so far
 
   // The window.
-  std::vector<Event> events_;            // by number
-  std::vector<int32_t> order_, merged_;  // their numbers in the order of t
-  std::vector<Change> changes_;
-  std::vector<uint8_t> on_, now_;  // patterns of the first interval, and of interval placed_
-  int64_t placed_ = -1;
-  std::unordered_map<int32_t, SegmentPoint> points_;
-  std::vector<Values> values_;
-  int64_t projected_ = 0;  // how much of the projections has been used
+  std::vector<int32_t> merged_;
 
   // The stage.
-  const TraceStage* stage_ = nullptr;
-  Doubles v_, a_, reach_, sizes_, errors_, bound_, gaps_, out_sizes_;  // [padded]
-  double error_ = 0, rounding_ = 0;
+  Doubles bound_, gaps_;  // [padded]
+  double rounding_ = 0;
   std::vector<uint8_t> positive_, negative_;  // [events][slots][groups]: a bit a row
   std::vector<Step> steps_;
   Array<Look> looks_;
