@@ -27,7 +27,8 @@ Integers = NDArray[np.int64]
 
 EXACT_METHODS = ("axes", "slice")
 
-_AT_ONCE = 64  # points whose arms are traced together
+_AT_ONCE = 64  # points whose arms are traced together, at most
+_NAMES_AT_ONCE = 2**22  # lines of all their arms, of 8 bytes
 _PEAK = 3  # the engine's working memory at its peak, over the size of the cells it keeps
 
 
@@ -108,11 +109,12 @@ def _axes(
     names = np.random.default_rng(0).integers(2**64, size=(stages.lines, 2), dtype=np.uint64)
     changes = np.zeros((len(centres), len(stages.stages)), dtype=np.int64)
     regions = np.ones(len(centres), dtype=np.int64)
+    own = directions.ndim == 3
+    at_once = max(1, min(_AT_ONCE, _NAMES_AT_ONCE // (n_directions * max(1, stages.lines))))
     with tqdm(total=len(centres), unit="point", disable=not progress) as bar:
-        for begin in range(0, len(centres), _AT_ONCE):
-            here = slice(begin, min(begin + _AT_ONCE, len(centres)))
+        for begin in range(0, len(centres), at_once):
+            here = slice(begin, min(begin + at_once, len(centres)))
             n = here.stop - begin
-            own = directions.ndim == 3
             found = tracer.trace(
                 centres[here],
                 directions[here].reshape(n * n_directions, -1) if own else directions,

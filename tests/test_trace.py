@@ -278,6 +278,22 @@ def test_layers_that_are_dead_or_zero_cost_no_wrong_breakpoint():
     assert changes(zeros, [-1, 0], [1, 2]) == ([], [])
 
 
+def test_breakpoints_where_a_long_segment_is_cut():
+    """Segments with many breakpoints are cut half-way between two of them: here something changes there, too."""
+    n = 600
+    places = np.arange(1, n + 1)
+    first = np.ones((n + 1, 1)), np.concatenate([[0.0], -places / 1024])
+    second = np.zeros((n, n + 1)), -(places - 0.5) / 1024
+    second[0][:, 0] = 1
+    stages = perceptron([first[0], second[0], np.ones((1, n))], [first[1], second[1], np.zeros(1)])
+    found = Tracer(stages).trace(np.array([[-1.0]]), np.array([[1.0]]))
+    t, lines = parts(found, 0)
+    expected = [[0], *([line] for k in range(n) for line in (n + 1 + k, 1 + k))]
+    assert lines == expected
+    assert np.abs(2 * t - 1 - np.concatenate([[0], np.arange(1, 2 * n + 1) / 2048])).max() < 1e-12
+    assert np.abs(found["maps"][:, 0, 0] - 2 * (np.arange(2 * n + 2) // 2)).max() < 1e-6
+
+
 def test_weights_and_inputs_of_extreme_scale_are_traced_exactly_or_refused():
     rng = np.random.default_rng(0)
     for exponent in (-1000, -300, -30, 30):
@@ -507,10 +523,13 @@ def test_an_interrupt_is_heard_within_a_second(threads):
         pressed.append(time.perf_counter())
         os.kill(os.getpid(), signal.SIGINT)
 
-    timer = threading.Timer(0.3, press)
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        tracer.trace(starts, ends, force_exact=True, threads=threads)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
+    try:
+        threading.Timer(0.3, press).start()
+        with pytest.raises(KeyboardInterrupt):
+            tracer.trace(starts, ends, force_exact=True, threads=threads)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.perf_counter() - pressed[0] < 1
 
 
