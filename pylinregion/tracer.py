@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,14 +11,14 @@ from numpy.typing import NDArray
 from pylinregion import kernels
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.line_system import check_scale
+from pylinregion.norms import frobenius_norm, spectral_norm
 from pylinregion.stages import Stages
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Report = Callable[[int], object]
 
-_UNIT = 2.0**-53
-_SQUARINGS = 6
+_SQUARINGS = 6  # of spectral norms: within about 5 %
 
 
 class Tracer:
@@ -129,36 +128,8 @@ def _norms(stages: Stages) -> list[list[float]]:
             reaches.update(each.blocks)
     return [
         [
-            0.0 if source < 0 else spectral_norm(weight) if number in reaches else _frobenius(weight)
+            0.0 if source < 0 else spectral_norm(weight, _SQUARINGS) if number in reaches else frobenius_norm(weight)
             for source, weight in stage.blocks.items()
         ]
         for number, stage in enumerate(stages.stages)
     ]
-
-
-def spectral_norm(weight: Array) -> float:
-    """An upper bound of the spectral norm, proven, and within about 5 % of it.
-
-    For every matrix ``|B|² = |B'B|`` in spectral norms, and ``|fl(B'B) - B'B| <= gamma |B|_F²``. So, from ``B = W``
-    on, each next ``B := fl(B'B)`` gives ``|B before|² <= |B| + gamma |B before|_F²``, and the last one's Frobenius norm
-    ends it; by then it is a power so high that the rank of the matrix matters little.
-    """
-    largest = float(np.abs(weight).max(initial=0.0))
-    if largest == 0 or not math.isfinite(largest):
-        return largest
-    matrix = weight if weight.shape[0] >= weight.shape[1] else weight.T
-    gamma = (max(matrix.shape) + 2) * _UNIT * (1 + 1e-9)
-    steps = []
-    for _ in range(_SQUARINGS):
-        factor = 2.0 ** -math.frexp(float(np.abs(matrix).max()))[1]  # exact but for what is too small to matter
-        matrix = matrix * factor
-        steps.append((factor, gamma * _frobenius(matrix) ** 2))
-        matrix = matrix.T @ matrix
-    bound = _frobenius(matrix)
-    for factor, error in reversed(steps):
-        bound = math.sqrt((bound + error) * (1 + 1e-9)) / factor
-    return bound * (1 + 1e-9)
-
-
-def _frobenius(matrix: Array) -> float:
-    return float(np.sqrt((matrix * matrix).sum())) * (1 + 1e-9) + 1e-150
