@@ -45,11 +45,14 @@ class SliceProblem {
  public:
   SliceProblem(const std::vector<StageTuple>& stages, int64_t lines, Address a, Address b, Address c, Address error,
                Address corners, int64_t n_corners, const std::vector<ExactStageTuple>& exact_stages, int64_t dimensions,
-               Address u, Address v, Address origin)
-      : system_{{},       lines, at<double>(a), at<double>(b), at<double>(c), at<double>(error), at<double>(corners),
-                n_corners},
-        exact_(exact(exact_stages), ExactSlice{dimensions, at<double>(u), at<double>(v), at<double>(origin),
-                                               at<double>(corners), n_corners}) {
+               Address u, Address v, Address origin, const std::vector<std::pair<int64_t, int64_t>>& groups,
+               Address zero, Address same)
+      : groups_(lines, groups, at<int64_t>(zero), at<int64_t>(same)),
+        system_{{},        lines,   at<double>(a), at<double>(b), at<double>(c), at<double>(error), at<double>(corners),
+                n_corners, &groups_},
+        exact_(exact(exact_stages),
+               ExactSlice{dimensions, at<double>(u), at<double>(v), at<double>(origin), at<double>(corners), n_corners},
+               groups_) {
     for (const auto& [begin, end, extent, columns, stride] : stages)
       system_.stages.push_back({begin, end, extent, at<double>(columns), stride});
   }
@@ -152,6 +155,7 @@ class SliceProblem {
     return out;
   }
 
+  Groups groups_;
   System system_;
   ExactRows exact_;
 };
@@ -160,10 +164,12 @@ class SliceProblem {
 void bind_partition(py::module_& m) {
   py::class_<SliceProblem>(m, "SliceProblem")
       .def(py::init<const std::vector<StageTuple>&, int64_t, Address, Address, Address, Address, Address, int64_t,
-                    const std::vector<ExactStageTuple>&, int64_t, Address, Address, Address>(),
+                    const std::vector<ExactStageTuple>&, int64_t, Address, Address, Address,
+                    const std::vector<std::pair<int64_t, int64_t>>&, Address, Address>(),
            py::arg("stages"), py::arg("lines"), py::arg("a"), py::arg("b"), py::arg("c"), py::arg("error"),
            py::arg("corners"), py::arg("n_corners"), py::arg("exact_stages"), py::arg("dimensions"), py::arg("u"),
-           py::arg("v"), py::arg("origin"))
+           py::arg("v"), py::arg("origin"), py::arg("groups") = std::vector<std::pair<int64_t, int64_t>>(),
+           py::arg("zero") = 0, py::arg("same") = 0)
       .def("enumerate", &SliceProblem::enumerate, py::arg("cells"), py::arg("threads"), py::arg("force_exact"),
            py::arg("refold"), py::arg("max_regions"), py::arg("max_bytes"), py::arg("report"))
       .def("sign_at", &SliceProblem::sign_at, py::arg("i"), py::arg("j"), py::arg("k"), py::arg("on"));

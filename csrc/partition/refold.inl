@@ -44,7 +44,11 @@ void refold(Cell& cell) {
   for (int64_t l = cell.stage; l < n_stages_; ++l) {
     const StageView& stage = fold.stages[l];
     int64_t n = 0;
-    for (int64_t r = stage.begin; r < stage.end; r += kLanes) {
+    if (has_groups(l)) {
+      const Fates found = relax_groups(cell, l, form, g, relaxed, fate, live);
+      n = found.live, kept += found.kept, n_on += found.on, likely += found.kept;
+    }
+    for (int64_t r = stage.begin; r < stage.end && !has_groups(l); r += kLanes) {
       const uint32_t valid = stage.end - r >= kLanes ? 0xff : (1u << (stage.end - r)) - 1;
       const Sides sides = relax(cell.polygon, form, r, g, relaxed);
       uint32_t lives = valid & ~sides.off;
