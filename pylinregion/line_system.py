@@ -131,8 +131,8 @@ def _combined(
         pure = source != INPUT and _is_lines(form)
         begin = begins[form.first] - shift
         width = form.columns.shape[1]
-        if pure:  # the values are lines themselves: the weights are the columns
-            columns[:, begin : begin + width] += weight
+        if pure:  # the values are sums of lines, each line in one of them: the weights are the columns
+            columns[:, begin : begin + width] += weight if _is_identity(form.columns) else weight @ form.columns
         else:
             affine += weight @ form.affine
             if width:
@@ -151,12 +151,18 @@ def _combined(
 
 
 def _is_lines(form: _Form) -> bool:
-    n = form.columns.shape[1]
-    return form.columns.shape[0] == n and not form.affine.any() and not form.error.any() and _is_identity(form.columns)
+    """Whether values are sums and differences of lines, each line in at most one: products with them do not round."""
+    if form.affine.any() or form.error.any():
+        return False
+    if _is_identity(form.columns):
+        return True
+    used = np.count_nonzero(form.columns, axis=0)
+    return bool((used <= 1).all() and (np.abs(form.columns).sum(axis=0) == used).all())
 
 
 def _is_identity(matrix: Array) -> bool:
-    return bool(np.count_nonzero(matrix) == len(matrix) and (matrix.diagonal() == 1).all())
+    rows, columns = matrix.shape
+    return bool(rows == columns and np.count_nonzero(matrix) == rows and (matrix.diagonal() == 1).all())
 
 
 def _through(stage: Stage, z: _Form, place: int, begins: list[int], extent: Array, highs: Array) -> _Form:

@@ -178,6 +178,6 @@ def _cells(found: dict[str, Any], neurons: Neurons) -> Cells:
         narrow(found.pop("indices"), len(vertices)),
         narrow(found.pop("edges"), len(vertices)),
         narrow(found.pop("edge_cells"), regions),
-        np.append(neurons.of_line, np.int32(-1))[found.pop("edge_rows")],
+        np.concatenate([neurons.of_line, neurons.of_pair, np.array([-1], np.int32)])[found.pop("edge_rows")],
         found.pop("patterns"),
     )
