@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pylinregion.candidates import groups_of
 from pylinregion.stages import INPUT, Stage, Stages
 
 Array = NDArray[np.float64]
@@ -91,12 +92,16 @@ def line_system(stages: Stages, plane: Array, corners: Array) -> LineSystem:
     forms: dict[int, _Form] = {INPUT: _Form(plane, np.zeros((len(plane), 0)), 0, np.zeros(len(plane)))}
     with_lines = [number for number, stage in enumerate(stages.stages) if stage.units.lines]
     begins = [0, *np.cumsum([stages.stages[number].units.lines for number in with_lines]).tolist()]
+    first_of_group = _first_of_group(stages)
     rows: list[_Form] = []  # of the lines, by stage with lines
     highs = np.zeros(0)  # bounds of max(z, 0) of the lines so far
     for number, stage in enumerate(stages.stages):
         if not with_lines or number > with_lines[-1]:
             break
         z = _combined(stage, forms, len(rows), begins, extent, highs)
+        before = first_of_group[begins[z.first] : begins[len(rows)]]
+        if not np.array_equal(before, np.arange(begins[z.first], begins[len(rows)])):
+            z.columns = z.columns[:, before - begins[z.first]]
         place = with_lines.index(number) if stage.units.lines else -1
         if place >= 0:
             line_of = np.repeat(np.arange(stage.rows), np.diff(stage.units.line_begin))
@@ -111,6 +116,17 @@ def line_system(stages: Stages, plane: Array, corners: Array) -> LineSystem:
     a, b, c = (np.concatenate([row.affine[:, k] for row in rows]) if rows else np.zeros(0) for k in range(3))
     error = np.concatenate([row.error for row in rows]) * _INFLATE + _TINY if rows else np.zeros(0)
     return LineSystem(begins, with_lines, (a, b, c, error), *_columns(rows, begins))
+
+
+def _first_of_group(stages: Stages) -> NDArray[np.int64]:
+    """``[lines]``: the first candidate of the same maximum, of other lines itself.
+
+    All candidates of a maximum have the same column: so they also have the same rounding of it.
+    """
+    first = np.arange(stages.lines)
+    for begin, size in groups_of(stages):
+        first[begin : begin + size] = begin
+    return first
 
 
 def _combined(

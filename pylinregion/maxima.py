@@ -18,7 +18,7 @@ Places = NDArray[np.int64]
 
 KINDS = ("pair", "max_pool", "pool_with_indices", "reduce", "reduce_with_indices")
 
-_LARGEST_POOL = 1 << 27
+_AT_ONCE = 256  # unit images of a pool
 
 
 @dataclass
@@ -82,11 +82,18 @@ def _pooled(node: Node, shape: tuple[int, ...]) -> list[Places]:
     dims = int(node.op_name[node.op_name.index("pool") + 4])
     space, channels = shape[-dims:], int(np.prod(shape[1:-dims]))
     size = int(np.prod(space))
-    if size * size > _LARGEST_POOL or any(isinstance(argument, Ref) for argument in node.args[1:]):
-        raise UnsupportedModelError(f"exact methods do not take {node.where} yet: it pools {size} values at once")
-    found = node.target(torch.eye(size).reshape(size, 1, *space), *node.args[1:], **node.kwargs)
-    inside = (found[0] if isinstance(found, tuple) else found).reshape(size, -1).T.numpy() == 1
-    windows = [np.flatnonzero(row) for row in inside]
+    if any(isinstance(argument, Ref) for argument in node.args[1:]):
+        raise UnsupportedModelError(f"exact methods do not take {node.where} yet: its sizes depend on the batch")
+    held: list[Places] = []  # (place, window)
+    for begin in range(0, size, _AT_ONCE):
+        images = torch.eye(min(_AT_ONCE, size - begin), size - begin)
+        images = torch.nn.functional.pad(images, (begin, 0)).reshape(-1, 1, *space)
+        found = node.target(images, *node.args[1:], **node.kwargs)
+        inside = (found[0] if isinstance(found, tuple) else found).flatten(1)
+        held.append(torch.nonzero(inside == 1).numpy() + np.array([begin, 0]))
+    place, window = np.concatenate(held).T
+    order = np.argsort(window, kind="stable")
+    windows = np.split(place[order], np.flatnonzero(np.diff(window[order])) + 1)
     return [window + channel * size for channel in range(channels) for window in windows]
 
 

@@ -178,6 +178,6 @@ def _cells(found: dict[str, Any], neurons: Neurons) -> Cells:
         narrow(found.pop("indices"), len(vertices)),
         narrow(found.pop("edges"), len(vertices)),
         narrow(found.pop("edge_cells"), regions),
-        np.concatenate([neurons.of_line, neurons.of_pair, np.array([-1], np.int32)])[found.pop("edge_rows")],
+        neurons.of_row(found.pop("edge_rows")),
         found.pop("patterns"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,11 @@ class Neurons:
             for size in [np.diff(each.groups)]
         ]
         return cls(stages.layers, numbers, first, of_line, steps, np.concatenate([nothing, *pairs]).astype(np.int32))
+
+    def of_row(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+        """The neurons of the engine's rows: lines, pairs of candidates, and negative numbers, which are none: -1."""
+        known = np.concatenate([self.of_line, self.of_pair, np.array([-1], np.int32)])
+        return np.asarray(known[np.maximum(rows, -1)], dtype=np.int32)
 
     def named(self, neuron: int) -> Neuron:
         """The neuron of a number."""

@@ -239,6 +239,7 @@ class _Walk:
                 for argument, _ in contests.places:
                     if argument.index in inputs:
                         self._check_matrix(node, self.network.nodes[argument.index].units, int(contests.groups[-1]))
+                self._check_matrix(node, int(contests.groups[-1]), len(contests.groups) - 1)
             elif node.op is not None and node.op.kind is Kind.KINK:
                 self._units(node)
             elif not self._is_values(node):
@@ -305,6 +306,7 @@ class _Walk:
     def _maximum(self, index: int, node: Node, users: dict[int, int]) -> None:
         contests = self._contests(node)
         rows = int(contests.groups[-1])
+        self._check_matrix(node, rows, len(contests.groups) - 1)
         blocks: dict[int, Array] = {}
         bias = np.zeros(rows)
         for argument, places in contests.places:

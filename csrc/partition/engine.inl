@@ -237,7 +237,7 @@ class Engine {
       ++result_.regions[static_cast<size_t>(cell.stage++)];
       enter_stage(cell, depth);
     } else if (last && !options_.cells && cell.polygon.n > 2 && !has_groups(cell.stage) && count_chords(cell)) {
-    } else if (tasks_ && depth == kSplitDepth) {
+    } else if (tasks_ && depth >= kSplitDepth) {
       before_->push_back(std::move(result_));
       result_ = EngineResult();
       result_.regions.assign(system_.stages.size(), 0);

@@ -174,6 +174,8 @@ void split_group(const Cell& cell, int64_t depth) {
   else if (options_.cells)
     ShareNames(*this, cell, shares, n).give();
   for (int64_t i = 0; i < size; ++i) on_[static_cast<size_t>(line_of(cell, i))] = 0;
+  int64_t halvings = 0;  // as many cuts in two make so many parts
+  while ((int64_t{1} << halvings) < n) ++halvings;
   Cell child = cell;
   child.candidates = {shifted(all, size), all.n - size, all.row + size};
   const Arena::Mark mark = arena_.mark();
@@ -188,7 +190,7 @@ void split_group(const Cell& cell, int64_t depth) {
       child.affine = substituted(cell, all.row + winner, 1, all, &winner);
       child.spent += 3;
     }
-    cut(child, depth + 1);
+    cut(child, depth + halvings);
     state = 0;
     if (!tasks_) arena_.release(mark);
   }
