@@ -2,7 +2,7 @@
 
 import numpy as np
 from engine_cases import Case, plane_of, stage, units
-from networks import NETWORK_KINDS, random_network, random_slice
+from networks import NETWORK_KINDS, SLICE_KINDS, random_network, random_slice
 
 from pylinregion.stages import INPUT, Stage, Stages, candidates, sums
 
@@ -97,3 +97,32 @@ def wide_maxima_case(kind, seed):
     found.append(stage({len(found) - 1: weights[0]}, biases[0], "identity"))
     *slice_, corners = random_slice(("generic", "grid")[seed % 2], 2, seed)
     return Case(Stages(found), plane_of(*slice_), corners * 2.0 ** -int(rng.integers(0, 3)))
+
+
+def nearly_tied_case(seed):
+    """Ties that are broken, or not, by the last bits: numbers moved by some units in the places 2^-30 to 2^-52."""
+    rng = np.random.default_rng(seed)
+    kind = str(rng.choice(["small_int", "duplicated", "zero_bias", "grid"]))
+    case = maxima_case(kind, str(rng.choice(["grid", "corner", "edge"])), seed)
+    place = -int(rng.integers(30, 53))
+    stages = case.stages.stages
+    for each in stages:
+        for source, block in each.blocks.items():
+            if source != INPUT and stages[source].units.groups is not None:
+                continue  # sums
+            moved = rng.random(block.shape) < 0.3
+            each.blocks[source] = block * np.where(moved, 1 + rng.integers(-3, 4, block.shape) * 2.0**place, 1.0)
+        each.bias += (rng.random(each.rows) < 0.3) * rng.integers(-2, 3, each.rows) * 2.0**place
+    return case
+
+
+def any_case(seed):
+    """A case of any kind, and what it is; the same for the same seed."""
+    kind, slice_kind = NETWORK_KINDS[seed // 6 % len(NETWORK_KINDS)], SLICE_KINDS[seed // 90 % len(SLICE_KINDS)]
+    about = {"activation": "maxima", "polygon": "given"}
+    if seed % 6 == 4:
+        return wide_maxima_case(kind, seed), {"structure": "wide", "kind": kind, "slice": "several", **about}
+    if seed % 6 == 5:
+        nearly = {"structure": "nearly tied", "kind": "nearly tied", "slice": "several", **about}
+        return nearly_tied_case(seed), nearly
+    return maxima_case(kind, slice_kind, seed), {"structure": "mixed", "kind": kind, "slice": slice_kind, **about}

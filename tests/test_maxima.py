@@ -20,7 +20,7 @@ from engine_cases import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maxima_cases import maxima, maxima_case, wide_maxima_case
+from maxima_cases import any_case, maxima, maxima_case, wide_maxima_case
 from networks import NETWORK_KINDS, SLICE_KINDS, random_network, random_slice
 from partition_cases import linear_regions
 from small_models import Do
@@ -94,6 +94,13 @@ def test_small_integers(rows, sizes, line):
     begins = [begin for begin in np.cumsum([0, *sizes]) if begin < len(rows)]
     sizes = np.diff([*begins, len(rows)]).tolist()
     check_case(planes(rows, sizes, first=[line], after=[(1, -1, 0, *[1] * len(sizes)), (0, 0, -1, *[1] * len(sizes))]))
+
+
+@settings(max_examples=40 * SCALE, deadline=None, derandomize=True, database=None)
+@given(st.integers(0, 2**31))
+def test_cases_of_any_kind(seed):
+    case, about = any_case(seed)
+    check_case(case, runs=("plain", "two threads"), coordinates=about["kind"] != "nearly tied")
 
 
 @pytest.mark.parametrize("simd", ["portable", "avx2", "avx512"])

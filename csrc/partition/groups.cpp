@@ -45,6 +45,10 @@ std::pair<int64_t, int64_t> Groups::same_members(int64_t pair) const {
 }
 
 bool Groups::follows(int64_t i, int64_t j, int64_t k) const {
+  if (k >= lines_) {
+    const auto [p, q] = same_members(k);
+    if (p == q) return true;
+  }
   return same_row(k, i) || same_row(k, j) || third_of_three(i, j, k) || both_zero(i, j, k);
 }
 
