@@ -56,6 +56,7 @@ class SliceProblem {
     for (const auto& [begin, end, extent, columns, stride] : stages)
       system_.stages.push_back({begin, end, extent, at<double>(columns), stride});
   }
+  SliceProblem(const SliceProblem&) = delete;  // its parts point to each other
 
   py::dict enumerate(bool cells, int threads, bool force_exact, bool refold, int64_t max_regions, int64_t max_bytes,
                      const py::object& report) {
