@@ -8,8 +8,10 @@ the root, two or three threads), and along a segment. Seed by seed, so that any 
     python bench/oracle.py                             # 100 000 networks: some hours
     python bench/oracle.py --networks 2000 --first 5000
     python bench/oracle.py --seed 1234                 # one network, with the traceback of what is wrong
+    python bench/oracle.py --maxima                    # with max-pools and the like (``tests/maxima_cases.py``)
 
-It writes ``bench/results/oracle-FIRST-NETWORKS.json`` as it goes; started again with the same arguments it continues.
+It writes ``bench/results/oracle-FIRST-NETWORKS.json`` (``oracle-maxima-...``) as it goes; started again with the same
+arguments it continues.
 Exit code 1: something differed.
 """
 
@@ -29,6 +31,7 @@ from tables import markdown
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import engine_cases
+import maxima_cases
 
 RESULTS = Path(__file__).resolve().parent / "results"
 OTHER_WAYS = [name for name in engine_cases.RUNS if name != "plain"]
@@ -41,6 +44,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--networks", type=int, default=100_000, metavar="N", help="default: 100000")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed; default: 0")
     parser.add_argument("--seed", type=int, help="this one alone, and write nothing")
+    parser.add_argument("--maxima", action="store_true", help="networks with maxima of several values")
     parser.add_argument("--minutes", type=float, help="stop after so long, to be continued")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="for the JSON; default: bench/results")
     chosen = parser.parse_args(given)
@@ -49,12 +53,18 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     return chosen
 
 
-def one(seed: int) -> tuple[dict[str, str], dict[str, int]]:
+def case_of(seed: int, maxima: bool) -> tuple[engine_cases.Case, dict[str, str]]:
+    return maxima_cases.any_case(seed) if maxima else engine_cases.any_case(seed)
+
+
+def one(seed: int, maxima: bool = False) -> tuple[dict[str, str], dict[str, int]]:
     """Compare one network. Gives what it was and what it took; raises ``engine_cases.Difference``."""
-    case, about = engine_cases.any_case(seed)
-    results = engine_cases.check_case(case, runs=("plain", OTHER_WAYS[seed % len(OTHER_WAYS)]))
+    case, about = case_of(seed, maxima)
+    measured = about["kind"] != "nearly tied" or not maxima
+    ways = ("plain", OTHER_WAYS[seed % len(OTHER_WAYS)])
+    results = engine_cases.check_case(case, runs=ways, coordinates=measured)
     counted, cells = results[False, "plain"], results[True, "plain"]
-    along = engine_cases.check_segment(engine_cases.segment_case(case, seed))
+    along = engine_cases.check_segment(engine_cases.segment_case(case, seed), coordinates=measured)
     took = {name: counted[name] + cells[name] + along[name] for name in ("filter", "exact", "zeros", "folds")}
     return about, {**took, "networks": 1, "regions": len(cells["patterns"]), "pieces": len(along["patterns"])}
 
@@ -62,15 +72,15 @@ def one(seed: int) -> tuple[dict[str, str], dict[str, int]]:
 class Report:
     """What was found so far, by what the networks were."""
 
-    def __init__(self, first: int, networks: int) -> None:
-        self.first, self.networks, self.done = first, networks, 0
+    def __init__(self, first: int, networks: int, maxima: bool = False) -> None:
+        self.first, self.networks, self.maxima, self.done = first, networks, maxima, 0
         self.seconds = 0.0
         self.sums: dict[str, dict[str, Counter[str]]] = {by: {} for by in BY}
         self.mismatches: list[dict[str, Any]] = []
         self.versions: Any = None
 
     def path(self, directory: Path) -> Path:
-        return directory / f"oracle-{self.first}-{self.networks}.json"
+        return directory / f"oracle-{'maxima-' if self.maxima else ''}{self.first}-{self.networks}.json"
 
     def load(self, directory: Path) -> None:
         """Continue where an earlier run was."""
@@ -128,16 +138,16 @@ class Report:
 
 
 def run(chosen: argparse.Namespace) -> Report:
-    report = Report(chosen.first, chosen.networks)
+    report = Report(chosen.first, chosen.networks, chosen.maxima)
     report.load(chosen.out)
     start = saved = time.perf_counter()
     before = report.seconds
     while report.done < chosen.networks:
         seed = chosen.first + report.done
         try:
-            about, took = one(seed)
+            about, took = one(seed, chosen.maxima)
         except Exception as error:  # a crash is as wrong as a difference
-            about = engine_cases.any_case(seed)[1]
+            about = case_of(seed, chosen.maxima)[1]
             took = {"networks": 1}
             report.mismatches.append({"seed": seed, "about": about, "error": f"{type(error).__name__}: {error}"[:500]})
             harness.progress(f"seed {seed}, {about}: {error}")
@@ -161,7 +171,7 @@ def main(given: list[str] | None = None) -> int:
     chosen = arguments(given)
     if chosen.seed is not None:
         try:
-            print(*one(chosen.seed), sep="\n")
+            print(*one(chosen.seed, chosen.maxima), sep="\n")
         except engine_cases.Difference:
             traceback.print_exc()
             return 1
@@ -173,7 +183,8 @@ def main(given: list[str] | None = None) -> int:
         f"{report.done} of {report.networks} networks in {report.seconds / 60:.1f} minutes: {report.path(chosen.out)}"
     )
     for mismatch in report.mismatches:
-        print(f"MISMATCH: python bench/oracle.py --seed {mismatch['seed']}: {mismatch['error']}")
+        again = f"{'--maxima ' if chosen.maxima else ''}--seed {mismatch['seed']}"
+        print(f"MISMATCH: python bench/oracle.py {again}: {mismatch['error']}")
     return 1 if report.mismatches else 0
 
 

@@ -134,6 +134,9 @@ class SliceProblem:
         u: int,
         v: int,
         origin: int,
+        groups: list[tuple[int, int]] = ...,
+        zero: int = ...,
+        same: int = ...,
     ) -> None: ...
     def enumerate(
         self,

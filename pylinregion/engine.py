@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pylinregion import kernels
+from pylinregion.candidates import first_equals, groups_of, rectified_by
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.line_system import check_scale, line_system
 from pylinregion.stages import Stages
@@ -41,6 +42,7 @@ class Engine:
         self._line_begins = [
             stage.units.line_begin + first for stage, first in zip(stages.stages, stages.first_lines, strict=True)
         ]
+        self._zero, self._same = rectified_by(stages), first_equals(stages)
         system = self.system
         self._norms = system.norms() if len(system.columns) >= _STAGES_FOR_NORMS else None
         self._problem: Any = kernels.SliceProblem(
@@ -72,6 +74,9 @@ class Engine:
             u=self._u.ctypes.data,
             v=self._v.ctypes.data,
             origin=self._origin.ctypes.data,
+            groups=groups_of(stages),
+            zero=self._zero.ctypes.data,
+            same=self._same.ctypes.data,
         )
 
     def enumerate(

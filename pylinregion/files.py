@@ -38,6 +38,8 @@ def save(part: Partition, path: str | os.PathLike[str], compress: bool) -> None:
         arrays |= {f"stage{number}.block{source}": block for source, block in stage.blocks.items()}
         arrays |= {f"stage{number}.{name}": getattr(stage.units, name) for name in _UNITS}
         arrays[f"stage{number}.bias"] = stage.bias
+        if stage.units.groups is not None:
+            arrays[f"stage{number}.groups"] = stage.units.groups
         described.append({"sources": list(stage.blocks), "denominator": stage.units.denominator, "layer": stage.layer})
     header = {
         "format": _FORMAT,
@@ -89,7 +91,11 @@ def _read(header: dict[str, Any], arrays: dict[str, Any]) -> Partition:
         Stage(
             {source: arrays[f"stage{number}.block{source}"] for source in described["sources"]},
             arrays[f"stage{number}.bias"],
-            Units(**{name: arrays[f"stage{number}.{name}"] for name in _UNITS}, denominator=described["denominator"]),
+            Units(
+                **{name: arrays[f"stage{number}.{name}"] for name in _UNITS},
+                denominator=described["denominator"],
+                groups=arrays.get(f"stage{number}.groups"),
+            ),
             described["layer"],
         )
         for number, described in enumerate(header["stages"])
@@ -121,7 +127,7 @@ def _check(part: Partition, cells: Any) -> None:
         and cells.offsets[-1] == len(cells.indices)
         and bool((np.diff(cells.offsets) >= 3).all())
     )
-    neurons = int(sum(stage.rows for stage in part.stages.stages if stage.layer >= 0))
+    neurons = int(sum(stage.units.neurons for stage in part.stages.stages if stage.layer >= 0))
     ranges = (
         (cells.indices, 0, vertices),
         (cells.edges, 0, vertices),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pylinregion.candidates import groups_of
 from pylinregion.norms import frobenius_norm, spectral_norm
 from pylinregion.stages import INPUT, Stage, Stages
 
@@ -115,12 +116,16 @@ def line_system(stages: Stages, plane: Array, corners: Array) -> LineSystem:
     forms: dict[int, _Form] = {INPUT: _Form(plane, np.zeros((len(plane), 0)), 0, np.zeros(len(plane)))}
     with_lines = [number for number, stage in enumerate(stages.stages) if stage.units.lines]
     begins = [0, *np.cumsum([stages.stages[number].units.lines for number in with_lines]).tolist()]
+    first_of_group = _first_of_group(stages)
     rows: list[_Form] = []  # of the lines, by stage with lines
     highs = np.zeros(0)  # bounds of max(z, 0) of the lines so far
     for number, stage in enumerate(stages.stages):
         if not with_lines or number > with_lines[-1]:
             break
         z = _combined(stage, forms, len(rows), begins, extent, highs)
+        before = first_of_group[begins[z.first] : begins[len(rows)]]
+        if not np.array_equal(before, np.arange(begins[z.first], begins[len(rows)])):
+            z.columns = z.columns[:, before - begins[z.first]]
         place = with_lines.index(number) if stage.units.lines else -1
         if place >= 0:
             line_of = np.repeat(np.arange(stage.rows), np.diff(stage.units.line_begin))
@@ -135,6 +140,17 @@ def line_system(stages: Stages, plane: Array, corners: Array) -> LineSystem:
     a, b, c = (np.concatenate([row.affine[:, k] for row in rows]) if rows else np.zeros(0) for k in range(3))
     error = np.concatenate([row.error for row in rows]) * _INFLATE + _TINY if rows else np.zeros(0)
     return LineSystem(begins, with_lines, (a, b, c, error), *_columns(rows, begins))
+
+
+def _first_of_group(stages: Stages) -> NDArray[np.int64]:
+    """``[lines]``: the first candidate of the same maximum, of other lines itself.
+
+    All candidates of a maximum have the same column: so they also have the same rounding of it.
+    """
+    first = np.arange(stages.lines)
+    for begin, size in groups_of(stages):
+        first[begin : begin + size] = begin
+    return first
 
 
 def _combined(
@@ -155,8 +171,8 @@ def _combined(
         pure = source != INPUT and _is_lines(form)
         begin = begins[form.first] - shift
         width = form.columns.shape[1]
-        if pure:  # the values are lines themselves: the weights are the columns
-            columns[:, begin : begin + width] += weight
+        if pure:  # the values are sums of lines, each line in one of them: the weights are the columns
+            columns[:, begin : begin + width] += weight if _is_identity(form.columns) else weight @ form.columns
         else:
             affine += weight @ form.affine
             if width:
@@ -175,12 +191,18 @@ def _combined(
 
 
 def _is_lines(form: _Form) -> bool:
-    n = form.columns.shape[1]
-    return form.columns.shape[0] == n and not form.affine.any() and not form.error.any() and _is_identity(form.columns)
+    """Whether values are sums and differences of lines, each line in at most one: products with them do not round."""
+    if form.affine.any() or form.error.any():
+        return False
+    if _is_identity(form.columns):
+        return True
+    used = np.count_nonzero(form.columns, axis=0)
+    return bool((used <= 1).all() and (np.abs(form.columns).sum(axis=0) == used).all())
 
 
 def _is_identity(matrix: Array) -> bool:
-    return bool(np.count_nonzero(matrix) == len(matrix) and (matrix.diagonal() == 1).all())
+    rows, columns = matrix.shape
+    return bool(rows == columns and np.count_nonzero(matrix) == rows and (matrix.diagonal() == 1).all())
 
 
 def _through(stage: Stage, z: _Form, place: int, begins: list[int], extent: Array, highs: Array) -> _Form:

@@ -199,6 +199,16 @@ def _pieces(units: Units, on: NDArray[Any]) -> NDArray[np.int64]:
     return pieces
 
 
+def _winners(z: Array, units: Units) -> NDArray[np.bool_]:
+    """``[points, candidates]``: whether each is the first of the largest of its group."""
+    assert units.groups is not None
+    begin, group = units.groups[:-1], units.neuron_of_line
+    largest = z == np.maximum.reduceat(z, begin, axis=1)[:, group]
+    count = np.cumsum(largest, axis=1)
+    before = count[:, begin] - largest[:, begin]
+    return np.asarray(largest & (count - before[:, group] == 1), dtype=np.bool_)
+
+
 def jacobians(stages: Stages, patterns: Patterns) -> Tensor:
     """The derivative of the outputs by the inputs on some regions, backwards through the stages.
 
@@ -248,7 +258,7 @@ def evaluate(stages: Stages, inputs: Array, sizes: Array) -> tuple[Array, NDArra
         terms += sum(block.shape[1] + 8 for block in stage.blocks.values())
         units = stage.units
         owner = np.repeat(np.arange(stage.rows), np.diff(units.line_begin))
-        on.append(z[:, owner] > units.kinks)
+        on.append(z[:, owner] > units.kinks if units.groups is None else _winners(z, units))
         index = _pieces(units, on[-1])
         values[number] = (units.slopes[index] * z + units.intercepts[index]) / units.denominator
         largest = np.maximum.reduceat(np.abs(units.slopes), units.line_begin[:-1] + np.arange(stage.rows))

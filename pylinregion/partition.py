@@ -167,6 +167,6 @@ def _cells(found: dict[str, Any], neurons: Neurons) -> Cells:
         narrow(found.pop("indices"), len(vertices)),
         narrow(found.pop("edges"), len(vertices)),
         narrow(found.pop("edge_cells"), regions),
-        np.append(neurons.of_line, np.int32(-1))[found.pop("edge_rows")],
+        neurons.of_row(found.pop("edge_rows")),
         found.pop("patterns"),
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pylinregion.stages import INPUT, Stage, Stages, identity
+from pylinregion.stages import INPUT, Stage, Stages, identity, sums
 
 
 class Neuron(NamedTuple):
@@ -50,8 +50,9 @@ def up_to(stages: Stages, count: int) -> Stages:
     ]
     if not whole:
         last = next(position for position, stage in enumerate(moved) if stage.layer == count - 1)
-        rows = moved[last].rows
-        moved = [*moved[: last + 1], Stage({last: np.eye(rows)}, np.zeros(rows), identity(rows))]
+        units = moved[last].units
+        output = np.eye(moved[last].rows) if units.groups is None else sums(units)
+        moved = [*moved[: last + 1], Stage({last: output}, np.zeros(len(output)), identity(len(output)))]
     return Stages(moved, stages.layers[:count])
 
 
@@ -64,26 +65,42 @@ class Neurons:
         stages: The stage of each.
         first: ``[layers + 1]``: the number of each layer's first neuron.
         of_line: ``[lines]``: the neuron of each line.
+        step_of_line: ``[lines]``: what each line that is on adds to the number of its neuron's piece.
+        of_pair: ``[pairs]``: the neuron of each pair of candidates of a maximum; the engine numbers these after the
+            lines.
     """
 
     layers: tuple[str, ...]
     stages: tuple[int, ...]
     first: NDArray[np.int64]
     of_line: NDArray[np.int32]
+    step_of_line: NDArray[np.int64]
+    of_pair: NDArray[np.int32]
 
     @classmethod
     def of(cls, stages: Stages) -> Neurons:
         """Number the neurons of stages in the order of their layers."""
         at = {stage.layer: number for number, stage in enumerate(stages.stages) if stage.layer >= 0}
         numbers = tuple(at[layer] for layer in range(len(stages.layers)))
-        first = np.cumsum([0, *(stages.stages[number].rows for number in numbers)])
-        owners = [
-            start + np.repeat(np.arange(stages.stages[number].rows), np.diff(stages.stages[number].units.line_begin))
-            for number, start in zip(numbers, first, strict=False)
-        ]
-        of_line = np.concatenate([np.zeros(0, np.int64), *owners]).astype(np.int32)
+        units = [stages.stages[number].units for number in numbers]
+        first = np.cumsum([0, *(each.neurons for each in units)])
+        nothing = np.zeros(0, np.int64)
+        starts = list(zip(units, first, strict=False))
+        of_line = np.concatenate([nothing, *(start + each.neuron_of_line for each, start in starts)]).astype(np.int32)
         assert len(of_line) == stages.lines, "a stage with lines is of no layer"
-        return cls(stages.layers, numbers, first, of_line)
+        steps = np.concatenate([nothing, *(each.step_of_line for each in units)])
+        pairs = [
+            np.repeat(start + np.arange(each.neurons), size * (size - 1) // 2)
+            for each, start in starts
+            if each.groups is not None
+            for size in [np.diff(each.groups)]
+        ]
+        return cls(stages.layers, numbers, first, of_line, steps, np.concatenate([nothing, *pairs]).astype(np.int32))
+
+    def of_row(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+        """The neurons of the engine's rows: lines, pairs of candidates, and negative numbers, which are none: -1."""
+        known = np.concatenate([self.of_line, self.of_pair, np.array([-1], np.int32)])
+        return np.asarray(known[np.maximum(rows, -1)], dtype=np.int32)
 
     def named(self, neuron: int) -> Neuron:
         """The neuron of a number."""

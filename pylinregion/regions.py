@@ -131,7 +131,8 @@ class Partition:
     def patterns(self) -> NDArray[np.uint8]:
         """``[R, bytes]``, unique rows: bit ``k % 8`` of byte ``k // 8`` is 1 where breakpoint k is exceeded.
 
-        Breakpoints are counted layer after layer, neuron after neuron; a ReLU has one, so that k is its number.
+        Breakpoints are counted layer after layer, neuron after neuron; a ReLU has one, so that k is its number. A
+        maximum has a bit for each of its candidates instead, which is 1 for the winner alone.
         """
         return self.mesh.patterns
 
@@ -140,11 +141,17 @@ class Partition:
         return self.mesh.polygon(self._region(region))
 
     def pattern(self, region: int) -> dict[str, NDArray[np.uint8]]:
-        """For each layer ``[neurons]``: the piece that each is on; of a ReLU 0 is off and 1 is on."""
+        """For each layer ``[neurons]``: the piece that each is on; of a ReLU 0 is off and 1 is on.
+
+        Of a maximum it is the place of the winner among its candidates: of a max-pool's window in row-major order, the
+        padding left out; of ``maximum`` and ``minimum`` it is 1 where the first argument is above the second. Unsigned
+        integers of 8 bits, or as many as the largest window needs.
+        """
         row = self.patterns[self._region(region)]
         bits = np.unpackbits(row, count=self.stages.lines, bitorder="little")
-        of_line, first = self._neurons.of_line, self._neurons.first
-        pieces = np.bincount(of_line, weights=bits, minlength=int(first[-1])).astype(np.uint8)
+        of_line, steps, first = self._neurons.of_line, self._neurons.step_of_line, self._neurons.first
+        dtype = np.result_type(np.uint8, np.min_scalar_type(steps.max(initial=0)))
+        pieces = np.bincount(of_line, weights=bits * steps, minlength=int(first[-1])).astype(dtype)
         return {name: pieces[first[layer] : first[layer + 1]] for layer, name in enumerate(self.layers)}
 
     @property
@@ -354,7 +361,8 @@ class Partition:
         """Check what is true of every right partition.
 
         Areas add up to the slice's, V - E + F = 1, every edge has one region or two, the mean number of neighbours is
-        at most 4, patterns are unique, and sampled points lie in one cell whose map gives the network's outputs.
+        at most 4 (with maxima 6), patterns are unique, and sampled points lie in one cell whose map gives the network's
+        outputs.
 
         Args:
             model: Compare with its outputs, too.

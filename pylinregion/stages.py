@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from pylinregion import maxima
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.kinks import bound_arguments, scalar_kink
 from pylinregion.network import Network, Node, Ref, refs
@@ -41,6 +42,10 @@ class Units:
         kinks: ``[lines]`` float64, ascending for each unit.
         slopes, intercepts: ``[lines + rows]`` float64: the pieces of unit 0, of unit 1 ...
         denominator: A small integer; 6 for hardsigmoid, whose slope 1/6 is no float.
+        groups: None, or ``[maxima + 1]`` int64: rows ``groups[m]`` to ``groups[m + 1]`` are the candidates of maximum
+            m. Row r then has one line, which is on where it is the largest of its group (of equal ones the first), and
+            its unit is on piece 1 there, else on piece 0, which is 0. What later stages take from the candidates of a
+            group has the same weight for all.
     """
 
     line_begin: NDArray[np.int64]
@@ -48,11 +53,33 @@ class Units:
     slopes: Array
     intercepts: Array
     denominator: float = 1.0
+    groups: NDArray[np.int64] | None = None
 
     @property
     def lines(self) -> int:
         """Kinks of all units."""
         return len(self.kinks)
+
+    @property
+    def neurons(self) -> int:
+        """Units, or maxima."""
+        return len(self._line_begin) - 1
+
+    @property
+    def neuron_of_line(self) -> NDArray[np.int64]:
+        """``[lines]``: the unit, or the maximum, of each."""
+        return np.repeat(np.arange(self.neurons), np.diff(self._line_begin))
+
+    @property
+    def step_of_line(self) -> NDArray[np.int64]:
+        """``[lines]``: what each adds to the number of its neuron's piece: of a maximum that is the winner's place."""
+        if self.groups is None:
+            return np.ones(self.lines, dtype=np.int64)
+        return np.arange(self.lines) - self.groups[self.neuron_of_line]
+
+    @property
+    def _line_begin(self) -> NDArray[np.int64]:
+        return self.line_begin if self.groups is None else self.groups
 
 
 @dataclass
@@ -73,7 +100,7 @@ class Stage:
 
     @property
     def rows(self) -> int:
-        """Its rows, and units."""
+        """Its rows."""
         return len(self.bias)
 
 
@@ -117,6 +144,21 @@ def same(rows: int, kinks: list[float], slopes: list[Any], intercepts: list[Any]
     return Units(
         begin, interleaved(kinks) if kinks else np.zeros(0), interleaved(slopes), interleaved(intercepts), denominator
     )
+
+
+def candidates(groups: NDArray[np.int64], sign: float = 1.0) -> Units:
+    """The units of candidates: ``sign`` times the row where it is the largest of its group, else 0."""
+    rows = int(groups[-1])
+    slopes = np.tile([0.0, sign], rows)
+    return Units(np.arange(rows + 1), np.zeros(rows), slopes, np.zeros(2 * rows), groups=groups)
+
+
+def sums(units: Units) -> Array:
+    """``[maxima, candidates]``: what makes maxima of the units of their candidates."""
+    assert units.groups is not None
+    total = np.zeros((len(units.groups) - 1, len(units.line_begin) - 1))
+    total[units.neuron_of_line, np.arange(total.shape[1])] = 1
+    return total
 
 
 def stages_of(network: Network) -> Stages:
@@ -192,9 +234,15 @@ class _Walk:
             node = nodes[index]
             if node.role != "value":
                 continue
-            if node.op is not None and node.op.kind is Kind.KINK:
+            if maxima.is_maximum(node):
+                contests = self._contests(node)
+                for argument, _ in contests.places:
+                    if argument.index in inputs:
+                        self._check_matrix(node, self.network.nodes[argument.index].units, int(contests.groups[-1]))
+                self._check_matrix(node, int(contests.groups[-1]), len(contests.groups) - 1)
+            elif node.op is not None and node.op.kind is Kind.KINK:
                 self._units(node)
-            else:
+            elif not self._is_values(node):
                 self._check_affine(node)
                 for operand in {ref.index for ref in refs((node.args, node.kwargs))} & inputs:
                     self._check_size(index, operand)
@@ -205,13 +253,16 @@ class _Walk:
             raise UnsupportedModelError(f"exact methods do not take {node.where} yet")
 
     def _check_size(self, index: int, operand: int) -> None:
-        width, rows = self.network.nodes[operand].units, self.network.nodes[index].units
+        nodes = self.network.nodes
+        self._check_matrix(nodes[index], nodes[operand].units, nodes[index].units)
+        self._shape(operand, 1)
+
+    def _check_matrix(self, node: Node, width: int, rows: int) -> None:
         if width * rows > _LARGEST_MATRIX:
             raise UnsupportedModelError(
-                f"exact methods take the affine maps between kinks as matrices, and {self.network.nodes[index].where} "
-                f"would be one of {rows} x {width}"
+                f"exact methods take the affine maps between kinks as matrices, and {node.where} would be one of "
+                f"{rows} x {width}"
             )
-        self._shape(operand, 1)
 
     def _needed(self, roots: list[int]) -> list[int]:
         seen: set[int] = set()
@@ -225,19 +276,73 @@ class _Walk:
         return sorted(seen)
 
     def _value(self, index: int, node: Node, users: dict[int, int]) -> None:
-        if node.op is not None and node.op.kind is Kind.KINK:
+        if maxima.is_maximum(node):
+            self._maximum(index, node, users)
+        elif node.op is not None and node.op.kind is Kind.KINK:
             self._kink(index, node, users)
+        elif self._is_values(node):
+            both = node.args[0].index
+            self.source[index] = self.source.pop(both) if users[both] == 1 else self.source[both]
         else:
             self._check_affine(node)
             self._affine(index, node)
+
+    def _is_values(self, node: Node) -> bool:
+        """Whether a node is the values of a maximum that also tells who wins."""
+        return maxima.is_first_of_two(node) and maxima.is_maximum(self.network.nodes[node.args[0].index])
+
+    def _contests(self, node: Node) -> maxima.Contests:
+        """The candidates of a maximum."""
+        nodes = self.network.nodes
+        arguments = node.args[:2] if node.op is not None and node.op.kink == "pair" else node.args[:1]
+        shapes = []
+        for argument in arguments:
+            if nodes[argument.index].role in ("input", "value"):
+                shapes.append(self._shape(argument.index, 1))
+            else:
+                shapes.append(self._constant(argument).shape)
+        return maxima.contests_of(node, shapes)
+
+    def _maximum(self, index: int, node: Node, users: dict[int, int]) -> None:
+        contests = self._contests(node)
+        rows = int(contests.groups[-1])
+        self._check_matrix(node, rows, len(contests.groups) - 1)
+        blocks: dict[int, Array] = {}
+        bias = np.zeros(rows)
+        for argument, places in contests.places:
+            chosen = np.flatnonzero(places >= 0)
+            if argument.index not in self.source:
+                bias[chosen] = contests.sign * self._constant(argument).reshape(-1)[places[chosen]]
+                continue
+            before = self.source[argument.index]
+            stage = self.found[before] if before != INPUT else None
+            whole = len(contests.places) == 1 and users[argument.index] == 1
+            if whole and stage is not None and self._is_private(before) and stage.layer < 0:  # its rows, as they are
+                blocks = {source: contests.sign * block[places] for source, block in stage.blocks.items()}
+                stage.blocks, stage.bias = blocks, contests.sign * stage.bias[places]
+                break
+            width = self.network.nodes[argument.index].units
+            self._check_matrix(node, width, rows)
+            block = blocks.setdefault(before, np.zeros((rows, width)))
+            block[chosen, places[chosen]] += contests.sign
+        else:
+            self._add(blocks, bias)
+            before = len(self.found) - 1
+        stage = self.found[before]
+        stage.units, stage.layer = candidates(contests.groups, contests.sign), self.layer_of.get(index, -1)
+        self._add({before: sums(stage.units)}, np.zeros(stage.units.neurons))
+        self.source[index] = len(self.found) - 1
+
+    def _is_private(self, stage: int) -> bool:
+        """Whether one value alone is that stage, and it has no lines."""
+        return self.found[stage].units.lines == 0 and sum(each == stage for each in self.source.values()) == 1
 
     def _kink(self, index: int, node: Node, users: dict[int, int]) -> None:
         units = self._units(node)
         operand = node.args[0]
         assert isinstance(operand, Ref)
         before = self.source[operand.index]
-        private = before != INPUT and users[operand.index] == 1 and self.found[before].units.lines == 0
-        private = private and sum(source == before for source in self.source.values()) == 1
+        private = before != INPUT and users[operand.index] == 1 and self._is_private(before)
         if not private or self.found[before].layer >= 0:
             self._add({before: np.eye(units.line_begin.size - 1)}, np.zeros(units.line_begin.size - 1))
             before = len(self.found) - 1
@@ -341,6 +446,13 @@ class _Walk:
         assert isinstance(argument, Ref)
         self._program(argument.index, [])
         return np.asarray(self.fixed[argument.index].numpy(), dtype=np.float64)
+
+    def _constant(self, argument: Ref) -> Array:
+        """A value that depends on the size of the batch at most, for one point."""
+        program = self._program(argument.index, [])
+        given = {**self.fixed, self.input: torch.zeros(self._shape(self.input, 1), dtype=torch.float64)}
+        value: Tensor = given[argument.index] if argument.index in given else program.run(given, 1)[0]
+        return np.asarray(value.numpy(), dtype=np.float64)
 
     def _shape(self, index: int, rows: int) -> tuple[int, ...]:
         node = self.network.nodes[index]

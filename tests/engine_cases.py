@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 from networks import NETWORK_KINDS, SLICE_KINDS, random_network, random_slice
 
+from pylinregion.candidates import groups_of
 from pylinregion.engine import Engine
 from pylinregion.reference import exact
 from pylinregion.stages import INPUT, Stage, Stages, Units
@@ -245,15 +246,31 @@ def oracle_stages(stages):
     out = []
     for each in stages.stages:
         u, denominator = each.units, Fraction(each.units.denominator)
+        blocks = {
+            k: of_maxima(stages.stages[k].units, weight) if k >= 0 else weight for k, weight in each.blocks.items()
+        }
         rows = []
+        if u.groups is not None:
+            maxima = [exact.Max(tuple(range(begin, end))) for begin, end in pairwise(u.groups.tolist())]
+            out.append(exact.Stage({k: block.tolist() for k, block in blocks.items()}, each.bias.tolist(), maxima))
+            continue
         for row in range(each.rows):
             begin, end = u.line_begin[row], u.line_begin[row + 1]
             pieces = slice(begin + row, end + row + 1)
             slopes = [Fraction(x) / denominator for x in u.slopes[pieces]]
             intercepts = [Fraction(x) / denominator for x in u.intercepts[pieces]]
             rows.append((row, exact.Pieces(tuple(u.kinks[begin:end]), tuple(slopes), tuple(intercepts))))
-        out.append(exact.Stage({k: weight.tolist() for k, weight in each.blocks.items()}, each.bias.tolist(), rows))
+        out.append(exact.Stage({k: block.tolist() for k, block in blocks.items()}, each.bias.tolist(), rows))
     return out
+
+
+def of_maxima(units, weight):
+    """Weights for candidates as weights for their maxima, which the oracle has as units."""
+    if units.groups is None:
+        return weight
+    first = units.groups[:-1]
+    same("weights of candidates", weight.tolist(), weight[:, first][:, units.neuron_of_line].tolist())
+    return weight[:, first] * units.slopes[2 * first + 1]
 
 
 def oracle(case):
@@ -275,6 +292,13 @@ def patterns_of(stages, patterns):
     bits = bits_of(stages, patterns).astype(np.int64)
     columns = []
     for each, first in zip(stages.stages, stages.first_lines, strict=True):
+        if each.units.groups is not None:
+            for low, high in pairwise(each.units.groups + first):
+                if np.any(bits[:, low:high].sum(axis=1) != 1):
+                    raise Difference("bits of a maximum", bits[:, low:high], "one winner")
+                columns.append(bits[:, low:high].argmax(axis=1)[:, None])
+            columns[-each.units.neurons :] = [np.concatenate(columns[-each.units.neurons :], axis=1)]
+            continue
         begin = each.units.line_begin + first
         sums = np.concatenate([np.zeros((len(bits), 1), np.int64), np.cumsum(bits, axis=1)], axis=1)
         columns.append(sums[:, begin[1:]] - sums[:, begin[:-1]])
@@ -330,11 +354,25 @@ def check_mesh(case, mesh):
     first, second = mesh["edge_cells"][inside].T
     differ = bits[first] != bits[second]
     same("edges between cells of one pattern", int(np.sum(~differ.any(axis=1))), 0)
-    lowest = differ.argmax(axis=1) if differ.size else np.zeros(0, int)
-    same("rows of inner edges", mesh["edge_rows"][inside].tolist(), lowest.tolist())
+    lowest = [row_between(case.stages, row) for row in differ]
+    same("rows of inner edges", mesh["edge_rows"][inside].tolist(), lowest)
     same("rows of the border", set(mesh["edge_rows"][~inside].tolist()), {-1})
     if not np.isfinite(mesh["vertices"]).all():
         raise Difference("vertices", mesh["vertices"].tolist(), "finite")
+
+
+def row_between(stages, differ):
+    """The row on the edge between two cells whose bits differ so: a line, or a pair of winners."""
+    line = int(np.argmax(differ))
+    pairs = stages.lines
+    for first, size in groups_of(stages):
+        if line < first + size:
+            if line < first:
+                break
+            i, j = np.flatnonzero(differ[first : first + size]).tolist()
+            return pairs + [(p, q) for p in range(size) for q in range(p + 1, size)].index((i, j))
+        pairs += size * (size - 1) // 2
+    return line
 
 
 def check_cells(case, mesh, part, coordinates=True):
@@ -460,7 +498,7 @@ def check_segment(case, line=None, coordinates=True, **how):
     (begin, _), (end, _) = case.corners
     same("ends", (begins[0, 0], ends[-1, 0]), (begin, end))
     bits = bits_of(case.stages, answer["patterns"])
-    lowest = [int(np.argmax(p != q)) for p, q in pairwise(bits)]
+    lowest = [row_between(case.stages, p != q) for p, q in pairwise(bits)]
     same("rows", answer["rows"][1:-1:2].tolist(), lowest)
     same("rows", answer["rows"][2:-1:2].tolist(), lowest)
     same("rows at the ends", (answer["rows"][0], answer["rows"][-1]), (-2, -3))

@@ -759,10 +759,10 @@ def test_the_long_run_continues_and_reports_what_differs(tmp_path, monkeypatch, 
 
     compare = long_run.one
 
-    def wrong(seed):
+    def wrong(seed, maxima):
         if seed == 43:
             raise engine_cases.Difference("regions", 1, 2)
-        return compare(seed)
+        return compare(seed, maxima)
 
     monkeypatch.setattr(long_run, "one", wrong)
     assert long_run.main(arguments) == 1
@@ -770,3 +770,6 @@ def test_the_long_run_continues_and_reports_what_differs(tmp_path, monkeypatch, 
     assert saved["done"] == 6 and [mismatch["seed"] for mismatch in saved["mismatches"]] == [43]
     assert sum(group["networks"] for group in saved["sums"]["kind"].values()) == 6
     assert "python bench/oracle.py --seed 43" in capsys.readouterr().out
+    assert long_run.main([*arguments, "--maxima"]) == 1
+    assert json.loads((tmp_path / "oracle-maxima-40-6.json").read_text())["mismatches"][0]["seed"] == 43
+    assert "python bench/oracle.py --maxima --seed 43" in capsys.readouterr().out

@@ -145,8 +145,9 @@ def test_what_partition_covers_is_what_it_takes():
     text = str(plr.explain(linear, torch.randn(2, 6)))
     assert text.splitlines()[-1] == "vertices, axes, slice, partition, trace: covered"
     pool = nn.Sequential(nn.Unflatten(1, (1, 6)), nn.MaxPool1d(2), nn.Flatten())
+    assert plr.explain(pool, torch.randn(2, 6)).coverage["partition"] is None
     for model, message in (
-        (pool, r"exact methods do not take max_pool1d\w* in module '1' yet"),
+        (nn.Sequential(nn.Linear(6, 4), nn.Softshrink()), "exact methods do not take softshrink in module '1' yet"),
         (nn.Sequential(nn.Linear(6, 12_000), nn.ReLU(), nn.Linear(12_000, 12_000)), "one of 12000 x 12000"),
         (Two(), "the model has 2 output tensors"),
         (Halves(), r"exact methods do not take chunk at test_explain.py:\d+: "),

@@ -2,6 +2,7 @@
 
 import copy
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -33,6 +34,13 @@ def evaluated(stages, x):
             z += values[source] @ weight.T
         units = stage.units
         out = np.empty_like(z)
+        if units.groups is not None:
+            values[number] = np.zeros_like(z)
+            for begin, end in pairwise(units.groups):
+                winner = begin + z[:, begin:end].argmax(axis=1)
+                at = np.arange(len(z)), winner
+                values[number][at] = z[at] * units.slopes[2 * winner + 1]
+            continue
         for row in range(stage.rows):
             begin, end = units.line_begin[row], units.line_begin[row + 1]
             kinks = units.kinks[begin:end]
@@ -373,6 +381,22 @@ def test_convolutions():
     check(nn.Sequential(nn.Conv1d(2, 3, 2, dilation=2), nn.LeakyReLU(0.2), nn.AvgPool1d(2), nn.Flatten()), 2, 6)
 
 
+def test_maxima():
+    torch.manual_seed(9)
+    pool = nn.Sequential(nn.Conv2d(2, 3, 2), nn.MaxPool2d(2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
+    stages = check(pool, 2, 4, 4, lines=4 * 12 + 12)
+    assert [each.rows for each in stages.stages] == [48, 12, 2]  # the convolution's rows, once for each window
+    shared = Do(lambda self, x: F.max_pool1d(self.a(x)[:, None], 2)[:, 0] - self.a(x)[:, ::2], a=nn.Linear(4, 6))
+    check(shared, 4, lines=6)
+    check(nn.Sequential(nn.Flatten(), nn.Linear(8, 6), nn.Unflatten(1, (2, 3)), nn.MaxPool1d(2, 1)), 2, 4, lines=8)
+    check(nn.Sequential(nn.MaxPool1d(2), nn.MaxPool1d(3, 1), nn.ReLU()), 2, 8, lines=16 + 12 + 4)
+    twice = Do(lambda self, x: torch.minimum(self.a(x), x).amax(dim=1, keepdim=True) + x, a=nn.Linear(4, 4))
+    stages = check(twice, 4, lines=8 + 4)
+    assert [each.layer for each in stages.stages] == [-1, 0, 1, -1, -1]
+    residual = Do(lambda self, x: self.a(x).relu().reshape(-1, 2, 3).max(dim=2).values + x[:, :2], a=nn.Linear(4, 6))
+    check(residual, 4, lines=12)
+
+
 def test_weights_are_read_when_stages_are_made():
     torch.manual_seed(8)
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
@@ -416,9 +440,6 @@ REFUSED = {
     "two outputs": (Two, "one output tensor, this one has 2"),
     "product": (lambda: Do(product, linear=nn.Linear(4, 4)), "multiplies two values"),
     "quotient": (lambda: Do(quotient, linear=nn.Linear(4, 4)), "reciprocal|div"),
-    "maximum": (lambda: Do(lambda self, x: torch.maximum(self.a(x), x), a=nn.Linear(4, 4)), "maximum"),
-    "max pool": (lambda: nn.Sequential(nn.Linear(4, 4), nn.Unflatten(1, (1, 4)), nn.MaxPool1d(2)), "max_pool1d"),
-    "amax": (lambda: Do(lambda self, x: self.a(x).amax(dim=1), a=nn.Linear(4, 4)), "amax"),
     "softshrink": (lambda: nn.Sequential(nn.Linear(4, 4), nn.Softshrink()), "softshrink"),
     "hardshrink": (lambda: nn.Sequential(nn.Linear(4, 4), nn.Hardshrink()), "hardshrink"),
     "threshold": (lambda: nn.Sequential(nn.Linear(4, 4), nn.Threshold(0.1, 5.0)), "threshold"),

@@ -26,8 +26,10 @@ class SliceProblem {
  public:
   SliceProblem(const std::vector<StageTuple>& stages, int64_t lines, Address a, Address b, Address c, Address error,
                Address norms, Address corners, int64_t n_corners, const std::vector<ExactStageTuple>& exact_stages,
-               int64_t dimensions, Address u, Address v, Address origin)
-      : system_{{},
+               int64_t dimensions, Address u, Address v, Address origin,
+               const std::vector<std::pair<int64_t, int64_t>>& groups, Address zero, Address same)
+      : groups_(lines, groups, at<int64_t>(zero), at<int64_t>(same)),
+        system_{{},
                 lines,
                 at<double>(a),
                 at<double>(b),
@@ -35,12 +37,15 @@ class SliceProblem {
                 at<double>(error),
                 at<double>(norms),
                 at<double>(corners),
-                n_corners},
-        exact_(exact_stages_of(exact_stages), ExactSlice{dimensions, at<double>(u), at<double>(v), at<double>(origin),
-                                                         at<double>(corners), n_corners}) {
+                n_corners,
+                &groups_},
+        exact_(exact_stages_of(exact_stages),
+               ExactSlice{dimensions, at<double>(u), at<double>(v), at<double>(origin), at<double>(corners), n_corners},
+               groups_) {
     for (const auto& [begin, end, extent, columns, stride] : stages)
       system_.stages.push_back({begin, end, extent, at<double>(columns), stride});
   }
+  SliceProblem(const SliceProblem&) = delete;  // its parts point to each other
 
   py::dict enumerate(bool cells, int threads, bool force_exact, int64_t fold_ahead, int64_t max_regions,
                      int64_t max_bytes, const py::object& report) {
@@ -94,6 +99,7 @@ class SliceProblem {
     return out;
   }
 
+  Groups groups_;
   System system_;
   ExactRows exact_;
 };
@@ -103,10 +109,12 @@ void bind_partition(py::module_& m) {
   bind_trace(m);
   py::class_<SliceProblem>(m, "SliceProblem")
       .def(py::init<const std::vector<StageTuple>&, int64_t, Address, Address, Address, Address, Address, Address,
-                    int64_t, const std::vector<ExactStageTuple>&, int64_t, Address, Address, Address>(),
+                    int64_t, const std::vector<ExactStageTuple>&, int64_t, Address, Address, Address,
+                    const std::vector<std::pair<int64_t, int64_t>>&, Address, Address>(),
            py::arg("stages"), py::arg("lines"), py::arg("a"), py::arg("b"), py::arg("c"), py::arg("error"),
            py::arg("norms"), py::arg("corners"), py::arg("n_corners"), py::arg("exact_stages"), py::arg("dimensions"),
-           py::arg("u"), py::arg("v"), py::arg("origin"))
+           py::arg("u"), py::arg("v"), py::arg("origin"),
+           py::arg("groups") = std::vector<std::pair<int64_t, int64_t>>(), py::arg("zero") = 0, py::arg("same") = 0)
       .def("enumerate", &SliceProblem::enumerate, py::arg("cells"), py::arg("threads"), py::arg("force_exact"),
            py::arg("fold_ahead"), py::arg("max_regions"), py::arg("max_bytes"), py::arg("report"))
       .def("sign_at", &SliceProblem::sign_at, py::arg("i"), py::arg("j"), py::arg("k"), py::arg("on"));

@@ -276,13 +276,13 @@ class Engine {
     if (shared_.progress.stop.load(std::memory_order_relaxed)) return;
     const Arena::Mark mark = arena_.mark();
     Cell cell = given;
-    if (cell.candidates.n) settle(cell);
+    if (cell.candidates.n) has_groups(cell.stage) ? settle_groups(cell) : settle(cell);
     const bool last = cell.stage + 1 == n_stages_;
     if (cell.candidates.n == 0) {
       ++result_.regions[static_cast<size_t>(cell.stage++)];
       enter_stage(cell, depth);
-    } else if (last && !options_.cells && cell.polygon.n > 2 && count_chords(cell)) {
-    } else if (tasks_ && depth == kSplitDepth) {
+    } else if (last && !options_.cells && cell.polygon.n > 2 && !has_groups(cell.stage) && count_chords(cell)) {
+    } else if (tasks_ && depth >= kSplitDepth) {
       before_->push_back(std::move(result_));
       result_ = EngineResult();
       result_.regions.assign(system_.stages.size(), 0);
@@ -291,7 +291,7 @@ class Engine {
       return;  // what the cell points to stays
     } else {
       if (!last && options_.fold_ahead) refold(cell);
-      split(cell, depth);
+      has_groups(cell.stage) ? split_group(cell, depth) : split(cell, depth);
     }
     if (!tasks_) arena_.release(mark);
   }
@@ -416,6 +416,8 @@ class Engine {
 #include "chords.inl"
 #include "norms.inl"
 #include "refold.inl"
+// After the types of refold.inl:
+#include "groups.inl"
 
   // --- results ---
 

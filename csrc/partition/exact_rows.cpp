@@ -46,20 +46,22 @@ class ExactNetwork {
   int64_t first_line_of_stage_of(int64_t line) const { return line_begin_[stage_of(line)]; }
   const ExactSlice& slice() const { return slice_; }
 
-  std::array<BigInt, 3> row(int64_t line, const uint8_t* on) {
+  // The row of a line; with `less`, another line of its stage, their difference without the kinks.
+  std::array<BigInt, 3> row(int64_t line, int64_t less, const uint8_t* on) {
     std::call_once(prepared_, [this] { prepare(); });
     const size_t l = stage_of(line);
     const ExactStage& stage = stages_[l];
     const int64_t* begin = stage.line_begin;
-    const int64_t unit = std::upper_bound(begin, begin + stage.rows + 1, line) - begin - 1;
+    const auto unit_of = [&](int64_t of) { return std::upper_bound(begin, begin + stage.rows + 1, of) - begin - 1; };
 
     std::vector<Scaled> pending(stages_.size());
     Scaled result;
     Scaled one;
     one.digits = Digits(stage.rows);
-    one.digits.slice(0)[unit] = 1;
+    one.digits.slice(0)[unit_of(line)] = 1;
+    if (less >= 0) one.digits.slice(0)[unit_of(less)] = -1;
     one.present = true;
-    const double kink = stage.kinks[line - begin[0]];
+    const double kink = less < 0 ? stage.kinks[line - begin[0]] : 0;
     if (kink != 0) {
       const double constant[3] = {0, 0, -kink};
       add(result, {Digits::from(constant, 3, 1, lowest_bit(kink), bits_), lowest_bit(kink), true});
@@ -301,8 +303,9 @@ class ExactNetwork {
   int bits_ = kLargestDigit;
 };
 
-ExactRows::ExactRows(std::vector<ExactStage> stages, const ExactSlice& slice)
+ExactRows::ExactRows(std::vector<ExactStage> stages, const ExactSlice& slice, const Groups& groups)
     : network_(std::make_shared<ExactNetwork>(std::move(stages), slice)),
+      groups_(&groups),
       cache_(static_cast<size_t>(network_->lines())),
       axis_{BigInt(), BigInt(1), BigInt()} {
   Range range;
@@ -331,16 +334,22 @@ ExactRows::ExactRows(std::vector<ExactStage> stages, const ExactSlice& slice)
   }
 }
 ExactRows::ExactRows(const ExactRows& other)
-    : network_(other.network_), cache_(other.cache_.size()), borders_(other.borders_), axis_(other.axis_) {}
+    : network_(other.network_),
+      groups_(other.groups_),
+      cache_(other.cache_.size()),
+      borders_(other.borders_),
+      axis_(other.axis_) {}
 ExactRows::~ExactRows() = default;
 
 const ExactRows::Row& ExactRows::row(int64_t number, const uint8_t* on) {
   if (number == kAxisRow) return axis_;
   if (number < 0) return borders_[static_cast<size_t>(-2 - number)];
-  Cached& cached = cache_[static_cast<size_t>(number)];
-  const size_t before = static_cast<size_t>(network_->first_line_of_stage_of(number));
+  const bool is_pair = number >= network_->lines();
+  Cached& cached = is_pair ? pairs_[number] : cache_[static_cast<size_t>(number)];
   if (!cached.filled || !std::equal(cached.pattern.begin(), cached.pattern.end(), on)) {
-    cached.row = network_->row(number, on);
+    const auto [line, less] = is_pair ? groups_->members(number) : std::pair<int64_t, int64_t>(number, -1);
+    const size_t before = static_cast<size_t>(network_->first_line_of_stage_of(line));
+    cached.row = network_->row(line, less, on);
     cached.pattern.assign(on, on + before);
     cached.filled = true;
   }
@@ -354,7 +363,7 @@ std::array<double, 2> ExactRows::crossing(int64_t i, int64_t j, const uint8_t* o
 }
 
 int ExactRows::sign_at(int64_t i, int64_t j, int64_t k, const uint8_t* on) {
-  if (k == i || k == j) return 0;
+  if (groups_->follows(i, j, k)) return 0;
   const Row &p = row(i, on), &q = row(j, on), &r = row(k, on);
   const BigInt minor = p[0] * q[1] - q[0] * p[1];
   const BigInt det = r[0] * (p[1] * q[2] - q[1] * p[2]) - r[1] * (p[0] * q[2] - q[0] * p[2]) + r[2] * minor;

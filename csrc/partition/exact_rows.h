@@ -7,9 +7,11 @@
 #include <array>
 #include <memory>
 #include <mutex>
+#include <unordered_map>
 #include <vector>
 
 #include "digits.h"
+#include "groups.h"
 
 namespace pylinregion {
 
@@ -40,8 +42,8 @@ struct ExactSlice {
   int64_t n_corners;
 };
 
-// A row's number: a line of the network, or (negative) the border from corner e to the next, or the axis t = 0 that a
-// segment lies on.
+// A row's number: a line of the network, or (beyond these) a pair of candidates of a maximum, or (negative) the border
+// from corner e to the next, or the axis t = 0 that a segment lies on.
 inline int64_t border_row(int64_t e) { return -2 - e; }
 constexpr int64_t kAxisRow = -1;
 
@@ -50,7 +52,7 @@ class ExactNetwork;  // the weights in digits
 // One thread's access, with a cache: rows are asked for again and again under the same pattern.
 class ExactRows {
  public:
-  ExactRows(std::vector<ExactStage> stages, const ExactSlice& slice);
+  ExactRows(std::vector<ExactStage> stages, const ExactSlice& slice, const Groups& groups);
   ExactRows(const ExactRows& other);  // shares the digits, has a cache of its own
   ~ExactRows();
 
@@ -71,7 +73,9 @@ class ExactRows {
   const Row& row(int64_t number, const uint8_t* on);
 
   std::shared_ptr<ExactNetwork> network_;
+  const Groups* groups_;
   std::vector<Cached> cache_;
+  std::unordered_map<int64_t, Cached> pairs_;
   std::vector<Row> borders_;
   Row axis_;
 };

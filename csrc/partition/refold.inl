@@ -70,10 +70,15 @@ void refold(Cell& cell) {
   int32_t* live = arena_.take<int32_t>(rows);
   for (int64_t l = cell.stage; l < n_stages_; ++l) {
     const StageView& stage = fold.stages[l];
-    int64_t n = 0, on = 0, crosses = 0;
+    int64_t n = 0, kept = 0, on = 0, crosses = 0;
     know(stage.end);
     uint8_t* keeps = plan.keeps + plan.keeps_begin[l];
-    for (int64_t r = stage.begin; r < stage.end; r += kLanes) {
+    if (has_groups(l)) {
+      const GroupFates found = relax_groups(cell, l, form, g, relaxed, keeps, plan.on + plan.n_on, live);
+      n = found.live, on = found.on, kept = crosses = found.kept;
+      keeps += (stage.end - stage.begin + kLanes - 1) / kLanes;
+    }
+    for (int64_t r = stage.begin; r < stage.end && !has_groups(l); r += kLanes) {
       const uint32_t valid = stage.end - r >= kLanes ? 0xff : (1u << (stage.end - r)) - 1;
       const Sides sides = relax(cell.polygon, form, r, g, relaxed);
       if (l == cell.stage) continue;
@@ -84,11 +89,11 @@ void refold(Cell& cell) {
       for (; lives; lives &= lives - 1) live[n++] = static_cast<int32_t>(r + __builtin_ctz(lives));
     }
     plan.keeps_begin[l + 1] = keeps - plan.keeps;
-    if (l == cell.stage) {
+    if (l == cell.stage && !has_groups(l)) {
       n = crossing;
       std::copy(left.row, left.row + n, live);
-    } else {
-      const int64_t kept = n - on;
+    } else if (l > cell.stage) {
+      if (!has_groups(l)) kept = n - on;
       const bool far = always ? l > cell.stage + options_.fold_ahead
                               : kept > kMostKept * static_cast<double>(stage.end - stage.begin) && l + 1 < n_stages_;
       if (far) {

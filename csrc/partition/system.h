@@ -3,10 +3,15 @@
 // A network on a slice is a system of lines: z_r(s, t) = A_r (s, t, 1) + sum of C_rc max(z_c, 0) over the lines c of
 // earlier stages. Line r is where z_r = 0. A ReLU is one line; every continuous piecewise linear unit is an affine part
 // plus one line for each kink (psi(z) = slope_0 z + const + sum of jump_k max(z - kink_k, 0)).
+//
+// A stage may have candidates of maxima instead (groups.h): what later lines take from candidate c is then C_rc z_c
+// where it is the largest of its group, else 0, with the same C_rc for all candidates of a group.
 #pragma once
 #include <atomic>
 #include <cstdint>
 #include <vector>
+
+#include "groups.h"
 
 namespace pylinregion {
 
@@ -27,6 +32,7 @@ struct System {
   const double* norms;
   const double* corners;  // [n_corners, 2], counter-clockwise, strictly convex; 2 corners: a segment on t = 0
   int64_t n_corners;
+  const Groups* groups;
 };
 
 struct EngineOptions {
@@ -50,8 +56,8 @@ struct CellList {
   std::vector<int64_t> offsets;   // [cells + 1] into the four below; starts as {0}
   std::vector<double> xy;         // [vertices, 2]
   std::vector<VertexKey> keys;    // [vertices]: equal keys are one point
-  std::vector<int32_t> rows;      // [vertices]: the line on the edge, or -2 - e on border e
-  std::vector<uint8_t> patterns;  // [cells, pattern_bytes]: bit r % 8 of byte r / 8 is 1 where z_r > 0
+  std::vector<int32_t> rows;      // [vertices]: the row on the edge (exact_rows.h)
+  std::vector<uint8_t> patterns;  // [cells, pattern_bytes]: bit r % 8 of byte r / 8 is 1 where line r is on
   int64_t cells() const { return static_cast<int64_t>(offsets.size()) - 1; }
 };
 

@@ -1,0 +1,125 @@
+// (Part of Engine.) The names of the new vertices of shares, the parts that a cell is cut into by a group.
+//
+// Shares are cut out one by one, so the same point comes as a vertex of several of them, and on an edge of the cell
+// also as one of the cells beyond it. Shares meet face to face, and two of them along one edge at most, with the number
+// of their pair on it: stepping from share to share over these edges goes around a point. No coordinates are looked at.
+static constexpr VertexKey kUnnamed{0, 0};
+
+class ShareNames {
+ public:
+  ShareNames(Engine& engine, const Cell& cell, Share* shares, int64_t n)
+      : engine_(engine), cell_(cell), shares_(shares), n_(n), groups_(*engine.system_.groups) {
+    const int64_t size = engine.group_end(cell, 0);
+    share_of_ = engine.arena_.template take<int64_t>(size);
+    std::fill(share_of_, share_of_ + size, int64_t{-1});
+    for (int64_t i = 0; i < n; ++i) share_of_[shares[i].candidate] = i;
+    first_line_ = engine.line_of(cell, 0);
+    last_line_ = engine.line_of(cell, size - 1);
+    group_ = static_cast<uint64_t>(groups_.of_line()[first_line_]);
+    for (int64_t i = 0; i < n; ++i) corners_ += shares[i].polygon.n;
+    places_ = engine.arena_.template take<Place>(corners_);
+  }
+
+  void give() {
+    const Polygon& whole = cell_.polygon;
+    for (int64_t e = 0; e < whole.n; ++e) name_on_edge(e);
+    // Inside: of the cell and the group, one after another.
+    VertexKey inside = hashed({3, 4}, group_);
+    for (int64_t i = 0; i < whole.n; ++i) {
+      inside = hashed(inside, whole.keys[i].high);
+      inside = hashed(inside, whole.keys[i].low);
+    }
+    uint64_t count = 0;
+    for (int64_t s = 0; s < n_; ++s)
+      for (int64_t v = 0; v < shares_[s].polygon.n; ++v) {
+        if (!(shares_[s].polygon.keys[v] == kUnnamed)) continue;
+        const VertexKey name = hashed(inside, count++);
+        Place at{s, v};
+        do {
+          key(at) = name;
+          at = around(at);
+        } while (at.share != s);
+        if (at.vertex != v) fail();
+      }
+  }
+
+ private:
+  struct Place {
+    int64_t share, vertex;
+  };
+
+  [[noreturn]] static void fail() { throw std::logic_error("the parts of a cell that a maximum cuts do not fit"); }
+
+  VertexKey& key(Place at) const { return shares_[at.share].polygon.keys[at.vertex]; }
+  int64_t number(Place at) const { return shares_[at.share].polygon.edges[at.vertex]->number; }
+  int64_t edge_of(int64_t share, int64_t number) const {
+    const Polygon& polygon = shares_[share].polygon;
+    for (int64_t e = 0; e < polygon.n; ++e)
+      if (polygon.edges[e]->number == number) return e;
+    return -1;
+  }
+
+  // The same point in the share beyond the edge that starts there.
+  Place around(Place at) {
+    if (++steps_ > corners_ * (cell_.polygon.n + 2)) fail();
+    const int64_t pair = number(at);
+    if (pair < groups_.lines()) fail();
+    const auto [p, q] = groups_.members(pair);
+    if (p < first_line_ || q > last_line_) fail();
+    const int64_t mine = engine_.line_of(cell_, shares_[at.share].candidate);
+    const int64_t share = share_of_[candidate_of(p == mine ? q : p)];
+    const int64_t edge = share < 0 ? -1 : edge_of(share, pair);
+    if (edge < 0) fail();
+    return {share, edge + 1 == shares_[share].polygon.n ? 0 : edge + 1};
+  }
+  int64_t candidate_of(int64_t line) const {
+    int64_t k = 0;
+    while (engine_.line_of(cell_, k) != line) ++k;
+    return k;
+  }
+
+  // The points of an edge of the cell where the largest candidate changes. They are the same from both sides of the
+  // edge, for candidates are: so they are counted, from the end with the smaller key.
+  void name_on_edge(int64_t e) {
+    const Polygon& whole = cell_.polygon;
+    const int64_t edge_number = whole.edges[e]->number;
+    const VertexKey from = whole.keys[e], to = whole.keys[e + 1 == whole.n ? 0 : e + 1];
+    Place at{-1, -1};
+    for (int64_t s = 0; s < n_ && at.share < 0; ++s) {
+      const int64_t edge = edge_of(s, edge_number);
+      if (edge >= 0 && shares_[s].polygon.keys[edge] == from) at = {s, edge};
+    }
+    if (at.share < 0) fail();
+    int64_t found = 0;  // places, of all changes on the edge
+    uint64_t changes = 0;
+    VertexKey base = hashed(between(from, to), (uint64_t{1} << 40) + group_);
+    for (;;) {  // `at` is where a share's piece of the edge starts
+      const int64_t n = shares_[at.share].polygon.n;
+      at.vertex = at.vertex + 1 == n ? 0 : at.vertex + 1;
+      if (key(at) == to) break;
+      ++changes;
+      for (;; at = around(at)) {
+        if (found == corners_ || !(key(at) == kUnnamed)) fail();
+        places_[found++] = at;
+        key(at) = {0, changes};
+        if (number(at) == edge_number) break;
+      }
+    }
+    const bool forward = from.high != to.high ? from.high < to.high : from.low < to.low;
+    for (int64_t i = 0; i < found; ++i) {
+      const uint64_t place = key(places_[i]).low;
+      key(places_[i]) = hashed(base, forward ? place : changes + 1 - place);
+    }
+  }
+
+  Engine& engine_;
+  const Cell& cell_;
+  Share* shares_;
+  const int64_t n_;
+  const Groups& groups_;
+  int64_t* share_of_;  // of a candidate, -1: none
+  int64_t first_line_, last_line_;
+  uint64_t group_;
+  int64_t corners_ = 0, steps_ = 0;
+  Place* places_;
+};

@@ -1,0 +1,43 @@
+// csrc/partition/groups.h -- lines that compete. A maximum of k values is a group of k consecutive lines, its
+// candidates: row i is the value of candidate i, and line i is on where that is the largest (of equal ones the first).
+// A cell is cut where two candidates tie; that row, the difference of the two, has a number beyond those of the lines.
+#pragma once
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace pylinregion {
+
+class Groups {
+ public:
+  // groups: (first line, size) of each, ascending. zero: [lines] a line of an earlier stage that is on where the
+  // candidate is positive, and off only where it is 0 on a whole cell; -1: none. same: [lines] the first line of the
+  // stage with the same weights.
+  Groups(int64_t lines, std::vector<std::pair<int64_t, int64_t>> groups, const int64_t* zero, const int64_t* same);
+
+  int64_t lines() const { return lines_; }
+  const int32_t* of_line() const { return of_line_.data(); }  // [lines]: the group of each; -1: an ordinary line
+  const int64_t* zero() const { return zero_; }
+
+  // The number of row i - row j, lines of one group, i < j.
+  int64_t pair(int64_t i, int64_t j) const;
+  // The two lines of a number.
+  std::pair<int64_t, int64_t> members(int64_t pair) const;
+
+  // Whether row k is 0 where rows i and j are, whatever the pattern: what the numbers alone can tell.
+  bool follows(int64_t i, int64_t j, int64_t k) const;
+
+ private:
+  bool same_row(int64_t i, int64_t j) const;
+  bool third_of_three(int64_t i, int64_t j, int64_t k) const;  // f - g where f - h and g - h are 0
+  bool both_zero(int64_t i, int64_t j, int64_t k) const;       // f - g where f and g are rectified by i and j
+  std::pair<int64_t, int64_t> same_members(int64_t pair) const;
+
+  int64_t lines_;
+  std::vector<std::pair<int64_t, int64_t>> groups_;
+  std::vector<int64_t> first_pair_;  // [groups + 1]
+  std::vector<int32_t> of_line_;
+  const int64_t *zero_, *same_;
+};
+
+}  // namespace pylinregion
