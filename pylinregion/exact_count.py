@@ -19,7 +19,7 @@ from pylinregion.engine import Engine
 from pylinregion.errors import BudgetExceededError
 from pylinregion.network import Network
 from pylinregion.prefix import up_to
-from pylinregion.stages import Stages, stages_of
+from pylinregion.stages import Stages, stages_for_segments, stages_of
 from pylinregion.tracer import Tracer
 
 Array = NDArray[np.float64]
@@ -64,7 +64,8 @@ def count_exactly(
         UnsupportedModelError: The model is not covered.
         BudgetExceededError: The cells of the slice around a point take more than the memory budget.
     """
-    stages = up_to(stages_of(network), len(network.layers))
+    found = stages_for_segments(network) if method == "axes" else stages_of(network)
+    stages = up_to(found, len(network.layers))
     centres = x.detach().to("cpu", torch.float64).reshape(len(x), math.prod(network.input_shape)).numpy()
     sizes = radii.cpu().numpy()
     own = frame.dim() == x.dim() + 1
@@ -238,10 +239,11 @@ def _slices(
 
 
 def _units(stages: Stages) -> tuple[Integers, Integers]:
-    """The stage of each unit, and the unit of each line, numbered through the network."""
-    stage_of_unit = np.repeat(np.arange(len(stages.stages)), [stage.rows for stage in stages.stages])
-    per_unit = [np.diff(stage.units.line_begin) for stage in stages.stages]
-    return stage_of_unit, np.repeat(np.arange(len(stage_of_unit)), np.concatenate(per_unit))
+    """The stage of each neuron, and the neuron of each line, numbered through the network."""
+    sizes = [stage.units.neurons for stage in stages.stages]
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    of_line = [start + stage.units.neuron_of_line for start, stage in zip(first, stages.stages, strict=False)]
+    return np.repeat(np.arange(len(sizes)), sizes), np.concatenate(of_line)
 
 
 class _StoppedError(Exception):

@@ -20,7 +20,7 @@ from pylinregion.certificate import Certificate
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.network import Network
 from pylinregion.prefix import Neuron, Neurons, up_to
-from pylinregion.stages import stages_of
+from pylinregion.stages import stages_for_segments
 from pylinregion.tracer import Tracer
 
 Array = NDArray[np.float64]
@@ -82,7 +82,7 @@ def trace(
     network, points = _captured(model, ends["start"])
     network.check_parameters()
     starts, stops = (each.reshape(points, math.prod(network.input_shape)).numpy() for each in ends.values())
-    stages = up_to(stages_of(network), len(network.layers))
+    stages = up_to(stages_for_segments(network), len(network.layers))
     tracer = Tracer(stages, [starts, stops])
     with tqdm(total=points, unit="segment", disable=not progress) as bar:
         found = tracer.trace(

@@ -192,6 +192,28 @@ def refusal(network: Network) -> str | None:
     return None
 
 
+def segment_refusal(network: Network) -> str | None:
+    """Why segments of a network cannot be traced; None if they can. Makes no matrices."""
+    if (reason := refusal(network)) is not None:
+        return reason
+    for node in network.nodes:
+        if node.role == "value" and maxima.is_maximum(node):
+            return f"segments do not take {node.where} yet; partitions and slices do"
+    return None
+
+
+def stages_for_segments(network: Network) -> Stages:
+    """As :func:`stages_of`, for segments.
+
+    Raises:
+        UnsupportedModelError: As there, and where a value is the maximum of several.
+    """
+    stages = stages_of(network)
+    if (reason := segment_refusal(network)) is not None:
+        raise UnsupportedModelError(f"exact methods do not cover this model: {reason}")
+    return stages
+
+
 class _Walk:
     """Goes through the network's values; each is the units of a stage."""
 

@@ -182,3 +182,22 @@ def test_bad_arguments_are_named():
     bad("n_directions must be 2 for method 'slice', got 3", "slice", n_directions=3)
     bad("frame must have 2 directions for method 'slice', got 3", "slice", frame=torch.eye(4)[:3])
     bad("n_directions must be at most", "axes", n_directions=5)
+
+
+def test_slices_of_networks_with_maxima():
+    """A pool's window is one neuron, however many candidates it has."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 6), nn.ReLU())
+    points = torch.randn(4, 1, 6, 6, dtype=torch.float64)
+    model.double()
+    found = plr.count_regions(model, points, radius=0.5, method="slice", n_directions=2)
+    at_corners = plr.count_regions(model, points, radius=0.5, n_directions=2)
+    assert (at_corners.changes <= found.changes).all() and (found.changes[:, 1] > 0).any()
+    u, v = plr.random_frame((1, 6, 6), 2)
+    for point, changes, regions in zip(points, found.changes.tolist(), found.regions.tolist(), strict=True):
+        corners = [[0.5, 0], [0, 0.5], [-0.5, 0], [0, -0.5]]
+        partition = plr.partition(model, plr.Slice(point, u, v, corners))
+        assert regions == partition.n_regions
+        for layer, changed in zip(partition.layers, changes, strict=True):
+            values = np.stack([partition.pattern(region)[layer] for region in range(regions)])
+            assert (values != values[0]).any(axis=0).sum() == changed
