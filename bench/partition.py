@@ -5,12 +5,14 @@ product, polygons cut line by line, in float64 without any proof. It is timed on
 time; where it is, its count must be ours, or the table says that it is not (its rounding decides ties).
 
 Set-up (the network as matrices, the first fold's system) is timed by itself; all else is the engine on ready arrays,
-with every decision certified. Times are the least of the repeats: CPU time on one thread, wall time on two.
+with every decision certified. Times are the least of the repeats: CPU time on one thread, wall time on two. `Partition`
+is the public function with all its arrays, on a captured network. The second table grows one thing at a time.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable
@@ -153,6 +155,15 @@ def record(name: str, model: torch.nn.Module, plane: np.ndarray, corners: np.nda
         "one_thread_wall": least(lambda: engine.enumerate(cells=False), repeats, harness.wall_seconds),
         "two_threads_wall": least(lambda: engine.enumerate(cells=False, threads=2), repeats, harness.wall_seconds),
     }
+    network = plr.capture(model, torch.zeros(2, inputs))
+    origin, u, v = (torch.from_numpy(np.ascontiguousarray(plane[:, column])) for column in (2, 0, 1))
+    slice_ = plr.Slice(origin, u, v, corners)
+    partition = plr.partition(network, slice_, threads=1)
+    if partition.n_regions != regions:
+        raise SystemExit(f"{name}: {partition.n_regions} regions in the partition, {regions} counted")
+    seconds["partition"] = least(
+        lambda: plr.partition(network, slice_, threads=1), min(repeats, 3), harness.cpu_seconds
+    )
     plain = None
     if regions <= 100_000:
         harness.progress(f"{name}: plain splitting")
@@ -165,10 +176,47 @@ def record(name: str, model: torch.nn.Module, plane: np.ndarray, corners: np.nda
         "regions": regions,
         "regions_per_stage": counted["regions"],
         "setup_seconds": setup,
+        "bytes_per_region": size_of(partition) / regions,
         "seconds": seconds,
         "plain_regions": plain,
         "decisions": {key: counted[key] for key in ("filter", "exact", "zeros", "folds")},
     }
+
+
+def size_of(partition: plr.Partition) -> int:
+    """Bytes of its arrays."""
+    values = (getattr(partition.cells, field.name) for field in dataclasses.fields(partition.cells))
+    return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
+
+
+def growth(repeats: int) -> list[dict[str, Any]]:
+    """The engine's time as width, depth and the slice grow, everything else fixed."""
+    shapes = {f"width {width}": ((2, width, width, width, 1), 1.0) for width in (32, 64, 128, 256, 512, 1024)}
+    shapes |= {f"depth {depth}": ((2, *[128] * depth, 1), 1.0) for depth in (1, 2, 3, 4, 6, 8, 12)}
+    shapes |= {f"side {side:g}": ((2, 256, 256, 256, 1), side) for side in (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)}
+    found = []
+    for name, (shape, side) in shapes.items():
+        harness.progress(name)
+        engine = Engine(stages_of(plr.capture(generic(shape), torch.zeros(2, 2))), PLANE, side * SQUARE)
+        answer = engine.enumerate(cells=False)
+        seconds = least(lambda engine=engine: engine.enumerate(cells=False), repeats, harness.cpu_seconds)
+        found.append({"what": name, "regions": answer["regions"][-1], "seconds": seconds, "folds": answer["folds"]})
+    return found
+
+
+def growth_table(found: list[dict[str, Any]]) -> str:
+    """A row for each network."""
+    rows = [
+        [
+            each["what"],
+            str(each["regions"]),
+            f"{1e3 * each['seconds']:.2f}",
+            f"{1e9 * each['seconds'] / each['regions']:.0f}",
+            f"{each['regions'] / max(1, each['folds']):.0f}",
+        ]
+        for each in found
+    ]
+    return markdown(["what grows", "regions", "counted, ms", "ns a region", "regions a fold"], rows)
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -189,6 +237,10 @@ def table(records: list[dict[str, Any]]) -> str:
         decisions = found["decisions"]
         share = f"{decisions['filter']} / {decisions['exact']} / {decisions['zeros']}"
         times = [f"{1e3 * seconds[kind]:.1f}" for kind in ("counted", "cells", "without_refolding")]
+        times.append(
+            f"{1e3 * seconds['partition']:.1f} ({seconds['partition'] / seconds['cells']:.2f}x, "
+            f"{found['bytes_per_region']:.0f} bytes a region)"
+        )
         rows.append([found["network"], str(regions), *times, *speeds, threads, beside, share])
     header = [
         "network",
@@ -196,6 +248,7 @@ def table(records: list[dict[str, Any]]) -> str:
         "counted, ms",
         "with cells, ms",
         "without refolding, ms",
+        "Partition, ms (of the engine's with cells)",
         "million/s counted (goal)",
     ]
     header += ["million/s with cells (goal)", "two threads", "plain splitting, ms (slower than with cells)"]
@@ -212,8 +265,10 @@ def main(given: list[str] | None = None) -> int:
     repeats = 1 if chosen.smoke else chosen.repeats
     records = [record(name, *case, repeats) for name, case in cases(chosen.smoke).items()]
     print(f"\n{table(records)}")
+    grown = [] if chosen.smoke else growth(min(repeats, 3))
+    print(f"\n{growth_table(grown)}")
     contents = {"date": harness.now(), "machine": harness.machine("cpu"), "versions": harness.versions()}
-    print(f"\nwritten to {harness.save({**contents, 'partitions': records}, chosen.out)}")
+    print(f"\nwritten to {harness.save({**contents, 'partitions': records, 'growth': grown}, chosen.out)}")
     return 0
 
 

@@ -153,7 +153,7 @@ def test_what_partition_covers_is_what_it_takes():
         assert coverage[method] == "segments do not take max_pool1d in module '1' yet; partitions and slices do"
         assert str(coverage[method]) in str(refused.value)
     with pytest.raises(plr.UnsupportedModelError, match="segments do not take max_pool1d in module '1' yet"):
-        plr.count_regions(pool, torch.zeros(2, 6), radius=1.0, method="axes")
+        plr.count_regions(pool, torch.zeros(2, 6), radius=1.0, n_directions=2, method="axes")
     for model, message in (
         (nn.Sequential(nn.Linear(6, 4), nn.Softshrink()), "exact methods do not take softshrink in module '1' yet"),
         (nn.Sequential(nn.Linear(6, 12_000), nn.ReLU(), nn.Linear(12_000, 12_000)), "one of 12000 x 12000"),
