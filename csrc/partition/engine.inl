@@ -68,6 +68,7 @@ struct Shared {
   int64_t widest;  // lines of the largest stage
   int64_t budget;  // roundings that p prepays, in units of kUnit
   double prepaid;  // budget * kUnit, inflated
+  int64_t split_depth;  // cuts above a task: enough tasks for all threads; more would fold again what one fold can
 };
 
 class Engine {
@@ -82,8 +83,7 @@ class Engine {
         on_(static_cast<size_t>(padded(system_.lines)), 0),
         line_numbers_(static_cast<size_t>(system_.lines)) {
     for (size_t r = 0; r < line_numbers_.size(); ++r) line_numbers_[r] = static_cast<int32_t>(r);
-    result_.regions.assign(system_.stages.size(), 0);
-    result_.cells.offsets.push_back(0);
+    start_result();
   }
 
   // Walks the whole tree; with `tasks`, cells at depth split_depth are put there instead of being walked, and the
@@ -108,11 +108,14 @@ class Engine {
     cut(task.cell, 0);
     flush();
   }
-  EngineResult take_result() { return std::move(result_); }
+  EngineResult take_result() {
+    EngineResult taken = std::move(result_);
+    start_result();
+    return taken;
+  }
 
  private:
   static constexpr int64_t kEvaluation = 16;  // roundings of evaluating a row at a point, generously
-  static constexpr int64_t kSplitDepth = 9;
   static constexpr int64_t kWorthFolding = 32;  // later rows: fewer are evaluated as fast as they are folded
   static constexpr double kMostKept = 0.9;      // of a stage: where bounds prune less, a fold ends
 
@@ -282,11 +285,8 @@ class Engine {
       ++result_.regions[static_cast<size_t>(cell.stage++)];
       enter_stage(cell, depth);
     } else if (last && !options_.cells && cell.polygon.n > 2 && !has_groups(cell.stage) && count_chords(cell)) {
-    } else if (tasks_ && depth >= kSplitDepth) {
-      before_->push_back(std::move(result_));
-      result_ = EngineResult();
-      result_.regions.assign(system_.stages.size(), 0);
-      result_.cells.offsets.push_back(0);
+    } else if (tasks_ && depth >= shared_.split_depth) {
+      before_->push_back(take_result());
       tasks_->push_back({cell, on_});
       return;  // what the cell points to stays
     } else {
@@ -421,6 +421,11 @@ class Engine {
 
   // --- results ---
 
+  void start_result() {
+    result_ = EngineResult();
+    result_.regions.assign(system_.stages.size(), 0);
+    result_.cells.offsets.push_back(0);
+  }
   void leaf(const Polygon& polygon) {
     ++unreported_;
     if (options_.cells) {
@@ -470,30 +475,41 @@ class Engine {
   int64_t unreported_ = 0, unreported_bytes_ = 0;
 };
 
-void append(EngineResult& to, EngineResult&& from) {
-  for (size_t l = 0; l < to.regions.size(); ++l) to.regions[l] += from.regions[l];
-  to.decisions.filter += from.decisions.filter;
-  to.decisions.exact += from.decisions.exact;
-  to.decisions.zeros += from.decisions.zeros;
-  to.decisions.folds += from.decisions.folds;
-  CellList &a = to.cells, &b = from.cells;
-  if (a.cells() == 0) {
-    a = std::move(b);
-    return;
+// The results of parts, one after another.
+EngineResult joined(std::vector<EngineResult>& parts) {
+  if (parts.size() == 1) return std::move(parts[0]);
+  EngineResult to;
+  to.regions.assign(parts[0].regions.size(), 0);
+  CellList& all = to.cells;
+  size_t cells = 0, corners = 0, bytes = 0;
+  for (const EngineResult& part : parts) {
+    cells += part.cells.offsets.size() - 1, corners += part.cells.keys.size(), bytes += part.cells.patterns.size();
   }
-  const int64_t shift = a.offsets.back();
-  for (size_t i = 1; i < b.offsets.size(); ++i) a.offsets.push_back(b.offsets[i] + shift);
-  a.xy.insert(a.xy.end(), b.xy.begin(), b.xy.end());
-  a.keys.insert(a.keys.end(), b.keys.begin(), b.keys.end());
-  a.rows.insert(a.rows.end(), b.rows.begin(), b.rows.end());
-  a.patterns.insert(a.patterns.end(), b.patterns.begin(), b.patterns.end());
+  all.offsets.reserve(cells + 1), all.offsets.push_back(0);
+  all.xy.reserve(2 * corners), all.keys.reserve(corners), all.rows.reserve(corners), all.patterns.reserve(bytes);
+  for (EngineResult& part : parts) {
+    for (size_t l = 0; l < to.regions.size(); ++l) to.regions[l] += part.regions[l];
+    to.decisions.filter += part.decisions.filter;
+    to.decisions.exact += part.decisions.exact;
+    to.decisions.zeros += part.decisions.zeros;
+    to.decisions.folds += part.decisions.folds;
+    const CellList of = std::move(part.cells);  // its memory is given back before the next one's is read
+    const int64_t shift = all.offsets.back();
+    for (size_t i = 1; i < of.offsets.size(); ++i) all.offsets.push_back(of.offsets[i] + shift);
+    all.xy.insert(all.xy.end(), of.xy.begin(), of.xy.end());
+    all.keys.insert(all.keys.end(), of.keys.begin(), of.keys.end());
+    all.rows.insert(all.rows.end(), of.rows.begin(), of.rows.end());
+    all.patterns.insert(all.patterns.end(), of.patterns.begin(), of.patterns.end());
+  }
+  return to;
 }
 
 }  // namespace
 
 EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, const ExactRows& exact,
                            EngineProgress& progress) {
-  Shared shared{system, options, progress, 0, 0, 1, 0, 0};
+  Shared shared{system, options, progress, 0, 0, 1, 0, 0, 5};
+  while ((int64_t{1} << (shared.split_depth - 5)) < options.threads) ++shared.split_depth;
   for (int64_t i = 0; i < system.n_corners; ++i) {
     shared.hs = std::max(shared.hs, std::fabs(system.corners[2 * i]) * (1 + 1e-6));
     shared.ht = std::max(shared.ht, std::fabs(system.corners[2 * i + 1]) * (1 + 1e-6));
@@ -518,8 +534,8 @@ EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, c
   std::vector<std::exception_ptr> errors(static_cast<size_t>(options.threads));
   const auto work = [&](size_t worker) {
     try {
+      Engine engine(shared, exact);
       for (size_t i; (i = next++) < tasks.size();) {
-        Engine engine(shared, exact);
         engine.run_task(tasks[i]);
         done[i] = engine.take_result();
       }
@@ -540,13 +556,13 @@ EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, c
   threads.clear();  // joins
   for (const std::exception_ptr& error : errors)
     if (error) std::rethrow_exception(error);
-  EngineResult result = root.take_result();  // what came after the last task
-  before.push_back(std::move(result));
-  result = std::move(before[0]);
+  std::vector<EngineResult> parts;
   for (size_t i = 0; i < tasks.size(); ++i) {
-    append(result, std::move(done[i]));
-    append(result, std::move(before[i + 1]));
+    parts.push_back(std::move(before[i]));
+    parts.push_back(std::move(done[i]));
   }
+  parts.push_back(root.take_result());  // what came after the last task
+  EngineResult result = joined(parts);
   result.stopped = progress.stop;
   return result;
 }

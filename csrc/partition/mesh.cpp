@@ -50,8 +50,8 @@ class KeyTable {
       find(keys_[i]) = {static_cast<uint32_t>(keys_[i].high), static_cast<int32_t>(i)};
   }
 
-  std::vector<Place> places_;
-  std::vector<VertexKey> keys_;
+  Array<Place> places_;
+  Array<VertexKey> keys_;
   size_t mask_ = 0;
 };
 
@@ -75,7 +75,7 @@ void number_vertices(const CellList& cells, Mesh& mesh, const std::atomic<bool>&
 void pair_edges(const CellList& cells, Mesh& mesh, const std::atomic<bool>& stop) {
   const size_t vertices = mesh.vertices.size() / 2, corners = mesh.indices.size();
   // Of the edges whose lower end a vertex is: the first one, and from each the next.
-  std::vector<int32_t> first(vertices, -1), next;
+  Array<int32_t> first(vertices, -1), next;
   next.reserve(corners / 2 + 64);
   mesh.edge_rows.reserve(corners / 2 + 64);
   mesh.edges.reserve(corners + 128);

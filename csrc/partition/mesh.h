@@ -5,11 +5,11 @@
 namespace pylinregion {
 
 struct Mesh {
-  std::vector<double> vertices;     // [V, 2]
-  std::vector<int32_t> indices;     // [sum of cell sizes] vertex numbers, cell by cell
-  std::vector<int32_t> edges;       // [E, 2] vertex numbers
-  std::vector<int32_t> edge_cells;  // [E, 2]; -1: outside
-  std::vector<int32_t> edge_rows;   // [E]: a row (exact_rows.h), -1 on the slice's border
+  Array<double> vertices;     // [V, 2]
+  Array<int32_t> indices;     // [sum of cell sizes] vertex numbers, cell by cell
+  Array<int32_t> edges;       // [E, 2] vertex numbers
+  Array<int32_t> edge_cells;  // [E, 2]; -1: outside
+  Array<int32_t> edge_rows;   // [E]: a row (exact_rows.h), -1 on the slice's border
 };
 
 // Points are the same if their keys are; nothing is decided by coordinates.

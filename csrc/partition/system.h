@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "aligned.h"
 #include "groups.h"
 
 namespace pylinregion {
@@ -53,11 +54,11 @@ struct VertexKey {
 
 // Cells one after another. Vertex i of a cell is followed by edge i.
 struct CellList {
-  std::vector<int64_t> offsets;   // [cells + 1] into the four below; starts as {0}
-  std::vector<double> xy;         // [vertices, 2]
-  std::vector<VertexKey> keys;    // [vertices]: equal keys are one point
-  std::vector<int32_t> rows;      // [vertices]: the row on the edge (exact_rows.h)
-  std::vector<uint8_t> patterns;  // [cells, pattern_bytes]: bit r % 8 of byte r / 8 is 1 where line r is on
+  Array<int64_t> offsets;   // [cells + 1] into the four below; starts as {0}
+  Array<double> xy;         // [vertices, 2]
+  Array<VertexKey> keys;    // [vertices]: equal keys are one point
+  Array<int32_t> rows;      // [vertices]: the row on the edge (exact_rows.h)
+  Array<uint8_t> patterns;  // [cells, pattern_bytes]: bit r % 8 of byte r / 8 is 1 where line r is on
   int64_t cells() const { return static_cast<int64_t>(offsets.size()) - 1; }
 };
 
