@@ -137,6 +137,8 @@ class SliceProblem:
         groups: list[tuple[int, int]] = ...,
         zero: int = ...,
         same: int = ...,
+        multiples: int = ...,
+        central: bool = ...,
     ) -> None: ...
     def enumerate(
         self,

@@ -13,6 +13,7 @@ from pylinregion.candidates import first_equals, groups_of, rectified_by
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.line_system import check_scale, line_system
 from pylinregion.stages import Stages
+from pylinregion.ties import passes_through_zero
 
 Array = NDArray[np.float64]
 
@@ -42,7 +43,7 @@ class Engine:
         self._line_begins = [
             stage.units.line_begin + first for stage, first in zip(stages.stages, stages.first_lines, strict=True)
         ]
-        self._zero, self._same = rectified_by(stages), first_equals(stages)
+        self._zero, self._same, self._multiples = rectified_by(stages), first_equals(stages), stages.same_lines
         system = self.system
         self._norms = system.norms() if len(system.columns) >= _STAGES_FOR_NORMS else None
         self._problem: Any = kernels.SliceProblem(
@@ -77,6 +78,8 @@ class Engine:
             groups=groups_of(stages),
             zero=self._zero.ctypes.data,
             same=self._same.ctypes.data,
+            multiples=self._multiples.ctypes.data,
+            central=not self.plane[:, 2].any() and passes_through_zero(stages),
         )
 
     def enumerate(

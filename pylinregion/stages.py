@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from pylinregion import maxima
+from pylinregion import maxima, ties
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.kinks import bound_arguments, scalar_kink
 from pylinregion.network import Network, Node, Ref, refs
@@ -121,6 +122,11 @@ class Stages:
     def first_lines(self) -> list[int]:
         """The number of each stage's first line."""
         return [0, *np.cumsum([stage.units.lines for stage in self.stages]).tolist()][:-1]
+
+    @cached_property
+    def same_lines(self) -> NDArray[np.int64]:
+        """``[lines]``: see :func:`pylinregion.ties.same_lines`."""
+        return ties.same_lines(self)
 
     @property
     def lines(self) -> int:

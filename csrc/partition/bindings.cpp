@@ -27,8 +27,9 @@ class SliceProblem {
   SliceProblem(const std::vector<StageTuple>& stages, int64_t lines, Address a, Address b, Address c, Address error,
                Address norms, Address corners, int64_t n_corners, const std::vector<ExactStageTuple>& exact_stages,
                int64_t dimensions, Address u, Address v, Address origin,
-               const std::vector<std::pair<int64_t, int64_t>>& groups, Address zero, Address same)
-      : groups_(lines, groups, at<int64_t>(zero), at<int64_t>(same)),
+               const std::vector<std::pair<int64_t, int64_t>>& groups, Address zero, Address same, Address multiples,
+               bool central)
+      : groups_(lines, groups, at<int64_t>(zero), at<int64_t>(same), at<int64_t>(multiples), central),
         system_{{},
                 lines,
                 at<double>(a),
@@ -110,11 +111,12 @@ void bind_partition(py::module_& m) {
   py::class_<SliceProblem>(m, "SliceProblem")
       .def(py::init<const std::vector<StageTuple>&, int64_t, Address, Address, Address, Address, Address, Address,
                     int64_t, const std::vector<ExactStageTuple>&, int64_t, Address, Address, Address,
-                    const std::vector<std::pair<int64_t, int64_t>>&, Address, Address>(),
+                    const std::vector<std::pair<int64_t, int64_t>>&, Address, Address, Address, bool>(),
            py::arg("stages"), py::arg("lines"), py::arg("a"), py::arg("b"), py::arg("c"), py::arg("error"),
            py::arg("norms"), py::arg("corners"), py::arg("n_corners"), py::arg("exact_stages"), py::arg("dimensions"),
            py::arg("u"), py::arg("v"), py::arg("origin"),
-           py::arg("groups") = std::vector<std::pair<int64_t, int64_t>>(), py::arg("zero") = 0, py::arg("same") = 0)
+           py::arg("groups") = std::vector<std::pair<int64_t, int64_t>>(), py::arg("zero") = 0, py::arg("same") = 0,
+           py::arg("multiples") = 0, py::arg("central") = false)
       .def("enumerate", &SliceProblem::enumerate, py::arg("cells"), py::arg("threads"), py::arg("force_exact"),
            py::arg("fold_ahead"), py::arg("max_regions"), py::arg("max_bytes"), py::arg("report"))
       .def("sign_at", &SliceProblem::sign_at, py::arg("i"), py::arg("j"), py::arg("k"), py::arg("on"));

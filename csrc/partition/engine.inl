@@ -64,10 +64,10 @@ struct Shared {
   const System& system;
   const EngineOptions& options;
   EngineProgress& progress;
-  double hs, ht;   // bounds of |s|, |t| on the slice
-  int64_t widest;  // lines of the largest stage
-  int64_t budget;  // roundings that p prepays, in units of kUnit
-  double prepaid;  // budget * kUnit, inflated
+  double hs, ht;        // bounds of |s|, |t| on the slice
+  int64_t widest;       // lines of the largest stage
+  int64_t budget;       // roundings that p prepays, in units of kUnit
+  double prepaid;       // budget * kUnit, inflated
   int64_t split_depth;  // cuts above a task: enough tasks for all threads; more would fold again what one fold can
 };
 
@@ -115,7 +115,7 @@ class Engine {
   }
 
  private:
-  static constexpr int64_t kEvaluation = 16;  // roundings of evaluating a row at a point, generously
+  static constexpr int64_t kEvaluation = 16;    // roundings of evaluating a row at a point, generously
   static constexpr int64_t kWorthFolding = 32;  // later rows: fewer are evaluated as fast as they are folded
   static constexpr double kMostKept = 0.9;      // of a stage: where bounds prune less, a fold ends
 

@@ -5,15 +5,20 @@
 #include <climits>
 #include <stdexcept>
 
+#include "exact_rows.h"
+
 namespace pylinregion {
 
-Groups::Groups(int64_t lines, std::vector<std::pair<int64_t, int64_t>> groups, const int64_t* zero, const int64_t* same)
+Groups::Groups(int64_t lines, std::vector<std::pair<int64_t, int64_t>> groups, const int64_t* zero, const int64_t* same,
+               const int64_t* multiples, bool central)
     : lines_(lines),
       groups_(std::move(groups)),
       first_pair_{lines},
       of_line_(static_cast<size_t>(lines), -1),
       zero_(zero),
-      same_(same) {
+      same_(same),
+      multiples_(multiples),
+      central_(central) {
   for (size_t g = 0; g < groups_.size(); ++g) {
     const auto [first, size] = groups_[g];
     if (first < 0 || size < 1 || first + size > lines) throw std::invalid_argument("a group has lines that are none");
@@ -45,6 +50,7 @@ std::pair<int64_t, int64_t> Groups::same_members(int64_t pair) const {
 }
 
 bool Groups::follows(int64_t i, int64_t j, int64_t k) const {
+  if (central_ && i >= kAxisRow && j >= kAxisRow) return true;
   if (k >= lines_) {
     const auto [p, q] = same_members(k);
     if (p == q) return true;
@@ -54,6 +60,7 @@ bool Groups::follows(int64_t i, int64_t j, int64_t k) const {
 
 bool Groups::same_row(int64_t i, int64_t j) const {
   if (i == j) return true;
+  if (multiples_ && i >= 0 && j >= 0 && i < lines_ && j < lines_) return multiples_[i] == multiples_[j];
   return i >= lines_ && j >= lines_ && same_members(i) == same_members(j);
 }
 

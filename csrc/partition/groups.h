@@ -12,8 +12,10 @@ class Groups {
  public:
   // groups: (first line, size) of each, ascending. zero: [lines] a line of an earlier stage that is on where the
   // candidate is positive, and off only where it is 0 on a whole cell; -1: none. same: [lines] the first line of the
-  // stage with the same weights.
-  Groups(int64_t lines, std::vector<std::pair<int64_t, int64_t>> groups, const int64_t* zero, const int64_t* same);
+  // stage with the same weights. multiples: [lines] the first line of the stage with a multiple of a line's row, or
+  // null. central: all rows are 0 at s = t = 0, whatever the pattern.
+  Groups(int64_t lines, std::vector<std::pair<int64_t, int64_t>> groups, const int64_t* zero, const int64_t* same,
+         const int64_t* multiples, bool central);
 
   int64_t lines() const { return lines_; }
   const int32_t* of_line() const { return of_line_.data(); }  // [lines]: the group of each; -1: an ordinary line
@@ -37,7 +39,8 @@ class Groups {
   std::vector<std::pair<int64_t, int64_t>> groups_;
   std::vector<int64_t> first_pair_;  // [groups + 1]
   std::vector<int32_t> of_line_;
-  const int64_t *zero_, *same_;
+  const int64_t *zero_, *same_, *multiples_;
+  bool central_;
 };
 
 }  // namespace pylinregion
