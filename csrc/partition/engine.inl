@@ -441,11 +441,7 @@ class Engine {
       cells.offsets.push_back(static_cast<int64_t>(cells.keys.size()));
       const size_t bytes = on_.size() / 8, at = cells.patterns.size();
       cells.patterns.resize(at + bytes);
-      for (size_t byte = 0; byte < bytes; ++byte) {
-        uint64_t eight;
-        std::memcpy(&eight, on_.data() + 8 * byte, sizeof eight);
-        cells.patterns[at + byte] = gathered(eight);
-      }
+      pack(on_.data(), static_cast<int64_t>(on_.size()), cells.patterns.data() + at);
       unreported_bytes_ += static_cast<int64_t>(bytes) + 8 + 36 * polygon.n;
     }
     if (unreported_ >= 1024) flush();

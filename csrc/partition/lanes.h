@@ -120,8 +120,23 @@ inline uint64_t spread(uint32_t bits) {
   return copies | static_cast<uint64_t>(bits >> 7 & 1) << 56;
 }
 
-// Its inverse: byte i, which is 0 or 1, to bit i.
-inline uint8_t gathered(uint64_t bytes) { return static_cast<uint8_t>((bytes * 0x0102040810204080u) >> 56); }
+// Its inverse: byte i of `bytes` [n], which is 0 or 1, to bit i % 8 of bits[i / 8]; n is a multiple of 8.
+inline void pack(const uint8_t* bytes, int64_t n, uint8_t* bits) {
+  int64_t i = 0;
+#if defined(__AVX2__)
+  for (; i + 32 <= n; i += 32) {
+    __m256i these;
+    std::memcpy(&these, bytes + i, sizeof these);
+    const uint32_t word = static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_slli_epi16(these, 7)));
+    std::memcpy(bits + i / 8, &word, sizeof word);
+  }
+#endif
+  for (; i < n; i += 8) {
+    uint64_t eight;
+    std::memcpy(&eight, bytes + i, sizeof eight);
+    bits[i / 8] = static_cast<uint8_t>((eight * 0x0102040810204080u) >> 56);
+  }
+}
 
 inline int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
