@@ -7,6 +7,7 @@ time; where it is, its count must be ours, or the table says that it is not (its
 Set-up (the network as matrices, the first fold's system) is timed by itself; all else is the engine on ready arrays,
 with every decision certified. Times are the least of the repeats: CPU time on one thread, wall time on two. `Partition`
 is the public function with all its arrays, on a captured network. The second table grows one thing at a time.
+`--peer PATH` runs a checkout of edge subdivision once on what it can do in a minute (`partition_peer.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import harness
 import numpy as np
 import torch
 from models import mlp
+from partition_peer import edge_subdivision
 from tables import markdown
 
 import pylinregion as plr
@@ -133,7 +135,9 @@ def least(run: Callable[[], Any], repeats: int, clock: harness.Clock) -> float:
     return min(clock(run) for _ in range(repeats))
 
 
-def record(name: str, model: torch.nn.Module, plane: np.ndarray, corners: np.ndarray, repeats: int) -> dict[str, Any]:
+def record(
+    name: str, model: torch.nn.Module, plane: np.ndarray, corners: np.ndarray, repeats: int, peer: Path | None
+) -> dict[str, Any]:
     """Everything about one network."""
     harness.progress(f"{name}: engine")
     inputs = len(plane)
@@ -171,6 +175,13 @@ def record(name: str, model: torch.nn.Module, plane: np.ndarray, corners: np.nda
         plain_regions = plain_splitting(stages, plane, corners)
         seconds["plain"] = time.process_time() - start
         plain = plain_regions
+    peer_regions = None
+    if peer is not None and regions <= 25_000:
+        harness.progress(f"{name}: edge subdivision")
+        count = edge_subdivision(peer, stages, plane, corners)
+        start = time.process_time()
+        peer_regions = count()
+        seconds["edge_subdivision"] = time.process_time() - start
     return {
         "network": name,
         "regions": regions,
@@ -179,6 +190,7 @@ def record(name: str, model: torch.nn.Module, plane: np.ndarray, corners: np.nda
         "bytes_per_region": size_of(partition) / regions,
         "seconds": seconds,
         "plain_regions": plain,
+        "edge_subdivision_regions": peer_regions,
         "decisions": {key: counted[key] for key in ("filter", "exact", "zeros", "folds")},
     }
 
@@ -229,10 +241,13 @@ def table(records: list[dict[str, Any]]) -> str:
             f"{regions / seconds[kind] / 1e6:.2f}" + (f" ({goal:g})" if goal else "")
             for kind, goal in zip(("counted", "cells"), goals, strict=True)
         ]
-        beside = "-"
-        if "plain" in seconds:
-            same = "" if found["plain_regions"] == regions else f", found {found['plain_regions']}"
-            beside = f"{1e3 * seconds['plain']:.0f} ({seconds['plain'] / seconds['cells']:.0f}x{same})"
+        beside = []
+        for other in ("plain", "edge_subdivision"):
+            if other not in seconds:
+                beside.append("-")
+                continue
+            same = "" if found[f"{other}_regions"] == regions else f", found {found[f'{other}_regions']}"
+            beside.append(f"{1e3 * seconds[other]:.0f} ({seconds[other] / seconds['cells']:.0f}x{same})")
         threads = f"{seconds['one_thread_wall'] / seconds['two_threads_wall']:.2f}"
         decisions = found["decisions"]
         share = f"{decisions['filter']} / {decisions['exact']} / {decisions['zeros']}"
@@ -241,7 +256,7 @@ def table(records: list[dict[str, Any]]) -> str:
             f"{1e3 * seconds['partition']:.1f} ({seconds['partition'] / seconds['cells']:.2f}x, "
             f"{found['bytes_per_region']:.0f} bytes a region)"
         )
-        rows.append([found["network"], str(regions), *times, *speeds, threads, beside, share])
+        rows.append([found["network"], str(regions), *times, *speeds, threads, *beside, share])
     header = [
         "network",
         "regions",
@@ -252,6 +267,7 @@ def table(records: list[dict[str, Any]]) -> str:
         "million/s counted (goal)",
     ]
     header += ["million/s with cells (goal)", "two threads", "plain splitting, ms (slower than with cells)"]
+    header += ["edge subdivision, ms (the same)"]
     return markdown([*header, "decisions: filter / exact / ties"], rows)
 
 
@@ -260,10 +276,11 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=7, help="of the engine; default: 7")
     parser.add_argument("--smoke", action="store_true", help="one tiny network, once: checks counts, measures nothing")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="for the JSON; default: bench/results")
+    parser.add_argument("--peer", type=Path, metavar="PATH", help="a checkout of relu_edge_subdivision")
     chosen = parser.parse_args(given)
     torch.set_num_threads(1)
     repeats = 1 if chosen.smoke else chosen.repeats
-    records = [record(name, *case, repeats) for name, case in cases(chosen.smoke).items()]
+    records = [record(name, *case, repeats, chosen.peer) for name, case in cases(chosen.smoke).items()]
     print(f"\n{table(records)}")
     grown = [] if chosen.smoke else growth(min(repeats, 3))
     print(f"\n{growth_table(grown)}")
