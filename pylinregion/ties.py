@@ -48,9 +48,10 @@ def _first_multiples(rows: NDArray[np.float64]) -> NDArray[np.int64]:
     nonzero = scales != 0
     with np.errstate(all="ignore"):
         directions = (rows / np.where(nonzero, scales, 1)[:, None]).astype(np.float32) + np.float32(0)  # no -0
+        # Products of two numbers of 24 bits, with exponents of float32, are exact in float64.
+        exact_products = bool((rows == rows.astype(np.float32)).all())
     names = [row.tobytes() if some else None for row, some in zip(directions, nonzero, strict=True)]
     alike: dict[bytes, list[int]] = {}  # the first rows of each direction, as far as float32 can tell directions apart
-    exact_products = bool((rows == rows.astype(np.float32)).all())  # of 24 bits each: float64 holds them
     budget = _MOST_FRACTIONS
     for number, name in enumerate(names):
         if name is None:

@@ -48,6 +48,24 @@ SHAPES = (
 STRUCTURES = ("chain", "stage by stage", "mixed", "skips", "with linear stages", "wide")
 
 
+IDENTITY_PLANE = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+def box(low, high):
+    return np.array([[low, low], [high, low], [high, high], [low, high]], dtype=np.float64)
+
+
+def lines(*rows, activation="relu"):
+    """One hidden layer with a neuron for each (a, b, c) on the plane of two inputs."""
+    rows = np.array(rows, dtype=np.float64).reshape(-1, 3)
+    return perceptron([rows[:, :2], np.ones((1, len(rows)))], [rows[:, 2], np.zeros(1)], activation)
+
+
+def generic(shape, seed=0, gain=1.0):
+    weights, biases = random_network("generic", shape, seed)
+    return perceptron([weight * gain for weight in weights], biases)
+
+
 @dataclass
 class Case:
     stages: Stages

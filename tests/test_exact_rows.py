@@ -36,6 +36,7 @@ class Problem:
             b=nothing,
             c=nothing,
             error=nothing,
+            norms=0,
             corners=case.corners.ctypes.data,
             n_corners=len(case.corners),
             exact_stages=[

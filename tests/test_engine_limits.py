@@ -1,0 +1,256 @@
+"""The slice engine stops when it is told to, takes little memory, and does not take numbers that it cannot prove."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engine_cases import IDENTITY_PLANE, Case, box, check_case, generic, perceptron, plane_of
+from networks import SLICE_KINDS, random_network, random_slice
+
+from pylinregion import kernels
+from pylinregion.engine import Engine
+from pylinregion.errors import UnsupportedModelError
+
+SCALE = int(os.environ.get("PYLINREGION_TEST_SCALE", "1"))
+SLOW_MACHINE = 10 if "libasan" in os.environ.get("LD_PRELOAD", "") else 1  # how much longer things may take
+
+# ---- limits and interruptions
+
+
+def test_limits_stop_the_engine():
+    engine = Engine(generic((2, 40, 40, 40, 1), gain=1.3), IDENTITY_PLANE, box(-2, 2))
+    total = engine.enumerate(cells=False)["regions"][-1]
+    assert total > 3000
+    for cells in (False, True):
+        for threads in (1, 2):
+            stopped = engine.enumerate(cells=cells, threads=threads, max_regions=10)
+            assert stopped["stopped"] and 10 < stopped["regions"][-1] < total
+            exactly = engine.enumerate(cells=cells, threads=threads, max_regions=total)
+            assert not exactly["stopped"] and exactly["regions"][-1] == total
+            assert engine.enumerate(cells=cells, threads=threads, max_regions=total - 1)["stopped"]
+    stopped = engine.enumerate(cells=True, max_bytes=1000)
+    assert stopped["stopped"] and stopped["regions"][-1] < total
+    assert not engine.enumerate(cells=True, max_bytes=10**8)["stopped"]
+    assert not engine.enumerate(cells=False, max_bytes=0)["stopped"]  # nothing is kept
+
+
+def test_limits_stop_the_engine_within_a_layer():
+    engine = Engine(generic((2, 400, 1)), IDENTITY_PLANE, box(-3, 3))
+    total = engine.enumerate(cells=False)["regions"][-1]
+    assert engine.enumerate(cells=False, max_regions=1000)["regions"][-1] < total / 2
+
+
+def slow():
+    """Half a minute of work, or more."""
+    return Engine(generic((2, 128, 128, 128, 1), gain=1.5), IDENTITY_PLANE, box(-3, 3))
+
+
+def test_progress_is_reported_and_errors_of_it_come_through():
+    class Enough(Exception):
+        pass
+
+    engine = slow()
+    for threads in (1, 2):
+        seen = []
+
+        def report(regions, seen=seen):
+            seen.append(regions)
+            if regions > 0 or len(seen) > 1000:
+                raise Enough
+
+        with pytest.raises(Enough):
+            engine.enumerate(cells=threads == 1, threads=threads, force_exact=True, report=report)
+        assert seen[-1] > 0 and not any(seen[:-1])  # and nothing after the error
+    small = Engine(generic((2, 5, 1)), IDENTITY_PLANE, box(-1, 1))
+    assert small.enumerate(cells=True, report=lambda regions: None)["regions"]
+
+
+def run_python(text, tmp_path, seconds=60):
+    places = [str(Path(__file__).parent), str(Path(kernels.__file__).parents[1])]  # the package that is tested here
+    code = f"import sys; sys.path[:0] = {places}\n" + textwrap.dedent(text)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=seconds)
+
+
+def peak_megabytes():
+    """The most memory that this process has had. Not getrusage, which starts from what the parent had."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) // 1024
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+
+
+INTERRUPTED = """
+    import os, signal, threading, time
+    from engine_cases import IDENTITY_PLANE, box, generic
+    from test_engine_limits import slow
+    from pylinregion.engine import Engine
+    engine = {engine}
+    sent = []
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
+    def interrupt():
+        time.sleep(0.4)
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Thread(target=interrupt).start()
+    try:
+        engine.enumerate(cells={cells}, threads={threads}, force_exact={exact})
+        print("finished")
+    except KeyboardInterrupt:
+        print(time.perf_counter() - sent[0])
+"""
+
+
+@pytest.mark.parametrize("cells, threads", [(False, 1), (True, 1), (True, 2)])
+def test_an_interrupt_is_heard_within_a_second(cells, threads, tmp_path):
+    text = INTERRUPTED.format(engine="slow()", cells=cells, threads=threads, exact=True)
+    ran = run_python(text, tmp_path, 60 * SLOW_MACHINE)
+    assert ran.returncode == 0, ran.stderr
+    assert float(ran.stdout) < 1.0 * SLOW_MACHINE
+
+
+def test_an_interrupt_is_heard_within_a_second_within_a_wide_layer(tmp_path):
+    engine = "Engine(generic((2, 5000, 60, 1)), IDENTITY_PLANE, box(-3, 3))"
+    text = INTERRUPTED.format(engine=engine, cells=False, threads=1, exact=False)
+    ran = run_python(text, tmp_path, 60 * SLOW_MACHINE)
+    assert ran.returncode == 0, ran.stderr
+    assert float(ran.stdout) < 1.0 * SLOW_MACHINE
+
+
+PARALLEL = """
+    import numpy as np
+    from engine_cases import IDENTITY_PLANE, lines
+    from pylinregion.engine import Engine
+    from test_engine_limits import peak_megabytes
+    count = {count}
+    rows = [(1, 0, -(k // {copies} + 0.5)) for k in range(count)]
+    corners = np.array([[0.0, 0.0], [count, 0.0], [count, 1.0], [0.0, 1.0]])
+    engine = Engine(lines(*rows), IDENTITY_PLANE, corners)
+    before = peak_megabytes()
+    assert engine.enumerate(cells={cells})["regions"] == [count // {copies} + 1]
+    print(peak_megabytes() - before)
+"""
+
+
+@needs_proc
+def test_memory_of_thousands_of_parallel_lines(tmp_path):
+    """A recursion as deep as there are lines, in little memory."""
+    for cells in (False, True):
+        ran = run_python(PARALLEL.format(count=8_000, copies=1, cells=cells), tmp_path)
+        assert ran.returncode == 0, ran.stderr
+        assert int(ran.stdout) < 100
+
+
+ONE_LAYER = """
+    from engine_cases import IDENTITY_PLANE, box, generic
+    from pylinregion.engine import Engine
+    from test_engine_limits import peak_megabytes
+    engine = Engine(generic((2, 700, 1)), IDENTITY_PLANE, box(-3, 3))
+    before = peak_megabytes()
+    engine.enumerate(cells=False, threads={threads})
+    print(peak_megabytes() - before)
+"""
+
+
+@needs_proc
+def test_threads_take_no_memory_for_a_single_layer(tmp_path):
+    ran = run_python(ONE_LAYER.format(threads=2), tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) < 16
+
+
+# ---- numbers of extreme scale: exact, or a clear refusal
+
+
+def scaled_case(rng, mode):
+    """A small network with its numbers moved to extreme scales; mode says which."""
+    shape = ((2, 4, 1), (2, 3, 3, 1), (2, 3, 2, 3, 2, 1))[rng.integers(3)]
+    kind = ("generic", "small_int", "duplicated", "grid")[rng.integers(4)]
+    seed = int(rng.integers(1000))
+    weights, biases = random_network(kind, shape, seed)
+    *slice_, corners = random_slice(SLICE_KINDS[rng.integers(5)], 2, seed)
+    plane = plane_of(*slice_)
+
+    def power(least, most, size=None):
+        return 2.0 ** rng.integers(least, most, size)
+
+    if mode == "plane":
+        plane = plane * power(-1000, 200)
+    elif mode == "corners":
+        corners = corners * power(-1000, 400)
+    elif mode == "opposite":
+        factor = power(-300, 300)
+        plane, corners = plane * [factor, factor, 1.0], corners / factor
+    elif mode == "layers":
+        weights, biases = [w * power(-900, 150) for w in weights], [b * power(-900, 150) for b in biases]
+    elif mode == "rows":
+        factors = [power(-900, 120, len(b)) for b in biases]
+        weights = [w * f[:, None] for w, f in zip(weights, factors, strict=True)]
+        biases = [b * f for b, f in zip(biases, factors, strict=True)]
+    elif mode == "entries":
+        weights = [w * power(-300, 70, w.shape) for w in weights]
+        biases = [b * power(-300, 70, b.shape) for b in biases]
+    elif mode == "subnormal":
+        weights[0] = np.ldexp(rng.integers(-9, 10, weights[0].shape).astype(float), -1074)
+        biases[0] = np.ldexp(rng.integers(-9, 10, biases[0].shape).astype(float), -1074)
+    elif mode == "huge biases":
+        biases = [b * power(0, 140) for b in biases]
+    activation = ("relu", "relu", "abs", "leaky_relu 0.01", "hardtanh")[rng.integers(5)]
+    return Case(perceptron(weights, biases, activation), plane, corners)
+
+
+@pytest.mark.parametrize(
+    "mode", ["plane", "corners", "opposite", "layers", "rows", "entries", "subnormal", "huge biases"]
+)
+def test_extreme_scales_are_exact_or_refused(mode):
+    rng = np.random.default_rng(7)
+    done = 0
+    for _ in range(16 * SCALE):
+        try:
+            check_case(scaled_case(rng, mode), coordinates=False)
+            done += 1
+        except UnsupportedModelError as error:
+            assert "exact methods do not cover weights of this scale" in str(error)
+    assert done >= 4
+
+
+@pytest.mark.parametrize("factor", [1e300, 1e200, 1e140])
+def test_weights_beyond_all_bounds_are_refused(factor):
+    weights, biases = random_network("generic", (2, 4, 3, 1), 0)
+    for network in (
+        ([weights[0] * factor, *weights[1:]], biases),
+        (weights, [biases[0], biases[1] * factor, biases[2]]),
+        ([weights[0], weights[1] * factor, weights[2]], biases),
+    ):
+        with pytest.raises(UnsupportedModelError, match="weights of this scale"):
+            Engine(perceptron(*network), IDENTITY_PLANE, box(-1, 1))
+    with pytest.raises(UnsupportedModelError, match="scale"):
+        Engine(perceptron(weights, biases), IDENTITY_PLANE * factor, box(-1, 1))
+
+
+@pytest.mark.parametrize("which", ["subnormal plane", "subnormal values", "overflow"])
+def test_huge_polygons_are_exact_or_refused(which):
+    """They bring what underflowed back to sizes that matter: above the 2^-500 that each bound has for it."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        weights, biases = random_network("generic", (2, 2, 5, 1), seed)
+        activation = "relu"
+        if which == "subnormal plane":
+            plane = np.ldexp(rng.integers(-60, 61, (2, 3)) * [1.0, 1.0, 0.0], -1074)
+            corners = box(-1e302, 1e302)
+            biases = [1e-20 * bias for bias in biases]
+        elif which == "subnormal values":
+            plane = np.concatenate([rng.standard_normal((2, 2)) * 1e-162, np.zeros((2, 1))], axis=1)
+            corners, activation = box(-1e60, 1e60), "leaky_relu 0.25"
+            weights = [weights[0] * 1e-160, weights[1] * 1e130, weights[2]]
+            biases = [rng.standard_normal(2) * 1e-262, rng.standard_normal(5) * 1e-132, np.zeros(1)]
+        else:
+            plane, corners = IDENTITY_PLANE * 1e-300, box(-1.7e308, 1.7e308)
+        case = Case(perceptron(weights, biases, activation), plane, corners)
+        with contextlib.suppress(UnsupportedModelError, ValueError):
+            check_case(case, runs=("plain",), coordinates=False)
