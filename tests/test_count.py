@@ -526,6 +526,7 @@ def test_an_interrupt_stops_the_count_between_batches(n_threads, tmp_path):
     script = f"""
         import os, signal, threading, torch, pylinregion as plr
         from pylinregion import count
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
         torch.set_num_threads({n_threads})
         net = torch.nn.Sequential(torch.nn.Linear(64, 512), torch.nn.ReLU(), torch.nn.Linear(512, 512), torch.nn.ReLU())
         x = torch.randn(20000, 64)
