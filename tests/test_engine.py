@@ -279,6 +279,11 @@ def test_coordinates_where_nearly_equal_lines_cross(seed):
     check_case(random_case(seed)[0], runs=("plain",))
 
 
+def test_areas_on_a_slice_that_is_far_away_and_small():
+    """Coordinates that were known to parts of their size, not of the slice's."""
+    check_case(any_case(3535)[0], runs=("plain",))
+
+
 # ---- other ways to run, on networks that are too large for the oracle
 
 

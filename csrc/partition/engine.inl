@@ -60,10 +60,13 @@ struct Task {
   std::vector<uint8_t> on;
 };
 
+constexpr double kBlur = 1e-7;  // parts of the slice that coordinates need not be told apart by
+
 struct Shared {
   const System& system;
   const EngineOptions& options;
   EngineProgress& progress;
+  double blur;          // coordinates need not be known better
   double hs, ht;        // bounds of |s|, |t| on the slice
   int64_t widest;       // lines of the largest stage
   int64_t budget;       // roundings that p prepays, in units of kUnit
@@ -330,7 +333,7 @@ class Engine {
   // Nearly equal lines cross where float64 values are noise; coordinates worth having then come from the integers.
   NewVertex known_crossing(const Polygon& polygon, int64_t i, const RowOnPlane& line, double z_i, double z_next) {
     NewVertex v = crossing(polygon, i, line, z_i, z_next);
-    if (!options_.cells || v.d <= 1e-6 * (shared_.hs + shared_.ht)) return v;
+    if (!options_.cells || v.d <= shared_.blur) return v;
     const int64_t edge = polygon.n == 2 ? kAxisRow : polygon.edges[i]->number;
     const std::array<double, 2> exact = exact_.crossing(edge, line.number, on_.data());
     v.x = exact[0], v.y = exact[1];
@@ -504,12 +507,15 @@ EngineResult joined(std::vector<EngineResult>& parts) {
 
 EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, const ExactRows& exact,
                            EngineProgress& progress) {
-  Shared shared{system, options, progress, 0, 0, 1, 0, 0, 5};
+  Shared shared{system, options, progress, 0, 0, 0, 1, 0, 0, 5};
   while ((int64_t{1} << (shared.split_depth - 5)) < options.threads) ++shared.split_depth;
-  for (int64_t i = 0; i < system.n_corners; ++i) {
-    shared.hs = std::max(shared.hs, std::fabs(system.corners[2 * i]) * (1 + 1e-6));
-    shared.ht = std::max(shared.ht, std::fabs(system.corners[2 * i + 1]) * (1 + 1e-6));
+  double low[2] = {INFINITY, INFINITY}, high[2] = {-INFINITY, -INFINITY};
+  for (int64_t i = 0; i < 2 * system.n_corners; ++i) {
+    low[i % 2] = std::min(low[i % 2], system.corners[i]), high[i % 2] = std::max(high[i % 2], system.corners[i]);
+    double& most = i % 2 ? shared.ht : shared.hs;
+    most = std::max(most, std::fabs(system.corners[i]) * (1 + 1e-6));
   }
+  shared.blur = std::max(kBlur * (high[0] - low[0] + high[1] - low[1]), 64 * kUnit * (shared.hs + shared.ht));
   for (const StageView& stage : system.stages) shared.widest = std::max(shared.widest, stage.end - stage.begin);
   shared.budget = 8 * shared.widest + 64;
   shared.prepaid = static_cast<double>(shared.budget) * kUnit * (1 + 1e-9);
