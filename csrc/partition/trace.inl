@@ -1,5 +1,5 @@
 // csrc/partition/trace.inl -- tracing a segment through the network, compiled once per instruction set. The includer
-// defines PLR_MAKE_TRACER (the function's name). Letters and bounds are those of docs/exactness.md, section 10.
+// defines PLR_MAKE_TRACER (the function's name). Letters and bounds are those of docs/exactness.md, section 11.
 #include <algorithm>
 #include <cmath>
 #include <limits>
