@@ -6,7 +6,9 @@ it is here. It takes networks of Linear and ReLU on a square, in float32.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +55,7 @@ def edge_subdivision(folder: Path, stages: Stages, plane: np.ndarray, corners: n
     box = float(corners.min()), float(corners.max())
 
     def count() -> int:
-        with torch.no_grad():
+        with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):  # it warns of ties for each neuron
             vertices, edges, _ = peer.skeletal_subdivision(net, bbox=box, device=torch.device("cpu"), verbose=False)
         return 1 + len(edges) - len(vertices)  # Euler: V - E + F = 1
 
