@@ -40,9 +40,6 @@ class Engine:
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {reason}")
         self.system = line_system(stages, self.plane, self.corners)
         self._u, self._v, self._origin = (np.ascontiguousarray(self.plane[:, k]) for k in range(3))
-        self._line_begins = [
-            stage.units.line_begin + first for stage, first in zip(stages.stages, stages.first_lines, strict=True)
-        ]
         self._zero, self._same, self._multiples = rectified_by(stages), first_equals(stages), stages.same_lines
         system = self.system
         self._norms = system.norms() if len(system.columns) >= _STAGES_FOR_NORMS else None
@@ -58,19 +55,7 @@ class Engine:
             norms=0 if self._norms is None else self._norms.ctypes.data,
             corners=self.corners.ctypes.data,
             n_corners=len(self.corners),
-            exact_stages=[
-                (
-                    stage.rows,
-                    [(source, weight.ctypes.data) for source, weight in stage.blocks.items()],
-                    stage.bias.ctypes.data,
-                    begin.ctypes.data,
-                    stage.units.kinks.ctypes.data,
-                    stage.units.slopes.ctypes.data,
-                    stage.units.intercepts.ctypes.data,
-                    stage.units.denominator,
-                )
-                for stage, begin in zip(stages.stages, self._line_begins, strict=True)
-            ],
+            exact_stages=stages.addresses(),
             dimensions=len(self.plane),
             u=self._u.ctypes.data,
             v=self._v.ctypes.data,

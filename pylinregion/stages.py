@@ -124,6 +124,27 @@ class Stages:
         return [0, *np.cumsum([stage.units.lines for stage in self.stages]).tolist()][:-1]
 
     @cached_property
+    def line_begins(self) -> list[NDArray[np.int64]]:
+        """``[rows + 1]`` of each stage: the numbers of its units' first lines, counted through the network."""
+        return [stage.units.line_begin + first for stage, first in zip(self.stages, self.first_lines, strict=True)]
+
+    def addresses(self) -> list[tuple[Any, ...]]:
+        """What the integers read of each stage (``ExactStage``): addresses of arrays, which live as long as this."""
+        return [
+            (
+                stage.rows,
+                [(source, weight.ctypes.data) for source, weight in stage.blocks.items()],
+                stage.bias.ctypes.data,
+                begin.ctypes.data,
+                stage.units.kinks.ctypes.data,
+                stage.units.slopes.ctypes.data,
+                stage.units.intercepts.ctypes.data,
+                stage.units.denominator,
+            )
+            for stage, begin in zip(self.stages, self.line_begins, strict=True)
+        ]
+
+    @cached_property
     def same_lines(self) -> NDArray[np.int64]:
         """``[lines]``: see :func:`pylinregion.ties.same_lines`."""
         return ties.same_lines(self)

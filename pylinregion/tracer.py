@@ -40,23 +40,8 @@ class Tracer:
         if (reason := check_scale(stages, np.full((1, 1), largest), np.ones((1, 2)))) is not None:
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {reason}")
         self.stages = stages
-        self._line_begins = [
-            stage.units.line_begin + first for stage, first in zip(stages.stages, stages.first_lines, strict=True)
-        ]
         self._problem: Any = kernels.TraceProblem(
-            stages=[
-                (
-                    stage.rows,
-                    [(source, weight.ctypes.data) for source, weight in stage.blocks.items()],
-                    stage.bias.ctypes.data,
-                    begin.ctypes.data,
-                    stage.units.kinks.ctypes.data,
-                    stage.units.slopes.ctypes.data,
-                    stage.units.intercepts.ctypes.data,
-                    stage.units.denominator,
-                )
-                for stage, begin in zip(stages.stages, self._line_begins, strict=True)
-            ],
+            stages=stages.addresses(),
             norms=_norms(stages),
             dimensions=stages.inputs,
         )

@@ -27,7 +27,6 @@ class Problem:
         self.case = case
         stages, plane = case.stages, case.plane
         self.kept = [np.ascontiguousarray(plane[:, k]) for k in range(3)] + [np.zeros(stages.lines + 8)]
-        self.begins = [s.units.line_begin + first for s, first in zip(stages.stages, stages.first_lines, strict=True)]
         u, v, origin, nothing = (array.ctypes.data for array in self.kept)
         self.problem = kernels.SliceProblem(
             stages=[],
@@ -39,19 +38,7 @@ class Problem:
             norms=0,
             corners=case.corners.ctypes.data,
             n_corners=len(case.corners),
-            exact_stages=[
-                (
-                    s.rows,
-                    [(source, weight.ctypes.data) for source, weight in s.blocks.items()],
-                    s.bias.ctypes.data,
-                    begin.ctypes.data,
-                    s.units.kinks.ctypes.data,
-                    s.units.slopes.ctypes.data,
-                    s.units.intercepts.ctypes.data,
-                    s.units.denominator,
-                )
-                for s, begin in zip(stages.stages, self.begins, strict=True)
-            ],
+            exact_stages=stages.addresses(),
             dimensions=len(plane),
             u=u,
             v=v,
