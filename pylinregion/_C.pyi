@@ -1,6 +1,8 @@
 cuda_built: bool
 cuda_architectures: str
 
+most_folds: int
+
 def simd() -> str: ...
 def set_simd(name: str) -> None: ...
 def sign_changes_cpu(

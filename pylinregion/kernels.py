@@ -40,6 +40,7 @@ __all__ = [
     "is_row_dense",
     "label_changes",
     "label_words",
+    "most_folds",
     "row_dense",
     "sign_changes",
     "sign_changes_split",
@@ -337,6 +338,9 @@ class PackedLinear:
             threads,
         )
         return out if x.dim() == 2 else out.view(*x.shape[:-1], self.out_features)
+
+
+most_folds: int = _C.most_folds  # of the slice engine, one below the other
 
 
 def simd() -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pylinregion import kernels
 from pylinregion.candidates import groups_of
 from pylinregion.norms import frobenius_norm, spectral_norm
 from pylinregion.stages import INPUT, Stage, Stages
@@ -20,6 +21,7 @@ Array = NDArray[np.float64]
 _UNIT = 2.0**-53
 _INFLATE = 1 + 1e-9
 _AMPLIFICATION = 440  # powers of two; see check_scale
+_MOST_LINES = 1 << 21  # likewise
 _TINY = 2.0**-500  # more than all that can underflow on the way, with that amplification
 
 
@@ -58,14 +60,15 @@ class LineSystem:
     columns: list[Array]
     extents: list[int]
 
-    def norms(self) -> Array:
+    def norms(self) -> Array | None:
         """Bounds of the spectral and the Frobenius norms of what the rows of each stage take from the lines of another.
 
         Directly, and through any lines between them that are on: ``S_lj = s_lj + sum of s_li S_ij``, and with the
-        Frobenius norms ``F_lj = f_lj + sum of s_li F_ij``.
+        Frobenius norms ``F_lj = f_lj + sum of s_li F_ij``; for the numbers of the network and for all that folds may
+        make of them by rounding (docs/exactness.md, 5.1).
 
         Returns:
-            ``[2, stages, stages]``, 0 from the diagonal on.
+            ``[2, stages, stages]``, 0 from the diagonal on. None: that rounding is not small, so norms prove nothing.
         """
         count = len(self.columns)
         norms = np.zeros((2, count, count))
@@ -75,11 +78,25 @@ class LineSystem:
                 if self.begins[stage] < extent:
                     block = columns[:, self.begins[stage] - end : self.begins[stage + 1] - end]
                     norms[:, stage, source] = spectral_norm(block), frobenius_norm(block)
-        direct = norms[0].copy()
-        for stage in range(count):
-            for between in range(stage):
-                norms[:, stage, :between] += direct[stage, between] * norms[:, between, :between] * _INFLATE
-        return norms
+        gamma = (self.begins[-1] + 3) * _UNIT * _INFLATE
+        products = _sizes_of_products(_through_between(norms))
+        with_rounding = _through_between(norms + 2 * kernels.most_folds * gamma * products)
+        return with_rounding if (_sizes_of_products(with_rounding) <= 2 * products).all() else None
+
+
+def _sizes_of_products(norms: Array) -> Array:
+    """What the products and sums of an elimination round, in units of gamma: ``F_lj + sum of F_li F_ij``."""
+    frobenius: Array = norms[1]
+    return frobenius + frobenius @ frobenius
+
+
+def _through_between(direct: Array) -> Array:
+    """The norms of direct parts and of those through the stages between."""
+    norms = direct.copy()
+    for stage in range(norms.shape[1]):
+        for between in range(stage):
+            norms[:, stage, :between] += direct[0, stage, between] * norms[:, between, :between] * _INFLATE
+    return norms
 
 
 def check_scale(stages: Stages, plane: Array, corners: Array) -> str | None:
@@ -87,8 +104,11 @@ def check_scale(stages: Stages, plane: Array, corners: Array) -> str | None:
 
     What underflows is off by less than 2^-1074, and each stage amplifies it by at most the largest sum of absolute
     weights of a row. As long as all stages together amplify by less than 2^440, that stays far below the 2^-500 that
-    every bound contains; and nothing overflows.
+    every bound contains; and nothing overflows. The constants that cover the rounding of bounds themselves hold for
+    2^21 kinks (docs/exactness.md, 4.1).
     """
+    if stages.lines > _MOST_LINES:
+        return f"it has {stages.lines} kinks, and {_MOST_LINES} is the limit"
     total = sum(float(np.log2(max(1.0, np.abs(numbers).max(initial=0.0)))) for numbers in (plane, corners))
     for number, stage in enumerate(stages.stages):
         with np.errstate(over="ignore"):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from networks import SLICE_KINDS, random_network, random_slice
 from pylinregion import kernels
 from pylinregion.engine import Engine
 from pylinregion.errors import UnsupportedModelError
+from pylinregion.line_system import check_scale
+from pylinregion.stages import Stages
 
 SCALE = int(os.environ.get("PYLINREGION_TEST_SCALE", "1"))
 SLOW_MACHINE = 10 if "libasan" in os.environ.get("LD_PRELOAD", "") else 1  # how much longer things may take
@@ -254,3 +257,31 @@ def test_huge_polygons_are_exact_or_refused(which):
         case = Case(perceptron(weights, biases, activation), plane, corners)
         with contextlib.suppress(UnsupportedModelError, ValueError):
             check_case(case, runs=("plain",), coordinates=False)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-250, 1e-300])
+def test_polygons_whose_products_underflow(scale):
+    """The corners' products are 0 in float64: a border's bound must say what it lost."""
+    for seed in range(4):
+        weights, biases = random_network("generic", (2, 5, 4, 1), seed)
+        weights[0], biases[0] = weights[0] * 1e100, biases[0] * 1e100 * scale
+        case = Case(perceptron(weights, biases), IDENTITY_PLANE, box(-scale, scale))
+        check_case(case, runs=("plain",), coordinates=False)
+
+
+def test_networks_of_too_many_kinks_are_refused():
+    stages = generic((2, 5, 1))
+    many = Stages([*stages.stages], stages.layers)
+    many.stages = many.stages * (1 << 20)
+    assert check_scale(many, IDENTITY_PLANE, box(-1, 1)) == "it has 5242880 kinks, and 2097152 is the limit"
+
+
+def test_norms_that_rounding_could_change_are_not_used():
+    stages = generic((2, 6, 6, 6, 6, 1))
+    system = Engine(stages, IDENTITY_PLANE, box(-1, 1)).system
+    few, many = system.norms(), replace(system, begins=[*system.begins[:-1], 1 << 46]).norms()
+    assert few is not None and many is None
+    exact = [np.linalg.norm(stage.blocks[number], 2) for number, stage in enumerate(stages.stages[1:-1])]
+    for number, true in enumerate(exact):
+        assert true <= few[0, number + 1, number] <= 1.4 * true
+    assert few[0, 3, 1] >= exact[1] * exact[2] and few[1, 3, 1] >= few[0, 3, 1]

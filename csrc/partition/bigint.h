@@ -15,7 +15,8 @@ class BigInt {
     for (; magnitude; magnitude >>= 32) limbs_.push_back(static_cast<uint32_t>(magnitude));
   }
 
-  // The quotient as a double, to a few units in the last place; the divisor is not 0.
+  // The quotient as a double; the divisor is not 0. Off by at most 6 * 2^-53 of itself, each of the two leading parts
+  // by 2 roundings and 2^-64 that are cut off, their quotient by another; or by 2^-1074 where it underflows.
   static double ratio(const BigInt& x, const BigInt& y) {
     if (x.limbs_.empty()) return 0;
     int64_t x_exponent, y_exponent;

@@ -108,6 +108,7 @@ class SliceProblem {
 
 void bind_partition(py::module_& m) {
   bind_trace(m);
+  m.attr("most_folds") = kMostFolds;
   py::class_<SliceProblem>(m, "SliceProblem")
       .def(py::init<const std::vector<StageTuple>&, int64_t, Address, Address, Address, Address, Address, Address,
                     int64_t, const std::vector<ExactStageTuple>&, int64_t, Address, Address, Address,

@@ -34,6 +34,7 @@ struct Fold {
   const int32_t* line;  // [rows] their numbers in the network
   Affine far;           // the affine parts of rows that nothing was substituted into since the root
   int64_t first;        // the stage in which it was made
+  int64_t depth;        // folds above it
   Norms norms;
 };
 
@@ -60,7 +61,8 @@ struct Task {
   std::vector<uint8_t> on;
 };
 
-constexpr double kBlur = 1e-7;  // parts of the slice that coordinates need not be told apart by
+// Of the slice's extent: coordinates that are less certain are computed from integers. Decides nothing.
+constexpr double kBlur = 1e-7;
 
 struct Shared {
   const System& system;
@@ -96,7 +98,7 @@ class Engine {
     before_ = before;
     const int64_t lines = system_.lines;
     Affine affine = take_affine(0, lines);
-    root_fold_ = Fold{system_.stages.data(), lines, line_numbers_.data(), affine, 0, {}};
+    root_fold_ = Fold{system_.stages.data(), lines, line_numbers_.data(), affine, 0, 0, {}};
     for (int64_t r = 0; r < lines; ++r) {
       affine.a[r] = system_.a[r], affine.b[r] = system_.b[r], affine.c[r] = system_.c[r];
       affine.p[r] = system_.error[r] + shared_.prepaid * magnitude(affine, r);
@@ -140,7 +142,7 @@ class Engine {
         row = {corner[1] - next[1], next[0] - corner[0], corner[0] * next[1] - next[0] * corner[1], 0, border_row(i)};
         const double size = std::fabs(row.a) * shared_.hs + std::fabs(row.b) * shared_.ht +
                             std::fabs(corner[0] * next[1]) + std::fabs(next[0] * corner[1]);
-        row.error = 8 * kUnit * size;
+        row.error = 8 * kUnit * size + 0x1p-1000;  // more than underflow can lose in it and at a point
       }
     }
     return p;
@@ -337,7 +339,7 @@ class Engine {
     const int64_t edge = polygon.n == 2 ? kAxisRow : polygon.edges[i]->number;
     const std::array<double, 2> exact = exact_.crossing(edge, line.number, on_.data());
     v.x = exact[0], v.y = exact[1];
-    v.d = 16 * kUnit * std::max(std::fabs(v.x), std::fabs(v.y)) + 1e-300;
+    v.d = 8 * kUnit * std::max(std::fabs(v.x), std::fabs(v.y)) + 0x1p-1070;  // see BigInt::ratio
     return v;
   }
 
@@ -510,6 +512,8 @@ EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, c
   Shared shared{system, options, progress, 0, 0, 0, 1, 0, 0, 5};
   while ((int64_t{1} << (shared.split_depth - 5)) < options.threads) ++shared.split_depth;
   double low[2] = {INFINITY, INFINITY}, high[2] = {-INFINITY, -INFINITY};
+  // Computed vertices lie within the bounds of |s|, |t|, too: a cut rounds 3 times, and there are at most 2^21 above
+  // one another (docs/exactness.md, 4.1).
   for (int64_t i = 0; i < 2 * system.n_corners; ++i) {
     low[i % 2] = std::min(low[i % 2], system.corners[i]), high[i % 2] = std::max(high[i % 2], system.corners[i]);
     double& most = i % 2 ? shared.ht : shared.hs;

@@ -12,7 +12,7 @@ namespace pylinregion {
 namespace {
 
 constexpr double kUnit = 1.1102230246251565e-16;  // 2^-53, the rounding of float64
-constexpr double kInflate = 1 + 1e-9;             // covers the rounding of sums of non-negative numbers in bounds
+constexpr double kInflate = 1 + 1e-9;  // the rounding of bounds, sums of non-negative numbers: docs/exactness.md, 4.1
 
 // An affine function a s + b t + c; |function - the exact one| <= error everywhere on the slice's polygon.
 struct RowOnPlane {
@@ -71,7 +71,7 @@ inline double vertex_error(const RowOnPlane& p, const RowOnPlane& q, double x, d
            r.error;
   };
   const double left = p.a * q.b, right = q.a * p.b;
-  // The last term: products this small may have underflowed.
+  // The last term is more than the two products can have lost by underflow.
   const double det = std::fabs(left - right) - 8 * kUnit * (std::fabs(left) + std::fabs(right)) - 1e-290;
   if (!(det > 0)) return INFINITY;
   const double d = (std::max(std::fabs(q.a), std::fabs(q.b)) * residual(p) +

@@ -2,8 +2,9 @@
 // arithmetic rounded, plus what the lines that were substituted into it brought along. Both are vectors over the rows
 // of a stage, and the second grows by spectral norms: in deep networks far less than the row form, which grows by sums
 // of absolute weights.
-static constexpr double kNormInflate = 1 + 1e-6;  // the rounding of what is computed with norms
-static constexpr double kNormTiny = 1e-150;       // what squares can lose by underflow
+// Proven in docs/exactness.md, 4.1: the rounding of what is computed with norms, and what squares lose by underflow.
+static constexpr double kNormInflate = 1 + 1e-6;
+static constexpr double kNormTiny = 1e-150;
 
 static double norm(const double* x, int64_t from, int64_t to) {
   V sums = set(0);

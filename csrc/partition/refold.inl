@@ -30,7 +30,7 @@ void refold(Cell& cell) {
   const StageView& current = fold.stages[cell.stage];
   const int64_t rows = fold.rows, crossing = cell.candidates.n;
   const bool always = options_.fold_ahead > 0;
-  if (rows == current.end) return;
+  if (rows == current.end || fold.depth == kMostFolds) return;
   if (!always && (rows - current.end < kWorthFolding || (cell.attempt != INT64_MAX && 4 * crossing > 3 * cell.attempt)))
     return;
   cell.attempt = crossing;
@@ -242,7 +242,7 @@ void compact(Cell& cell, const Plan& plan) {
   }
   Affine affine = take_affine(0, reach);
   Fold* out = arena_.take<Fold>(1);
-  *out = {stages, rows, numbers, shifted(fold.far, fold.rows - rows), first, {}};
+  *out = {stages, rows, numbers, shifted(fold.far, fold.rows - rows), first, fold.depth + 1, {}};
   const OwnNorms norms = fold.norms.own ? take_norms() : OwnNorms{};
 
   const Arena::Mark mark = arena_.mark();

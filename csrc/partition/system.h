@@ -29,12 +29,15 @@ struct System {
   const double *a, *b, *c;  // [lines]
   const double* error;      // [lines] >= |z_r - A_r - sum C_rc max(z_c, 0)| anywhere on the slice
   // [2, stages, stages] or null: bounds of the spectral and the Frobenius norms of what the rows of a stage take from
-  // the lines of another, directly and through any lines between them.
+  // the lines of another, directly and through any lines between them, after up to kMostFolds folds.
   const double* norms;
   const double* corners;  // [n_corners, 2], counter-clockwise, strictly convex; 2 corners: a segment on t = 0
   int64_t n_corners;
   const Groups* groups;
 };
+
+// Folds one below the other: what they round adds up, and norms allow for so many.
+constexpr int64_t kMostFolds = 4096;
 
 struct EngineOptions {
   bool cells = false;
