@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -457,15 +457,5 @@ def _in_parallel(
     finally:
         stop.set()
         for thread in started:
-            _join(thread)
-
-
-def _join(thread: threading.Thread) -> None:
-    """Wait for a thread that runs, or is about to; one that the system did not give never will."""
-    deadline = time.monotonic() + 1.0
-    while time.monotonic() < deadline:
-        try:
-            thread.join()
-            break
-        except RuntimeError:  # it has not begun
-            time.sleep(0.001)
+            with contextlib.suppress(RuntimeError):  # it has not begun: if it does, it sees that it must stop
+                thread.join()

@@ -1,8 +1,6 @@
 import pytest
 import torch
 
-from pylinregion import kernels
-
 
 @pytest.fixture
 def doubles():
@@ -13,17 +11,9 @@ def doubles():
     torch.set_default_dtype(torch.float32)
 
 
-def why_no_cuda() -> str | None:
-    if not kernels.cuda_built:
-        return "pylinregion was built without CUDA"
-    if not torch.cuda.is_available():
-        return "torch sees no CUDA device"
-    return None
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked ``cuda`` are skipped, with the reason, where they cannot run."""
-    if reason := why_no_cuda():
-        for item in items:
-            if item.get_closest_marker("cuda"):
-                item.add_marker(pytest.mark.skip(reason=reason))
+@pytest.fixture
+def threads():
+    """Sets torch's number of threads; it is what it was after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

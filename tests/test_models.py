@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from small_models import Do, mlp, pair, relu_on_a_slice, tied
+from small_models import Do, mlp, pair, relu_on_a_slice, tied, warmed_up
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
@@ -16,18 +16,6 @@ from witness import check, local_complexity, vertices
 import pylinregion as plr
 
 pytestmark = pytest.mark.usefixtures("doubles")
-
-
-def warmed_up(model, *shape):
-    """Batch norms with statistics and weights that are not those they start with."""
-    for part in model.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.affine:
-            nn.init.normal_(part.weight)
-            nn.init.normal_(part.bias)
-    model.train()
-    for _ in range(3):
-        model(2 * torch.randn(16, *shape) + 1)
-    return model
 
 
 class Residual(nn.Module):

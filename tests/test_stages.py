@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from engine_cases import oracle_stages
-from small_models import Do, pair, relu_on_a_slice, tied
+from small_models import Do, pair, relu_on_a_slice, tied, warmed_up
 from torch import nn
 
 import pylinregion as plr
@@ -173,18 +173,6 @@ def test_a_slope_of_one_is_a_kink_without_a_bend():
 
 
 # ---- affine parts
-
-
-def warmed_up(model, *shape):
-    """Batch norms with statistics and weights that are not those they start with."""
-    for part in model.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.affine:
-            nn.init.normal_(part.weight)
-            nn.init.normal_(part.bias)
-    model.train()
-    for _ in range(3):
-        model(2 * torch.randn(16, *shape) + 1)
-    return model.eval()
 
 
 def skip_of_value(self, x):
@@ -355,7 +343,7 @@ def test_batch_norm_dropout_and_shapes():
         nn.Linear(8, 3),
     )
     for dtype in (torch.float64, torch.float32):
-        check(warmed_up(model.to(torch.float32), 2, 3), 2, 3, dtype=dtype, lines=8 + 16 + 8)
+        check(warmed_up(model.to(torch.float32), 2, 3).eval(), 2, 3, dtype=dtype, lines=8 + 16 + 8)
 
 
 def test_convolutions():
@@ -377,7 +365,7 @@ def test_convolutions():
         nn.Sequential(nn.Conv2d(2, 4, 1), nn.PReLU(4), nn.PixelShuffle(2), nn.ZeroPad2d(1), nn.Flatten()),
     ]
     for model in nets:
-        check(warmed_up(model, 2, 4, 4), 2, 4, 4)
+        check(warmed_up(model, 2, 4, 4).eval(), 2, 4, 4)
     check(nn.Sequential(nn.Conv1d(2, 3, 2, dilation=2), nn.LeakyReLU(0.2), nn.AvgPool1d(2), nn.Flatten()), 2, 6)
 
 

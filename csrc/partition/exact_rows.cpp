@@ -5,15 +5,10 @@
 #include <climits>
 #include <stdexcept>
 
+#include "scaled.h"
+
 namespace pylinregion {
 namespace {
-
-// An exact vector: integers times 2^exponent.
-struct Scaled {
-  Digits digits;
-  int64_t exponent = 0;
-  bool present = false;
-};
 
 struct Range {  // of the bits that some doubles have set
   int low = INT_MAX, high = INT_MIN;
@@ -64,14 +59,14 @@ class ExactNetwork {
     const double kink = less < 0 ? stage.kinks[line - begin[0]] : 0;
     if (kink != 0) {
       const double constant[3] = {0, 0, -kink};
-      add(result, {Digits::from(constant, 3, 1, lowest_bit(kink), bits_), lowest_bit(kink), true});
+      add(result, {Digits::from(constant, 3, 1, lowest_bit(kink), bits_), lowest_bit(kink), true}, bits_);
     }
     push(l, one, pending, result);
     for (size_t j = l; j-- > 0;) {
       if (!pending[j].present) continue;
       if (stages_[j].denominator != 1) {  // the units of this stage are so many times too large: all else is made so
-        for (size_t i = 0; i < j; ++i) times(pending[i], stages_[j].denominator);
-        times(result, stages_[j].denominator);
+        for (size_t i = 0; i < j; ++i) times(pending[i], stages_[j].denominator, bits_);
+        times(result, stages_[j].denominator, bits_);
       }
       through(j, pending[j], on, pending, result);
     }
@@ -82,10 +77,6 @@ class ExactNetwork {
   }
 
  private:
-  struct Matrix {
-    Digits digits;  // [rows * columns]
-    int64_t columns, exponent;
-  };
   struct Prepared {
     std::vector<std::pair<int64_t, Matrix>> blocks;  // source >= 0
     Matrix affine;                                   // [rows, 3]: the input's part and the bias, in (s, t, 1)
@@ -110,8 +101,8 @@ class ExactNetwork {
       bias_range.add(stage.bias, stage.rows);
       std::vector<double> constants(static_cast<size_t>(3 * stage.rows), 0.0);
       for (int64_t r = 0; r < stage.rows; ++r) constants[static_cast<size_t>(3 * r + 2)] = stage.bias[r];
-      add(affine, {Digits::from(constants.data(), 3 * stage.rows, 1, bias_range.exponent(), bits_),
-                   bias_range.exponent(), true});
+      const int low = bias_range.exponent();
+      add(affine, {Digits::from(constants.data(), 3 * stage.rows, 1, low, bits_), low, true}, bits_);
       for (const ExactBlock& block : stage.blocks) {
         const Matrix weight = matrix(block.weight, stage.rows, width(block.source));
         if (block.source >= 0) {
@@ -122,7 +113,7 @@ class ExactNetwork {
         for (int64_t r = 0; r < stage.rows; ++r)
           multiply(weight.digits, r * weight.columns, weight.columns, plane, product, 3 * r);
         product.carry(base());
-        add(affine, {std::move(product), weight.exponent + plane.exponent, true});
+        add(affine, {std::move(product), weight.exponent + plane.exponent, true}, bits_);
       }
       out.affine = {std::move(affine.digits), 3, affine.exponent};
       out.simple = stage.denominator == 1;
@@ -210,42 +201,6 @@ class ExactNetwork {
       }
   }
 
-  // to += what, at the finer of the two scales.
-  void add(Scaled& to, Scaled what) const {
-    if (!to.present) {
-      to = std::move(what);
-      return;
-    }
-    if (what.exponent > to.exponent)
-      rescale(what, to.exponent);
-    else
-      rescale(to, what.exponent);
-    for (int64_t q = 0; q < what.digits.slices(); ++q) {
-      double* sum = to.digits.slice(q);
-      for (int64_t i = 0; i < to.digits.size(); ++i) sum[i] += what.digits[q][i];
-    }
-    to.digits.carry(base());
-  }
-  void rescale(Scaled& x, int64_t exponent) const {
-    const int64_t up = x.exponent - exponent;
-    if (up == 0) return;
-    Digits moved(x.digits.size());
-    const double factor = std::ldexp(1.0, static_cast<int>(up % bits_));
-    for (int64_t q = 0; q < x.digits.slices(); ++q) {
-      double* to = moved.slice(q + up / bits_);
-      for (int64_t i = 0; i < x.digits.size(); ++i) to[i] = x.digits[q][i] * factor;
-    }
-    moved.carry(base());
-    x.digits = std::move(moved);
-    x.exponent = exponent;
-  }
-  void times(Scaled& x, double integer) const {
-    if (!x.present) return;
-    for (int64_t q = 0; q < x.digits.slices(); ++q)
-      for (int64_t i = 0; i < x.digits.size(); ++i) x.digits.slice(q)[i] *= integer;
-    x.digits.carry(base());
-  }
-
   // A vector on the rows of stage l, pushed to the units before and to the result.
   void push(size_t l, const Scaled& g, std::vector<Scaled>& pending, Scaled& result) const {
     const Prepared& stage = prepared_stages_[l];
@@ -255,8 +210,8 @@ class ExactNetwork {
       out.carry(base());
       return Scaled{std::move(out), g.exponent + w.exponent, true};
     };
-    for (const auto& [source, weight] : stage.blocks) add(pending[static_cast<size_t>(source)], product(weight));
-    add(result, product(stage.affine));
+    for (const auto& [source, weight] : stage.blocks) add(pending[static_cast<size_t>(source)], product(weight), bits_);
+    add(result, product(stage.affine), bits_);
   }
 
   // A vector on the units of stage j, through their pieces to its rows, and on.
@@ -283,7 +238,7 @@ class ExactNetwork {
     constant.carry(base());
     Digits on_constant(3);
     for (int64_t q = 0; q < constant.slices(); ++q) on_constant.slice(q)[2] = constant[q][0];
-    add(result, {std::move(on_constant), g.exponent + b.exponent, true});
+    add(result, {std::move(on_constant), g.exponent + b.exponent, true}, bits_);
     const Matrix s = matrix(slope.data(), stage.rows, 1);
     Scaled scaled{Digits(stage.rows), g.exponent + s.exponent, true};
     for (int64_t p = 0; p < g.digits.slices(); ++p)

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <mutex>
 
-#include "digits.h"
+#include "scaled.h"
 
 namespace pylinregion {
 namespace {
@@ -16,19 +16,6 @@ constexpr int kBits = 20;
 constexpr double kBase = 1 << kBits;
 constexpr int64_t kProducts = (int64_t{1} << (53 - 2 * (kBits - 1))) - 1;
 constexpr size_t kProjectionsKept = 256;
-
-// An exact vector: integers times 2^exponent.
-struct Scaled {
-  Digits digits;
-  int64_t exponent = 0;
-  bool present = false;
-};
-
-// [rows, columns], row-major: integers times 2^exponent.
-struct Matrix {
-  Digits digits;
-  int64_t columns = 0, exponent = 0;
-};
 
 int64_t exponent_of(const double* x, int64_t size) {
   int low = INT_MAX;
@@ -103,44 +90,6 @@ Scaled dot(const Scaled& x, const Scaled& y) {
     }
   out.carry(kBase);
   return {std::move(out), x.exponent + y.exponent, true};
-}
-
-void rescale(Scaled& x, int64_t exponent) {
-  const int64_t up = x.exponent - exponent;
-  if (up == 0) return;
-  Digits moved(x.digits.size());
-  const double factor = std::ldexp(1.0, static_cast<int>(up % kBits));
-  for (int64_t q = 0; q < x.digits.slices(); ++q) {
-    double* to = moved.slice(q + up / kBits);
-    for (int64_t i = 0; i < x.digits.size(); ++i) to[i] = x.digits[q][i] * factor;
-  }
-  moved.carry(kBase);
-  x.digits = std::move(moved);
-  x.exponent = exponent;
-}
-
-// to += what, at the finer of the two scales.
-void add(Scaled& to, Scaled what) {
-  if (!to.present) {
-    to = std::move(what);
-    return;
-  }
-  if (what.exponent > to.exponent)
-    rescale(what, to.exponent);
-  else
-    rescale(to, what.exponent);
-  for (int64_t q = 0; q < what.digits.slices(); ++q) {
-    double* sum = to.digits.slice(q);
-    for (int64_t i = 0; i < to.digits.size(); ++i) sum[i] += what.digits[q][i];
-  }
-  to.digits.carry(kBase);
-}
-
-void times(Scaled& x, double integer) {
-  if (!x.present) return;
-  for (int64_t q = 0; q < x.digits.slices(); ++q)
-    for (int64_t i = 0; i < x.digits.size(); ++i) x.digits.slice(q)[i] *= integer;
-  x.digits.carry(kBase);
 }
 
 BigInt integer(const Scaled& x, int64_t exponent) {
@@ -247,14 +196,14 @@ SegmentRow SegmentRows::row(int64_t line, const uint8_t* on) {
   Scaled a, b, c;
   const auto push = [&](size_t stage, const Scaled& g) {  // a vector on the rows of a stage
     for (const auto& [source, weight] : prepared[stage].blocks)
-      add(pending[static_cast<size_t>(source)], product(g, weight));
+      add(pending[static_cast<size_t>(source)], product(g, weight), kBits);
     if (prepared[stage].input.columns) {
       const Scaled& first = projection(segment_.first).by_stage[stage];
-      add(a, dot(g, first));
+      add(a, dot(g, first), kBits);
       const Scaled& second = projection(segment_.second).by_stage[stage];
-      add(b, dot(g, second));
+      add(b, dot(g, second), kBits);
     }
-    add(c, dot(g, prepared[stage].bias));
+    add(c, dot(g, prepared[stage].bias), kBits);
   };
   const double kink = -stages[l].kinks[line - begin[0]];
   if (kink != 0) c = scaled(&kink, 1);
@@ -265,8 +214,8 @@ SegmentRow SegmentRows::row(int64_t line, const uint8_t* on) {
     if (!pending[j].present) continue;
     const ExactStage& stage = stages[j];
     if (stage.denominator != 1) {  // the units of this stage are so many times too large: all else is made so
-      for (size_t i = 0; i < j; ++i) times(pending[i], stage.denominator);
-      for (Scaled* sum : {&a, &b, &c}) times(*sum, stage.denominator);
+      for (size_t i = 0; i < j; ++i) times(pending[i], stage.denominator, kBits);
+      for (Scaled* sum : {&a, &b, &c}) times(*sum, stage.denominator, kBits);
     }
     std::vector<double> slope(static_cast<size_t>(stage.rows)), intercept(static_cast<size_t>(stage.rows));
     for (int64_t u = 0; u < stage.rows; ++u) {
@@ -282,7 +231,7 @@ SegmentRow SegmentRows::row(int64_t line, const uint8_t* on) {
         for (int64_t u = 0; u < stage.rows; ++u) x[u] *= slope[static_cast<size_t>(u)];
       }
     } else {
-      add(c, dot(g, scaled(intercept.data(), stage.rows)));
+      add(c, dot(g, scaled(intercept.data(), stage.rows)), kBits);
       g = products(g, scaled(slope.data(), stage.rows));
     }
     push(j, g);
