@@ -19,7 +19,7 @@ from pylinregion.engine import Engine
 from pylinregion.errors import BudgetExceededError
 from pylinregion.network import Network
 from pylinregion.prefix import up_to
-from pylinregion.stages import Stages, stages_for_segments, stages_of
+from pylinregion.stages import Stages, stages_of
 from pylinregion.tracer import Tracer
 
 Array = NDArray[np.float64]
@@ -64,8 +64,7 @@ def count_exactly(
         UnsupportedModelError: The model is not covered.
         BudgetExceededError: The cells of the slice around a point take more than the memory budget.
     """
-    found = stages_for_segments(network) if method == "axes" else stages_of(network)
-    stages = up_to(found, len(network.layers))
+    stages = up_to(stages_of(network), len(network.layers))
     centres = x.detach().to("cpu", torch.float64).reshape(len(x), math.prod(network.input_shape)).numpy()
     sizes = radii.cpu().numpy()
     own = frame.dim() == x.dim() + 1

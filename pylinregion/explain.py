@@ -11,7 +11,7 @@ from pylinregion.capture import capture
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.network import Network
 from pylinregion.ops import Kind
-from pylinregion.stages import refusal, segment_refusal
+from pylinregion.stages import refusal
 
 EXACT = ("axes", "slice", "partition", "trace")
 
@@ -111,6 +111,5 @@ def explain(model: nn.Module | torch.export.ExportedProgram | Network, x: Tensor
             rows.append(Row(layer.name, layer.op_name, layer.kind.value, layer.breakpoints, layer.units, layer.line))
         elif node.role == "value" and node.op is not None and node.op.kind is Kind.OTHER:
             rows.append(Row(node.path or node.op_name, node.op_name, "other", "", 0, node.line))
-    reasons = {"axes": segment_refusal(network), "trace": segment_refusal(network)}
-    coverage = {"vertices": None, **dict.fromkeys(EXACT, refusal(network)), **reasons}
+    coverage = {"vertices": None, **dict.fromkeys(EXACT, refusal(network))}
     return Explanation(tuple(rows), coverage, network.method)

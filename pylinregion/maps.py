@@ -101,7 +101,7 @@ class Maps:
                 ring.quotients(stage.units.intercepts, stage.units.denominator),
                 stage,
                 first,
-                _is_relu(stage.units),
+                stage.units.gated,
             )
             for stage, first in zip(stages.stages, stages.first_lines, strict=True)
         ]
@@ -169,17 +169,6 @@ class Maps:
             result[:, :, -1] += part.intercepts[index]
             result = self.ring.reduced(result)
         return result
-
-
-def _is_relu(units: Units) -> bool:
-    rows = len(units.line_begin) - 1
-    return bool(
-        units.lines == rows
-        and units.denominator == 1
-        and (np.diff(units.line_begin) == 1).all()
-        and (units.slopes.reshape(-1, 2) == (0, 1)).all()
-        and not units.intercepts.any()
-    )
 
 
 def _is_identity(stage: Stage) -> bool:

@@ -20,7 +20,7 @@ from pylinregion.certificate import Certificate
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.network import Network
 from pylinregion.prefix import Neuron, Neurons, up_to
-from pylinregion.stages import stages_for_segments
+from pylinregion.stages import stages_of
 from pylinregion.tracer import Tracer
 
 Array = NDArray[np.float64]
@@ -82,7 +82,7 @@ def trace(
     network, points = _captured(model, ends["start"])
     network.check_parameters()
     starts, stops = (each.reshape(points, math.prod(network.input_shape)).numpy() for each in ends.values())
-    stages = up_to(stages_for_segments(network), len(network.layers))
+    stages = up_to(stages_of(network), len(network.layers))
     tracer = Tracer(stages, [starts, stops])
     with tqdm(total=points, unit="segment", disable=not progress) as bar:
         found = tracer.trace(
@@ -94,19 +94,28 @@ def trace(
         )
         bar.update(points - bar.n)
     neurons = Neurons.of(stages)
+    offsets, changed = _neurons(found["change_offsets"], neurons.of_line[found["changes"]])
     maps = found.get("maps")
     if maps is not None and not np.isfinite(maps).all():
         raise UnsupportedModelError("the outputs of this model overflow float64 on these segments: pass slopes=False")
     return Trace(
         offsets=found["offsets"],
         t=found["t"],
-        neuron_offsets=found["change_offsets"],
-        neurons=neurons.of_line[found["changes"]],
+        neuron_offsets=offsets,
+        neurons=changed,
         maps=maps,
         layers=stages.layers,
         certificate=Certificate(found["filter"], found["exact"], found["zeros"], DEFINITION),
         numbering=neurons,
     )
+
+
+def _neurons(offsets: NDArray[np.int64], neurons: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The neurons of lines that change, each once at a breakpoint: of a maximum two lines change."""
+    breakpoint_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    new = np.ones(len(neurons), dtype=bool)
+    new[1:] = (neurons[1:] != neurons[:-1]) | (breakpoint_of[1:] != breakpoint_of[:-1])
+    return np.concatenate([[0], np.cumsum(np.bincount(breakpoint_of[new], minlength=len(offsets) - 1))]), neurons[new]
 
 
 def _captured(model: nn.Module | torch.export.ExportedProgram | Network, points: Tensor) -> tuple[Network, int]:

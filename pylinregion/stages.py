@@ -79,6 +79,18 @@ class Units:
         return np.arange(self.lines) - self.groups[self.neuron_of_line]
 
     @property
+    def gated(self) -> bool:
+        """Whether each has one line, and is its row where that is on, else 0: a ReLU, or a candidate of a maximum."""
+        rows = len(self.line_begin) - 1
+        return bool(
+            self.lines == rows
+            and self.denominator == 1
+            and (np.diff(self.line_begin) == 1).all()
+            and (self.slopes.reshape(-1, 2) == (0, 1)).all()
+            and not self.intercepts.any()
+        )
+
+    @property
     def _line_begin(self) -> NDArray[np.int64]:
         return self.line_begin if self.groups is None else self.groups
 
@@ -217,28 +229,6 @@ def refusal(network: Network) -> str | None:
     except UnsupportedModelError as error:
         return str(error)
     return None
-
-
-def segment_refusal(network: Network) -> str | None:
-    """Why segments of a network cannot be traced; None if they can. Makes no matrices."""
-    if (reason := refusal(network)) is not None:
-        return reason
-    for node in network.nodes:
-        if node.role == "value" and maxima.is_maximum(node):
-            return f"segments do not take {node.where} yet; partitions and slices do"
-    return None
-
-
-def stages_for_segments(network: Network) -> Stages:
-    """As :func:`stages_of`, for segments.
-
-    Raises:
-        UnsupportedModelError: As there, and where a value is the maximum of several.
-    """
-    stages = stages_of(network)
-    if (reason := segment_refusal(network)) is not None:
-        raise UnsupportedModelError(f"exact methods do not cover this model: {reason}")
-    return stages
 
 
 class _Walk:

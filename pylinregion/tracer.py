@@ -13,6 +13,7 @@ from pylinregion.errors import UnsupportedModelError
 from pylinregion.line_system import check_scale
 from pylinregion.norms import frobenius_norm, spectral_norm
 from pylinregion.stages import Stages
+from pylinregion.tournament import Tournament
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -36,14 +37,15 @@ class Tracer:
         for number, stage in enumerate(stages.stages):
             if not all(np.isfinite(array).all() for array in (*stage.blocks.values(), stage.bias)):
                 raise UnsupportedModelError(f"the weights of affine map {number} are NaN or infinite")
+        self._tournament = Tournament(stages)
+        played = self._tournament.stages
         largest = max((float(np.abs(numbers).max(initial=0.0)) for numbers in inputs), default=0.0)
-        if (reason := check_scale(stages, np.full((1, 1), largest), np.ones((1, 2)))) is not None:
+        if (reason := check_scale(played, np.full((1, 1), largest), np.ones((1, 2)))) is not None:
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {reason}")
-        self.stages = stages
         self._problem: Any = kernels.TraceProblem(
-            stages=stages.addresses(),
-            norms=_norms(stages),
-            dimensions=stages.inputs,
+            stages=played.addresses(),
+            norms=_norms(played),
+            dimensions=played.inputs,
         )
 
     def trace(
@@ -76,7 +78,8 @@ class Tracer:
         Returns:
             ``offsets [B + 1]`` into the breakpoints of all segments, ``t``, ``change_offsets`` into ``changes`` (the
             lines that change at each, ascending); with ``maps`` ``[regions, outputs, 2]``: slope and value at t = 0;
-            with ``starts`` ``[B, bytes]`` uint8, bit r % 8 of byte r / 8 for line r; and how many decisions each stage
+            with ``starts`` ``[B, bytes]`` uint8, bit r % 8 of byte r / 8 for line r (of the candidates of a maximum the
+            winner's line is on: where the winner changes, two lines do); and how many decisions each stage
             of the proof took: ``filter``, ``exact``, of these ``zeros``.
         """
         first, second = (np.ascontiguousarray(each, dtype=np.float64) for each in (first, second))
@@ -94,14 +97,14 @@ class Tracer:
             n_second=len(second),
             radii=0 if radii is None else radii.ctypes.data,
             maps=maps,
-            starts=starts,
+            starts=starts or self._tournament.maxima > 0,
             force_exact=force_exact,
             threads=threads,
             report=report,
         )
         for name, counts in (("offsets", "breakpoints"), ("change_offsets", "change_counts")):
             found[name] = np.concatenate([[0], np.cumsum(found.pop(counts), dtype=np.int64)])
-        return found
+        return self._tournament.outcome(found, starts=starts)
 
 
 def _norms(stages: Stages) -> list[list[float]]:

@@ -10,74 +10,21 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from engine_cases import ACTIVATIONS, KINKED, SHAPES, STRUCTURES, oracle_stages, perceptron, plane_of, random_stages
+from engine_cases import ACTIVATIONS, KINKED, SHAPES, STRUCTURES, perceptron, plane_of, random_stages
 from networks import NETWORK_KINDS, random_network
 from partition_cases import model_of
 from torch import nn
+from trace_cases import SEGMENT_KINDS, check_against_oracle, parts, random_segments
 
 import pylinregion as plr
 from pylinregion import kernels
 from pylinregion.engine import Engine
 from pylinregion.norms import spectral_norm
 from pylinregion.prefix import Neuron
-from pylinregion.reference import exact
 from pylinregion.stages import stages_of
 from pylinregion.tracer import Tracer
 
-SEGMENT_KINDS = ("generic", "grid", "through the origin", "from the origin", "along an axis", "short")
 TRIED = ("relu", "leaky_relu 0.01", "abs", "relu6", "hardsigmoid")
-
-
-def random_segments(kind, inputs, count, seed):
-    """Starts and ends ``[count, inputs]``."""
-    rng = np.random.default_rng([SEGMENT_KINDS.index(kind), inputs, seed])
-    if kind == "generic":
-        return rng.standard_normal((2, count, inputs)) * 2
-    if kind == "grid":
-        return rng.integers(-2, 3, (2, count, inputs)).astype(np.float64)  # some of no length
-    if kind == "through the origin":
-        start = rng.standard_normal((count, inputs))
-        return np.stack([start, -2 * start])
-    if kind == "from the origin":
-        return np.stack([np.zeros((count, inputs)), rng.standard_normal((count, inputs))])
-    if kind == "along an axis":
-        axis = np.eye(inputs)[rng.integers(inputs, size=count)]
-        return np.stack([-axis, 2 * axis])
-    start = rng.integers(-2, 3, (count, inputs)).astype(np.float64)
-    return np.stack([start, start + np.ldexp(rng.standard_normal((count, inputs)), -30)])
-
-
-def owners(stages):
-    """The (stage, unit) of each line."""
-    return [
-        (number, unit)
-        for number, stage in enumerate(stages.stages)
-        for unit, (begin, end) in enumerate(pairwise(stage.units.line_begin.tolist()))
-        for _ in range(end - begin)
-    ]
-
-
-def parts(found, b):
-    """The breakpoints of a segment, and the lines that change at each."""
-    begin, end = found["offsets"][b], found["offsets"][b + 1]
-    bounds = found["change_offsets"][begin : end + 1].tolist()
-    return found["t"][begin:end], [found["changes"][low:high].tolist() for low, high in pairwise(bounds)]
-
-
-def check_against_oracle(stages, starts, ends, *, far=1e-6, **options):
-    """Trace, and compare all that is exact; gives the result and the oracle's."""
-    found = Tracer(stages).trace(starts, ends, **options)
-    in_fractions, owner = oracle_stages(stages), owners(stages)
-    expected = []
-    for b, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        line = exact.trace(in_fractions, start, end)
-        t, changes = parts(found, b)
-        assert [{owner[k] for k in lines} for lines in changes] == line.changes, (b, options)
-        assert all(lines == sorted(set(lines)) for lines in changes)
-        assert np.all((t > 0) & (t < 1)) and np.all(np.diff(t) >= 0)
-        assert all(abs(F(x) - y) <= far for x, y in zip(t.tolist(), line.breakpoints, strict=True))
-        expected.append(line)
-    return found, expected
 
 
 def network_of(kind, activation, seed, shape=None):
