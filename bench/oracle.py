@@ -3,7 +3,8 @@
 Random small networks of all kinds, slices, activations and shapes (``tests/engine_cases.py``), each enumerated by
 ``pylinregion/reference/exact.py`` and by the engine, which must find the same patterns, corners, neighbours and counts,
 and areas up to rounding: counting and with cells, in the ordinary way and in another one (integers only, no fold below
-the root, two or three threads), and along a segment. Seed by seed, so that any of them can be run again:
+the root, two or three threads), and along a segment, which the tracer traces, too. Seed by seed, so that any of them
+can be run again:
 
     python bench/oracle.py                             # 100 000 networks: some hours
     python bench/oracle.py --networks 2000 --first 5000
@@ -35,6 +36,7 @@ from pylinregion.reference import exact
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import engine_cases
 import maxima_cases
+import trace_cases
 
 try:
     from gmpy2 import mpq
@@ -74,7 +76,10 @@ def one(seed: int, maxima: bool = False) -> tuple[dict[str, str], dict[str, int]
     ways = ("plain", OTHER_WAYS[seed % len(OTHER_WAYS)])
     results = engine_cases.check_case(case, runs=ways, coordinates=measured)
     counted, cells = results[False, "plain"], results[True, "plain"]
-    along = engine_cases.check_segment(engine_cases.segment_case(case, seed), coordinates=measured)
+    segment = engine_cases.segment_case(case, seed)
+    along = engine_cases.check_segment(segment, coordinates=measured)
+    ends = segment.plane[:, 2], segment.plane[:, 2] + segment.plane[:, 0]
+    trace_cases.check_against_oracle(case.stages, *(end[None] for end in ends), far=1e-6 if measured else 1.0)
     took = {name: counted[name] + cells[name] + along[name] for name in ("filter", "exact", "zeros", "folds")}
     return about, {**took, "networks": 1, "regions": len(cells["patterns"]), "pieces": len(along["patterns"])}
 
