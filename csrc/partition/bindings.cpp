@@ -51,7 +51,9 @@ class SliceProblem {
   py::dict enumerate(bool cells, int threads, bool force_exact, int64_t fold_ahead, int64_t max_regions,
                      int64_t max_bytes, const py::object& report) {
     EngineOptions options;
-    options.cells = cells;
+    Mesh mesh;
+    Pieces pieces;
+    if (cells) options.cells = system_.n_corners > 2 ? static_cast<CellSink*>(&mesh) : &pieces;
     options.threads = threads;
     options.force_exact = force_exact;
     options.fold_ahead = fold_ahead;
@@ -59,18 +61,18 @@ class SliceProblem {
     options.max_bytes = max_bytes;
     EngineProgress progress;
     EngineResult result;
-    Mesh mesh;
-    run_reporting(stack_for(system_.lines), report, progress.regions, progress.stop, [&] {
-      result = enumerate_function()(system_, options, exact_, progress);
-      if (cells && !result.stopped && system_.n_corners > 2) mesh = mesh_of(result.cells, progress.stop);
-    });
-    return as_dict(std::move(result), std::move(mesh), cells);
+    run_reporting(stack_for(system_.lines), report, progress.regions, progress.stop,
+                  [&] { result = enumerate_function()(system_, options, exact_, progress); });
+    py::dict out = counts(result);
+    if (options.cells == &mesh) add_mesh(out, std::move(mesh));
+    if (options.cells == &pieces) add_pieces(out, std::move(pieces.all));
+    return out;
   }
 
   int sign_at(int64_t i, int64_t j, int64_t k, Address on) { return exact_.sign_at(i, j, k, at<const uint8_t>(on)); }
 
  private:
-  py::dict as_dict(EngineResult&& result, Mesh&& mesh, bool cells) const {
+  static py::dict counts(const EngineResult& result) {
     py::dict out;
     out["regions"] = result.regions;
     out["stopped"] = result.stopped;
@@ -78,17 +80,21 @@ class SliceProblem {
     out["exact"] = result.decisions.exact;
     out["zeros"] = result.decisions.zeros;
     out["folds"] = result.decisions.folds;
-    if (!cells) return out;
-    CellList& list = result.cells;
-    const py::ssize_t n = list.cells(), bytes = (system_.lines + 7) / 8;
-    out["offsets"] = array(std::move(list.offsets), {n + 1});
-    out["patterns"] = array(std::move(list.patterns), {n, bytes});
-    if (system_.n_corners == 2) {
-      const py::ssize_t ends = static_cast<py::ssize_t>(list.rows.size());
-      out["xy"] = array(std::move(list.xy), {ends, 2});
-      out["rows"] = array(std::move(list.rows), {ends});
-      return out;
-    }
+    return out;
+  }
+  void add_cells(py::dict& out, Array<int64_t>&& offsets, Array<uint8_t>&& patterns) const {
+    const py::ssize_t n = static_cast<py::ssize_t>(offsets.size()) - 1, bytes = (system_.lines + 7) / 8;
+    out["offsets"] = array(std::move(offsets), {n + 1});
+    out["patterns"] = array(std::move(patterns), {n, bytes});
+  }
+  void add_pieces(py::dict& out, CellList&& list) const {
+    add_cells(out, std::move(list.offsets), std::move(list.patterns));
+    const py::ssize_t ends = static_cast<py::ssize_t>(list.rows.size());
+    out["xy"] = array(std::move(list.xy), {ends, 2});
+    out["rows"] = array(std::move(list.rows), {ends});
+  }
+  void add_mesh(py::dict& out, Mesh&& mesh) const {
+    add_cells(out, std::move(mesh.offsets), std::move(mesh.patterns));
     const py::ssize_t vertices = static_cast<py::ssize_t>(mesh.vertices.size() / 2),
                       edges = static_cast<py::ssize_t>(mesh.edge_rows.size()),
                       indices = static_cast<py::ssize_t>(mesh.indices.size());
@@ -97,7 +103,6 @@ class SliceProblem {
     out["edges"] = array(std::move(mesh.edges), {edges, 2});
     out["edge_cells"] = array(std::move(mesh.edge_cells), {edges, 2});
     out["edge_rows"] = array(std::move(mesh.edge_rows), {edges});
-    return out;
   }
 
   Groups groups_;

@@ -5,6 +5,7 @@
 // their affine part on it, and (in its Fold) what they take from each other. A line that is settled on the cell is
 // substituted (on) or dropped (off). When much has been settled, the rest is folded into a smaller system.
 #include <exception>
+#include <functional>
 #include <memory>
 
 #include "deep_thread.h"
@@ -61,6 +62,13 @@ struct Task {
   std::vector<uint8_t> on;
 };
 
+// What a part of the walk found.
+struct Part {
+  EngineResult result;
+  CellList cells;
+  bool found = false;
+};
+
 // Of the slice's extent: coordinates that are less certain are computed from integers. Decides nothing.
 constexpr double kBlur = 1e-7;
 
@@ -92,8 +100,8 @@ class Engine {
   }
 
   // Walks the whole tree; with `tasks`, cells at depth split_depth are put there instead of being walked, and the
-  // results so far are closed: result i comes before task i.
-  void run_root(std::vector<Task>* tasks, std::vector<EngineResult>* before) {
+  // results so far are closed: part i comes before task i. Without, cells are given away as they come.
+  void run_root(std::vector<Task>* tasks, std::vector<Part>* before) {
     tasks_ = tasks;
     before_ = before;
     const int64_t lines = system_.lines;
@@ -105,16 +113,20 @@ class Engine {
     }
     root_fold_.norms = root_norms(affine);
     Cell cell{&root_fold_, 0, affine, 0, {}, root_polygon(), 0, 0, INT64_MAX};
+    if (!tasks) my_turn_ = [] { return true; };
     enter_stage(cell, 0);
     flush();
+    if (!tasks && options_.cells) give_away();
   }
-  void run_task(const Task& task) {
+  // my_turn: whether all that comes before this task has been given away, so that its own cells may be.
+  void run_task(const Task& task, std::function<bool()> my_turn) {
+    my_turn_ = std::move(my_turn);
     on_ = task.on;
     cut(task.cell, 0);
     flush();
   }
-  EngineResult take_result() {
-    EngineResult taken = std::move(result_);
+  Part take_result() {
+    Part taken{std::move(result_), std::move(cells_), true};
     start_result();
     return taken;
   }
@@ -122,6 +134,7 @@ class Engine {
  private:
   static constexpr int64_t kEvaluation = 16;    // roundings of evaluating a row at a point, generously
   static constexpr int64_t kWorthFolding = 32;  // later rows: fewer are evaluated as fast as they are folded
+  static constexpr size_t kGivenAway = 4096;    // corners of cells: they are still in the cache then
   static constexpr double kMostKept = 0.9;      // of a stage: where bounds prune less, a fold ends
 
   // --- the root ---
@@ -357,7 +370,7 @@ class Engine {
     int32_t* left_rows = arena_.take<int32_t>(size);
     Candidates left{{memory, memory + size, memory + 2 * size, memory + 3 * size}, 0, left_rows};
     const int32_t* line = cell.fold->line;
-    const bool needed = options_.cells || cell.stage + 1 < n_stages_;
+    const bool needed = options_.cells != nullptr || cell.stage + 1 < n_stages_;
     result_.decisions.filter += all.n * polygon.n;
     for (int64_t i = 0; i < all.n; i += kLanes) {
       const V a = load(all.a + i), b = load(all.b + i), c = load(all.c + i);
@@ -429,12 +442,18 @@ class Engine {
   void start_result() {
     result_ = EngineResult();
     result_.regions.assign(system_.stages.size(), 0);
-    result_.cells.offsets.push_back(0);
+    cells_.clear();
+    asked_ = 0;
+  }
+  void give_away() {
+    options_.cells->add(cells_);
+    cells_.clear();
+    asked_ = 0;
   }
   void leaf(const Polygon& polygon) {
     ++unreported_;
     if (options_.cells) {
-      CellList& cells = result_.cells;
+      CellList& cells = cells_;
       const size_t from = cells.keys.size(), n = static_cast<size_t>(polygon.n);
       cells.xy.resize(2 * (from + n));
       cells.rows.resize(from + n);
@@ -448,6 +467,10 @@ class Engine {
       cells.patterns.resize(at + bytes);
       pack(on_.data(), static_cast<int64_t>(on_.size()), cells.patterns.data() + at);
       unreported_bytes_ += static_cast<int64_t>(bytes) + 8 + 36 * polygon.n;
+      if (cells.keys.size() >= asked_ + kGivenAway) {
+        asked_ = cells.keys.size();
+        if (my_turn_ && my_turn_()) give_away();
+      }
     }
     if (unreported_ >= 1024) flush();
   }
@@ -471,39 +494,72 @@ class Engine {
   Fold root_fold_{};
   Arena arena_;
   EngineResult result_;
+  CellList cells_;
+  std::function<bool()> my_turn_;
+  size_t asked_ = 0;  // corners when it was asked last
   std::vector<Task>* tasks_ = nullptr;
-  std::vector<EngineResult>* before_ = nullptr;
+  std::vector<Part>* before_ = nullptr;
   int64_t unreported_ = 0, unreported_bytes_ = 0;
 };
 
-// The results of parts, one after another.
-EngineResult joined(std::vector<EngineResult>& parts) {
-  if (parts.size() == 1) return std::move(parts[0]);
-  EngineResult to;
-  to.regions.assign(parts[0].regions.size(), 0);
-  CellList& all = to.cells;
-  size_t cells = 0, corners = 0, bytes = 0;
-  for (const EngineResult& part : parts) {
-    cells += part.cells.offsets.size() - 1, corners += part.cells.keys.size(), bytes += part.cells.patterns.size();
-  }
-  all.offsets.reserve(cells + 1), all.offsets.push_back(0);
-  all.xy.reserve(2 * corners), all.keys.reserve(corners), all.rows.reserve(corners), all.patterns.reserve(bytes);
-  for (EngineResult& part : parts) {
-    for (size_t l = 0; l < to.regions.size(); ++l) to.regions[l] += part.regions[l];
-    to.decisions.filter += part.decisions.filter;
-    to.decisions.exact += part.decisions.exact;
-    to.decisions.zeros += part.decisions.zeros;
-    to.decisions.folds += part.decisions.folds;
-    const CellList of = std::move(part.cells);  // its memory is given back before the next one's is read
-    const int64_t shift = all.offsets.back();
-    for (size_t i = 1; i < of.offsets.size(); ++i) all.offsets.push_back(of.offsets[i] + shift);
-    all.xy.insert(all.xy.end(), of.xy.begin(), of.xy.end());
-    all.keys.insert(all.keys.end(), of.keys.begin(), of.keys.end());
-    all.rows.insert(all.rows.end(), of.rows.begin(), of.rows.end());
-    all.patterns.insert(all.patterns.end(), of.patterns.begin(), of.patterns.end());
-  }
-  return to;
+void add_counts(EngineResult& to, const EngineResult& part) {
+  to.regions.resize(std::max(to.regions.size(), part.regions.size()), 0);
+  for (size_t l = 0; l < to.regions.size(); ++l) to.regions[l] += part.regions[l];
+  to.decisions.filter += part.decisions.filter;
+  to.decisions.exact += part.decisions.exact;
+  to.decisions.zeros += part.decisions.zeros;
+  to.decisions.folds += part.decisions.folds;
 }
+
+// The parts of the walk in their order: before[i], then done[i], which workers finish in any order. Cells are given
+// away by whoever finishes one, while the others go on.
+class InOrder {
+ public:
+  InOrder(CellSink* sink, std::vector<Part> before)
+      : done(before.size()), sink_(sink), before_(std::move(before)), finished_(done.size()) {}
+  void finish(size_t i) {
+    finished_[i].store(true, std::memory_order_release);
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (lock) give_away();
+  }
+  // Whether all before task i has been given away. If so, nothing is until that is finished: its worker may.
+  bool is_first(size_t i) {
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (!lock) return false;
+    give_away();
+    return first_ == i;
+  }
+  // The counts of all, once no worker is left.
+  EngineResult take(Part last) {
+    give_away();
+    give(last);
+    return std::move(sum_);
+  }
+  std::vector<Part> done;
+
+ private:
+  void give_away() {
+    for (; first_ < done.size(); ++first_) {
+      give(before_[first_]);
+      if (!finished_[first_].load(std::memory_order_acquire)) return;
+      give(done[first_]);
+    }
+  }
+  void give(Part& part) {
+    if (!part.found) return;             // it was given away before
+    const Part taken = std::move(part);  // its memory is given back before the next one's is read
+    part.found = false;
+    add_counts(sum_, taken.result);
+    if (sink_) sink_->add(taken.cells);
+  }
+
+  CellSink* const sink_;
+  std::vector<Part> before_;
+  std::vector<std::atomic<bool>> finished_;
+  std::mutex mutex_;
+  size_t first_ = 0;  // task that has not been given away
+  EngineResult sum_;
+};
 
 }  // namespace
 
@@ -527,23 +583,24 @@ EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, c
   if (options.threads <= 1) {
     Engine engine(shared, exact);
     engine.run_root(nullptr, nullptr);
-    EngineResult result = engine.take_result();
+    EngineResult result = engine.take_result().result;
     result.stopped = progress.stop;
     return result;
   }
   std::vector<Task> tasks;
-  std::vector<EngineResult> before;
+  std::vector<Part> before;
   Engine root(shared, exact);
   root.run_root(&tasks, &before);
-  std::vector<EngineResult> done(tasks.size());
+  InOrder parts(options.cells, std::move(before));
   std::atomic<size_t> next{0};
   std::vector<std::exception_ptr> errors(static_cast<size_t>(options.threads));
   const auto work = [&](size_t worker) {
     try {
       Engine engine(shared, exact);
       for (size_t i; (i = next++) < tasks.size();) {
-        engine.run_task(tasks[i]);
-        done[i] = engine.take_result();
+        engine.run_task(tasks[i], [&parts, i] { return parts.is_first(i); });
+        parts.done[i] = engine.take_result();
+        parts.finish(i);
       }
     } catch (...) {
       errors[worker] = std::current_exception();
@@ -562,13 +619,7 @@ EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, c
   threads.clear();  // joins
   for (const std::exception_ptr& error : errors)
     if (error) std::rethrow_exception(error);
-  std::vector<EngineResult> parts;
-  for (size_t i = 0; i < tasks.size(); ++i) {
-    parts.push_back(std::move(before[i]));
-    parts.push_back(std::move(done[i]));
-  }
-  parts.push_back(root.take_result());  // what came after the last task
-  EngineResult result = joined(parts);
+  EngineResult result = parts.take(root.take_result());  // what came after the last task
   result.stopped = progress.stop;
   return result;
 }

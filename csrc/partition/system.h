@@ -39,8 +39,10 @@ struct System {
 // Folds one below the other: what they round adds up, and norms allow for so many.
 constexpr int64_t kMostFolds = 4096;
 
+class CellSink;
+
 struct EngineOptions {
-  bool cells = false;
+  CellSink* cells = nullptr;  // takes the cells, in their order, from one thread at a time; null: they are only counted
   int threads = 1;
   bool force_exact = false;  // every decision through the exact stage: a test
   // Stages to fold ahead at every chance, 0: never fold again below the root (other orders of arithmetic: tests);
@@ -62,7 +64,18 @@ struct CellList {
   Array<VertexKey> keys;    // [vertices]: equal keys are one point
   Array<int32_t> rows;      // [vertices]: the row on the edge (exact_rows.h)
   Array<uint8_t> patterns;  // [cells, pattern_bytes]: bit r % 8 of byte r / 8 is 1 where line r is on
-  int64_t cells() const { return static_cast<int64_t>(offsets.size()) - 1; }
+
+  CellList() { clear(); }
+  void clear() {
+    offsets.assign(1, 0);
+    xy.clear(), keys.clear(), rows.clear(), patterns.clear();
+  }
+};
+
+class CellSink {
+ public:
+  virtual ~CellSink() = default;
+  virtual void add(const CellList& cells) = 0;  // that come after those so far
 };
 
 struct Decisions {
@@ -73,7 +86,6 @@ struct Decisions {
 struct EngineResult {
   std::vector<int64_t> regions;  // [stages]: cells after each stage
   Decisions decisions;
-  CellList cells;
   bool stopped = false;  // by max_regions, max_bytes or the caller: the counts are of what was done
 };
 
