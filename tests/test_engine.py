@@ -324,6 +324,16 @@ def test_all_ways_to_run_agree(name):
     same_arrays(plain, engine.enumerate(cells=True, threads=16))
 
 
+def test_threads_give_cells_away_in_the_order_of_one():
+    """Many more corners than are given to the mesh at once, while other threads finish later parts."""
+    engine = Engine(generic((2, 60, 60, 60, 1), gain=1.4), IDENTITY_PLANE, box(-2, 2))
+    plain = engine.enumerate(cells=True)
+    assert len(plain["indices"]) > 10 * 4096
+    for threads in (2, 3, 8):
+        same_arrays(plain, engine.enumerate(cells=True, threads=threads))
+        assert engine.enumerate(cells=True, threads=threads, max_regions=3000)["stopped"]
+
+
 @pytest.mark.parametrize("name", LARGER)
 @pytest.mark.parametrize("simd", SIMD)
 def test_instruction_sets_agree(name, simd):
