@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 _UNIT = 2.0**-53
 _INFLATE = 1 + 1e-9
 _AMPLIFICATION = 440  # powers of two; see check_scale
-_MOST_LINES = 1 << 21  # likewise
+_MOST_LINES, _MOST_TERMS = 1 << 21, 1 << 22  # likewise
 _TINY = 2.0**-500  # more than all that can underflow on the way, with that amplification
 
 
@@ -105,10 +105,13 @@ def check_scale(stages: Stages, plane: Array, corners: Array) -> str | None:
     What underflows is off by less than 2^-1074, and each stage amplifies it by at most the largest sum of absolute
     weights of a row. As long as all stages together amplify by less than 2^440, that stays far below the 2^-500 that
     every bound contains; and nothing overflows. The constants that cover the rounding of bounds themselves hold for
-    2^21 kinks (docs/exactness.md, 4.1).
+    2^21 kinks and sums of 2^22 terms (docs/exactness.md, 4.1).
     """
     if stages.lines > _MOST_LINES:
         return f"it has {stages.lines} kinks, and {_MOST_LINES} is the limit"
+    terms = max(sum(weight.shape[1] for weight in stage.blocks.values()) for stage in stages.stages)
+    if terms > _MOST_TERMS:
+        return f"an affine map sums {terms} values, and {_MOST_TERMS} is the limit"
     total = sum(float(np.log2(max(1.0, np.abs(numbers).max(initial=0.0)))) for numbers in (plane, corners))
     for number, stage in enumerate(stages.stages):
         with np.errstate(over="ignore"):

@@ -278,6 +278,12 @@ def test_networks_of_too_many_kinks_are_refused():
     assert check_scale(many, IDENTITY_PLANE, box(-1, 1)) == "it has 5242880 kinks, and 2097152 is the limit"
 
 
+def test_affine_maps_of_too_many_values_are_refused():
+    wide = perceptron([np.zeros((1, (1 << 22) + 1)), np.ones((1, 1))], [np.zeros(1), np.zeros(1)])
+    reason = check_scale(wide, IDENTITY_PLANE, box(-1, 1))
+    assert reason == "an affine map sums 4194305 values, and 4194304 is the limit"
+
+
 def test_norms_that_rounding_could_change_are_not_used():
     stages = generic((2, 6, 6, 6, 6, 1))
     system = Engine(stages, IDENTITY_PLANE, box(-1, 1)).system

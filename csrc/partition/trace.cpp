@@ -26,7 +26,7 @@ double norm_of(const double* x, int64_t n) {  // >= the 2-norm
   for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(x[i]));
   if (largest == 0) return 0;
   for (int64_t i = 0; i < n; ++i) sum += (x[i] / largest) * (x[i] / largest);
-  return largest * std::sqrt(sum) * kInflate;
+  return largest * std::sqrt(sum) * (kInflate + static_cast<double>(n) * 0x1p-53);
 }
 
 TraceBlock block_of(const ExactBlock& block, int64_t rows, int64_t width, double norm) {

@@ -9,7 +9,7 @@
 namespace pylinregion {
 namespace {
 
-constexpr double kFar = 1e-6;  // breakpoints not known to be nearer are placed by integers
+constexpr double kFar = 1e-6;  // breakpoints not known to be nearer are placed by integers; decides nothing
 
 constexpr int64_t kMany = 256;  // breakpoints of a window
 constexpr int64_t kBlock = 4;   // events that are gone along together

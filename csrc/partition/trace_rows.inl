@@ -10,9 +10,9 @@ namespace pylinregion {
 namespace {
 
 constexpr double kUnit = 1.1102230246251565e-16;  // 2^-53, the rounding of float64
-constexpr double kInflate = 1 + 1e-9;             // covers the rounding of bounds, sums of non-negative numbers
-constexpr double kTiny = 0x1p-960;                // more than all that can underflow in a row
-constexpr double kTinyNorm = 1e-150;              // more than what a 2-norm loses by underflow
+// The rounding of bounds, sums of non-negative numbers; more than all that can underflow in a row; more than what a
+// 2-norm loses by underflow. Proven in docs/exactness.md, 11.
+constexpr double kInflate = 1 + 1e-9, kTiny = 0x1p-960, kTinyNorm = 1e-150;
 
 // Room for n numbers that keeps what was there.
 inline double* room(Doubles& values, int64_t n) {
