@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import gc
 import json
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import threadpoolctl
 import torch
 
 import pylinregion as plr
@@ -26,6 +28,28 @@ from pylinregion import kernels
 Run = Callable[[], object]
 Clock = Callable[[Run], float]
 Key = TypeVar("Key", bound=Hashable)
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def parser(description: str | None, repeated: str) -> argparse.ArgumentParser:
+    """The options of the scripts that measure exact methods; ``repeated``: what ``--repeats`` repeats."""
+    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--repeats", type=int, default=7, help=f"of {repeated}; default: 7")
+    found.add_argument("--smoke", action="store_true", help="one tiny network, once: checks counts, measures nothing")
+    add_out(found)
+    return found
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """The option that says where results go."""
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="for the JSON; default: bench/results")
+
+
+def one_thread() -> None:
+    """For torch and NumPy's BLAS, whose threads spin for a while after a product: that would be in the CPU time."""
+    torch.set_num_threads(1)
+    threadpoolctl.threadpool_limits(1)
 
 
 def cpu_seconds(run: Run) -> float:
@@ -203,6 +227,12 @@ def save(report: dict[str, Any], directory: Path) -> Path:
     path = directory / f"{stamp}-{report['machine']['device']}.json"
     path.write_text(json.dumps(report, indent=1) + "\n")
     return path
+
+
+def write(measured: dict[str, Any], directory: Path) -> None:
+    """Save what was measured on this machine's CPU, and say where."""
+    about = {"date": now(), "machine": machine("cpu"), "versions": versions()}
+    print(f"\nwritten to {save({**about, **measured}, directory)}")
 
 
 def progress(text: str) -> None:

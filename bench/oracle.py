@@ -45,7 +45,6 @@ except ImportError:
 else:
     exact.rational = mpq
 
-RESULTS = Path(__file__).resolve().parent / "results"
 OTHER_WAYS = [name for name in engine_cases.RUNS if name != "plain"]
 
 BY = ("kind", "structure", "activation", "slice", "polygon")
@@ -58,7 +57,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="this one alone, and write nothing")
     parser.add_argument("--maxima", action="store_true", help="networks with maxima of several values")
     parser.add_argument("--minutes", type=float, help="stop after so long, to be continued")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="for the JSON; default: bench/results")
+    harness.add_out(parser)
     chosen = parser.parse_args(given)
     if chosen.networks < 1 or chosen.first < 0:
         parser.error("--networks must be at least 1 and --first at least 0")

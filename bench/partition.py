@@ -12,8 +12,8 @@ is the public function with all its arrays, on a captured network. The second ta
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import functools
 import itertools
 import time
 from collections.abc import Callable
@@ -31,7 +31,6 @@ import pylinregion as plr
 from pylinregion.engine import Engine
 from pylinregion.stages import Stages, stages_of
 
-RESULTS = Path(__file__).resolve().parent / "results"
 GOALS = {  # millions of regions a second on one core: counted, with cells
     "784-200x3-10": (5.0, 3.0),
     "2-256x3-1": (6.0, 4.0),
@@ -156,9 +155,11 @@ def record(
         "counted": least(lambda: engine.enumerate(cells=False), repeats, harness.cpu_seconds),
         "cells": least(lambda: engine.enumerate(cells=True), repeats, harness.cpu_seconds),
         "without_refolding": least(lambda: engine.enumerate(cells=False, fold_ahead=0), 1, harness.cpu_seconds),
-        "one_thread_wall": least(lambda: engine.enumerate(cells=False), repeats, harness.wall_seconds),
-        "two_threads_wall": least(lambda: engine.enumerate(cells=False, threads=2), repeats, harness.wall_seconds),
     }
+    for what in (False, True):
+        for threads, name_of in ((1, "one_thread_wall"), (2, "two_threads_wall")):
+            run = functools.partial(engine.enumerate, cells=what, threads=threads)
+            seconds[name_of + "_cells" * what] = least(run, repeats, harness.wall_seconds)
     network = plr.capture(model, torch.zeros(2, inputs))
     origin, u, v = (torch.from_numpy(np.ascontiguousarray(plane[:, column])) for column in (2, 0, 1))
     slice_ = plr.Slice(origin, u, v, corners)
@@ -251,7 +252,9 @@ def table(records: list[dict[str, Any]]) -> str:
                 continue
             same = "" if found[f"{other}_regions"] == regions else f", found {found[f'{other}_regions']}"
             beside.append(f"{1e3 * seconds[other]:.0f} ({seconds[other] / seconds['cells']:.0f}x{same})")
-        threads = f"{seconds['one_thread_wall'] / seconds['two_threads_wall']:.2f}"
+        threads = " / ".join(
+            f"{seconds['one_thread_wall' + what] / seconds['two_threads_wall' + what]:.2f}" for what in ("", "_cells")
+        )
         decisions = found["decisions"]
         share = f"{decisions['filter']} / {decisions['exact']} / {decisions['zeros']}"
         times = [f"{1e3 * seconds[kind]:.1f}" for kind in ("counted", "cells", "without_refolding")]
@@ -269,26 +272,26 @@ def table(records: list[dict[str, Any]]) -> str:
         "Partition, ms (of the engine's with cells)",
         "million/s counted (goal)",
     ]
-    header += ["million/s with cells (goal)", "two threads", "plain splitting, ms (slower than with cells)"]
+    header += [
+        "million/s with cells (goal)",
+        "two threads: counted / with cells",
+        "plain splitting, ms (slower than with cells)",
+    ]
     header += ["edge subdivision, ms (the same)"]
     return markdown([*header, "decisions: filter / exact / ties"], rows)
 
 
 def main(given: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7, help="of the engine; default: 7")
-    parser.add_argument("--smoke", action="store_true", help="one tiny network, once: checks counts, measures nothing")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="for the JSON; default: bench/results")
+    parser = harness.parser(__doc__, "the engine")
     parser.add_argument("--peer", type=Path, metavar="PATH", help="a checkout of relu_edge_subdivision")
     chosen = parser.parse_args(given)
-    torch.set_num_threads(1)
+    harness.one_thread()
     repeats = 1 if chosen.smoke else chosen.repeats
     records = [record(name, *case, repeats, chosen.peer) for name, case in cases(chosen.smoke).items()]
     print(f"\n{table(records)}")
     grown = [] if chosen.smoke else growth(min(repeats, 3))
     print(f"\n{growth_table(grown)}")
-    contents = {"date": harness.now(), "machine": harness.machine("cpu"), "versions": harness.versions()}
-    print(f"\nwritten to {harness.save({**contents, 'partitions': records, 'growth': grown}, chosen.out)}")
+    harness.write({"partitions": records, "growth": grown}, chosen.out)
     return 0
 
 

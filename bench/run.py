@@ -25,7 +25,6 @@ from speed import HOOKS, OURS, Options, Setup, Sweep, bare_name, measure_speed
 from workloads import MLPS, RESNETS, Sizes, Workload
 
 PARTS = ("mlp", "resnet", "kernels")
-RESULTS = Path(__file__).resolve().parent / "results"
 CUDA_RESNET_POINTS = 256
 
 Sweeps = dict[tuple[Any, ...], dict[str, Sweep]]
@@ -41,7 +40,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, once: checks counts, measures nothing")
     parser.add_argument("--mnist", type=Path, metavar="NPZ", help="images to train on and count around: images, labels")
     parser.add_argument("--peer", type=Path, metavar="PATH", help="a checkout of grok-adversarial, to run beside ours")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="for the JSON; default: bench/results")
+    harness.add_out(parser)
     chosen = parser.parse_args(given)
     for name in ("points", "repeats"):
         if getattr(chosen, name) is not None and getattr(chosen, name) < 1:

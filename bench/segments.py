@@ -10,7 +10,6 @@ Times are CPU times on one thread, the least of the repeats.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import harness
 import numpy as np
 import torch
 from models import mlp
-from partition import RESULTS, generic, least
+from partition import generic, least
 from tables import markdown
 from workloads import images_and_labels
 
@@ -124,20 +123,16 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def main(given: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7, help="of the tracer; default: 7")
+    parser = harness.parser(__doc__, "the tracer")
     parser.add_argument("--mnist", type=Path, metavar="NPZ", help="images to trace between: images, labels")
-    parser.add_argument("--smoke", action="store_true", help="one tiny network, once: checks counts, measures nothing")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="for the JSON; default: bench/results")
     chosen = parser.parse_args(given)
-    torch.set_num_threads(1)
+    harness.one_thread()
     repeats = 1 if chosen.smoke else chosen.repeats
     records = [record(name, *case, repeats) for name, case in cases(chosen.smoke, chosen.mnist).items()]
     if chosen.smoke and records[0]["walked"] != records[0]["regions_of_walked"]:
         raise SystemExit(f"{records[0]['regions_of_walked']} regions traced, {records[0]['walked']} walked")
     print(f"\n{table(records)}")
-    contents = {"date": harness.now(), "machine": harness.machine("cpu"), "versions": harness.versions()}
-    print(f"\nwritten to {harness.save({**contents, 'segments': records}, chosen.out)}")
+    harness.write({"segments": records}, chosen.out)
     return 0
 
 
