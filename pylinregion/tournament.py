@@ -99,7 +99,7 @@ class Tournament:
         """
         assert units.groups is not None
         width = int(units.groups[-1])
-        # A contender of a group: the coefficients of its value by stage, {stage: [(column, sign)]}, and its side.
+        # A contender of a group: the units that its value is the sum of, by stage, and its side.
         contenders = [
             [({rows: [c]}, -1 - (first + c)) for c in range(low, high)] for low, high in pairwise(units.groups.tolist())
         ]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from cuda_marks import pytest_collection_modifyitems  # noqa: F401
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""For ``tests/`` and ``bench/``: what needs CUDA is skipped, with the reason, where there is none."""
+"""A hook for ``tests/`` and ``bench/``: what needs CUDA is skipped, with the reason, where there is none."""
 
 import pytest
 import torch
