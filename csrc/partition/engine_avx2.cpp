@@ -1,3 +1,3 @@
 // csrc/partition/engine_avx2.cpp
 #define PLR_ENUMERATE enumerate_avx2
-#include "engine.inl"
+#include "enumerate.inl"

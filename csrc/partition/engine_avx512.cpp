@@ -1,3 +1,3 @@
 // csrc/partition/engine_avx512.cpp
 #define PLR_ENUMERATE enumerate_avx512
-#include "engine.inl"
+#include "enumerate.inl"

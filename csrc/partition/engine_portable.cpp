@@ -1,3 +1,3 @@
 // csrc/partition/engine_portable.cpp
 #define PLR_ENUMERATE enumerate_portable
-#include "engine.inl"
+#include "enumerate.inl"
