@@ -81,7 +81,7 @@ EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, c
   shared.blur = std::max(kBlur * (high[0] - low[0] + high[1] - low[1]), 64 * kUnit * (shared.hs + shared.ht));
   for (const StageView& stage : system.stages) shared.widest = std::max(shared.widest, stage.end - stage.begin);
   shared.budget = 8 * shared.widest + 64;
-  shared.prepaid = static_cast<double>(shared.budget) * kUnit * (1 + 1e-9);
+  shared.prepaid = static_cast<double>(shared.budget) * kUnit * (1 + 4e-9);  // >= gamma of it: 4.1 there
 
   if (options.threads <= 1) {
     Engine engine(shared, exact);

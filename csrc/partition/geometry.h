@@ -71,11 +71,11 @@ inline double vertex_error(const RowOnPlane& p, const RowOnPlane& q, double x, d
            r.error;
   };
   const double left = p.a * q.b, right = q.a * p.b;
-  // The last term is more than the two products can have lost by underflow.
+  // 1e-290 and 2^-1070: more than the products lose by underflow (docs/exactness.md, 4.1).
   const double det = std::fabs(left - right) - 8 * kUnit * (std::fabs(left) + std::fabs(right)) - 1e-290;
   if (!(det > 0)) return INFINITY;
   const double d = (std::max(std::fabs(q.a), std::fabs(q.b)) * residual(p) +
-                    std::max(std::fabs(p.a), std::fabs(p.b)) * residual(q)) /
+                    std::max(std::fabs(p.a), std::fabs(p.b)) * residual(q) + 0x1p-1070) /
                    det * kInflate;
   return std::isnan(d) ? INFINITY : d;
 }
