@@ -72,6 +72,7 @@ class CMakeBuild(build_ext):
 
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         build = Path(self.build_temp).resolve()
+        shutil.rmtree(build, ignore_errors=True)  # an earlier install's cache names tools of a folder that is gone
         arguments = [
             "-G",
             "Ninja",
