@@ -6,7 +6,8 @@ time; where it is, its count must be ours, or the table says that it is not (its
 
 Set-up (the network as matrices, the first fold's system) is timed by itself; all else is the engine on ready arrays,
 with every decision certified. Times are the least of the repeats: CPU time on one thread, wall time on two. `Partition`
-is the public function with all its arrays, on a captured network. The second table grows one thing at a time.
+is the public function with all its arrays, on a captured network. The second table is the engine with each instruction
+set, the third grows one thing at a time.
 `--peer PATH` runs a checkout of edge subdivision once on what it can do in a minute (`partition_peer.py`).
 """
 
@@ -28,6 +29,7 @@ from partition_peer import edge_subdivision
 from tables import markdown
 
 import pylinregion as plr
+from pylinregion import kernels
 from pylinregion.engine import Engine
 from pylinregion.stages import Stages, stages_of
 
@@ -205,6 +207,33 @@ def size_of(partition: plr.Partition) -> int:
     return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
+def by_instruction_set(name: str, repeats: int, smoke: bool) -> list[dict[str, Any]]:
+    """The engine's time on one network with each instruction set that this machine has."""
+    model, plane, corners = cases(smoke)[name]
+    engine = Engine(stages_of(plr.capture(model, torch.zeros(2, len(plane)))), plane, corners)
+    found = []
+    for simd in ("avx512", "avx2", "portable")[("avx512", "avx2", "portable").index(kernels.simd()) :]:
+        harness.progress(f"{name}: {simd}")
+        with kernels.use_simd(simd):
+            seconds = [
+                least(functools.partial(engine.enumerate, cells=cells), repeats, harness.cpu_seconds)
+                for cells in (False, True)
+            ]
+        found.append({"network": name, "simd": simd, "counted": seconds[0], "cells": seconds[1]})
+    return found
+
+
+def instruction_table(found: list[dict[str, Any]]) -> str:
+    """A row for each instruction set."""
+    first = found[0]
+    rows = [
+        [each["network"], each["simd"]]
+        + [f"{1e3 * each[kind]:.1f} ({each[kind] / first[kind]:.2f}x)" for kind in ("counted", "cells")]
+        for each in found
+    ]
+    return markdown(["network", "instruction set", "counted, ms", "with cells, ms"], rows)
+
+
 def growth(repeats: int) -> list[dict[str, Any]]:
     """The engine's time as width, depth and the slice grow, everything else fixed."""
     shapes = {f"width {width}": ((2, width, width, width, 1), 1.0) for width in (32, 64, 128, 256, 512, 1024)}
@@ -289,9 +318,11 @@ def main(given: list[str] | None = None) -> int:
     repeats = 1 if chosen.smoke else chosen.repeats
     records = [record(name, *case, repeats, chosen.peer) for name, case in cases(chosen.smoke).items()]
     print(f"\n{table(records)}")
+    simd = by_instruction_set("2-16x2-1" if chosen.smoke else "2-256x3-1", repeats, chosen.smoke)
+    print(f"\n{instruction_table(simd)}")
     grown = [] if chosen.smoke else growth(min(repeats, 3))
     print(f"\n{growth_table(grown)}")
-    harness.write({"partitions": records, "growth": grown}, chosen.out)
+    harness.write({"partitions": records, "instruction_sets": simd, "growth": grown}, chosen.out)
     return 0
 
 

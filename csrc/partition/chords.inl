@@ -38,29 +38,27 @@ bool count_chords(const Cell& cell) {
   return true;
 }
 
+// False if it is not certain, or the polygon has more vertices than a vector has lanes.
 bool chord_of(const Cell& cell, int64_t k, Chord& chord) const {
-  const Candidates& from = cell.candidates;
   const Polygon& polygon = cell.polygon;
-  int ends = 0;
-  double z_first = 0, t_first = 0, z = 0, t = 0;
-  for (int64_t v = 0; v <= polygon.n; ++v) {
-    const double z_before = z, t_before = t;
-    if (v < polygon.n) {
-      z = from.a[k] * polygon.x[v] + from.b[k] * polygon.y[v] + from.c[k];
-      t = threshold(from.a[k], from.b[k], from.p[k], polygon.d[v]);
-      if (!(std::fabs(z) > 2 * t)) return false;
-    } else {
-      z = z_first, t = t_first;
-    }
-    if (v == 0) {
-      z_first = z, t_first = t;
-    } else if ((z_before > 0) != (z > 0)) {
-      const double width = std::fabs(z_before - z);
-      const ChordEnd end{v - 1, std::fabs(z_before) / width, 2 * std::max(t, t_before) / width * kInflate + 16 * kUnit};
-      (ends++ ? chord.to : chord.from) = end;
-    }
-  }
-  return ends == 2;
+  if (polygon.n > kLanes) return false;
+  const double a = cell.candidates.a[k], b = cell.candidates.b[k];
+  const V z = multiply_add(set(a), load(polygon.x), multiply_add(set(b), load(polygon.y), set(cell.candidates.c[k])));
+  const V t = (set(cell.candidates.p[k]) + set(std::fabs(a) + std::fabs(b)) * load(polygon.d)) * set(factor_);
+  const uint32_t all = first_lanes(polygon.n), up = above(z, set(0)) & all;
+  if ((above(abs(z), t + t) & all) != all) return false;
+  const uint32_t ends = up ^ (up >> 1 | (up << (polygon.n - 1) & all));  // edges whose ends are on different sides
+  if (__builtin_popcount(ends) != 2) return false;
+  double values[kLanes], bounds[kLanes];
+  std::memcpy(values, &z, sizeof z), std::memcpy(bounds, &t, sizeof t);
+  const auto end_at = [&](int64_t edge) {
+    const int64_t next = edge + 1 == polygon.n ? 0 : edge + 1;
+    const double width = std::fabs(values[edge] - values[next]);
+    return ChordEnd{edge, std::fabs(values[edge]) / width,
+                    2 * std::max(bounds[edge], bounds[next]) / width * kInflate + 16 * kUnit};
+  };
+  chord = {end_at(__builtin_ctz(ends)), end_at(31 - __builtin_clz(ends))};
+  return true;
 }
 
 // 1 if the chords cross inside, 0 if not, -1 if that is not certain.

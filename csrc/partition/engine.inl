@@ -39,10 +39,14 @@ struct Fold {
   Norms norms;
 };
 
-// Lines of the current stage that may cross a cell, copied together.
-struct Candidates : Rows4 {
+// Some rows of a stage, copied together.
+struct SomeRows : Rows4 {
   int64_t n;
   const int32_t* row;
+};
+// Those of the current stage that may cross a cell.
+struct Candidates : SomeRows {
+  const int32_t* line;
 };
 
 struct Cell {
@@ -94,8 +98,10 @@ class Engine {
         factor_(options_.force_exact ? 1e30 : kInflate),
         n_stages_(static_cast<int64_t>(system_.stages.size())),
         on_(static_cast<size_t>(padded(system_.lines)), 0),
-        line_numbers_(static_cast<size_t>(system_.lines)) {
+        line_numbers_(static_cast<size_t>(system_.lines + kLanes)) {
     for (size_t r = 0; r < line_numbers_.size(); ++r) line_numbers_[r] = static_cast<int32_t>(r);
+    for (const StageView& stage : system_.stages)
+      has_groups_.push_back(stage.begin < stage.end && system_.groups->of_line()[stage.begin] >= 0);
     start_result();
   }
 
@@ -122,7 +128,8 @@ class Engine {
   void run_task(const Task& task, std::function<bool()> my_turn) {
     my_turn_ = std::move(my_turn);
     on_ = task.on;
-    cut(task.cell, 0);
+    Cell cell = task.cell;
+    cut(cell, 0);
     flush();
   }
   Part take_result() {
@@ -166,6 +173,9 @@ class Engine {
   double magnitude(const Affine& x, int64_t r) const {
     return std::fabs(x.a[r]) * shared_.hs + std::fabs(x.b[r]) * shared_.ht + std::fabs(x.c[r]);
   }
+  V magnitudes(const Affine& x, int64_t r) const {  // of eight rows
+    return abs(load(x.a + r)) * set(shared_.hs) + abs(load(x.b + r)) * set(shared_.ht) + abs(load(x.c + r));
+  }
   static Rows4 shifted(const Rows4& x, int64_t by) { return {x.a + by, x.b + by, x.c + by, x.p + by}; }
   // Memory for the rows [from, to), indexed by row.
   Affine take_affine(int64_t from, int64_t to) {
@@ -179,8 +189,8 @@ class Engine {
     return stage.columns + (t - stage.begin) * stage.stride - stage.end;
   }
 
-  // Once the rows `t` of the cell's stage are on: A_r += C_rt A_t for the rows after it.
-  void substitute(Cell& cell, const int32_t* t, int64_t n, const Rows4& from, const int32_t* index) {
+  // Once rows t of the cell's stage are on: A_r += C_rt A_t for the rows after it.
+  void substitute(Cell& cell, const SomeRows& on) {
     const Fold& fold = *cell.fold;
     const StageView& stage = fold.stages[cell.stage];
     const int64_t reach = std::max(cell.reach, stage.extent);
@@ -191,42 +201,38 @@ class Engine {
       copy_rows(fold.far, out, cell.reach, stage.extent);
       in = &out;
     }
-    add(*in, out, stage, t, n, from, index);
+    add(*in, out, stage, on);
     if (stage.extent < cell.reach) copy_rows(cell.affine, out, stage.extent, cell.reach);
     cell.affine = out, cell.reach = reach;
+    cell.spent += on.n + 2, cell.operations += on.n + 2;
   }
   static void copy_rows(const Rows4& in, const Rows4& out, int64_t from, int64_t to) {
     const size_t bytes = static_cast<size_t>(to - from) * sizeof(double);
     std::memcpy(out.a + from, in.a + from, bytes), std::memcpy(out.b + from, in.b + from, bytes);
     std::memcpy(out.c + from, in.c + from, bytes), std::memcpy(out.p + from, in.p + from, bytes);
   }
-  // The rows after a stage with what its rows `t` [n], whose values are from[index], give to them; n > 0. Past the rows
-  // that take from them there is room, and only zeros come out of it.
-  void add(const Rows4& in, const Rows4& out, const StageView& stage, const int32_t* t, int64_t n, const Rows4& from,
-           const int32_t* index) {
-    const Arena::Mark mark = arena_.mark();
-    add_columns<4, true>(in, out, stage.end, stage.extent, columns_of(stage, t, n, from, index, 4));
-    arena_.release(mark);
+  // The rows after a stage with what some of its rows give to them. Past the rows that take from them there is room,
+  // and only zeros come out of it.
+  void add(const Rows4& in, const Rows4& out, const StageView& stage, const SomeRows& some) const {
+    add_columns<4, true>(in, out, stage.end, stage.extent, columns_of(stage, some));
   }
-  // The same for `arrays` arrays of any numbers.
-  void add_plain(const Rows4& to, int64_t arrays, const StageView& stage, const int32_t* t, int64_t n) {
-    const Arena::Mark mark = arena_.mark();
-    const Columns columns = columns_of(stage, t, n, to, t, arrays);
-    switch (arrays) {
-      case 4: add_columns<4, false>(to, to, stage.end, stage.extent, columns); break;
-      case 3: add_columns<3, false>(to, to, stage.end, stage.extent, columns); break;
-      case 2: add_columns<2, false>(to, to, stage.end, stage.extent, columns); break;
-      default: add_columns<1, false>(to, to, stage.end, stage.extent, columns);
-    }
-    arena_.release(mark);
+  static Columns columns_of(const StageView& stage, const SomeRows& some) {
+    return {stage.columns - stage.begin * stage.stride - stage.end, stage.stride, some.row, some, some.n};
   }
-  Columns columns_of(const StageView& stage, const int32_t* t, int64_t n, const Rows4& from, const int32_t* index,
-                     int64_t arrays) {
-    double* values = arena_.take<double>(4 * n);
-    const double* const given[4] = {from.a, from.b, from.c, from.p};
-    for (int64_t j = 0; j < arrays; ++j)
-      for (int64_t i = 0; i < n; ++i) values[4 * i + j] = given[j][index[i]];
-    return {stage.columns - stage.begin * stage.stride - stage.end, stage.stride, t, values, n};
+  // The rows `t` [n], of the first N arrays.
+  template <int N = 4> SomeRows gathered(const Rows4& from, const int32_t* t, int64_t n) {
+    const Rows4 to = take_rows(n);
+    const double* const in[4] = {from.a, from.b, from.c, from.p};
+    double* const out[4] = {to.a, to.b, to.c, to.p};
+    for (int j = 0; j < N; ++j)
+      for (int64_t i = 0; i < n; ++i) out[j][i] = in[j][t[i]];
+    return {to, n, t};
+  }
+  // Memory for n rows, and eight more.
+  Rows4 take_rows(int64_t n) {
+    const int64_t size = padded(n + kLanes);
+    double* memory = arena_.take<double>(4 * size);
+    return {memory, memory + size, memory + 2 * size, memory + 3 * size};
   }
 
   // --- signs ---
@@ -250,22 +256,23 @@ class Engine {
       const V x = load(polygon.x + v), y = load(polygon.y + v), d = load(polygon.d + v);
       const V value = multiply_add(set(a), x, multiply_add(set(b), y, set(from.c[k])));
       const V t = (set(from.p[k]) + set(size) * d) * set(factor_);
-      const uint32_t valid = polygon.n - v >= kLanes ? 0xff : (1u << (polygon.n - v)) - 1;
-      const uint32_t is_above = above(value, t) & valid, is_below = above(-value, t) & valid;
-      const uint64_t bytes = spread(is_above) + spread(is_below) * 0xff;
-      std::memcpy(signs + v, &bytes, sizeof bytes);
+      const uint32_t valid = first_lanes(polygon.n - v);
+      uint32_t is_above = above(value, t) & valid, is_below = above(-value, t) & valid;
       store(z + v, value);
       for (uint32_t doubtful = valid & ~(is_above | is_below); doubtful; doubtful &= doubtful - 1) {
-        const int64_t i = v + __builtin_ctz(doubtful);
-        signs[i] = static_cast<int8_t>(exact_sign(polygon, i, cell.fold->line[from.row[k]]));
+        const uint32_t bit = doubtful & -doubtful;
+        const int sign = exact_sign(polygon, v + __builtin_ctz(bit), from.line[k]);
+        is_above |= sign > 0 ? bit : 0, is_below |= sign < 0 ? bit : 0;
       }
+      const uint64_t bytes = spread(is_above) + spread(is_below) * 0xff;
+      std::memcpy(signs + v, &bytes, sizeof bytes);
     }
   }
 
   // --- the walk ---
 
-  // The cell is settled in all stages before cell.stage.
-  void enter_stage(Cell cell, int64_t depth) {
+  // The cell is settled in all stages before cell.stage. It is changed on the way, here and in cut.
+  void enter_stage(Cell& cell, int64_t depth) {
     const Fold& fold = *cell.fold;
     while (cell.stage < n_stages_ && fold.stages[cell.stage].begin == fold.stages[cell.stage].end)
       ++result_.regions[static_cast<size_t>(cell.stage++)];
@@ -286,17 +293,15 @@ class Engine {
       for (int64_t i = 0; i < cell.polygon.n; ++i)
         cell.polygon.bases[i] = between(cell.polygon.keys[i], cell.polygon.keys[i + 1 == cell.polygon.n ? 0 : i + 1]);
     cell.attempt = INT64_MAX;
-    const int64_t n = stage.end - stage.begin;
-    cell.candidates = {shifted(cell.affine, stage.begin), n, line_numbers_.data() + stage.begin};
+    cell.candidates = candidates_of(cell);
     if (fold.norms.own) cell.candidates.p = capped(cell);
     cut(cell, depth);
   }
 
   // Settle what is settled, then cut by the first line that crosses, and go down both sides.
-  void cut(const Cell& given, int64_t depth) {
+  void cut(Cell& cell, int64_t depth) {
     if (shared_.progress.stop.load(std::memory_order_relaxed)) return;
     const Arena::Mark mark = arena_.mark();
-    Cell cell = given;
     if (cell.candidates.n) has_groups(cell.stage) ? settle_groups(cell) : settle(cell);
     const bool last = cell.stage + 1 == n_stages_;
     if (cell.candidates.n == 0) {
@@ -320,29 +325,33 @@ class Engine {
     int8_t* signs = arena_.take<int8_t>(padded(polygon.n));
     double* z = arena_.take<double>(padded(polygon.n));
     vertex_signs(cell, 0, signs, z);
-    const int64_t number = cell.fold->line[all.row[0]];
+    const int64_t number = all.line[0];
     RowOnPlane* line = arena_.take<RowOnPlane>(1);
     *line = {all.a[0], all.b[0], all.c[0], all.p[0], number};
     Polygon parts[2];
     cut_in_two(arena_, polygon, line, signs, parts[0], parts[1],
                [&](int64_t i) { return known_crossing(polygon, i, *line, z[i], z[i + 1 == polygon.n ? 0 : i + 1]); });
-    Cell child = cell;
-    child.candidates = {shifted(all, 1), all.n - 1, all.row + 1};
     const Arena::Mark mark = arena_.mark();
     const int first = polygon.n == 2 && signs[0] < 0 ? 1 : 0;  // segments from their start to their end
     for (const int side : {first, 1 - first}) {
+      Cell child = cell;
+      child.candidates = without_first(all, 1);
       child.polygon = parts[side];
-      child.affine = cell.affine, child.reach = cell.reach;
-      child.spent = cell.spent, child.operations = cell.operations;
       on_[static_cast<size_t>(number)] = side == 0;
-      if (side == 0 && cell.stage + 1 < n_stages_) {
-        const int32_t zero = 0;
-        substitute(child, all.row, 1, all, &zero);
-        child.spent += 3, child.operations += 3;
-      }
+      if (side == 0 && cell.stage + 1 < n_stages_) substitute(child, {all, 1, all.row});
       cut(child, depth + 1);
       if (!tasks_) arena_.release(mark);
     }
+  }
+
+  // All rows of its stage.
+  Candidates candidates_of(const Cell& cell) const {
+    const StageView& stage = cell.fold->stages[cell.stage];
+    const int64_t from = stage.begin;
+    return {{shifted(cell.affine, from), stage.end - from, line_numbers_.data() + from}, cell.fold->line + from};
+  }
+  static Candidates without_first(const Candidates& all, int64_t n) {
+    return {{shifted(all, n), all.n - n, all.row + n}, all.line + n};
   }
 
   // Nearly equal lines cross where float64 values are noise; coordinates worth having then come from the integers.
@@ -360,27 +369,22 @@ class Engine {
   void settle(Cell& cell) {
     const Candidates& all = cell.candidates;
     const Polygon& polygon = cell.polygon;
-    const int64_t room = padded(all.n);
     const Arena::Mark mark = arena_.mark();
-    int32_t* on = arena_.take<int32_t>(2 * room);
-    int32_t* on_index = on + room;
-    int64_t n_on = 0;
-    const int64_t size = room + kLanes;
-    double* memory = arena_.take<double>(4 * size);
-    int32_t* left_rows = arena_.take<int32_t>(size);
-    Candidates left{{memory, memory + size, memory + 2 * size, memory + 3 * size}, 0, left_rows};
-    const int32_t* line = cell.fold->line;
+    const int64_t room = padded(all.n + kLanes);
+    int32_t* const numbers = arena_.take<int32_t>(3 * room);
+    SomeRows on{take_rows(all.n), 0, numbers};
+    Candidates left{{take_rows(all.n), 0, numbers + room}, numbers + 2 * room};
     const bool needed = options_.cells != nullptr || cell.stage + 1 < n_stages_;
     result_.decisions.filter += all.n * polygon.n;
     for (int64_t i = 0; i < all.n; i += kLanes) {
-      const V a = load(all.a + i), b = load(all.b + i), c = load(all.c + i);
-      const V t = (load(all.p + i) + (abs(a) + abs(b)) * set(polygon.d_max)) * set(factor_);
+      const V a = load(all.a + i), b = load(all.b + i), c = load(all.c + i), p = load(all.p + i);
+      const V t = (p + (abs(a) + abs(b)) * set(polygon.d_max)) * set(factor_);
       V low = set(INFINITY), high = set(-INFINITY);
       for (int64_t v = 0; v < polygon.n; ++v) {
         const V z = multiply_add(a, set(polygon.x[v]), multiply_add(b, set(polygon.y[v]), c));
         low = min(z, low), high = max(z, high);
       }
-      const uint32_t valid = all.n - i >= kLanes ? 0xff : (1u << (all.n - i)) - 1;
+      const uint32_t valid = first_lanes(all.n - i);
       uint32_t is_on = above(low, t) & valid, is_off = above(-high, t) & valid;
       uint32_t crosses = above(high, t) & above(-low, t) & valid;
       uint32_t doubtful = valid & ~(crosses | is_on | is_off);
@@ -389,38 +393,25 @@ class Engine {
         const int sign = settled_sign(cell, i + bit);
         (sign == 0 ? crosses : sign > 0 ? is_on : is_off) |= 1u << bit;
       }
-      if (needed) {
-        uint8_t* state = on_.data() + line[all.row[i]];
-        if (valid == 0xff && line[all.row[i + 7]] - line[all.row[i]] == 7) {  // those that cross are written later
-          const uint64_t bytes = spread(is_on);
-          std::memcpy(state, &bytes, sizeof bytes);
-        } else {
-          for (uint32_t rest = is_on | is_off; rest; rest &= rest - 1) {
-            const int bit = __builtin_ctz(rest);
-            on_[static_cast<size_t>(line[all.row[i + bit]])] = is_on >> bit & 1;
-          }
-        }
-      }
-      for (uint32_t rest = is_on; rest; rest &= rest - 1) {
-        const int64_t k = i + __builtin_ctz(rest);
-        on[n_on] = all.row[k];
-        on_index[n_on++] = static_cast<int32_t>(k);
-      }
-      for (uint32_t rest = crosses; rest; rest &= rest - 1) {
-        const int64_t k = i + __builtin_ctz(rest);
-        left.a[left.n] = all.a[k], left.b[left.n] = all.b[k], left.c[left.n] = all.c[k], left.p[left.n] = all.p[k];
-        left_rows[left.n++] = all.row[k];
-      }
+      if (needed)  // those that cross are written later
+        for (int64_t k = i; k < std::min(i + kLanes, all.n); ++k)
+          on_[static_cast<size_t>(all.line[k])] = is_on >> (k - i) & 1;
+      put(numbers + on.n, all.row + i, is_on);
+      on.n = put_rows(on, on.n, a, b, c, p, is_on);
+      put(numbers + room + left.n, all.row + i, crosses), put(numbers + 2 * room + left.n, all.line + i, crosses);
+      left.n = put_rows(left, left.n, a, b, c, p, crosses);
     }
     if (left.n == all.n) return arena_.release(mark);  // what a walk along many lines holds must not grow by its square
-    if (n_on && cell.stage + 1 < n_stages_) {
-      substitute(cell, on, n_on, all, on_index);
-      cell.spent += n_on + 2, cell.operations += n_on + 2;
-    }
+    if (on.n && cell.stage + 1 < n_stages_) substitute(cell, on);
     cell.candidates = left;
   }
+  // Some of eight rows, from row n on; returns their end.
+  static int64_t put_rows(const Rows4& to, int64_t n, V a, V b, V c, V p, uint32_t bits) {
+    put(to.a + n, a, bits), put(to.b + n, b, bits), put(to.c + n, c, bits);
+    return put(to.p + n, p, bits) - to.p;
+  }
   // 0 if the candidate crosses the cell, else its side; identically 0 is off.
-  int settled_sign(const Cell& cell, int64_t k) {
+  [[gnu::noinline]] int settled_sign(const Cell& cell, int64_t k) {
     const Arena::Mark mark = arena_.mark();
     int8_t* signs = arena_.take<int8_t>(padded(cell.polygon.n));
     double* z = arena_.take<double>(padded(cell.polygon.n));
@@ -435,6 +426,7 @@ class Engine {
 #include "norms.inl"
 #include "refold.inl"
 // After the types of refold.inl:
+#include "compact.inl"
 #include "groups.inl"
 
   // --- results ---
@@ -490,7 +482,8 @@ class Engine {
   const double factor_;
   const int64_t n_stages_;
   std::vector<uint8_t> on_;            // of each settled line: is it on; padded with 0
-  std::vector<int32_t> line_numbers_;  // 0, 1, 2 ...: rows of a stage are consecutive
+  std::vector<int32_t> line_numbers_;  // 0, 1, 2 ...: rows of a stage are consecutive; a few more than lines
+  std::vector<uint8_t> has_groups_;    // [stages]: are its lines candidates of maxima
   Fold root_fold_{};
   Arena arena_;
   EngineResult result_;

@@ -56,10 +56,8 @@ inline VertexKey hashed(VertexKey a, uint64_t b) {
   return {mixed(a.high * 0x9e3779b97f4a7c15u + mixed(b + 0x632be59bd9b4e019u)),
           mixed(a.low * 0xd1342543de82ef95u ^ mixed(b * 0xda942042e4dd58b5u + 1))};
 }
-// Of an edge, from its ends: the same from both sides.
-inline VertexKey between(VertexKey a, VertexKey b) {
-  return {mixed(a.high + b.high) ^ 0x2545f4914f6cdd1du, mixed(a.low + b.low + 0x9e6c63d0876a3f6bu)};
-}
+// Of an edge, from its ends: the same from both sides. Keys of points are mixed well, so sums of two are as good.
+inline VertexKey between(VertexKey a, VertexKey b) { return {a.high + b.high, a.low + b.low}; }
 // Where a line cuts an edge. Lines of one stage cut in ascending order, so where several meet, the least names the
 // point, whichever cell it is seen from; and a line cuts an edge that is whole for its stage at most once.
 inline VertexKey key_on(VertexKey edge, int64_t line) { return hashed(edge, static_cast<uint64_t>(line) + 1); }

@@ -6,11 +6,8 @@ RowOnPlane difference(const Cell& cell, int64_t i, int64_t j) const {
   const Candidates& of = cell.candidates;
   return {of.a[i] - of.a[j], of.b[i] - of.b[j], of.c[i] - of.c[j], of.p[i] + of.p[j], 0};
 }
-bool has_groups(int64_t stage) const {
-  const StageView& of = system_.stages[static_cast<size_t>(stage)];
-  return of.begin < of.end && system_.groups->of_line()[of.begin] >= 0;
-}
-int64_t line_of(const Cell& cell, int64_t k) const { return cell.fold->line[cell.candidates.row[k]]; }
+bool has_groups(int64_t stage) const { return has_groups_[static_cast<size_t>(stage)]; }
+int64_t line_of(const Cell& cell, int64_t k) const { return cell.candidates.line[k]; }
 // The first row after `begin` of another group, of rows whose lines are line_of(begin), ...
 template <class LineOf> int64_t group_end(int64_t begin, int64_t end, LineOf&& line_at) const {
   const int32_t* group = system_.groups->of_line();
@@ -109,14 +106,14 @@ void find_losers(const Cell& cell, int64_t begin, int64_t end, uint8_t* lost) {
 void settle_groups(Cell& cell) {
   const Candidates& all = cell.candidates;
   const Arena::Mark mark = arena_.mark();
-  const int64_t size = padded(all.n + kLanes);
   uint8_t* lost = arena_.take<uint8_t>(all.n);
-  int32_t* on = arena_.take<int32_t>(2 * size);
-  int32_t* on_index = on + size;
-  double* memory = arena_.take<double>(4 * size);
-  int32_t* left_rows = arena_.take<int32_t>(size);
-  Candidates left{{memory, memory + size, memory + 2 * size, memory + 3 * size}, 0, left_rows};
-  int64_t n_on = 0;
+  const int64_t size = padded(all.n + kLanes);
+  int32_t* const numbers = arena_.take<int32_t>(3 * size);
+  SomeRows on{take_rows(all.n), 0, numbers};
+  Candidates left{{take_rows(all.n), 0, numbers + size}, numbers + 2 * size};
+  const auto copy = [&](int64_t k, const Rows4& to, int64_t i) {
+    to.a[i] = all.a[k], to.b[i] = all.b[k], to.c[i] = all.c[k], to.p[i] = all.p[k];
+  };
   for (int64_t begin = 0, end; begin < all.n; begin = end) {
     end = group_end(cell, begin);
     find_losers(cell, begin, end, lost);
@@ -126,18 +123,15 @@ void settle_groups(Cell& cell) {
       state = !lost[k] && decided;
       if (lost[k]) continue;
       if (decided) {
-        on[n_on] = all.row[k], on_index[n_on++] = static_cast<int32_t>(k);
+        numbers[on.n] = all.row[k], copy(k, on, on.n++);
         continue;
       }
-      left.a[left.n] = all.a[k], left.b[left.n] = all.b[k], left.c[left.n] = all.c[k], left.p[left.n] = all.p[k];
-      left_rows[left.n++] = all.row[k];
+      numbers[size + left.n] = all.row[k], numbers[2 * size + left.n] = all.line[k];
+      copy(k, left, left.n++);
     }
   }
   if (left.n == all.n) return arena_.release(mark);
-  if (n_on && cell.stage + 1 < n_stages_) {
-    substitute(cell, on, n_on, all, on_index);
-    cell.spent += n_on + 2, cell.operations += n_on + 2;
-  }
+  if (on.n && cell.stage + 1 < n_stages_) substitute(cell, on);
   cell.candidates = left;
 }
 
@@ -176,20 +170,15 @@ void split_group(const Cell& cell, int64_t depth) {
   for (int64_t i = 0; i < size; ++i) on_[static_cast<size_t>(line_of(cell, i))] = 0;
   int64_t halvings = 0;  // as many cuts in two make so many parts
   while ((int64_t{1} << halvings) < n) ++halvings;
-  Cell child = cell;
-  child.candidates = {shifted(all, size), all.n - size, all.row + size};
   const Arena::Mark mark = arena_.mark();
   for (int64_t i = 0; i < n; ++i) {
+    Cell child = cell;
+    child.candidates = without_first(all, size);
     const int32_t winner = static_cast<int32_t>(shares[i].candidate);
     uint8_t& state = on_[static_cast<size_t>(line_of(cell, winner))];
     state = 1;
     child.polygon = shares[i].polygon;
-    child.affine = cell.affine, child.reach = cell.reach;
-    child.spent = cell.spent, child.operations = cell.operations;
-    if (cell.stage + 1 < n_stages_) {
-      substitute(child, all.row + winner, 1, all, &winner);
-      child.spent += 3, child.operations += 3;
-    }
+    if (cell.stage + 1 < n_stages_) substitute(child, {shifted(all, winner), 1, all.row + winner});
     cut(child, depth + halvings);
     state = 0;
     if (!tasks_) arena_.release(mark);

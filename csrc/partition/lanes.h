@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -11,56 +11,125 @@ namespace pylinregion {
 namespace {
 
 constexpr int64_t kLanes = 8;
-using V = double __attribute__((vector_size(64)));
 
-inline V load(const double* from) {
-  V v;
-  std::memcpy(&v, from, sizeof v);
-  return v;
-}
-inline void store(double* to, V v) { std::memcpy(to, &v, sizeof v); }
-inline V set(double x) { return V{x, x, x, x, x, x, x, x}; }
-inline V abs(V v) { return v < 0.0 ? -v : v; }
-inline V min(V a, V b) { return a < b ? a : b; }
-inline V max(V a, V b) { return a > b ? a : b; }
-
+// The processor's vectors. Eight doubles are one of them, or a tree of pairs: wider vectors than it has would be kept
+// in memory.
 #if defined(__AVX512F__)
-inline V multiply_add(V a, V b, V c) { return V(_mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c))); }
-inline uint32_t above(V a, V b) { return _mm512_cmp_pd_mask(__m512d(a), __m512d(b), _CMP_GT_OQ); }
-// Lane i of `yes` where bit i is set, else of `no`.
-inline V select(uint32_t bits, V yes, V no) {
-  return V(_mm512_mask_blend_pd(static_cast<__mmask8>(bits), __m512d(no), __m512d(yes)));
+using Word = double __attribute__((vector_size(64)));
+using WordBits = int64_t __attribute__((vector_size(64)));
+#elif defined(__AVX2__)
+using Word = double __attribute__((vector_size(32)));
+using WordBits = int64_t __attribute__((vector_size(32)));
+#else
+using Word = double __attribute__((vector_size(16)));
+using WordBits = int64_t __attribute__((vector_size(16)));
+#endif
+template <class T> constexpr int kWidth = sizeof(T) / sizeof(double);
+template <class Half> struct Pair {
+  Half low, high;
+  double operator[](int64_t i) const { return i < kWidth<Half> ? low[i] : high[i - kWidth<Half>]; }
+};
+
+template <int n> struct Eight;  // doubles as n words
+template <> struct Eight<1> {
+  using Type = Word;
+};
+template <> struct Eight<2> {
+  using Type = Pair<Word>;
+};
+template <> struct Eight<4> {
+  using Type = Pair<Pair<Word>>;
+};
+using V = Eight<kLanes / kWidth<Word>>::Type;
+
+// --- words ---
+
+template <class T> struct Make;
+template <> struct Make<Word> {
+  static Word of(double x) { return x - Word{}; }
+  static Word from(const double* memory) {
+    Word v;
+    std::memcpy(&v, memory, sizeof v);
+    return v;
+  }
+};
+inline void store(double* to, Word v) { std::memcpy(to, &v, sizeof v); }
+inline Word abs(Word v) { return Word(WordBits(v) & INT64_MAX); }
+inline Word min(Word a, Word b) { return a < b ? a : b; }
+inline Word max(Word a, Word b) { return a > b ? a : b; }
+inline WordBits less(Word a, Word b) { return a < b; }
+inline WordBits both(WordBits a, WordBits b) { return a & b; }
+inline Word choose(WordBits where, Word yes, Word no) { return where ? yes : no; }
+#if defined(__AVX512F__)
+inline Word multiply_add(Word a, Word b, Word c) { return Word(_mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c))); }
+inline uint32_t above(Word a, Word b) { return _mm512_cmp_pd_mask(__m512d(a), __m512d(b), _CMP_GT_OQ); }
+inline Word select(uint32_t bits, Word yes, Word no) {
+  return Word(_mm512_mask_blend_pd(static_cast<__mmask8>(bits), __m512d(no), __m512d(yes)));
 }
 #elif defined(__AVX2__) && defined(__FMA__)
-inline V multiply_add(V a, V b, V c) {
-  __m256d x[2], y[2], z[2];
-  std::memcpy(x, &a, sizeof a), std::memcpy(y, &b, sizeof b), std::memcpy(z, &c, sizeof c);
-  for (int i = 0; i < 2; ++i) z[i] = _mm256_fmadd_pd(x[i], y[i], z[i]);
-  V out;
-  std::memcpy(&out, z, sizeof out);
-  return out;
+inline Word multiply_add(Word a, Word b, Word c) { return Word(_mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c))); }
+inline uint32_t above(Word a, Word b) {
+  return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_cmp_pd(__m256d(a), __m256d(b), _CMP_GT_OQ)));
 }
-inline uint32_t above(V a, V b) {
-  __m256d x[2], y[2];
-  std::memcpy(x, &a, sizeof a), std::memcpy(y, &b, sizeof b);
-  return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_cmp_pd(x[0], y[0], _CMP_GT_OQ)) |
-                               _mm256_movemask_pd(_mm256_cmp_pd(x[1], y[1], _CMP_GT_OQ)) << 4);
+inline Word select(uint32_t bits, Word yes, Word no) {
+  const WordBits each{1, 2, 4, 8};
+  return ((WordBits{} + static_cast<int64_t>(bits)) & each) != 0 ? yes : no;
 }
 #else
-inline V multiply_add(V a, V b, V c) { return a * b + c; }
-inline uint32_t above(V a, V b) {
-  uint32_t bits = 0;
-  for (int i = 0; i < kLanes; ++i) bits |= static_cast<uint32_t>(a[i] > b[i]) << i;
-  return bits;
+inline Word multiply_add(Word a, Word b, Word c) { return a * b + c; }
+inline uint32_t above(Word a, Word b) {
+#if defined(__SSE2__)
+  return static_cast<uint32_t>(_mm_movemask_pd(_mm_cmpgt_pd(__m128d(a), __m128d(b))));
+#else
+  return static_cast<uint32_t>(a[0] > b[0]) | static_cast<uint32_t>(a[1] > b[1]) << 1;
+#endif
+}
+inline Word select(uint32_t bits, Word yes, Word no) {
+  return WordBits{-static_cast<int64_t>(bits & 1), -static_cast<int64_t>(bits >> 1 & 1)} ? yes : no;
 }
 #endif
-#if !defined(__AVX512F__)
-inline V select(uint32_t bits, V yes, V no) {
-  using Bits = int64_t __attribute__((vector_size(64)));
-  const Bits each{1, 2, 4, 8, 16, 32, 64, 128};
-  return ((Bits{} + static_cast<int64_t>(bits)) & each) != 0 ? yes : no;
+
+// --- pairs ---
+
+template <class T> struct Make<Pair<T>> {
+  static Pair<T> of(double x) { return {Make<T>::of(x), Make<T>::of(x)}; }
+  static Pair<T> from(const double* memory) { return {Make<T>::from(memory), Make<T>::from(memory + kWidth<T>)}; }
+};
+template <class T> inline void store(double* to, Pair<T> v) { store(to, v.low), store(to + kWidth<T>, v.high); }
+template <class T> inline Pair<T> operator+(Pair<T> a, Pair<T> b) { return {a.low + b.low, a.high + b.high}; }
+template <class T> inline Pair<T> operator-(Pair<T> a, Pair<T> b) { return {a.low - b.low, a.high - b.high}; }
+template <class T> inline Pair<T> operator*(Pair<T> a, Pair<T> b) { return {a.low * b.low, a.high * b.high}; }
+template <class T> inline Pair<T> operator/(Pair<T> a, Pair<T> b) { return {a.low / b.low, a.high / b.high}; }
+template <class T> inline Pair<T> operator-(Pair<T> a) { return {-a.low, -a.high}; }
+template <class T> inline Pair<T>& operator+=(Pair<T>& a, Pair<T> b) { return a = a + b; }
+template <class T> inline Pair<T> abs(Pair<T> v) { return {abs(v.low), abs(v.high)}; }
+template <class T> inline Pair<T> min(Pair<T> a, Pair<T> b) { return {min(a.low, b.low), min(a.high, b.high)}; }
+template <class T> inline Pair<T> max(Pair<T> a, Pair<T> b) { return {max(a.low, b.low), max(a.high, b.high)}; }
+template <class T> inline auto less(Pair<T> a, Pair<T> b) {
+  return Pair<decltype(less(a.low, b.low))>{less(a.low, b.low), less(a.high, b.high)};
 }
-#endif
+template <class T> inline Pair<T> both(Pair<T> a, Pair<T> b) { return {both(a.low, b.low), both(a.high, b.high)}; }
+template <class M, class T> inline Pair<T> choose(Pair<M> where, Pair<T> yes, Pair<T> no) {
+  return {choose(where.low, yes.low, no.low), choose(where.high, yes.high, no.high)};
+}
+template <class T> inline Pair<T> multiply_add(Pair<T> a, Pair<T> b, Pair<T> c) {
+  return {multiply_add(a.low, b.low, c.low), multiply_add(a.high, b.high, c.high)};
+}
+template <class T> inline uint32_t above(Pair<T> a, Pair<T> b) {
+  return above(a.low, b.low) | above(a.high, b.high) << kWidth<T>;
+}
+template <class T> inline Pair<T> select(uint32_t bits, Pair<T> yes, Pair<T> no) {
+  const uint32_t mask = (1u << kWidth<T>)-1;
+  return {select(bits & mask, yes.low, no.low), select(bits >> kWidth<T>, yes.high, no.high)};
+}
+
+// --- eight doubles ---
+
+// store(to, v); for each lane: abs, min, max; less is a mask, both of two masks, choose(mask, yes, no). multiply_add is
+// one operation where the processor has it. above: bit i is set where lane i of a is above that of b; select(bits, yes,
+// no).
+inline V load(const double* from) { return Make<V>::from(from); }
+inline V set(double x) { return Make<V>::of(x); }
 
 // The lanes where a bit is set, next to each other at `out`, which has room for eight; returns their end.
 inline double* put(double* out, V v, uint32_t bits) {
@@ -68,39 +137,63 @@ inline double* put(double* out, V v, uint32_t bits) {
   _mm512_storeu_pd(out, _mm512_maskz_compress_pd(static_cast<__mmask8>(bits), __m512d(v)));
   return out + __builtin_popcount(bits);
 #else
-  for (; bits; bits &= bits - 1) *out++ = v[__builtin_ctz(bits)];
+  double lanes[kLanes];
+  store(lanes, v);
+  for (int i = 0; i < kLanes; ++i) {
+    *out = lanes[i];
+    out += bits >> i & 1;
+  }
   return out;
 #endif
 }
+// The same of eight numbers.
+inline int32_t* put(int32_t* out, const int32_t* from, uint32_t bits) {
+#if defined(__AVX512F__)
+  const __m512i eight = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  const __m512i chosen = _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), eight);
+  std::memcpy(out, &chosen, kLanes * sizeof *out);
+  return out + __builtin_popcount(bits);
+#else
+  for (int i = 0; i < kLanes; ++i) {
+    *out = from[i];
+    out += bits >> i & 1;
+  }
+  return out;
+#endif
+}
+// A bit for each of the first n lanes, n > 0.
+inline uint32_t first_lanes(int64_t n) { return n >= kLanes ? 0xff : (1u << n) - 1; }
 
 // Four arrays of rows: an affine form and a bound, or what goes into them.
 struct Rows4 {
   double *a, *b, *c, *p;
 };
 
-// What a sum of columns is made of: the columns `t` [n] of a matrix with this stride (indexed by row), times values[i].
+// What a sum of columns is made of: the columns `t` [n] of a matrix with this stride (indexed by row), times values.
 struct Columns {
   const double* begin;
   int64_t stride;
   const int32_t* t;
-  const double* values;  // [n, 4]
+  Rows4 values;  // [n]
   int64_t n;
 };
+constexpr int kTall = sizeof(Word) == 64 ? 4 : 1;  // vectors of rows at a time: as many sums as there are registers
+
 // Rows [r, r + 8 K) of N arrays: out = in + sum over i of column[t[i]] * values[i], in rising order; kBound: the fourth
 // array takes the sizes of the columns.
 template <int K, int N, bool kBound>
 inline void add_columns(const Rows4& in, const Rows4& out, int64_t r, const Columns& columns) {
   const double* const from[4] = {in.a, in.b, in.c, in.p};
   double* const to[4] = {out.a, out.b, out.c, out.p};
+  const double* const values[4] = {columns.values.a, columns.values.b, columns.values.c, columns.values.p};
   V sum[N][K];
   for (int j = 0; j < N; ++j)
     for (int k = 0; k < K; ++k) sum[j][k] = load(from[j] + r + k * kLanes);
   for (int64_t i = 0; i < columns.n; ++i) {
     const double* column = columns.begin + columns.t[i] * columns.stride + r;
-    const double* v = columns.values + 4 * i;
     for (int k = 0; k < K; ++k) {
       const V w = load(column + k * kLanes);
-      for (int j = 0; j < N; ++j) sum[j][k] = multiply_add(kBound && j == 3 ? abs(w) : w, set(v[j]), sum[j][k]);
+      for (int j = 0; j < N; ++j) sum[j][k] = multiply_add(kBound && j == 3 ? abs(w) : w, set(values[j][i]), sum[j][k]);
     }
   }
   for (int j = 0; j < N; ++j)
@@ -110,7 +203,7 @@ inline void add_columns(const Rows4& in, const Rows4& out, int64_t r, const Colu
 template <int N, bool kBound>
 inline void add_columns(const Rows4& in, const Rows4& out, int64_t begin, int64_t end, const Columns& columns) {
   int64_t r = begin;
-  for (; r + 3 * kLanes <= end; r += 4 * kLanes) add_columns<4, N, kBound>(in, out, r, columns);
+  for (; r + (kTall - 1) * kLanes < end; r += kTall * kLanes) add_columns<kTall, N, kBound>(in, out, r, columns);
   for (; r < end; r += kLanes) add_columns<1, N, kBound>(in, out, r, columns);
 }
 

@@ -106,7 +106,11 @@ void refold(Cell& cell) {
     }
     if (l + 1 == n_stages_) break;
     know(stage.extent);
-    if (n) add(form, form, stage, live, n, relaxed.form, live);
+    if (n) {
+      const Arena::Mark before = arena_.mark();
+      add(form, form, stage, gathered(relaxed.form, live, n));
+      arena_.release(before);
+    }
   }
   int64_t touched = std::max(cell.reach, fold.stages[plan.end - 1].end);
   for (int64_t l = plan.first; l < plan.end; ++l) touched = std::max(touched, fold.stages[l].extent);
@@ -170,190 +174,19 @@ Sides relax(const Polygon& polygon, const Rows4& form, int64_t r, double g, cons
   const V size = abs(a) * set(shared_.hs) + abs(b) * set(shared_.ht) + abs(c);
   const V slack = (p + (abs(a) + abs(b)) * set(polygon.d_max) + set(16 * kUnit) * size) * set(1 + 8 * g);
   const V zero = set(0), huge = set(INFINITY);
-  const auto known = slack < huge;  // false for NaN
+  const auto known = less(slack, huge);  // false for NaN
   Sides sides;
   sides.likely = above(zero, low) & above(high, zero);
-  low = known ? low - slack : -huge, high = known ? high + slack : huge;
+  low = choose(known, low - slack, -huge), high = choose(known, high + slack, huge);
   sides.on = above(low, zero), sides.off = above(zero, high);
   low = min(low, zero), high = max(high, zero);
-  const auto bounded = known & (high < huge) & (low > -huge);
+  const auto bounded = both(known, both(less(high, huge), less(-huge, low)));
   const V width = high - low;
-  const V lambda = width > zero ? high / width : zero, mu = -lambda * low * set(0.5);
+  const V lambda = choose(less(zero, width), high / width, zero), mu = -lambda * low * set(0.5);
   store(out.high + r, high);
-  store(out.form.a + r, bounded ? lambda * a : zero);
-  store(out.form.b + r, bounded ? lambda * b : zero);
-  store(out.form.c + r, bounded ? lambda * c + mu : zero);
-  store(out.form.p + r, bounded ? mu + lambda * p + set(g) * (lambda * size + high + mu) : huge);
+  store(out.form.a + r, choose(bounded, lambda * a, zero));
+  store(out.form.b + r, choose(bounded, lambda * b, zero));
+  store(out.form.c + r, choose(bounded, lambda * c + mu, zero));
+  store(out.form.p + r, choose(bounded, mu + lambda * p + set(g) * (lambda * size + high + mu), huge));
   return sides;
-}
-
-// A system of the rows that are kept; those that are on are eliminated, stage by stage, as a Schur complement:
-//   X_rc = C_rc + sum over on rows t of C_rt X_tc, for the kept columns c and the affine part.
-void compact(Cell& cell, const Plan& plan) {
-  const Fold& fold = *cell.fold;
-  const int64_t first = plan.first, last = plan.touched_end;
-  const int64_t untouched = last < n_stages_ ? fold.stages[last].begin : fold.rows;
-  const int64_t window_end = fold.stages[plan.end - 1].end;
-  const int64_t reach = plan.kept + untouched - window_end, rows = reach + fold.rows - untouched;
-  StageView* stages = arena_.take<StageView>(n_stages_);
-  int32_t* numbers = arena_.take<int32_t>(rows);
-  int32_t* kept = arena_.take<int32_t>(reach);         // the rows in `fold`
-  int64_t* on_begin = arena_.take<int64_t>(last + 1);  // by stage
-  int64_t n_kept = 0, n_on = 0;
-  for (int64_t l = 0; l < n_stages_; ++l) {
-    const StageView& old = fold.stages[l];
-    if (l < last) on_begin[l] = n_on;
-    if (l >= plan.end) {
-      const int64_t shift = rows - fold.rows;
-      stages[l] = {old.begin + shift, old.end + shift, old.extent + shift, old.columns, old.stride};
-    } else {
-      stages[l] = {n_kept, n_kept, n_kept, nullptr, 0};
-      if (l < first) continue;
-      if (l == first) {
-        n_kept = cell.candidates.n;
-        std::copy(cell.candidates.row, cell.candidates.row + n_kept, kept);
-      } else {
-        const uint8_t* keeps = plan.keeps + plan.keeps_begin[l];
-        for (int64_t r = old.begin; r < old.end; r += kLanes)
-          for (uint32_t rest = *keeps++; rest; rest &= rest - 1)
-            kept[n_kept++] = static_cast<int32_t>(r + __builtin_ctz(rest));
-      }
-      stages[l].end = n_kept;
-      if (l + 1 < n_stages_) n_on += plan.counts[l].on;  // nothing takes from what is on in the last stage
-    }
-  }
-  on_begin[last] = n_on;
-  for (int64_t r = window_end; r < untouched; ++r) kept[n_kept++] = static_cast<int32_t>(r);
-  for (int64_t i = 0; i < reach; ++i) numbers[i] = fold.line[kept[i]];
-  std::copy(fold.line + untouched, fold.line + fold.rows, numbers + reach);
-  // Where the columns of a folded stage end: with what it takes part in, or what those that are on behind it do.
-  int64_t* column_end = arena_.take<int64_t>(last);  // in stages
-  int64_t behind = 0;
-  for (int64_t l = plan.end; l-- > first;) {
-    const int64_t extent = std::max(fold.stages[l].extent, behind);
-    if (on_begin[l + 1] > on_begin[l]) behind = extent;
-    int64_t to = l + 1;
-    while (to < last && fold.stages[to].begin < extent) ++to;
-    column_end[l] = to;
-    const int64_t n = stages[l].end - stages[l].begin;
-    stages[l].extent = to < last ? stages[to].begin : reach;
-    stages[l].stride = padded(stages[l].extent - stages[l].end) + kLanes;
-    stages[l].columns = n ? arena_.take<double>(n * stages[l].stride) : nullptr;
-  }
-  Affine affine = take_affine(0, reach);
-  Fold* out = arena_.take<Fold>(1);
-  *out = {stages, rows, numbers, shifted(fold.far, fold.rows - rows), first, fold.depth + 1, {}};
-  const OwnNorms norms = fold.norms.own ? take_norms() : OwnNorms{};
-
-  const Arena::Mark mark = arena_.mark();
-  // Arrays over all rows of the stages after the first: what does not live on is not worth leaving out.
-  const int64_t begin = fold.stages[first].end, size = padded(untouched - begin + kLanes);
-  double* memory = arena_.take<double>(11 * size) - begin;
-  const auto array = [&](int64_t i) { return memory + i * size; };
-  double *size_before = array(0),
-         *size_after = array(1);  // |A_r| + sum |C_rc| high_c, of the row as it was, and will be
-  std::fill(size_before + begin, size_before + begin + 2 * size, 0.0);
-  const Rows4 v{array(2), array(3), array(4), array(5)};
-  double* const each[4] = {v.a, v.b, v.c, v.p};
-  for (int64_t l = first; l < plan.end; ++l) {
-    const StageView& stage = fold.stages[l];
-    const int64_t n = stages[l].end - stages[l].begin, to = column_end[l];
-    const int64_t end = to < last ? fold.stages[to].begin : untouched;
-    for (int64_t k = 0; k < n; k += 4) {
-      const int64_t columns = std::min<int64_t>(4, n - k);
-      const int32_t* t = kept + stages[l].begin + k;
-      for (int64_t i = 0; i < columns; ++i) {
-        take_column(column(stage, t[i]), each[i], stage.end, stage.extent, plan.high[t[i]], size_before);
-        std::fill(each[i] + stage.extent, each[i] + end, 0.0);
-      }
-      for (int64_t j = l + 1; j < std::min(to, plan.end); ++j)
-        if (const int64_t some = on_begin[j + 1] - on_begin[j])
-          add_plain(v, columns, fold.stages[j], plan.on + on_begin[j], some);
-      for (int64_t i = 0; i < columns; ++i) {
-        double* to_column = const_cast<double*>(stages[l].columns) + (k + i) * stages[l].stride;
-        double* const column_stop = to_column + stages[l].stride;
-        for (int64_t j = l + 1; j < to; ++j)
-          to_column = keep_rows(each[i], fold.stages[j], j < plan.end ? plan.keeps + plan.keeps_begin[j] : nullptr,
-                                plan.high[t[i]], size_after, to_column);
-        std::fill(to_column, column_stop, 0.0);
-      }
-    }
-  }
-  // The affine parts, and e'_r = e_r + gamma_r size_r + sum |C_rt| (e'_t + gamma size'_t): Lemma 1.
-  const Rows4 a{array(6), array(7), array(8), array(9)};
-  const Rows4 given{a.a, a.b, a.c, array(10)};
-  const int64_t from_far = std::max(begin, cell.reach);
-  if (begin < cell.reach) copy_rows(cell.affine, a, begin, cell.reach);
-  if (from_far < untouched) copy_rows(fold.far, a, from_far, untouched);
-  // A row rounds as many products as are added to it; none: nothing.
-  double* gamma = arena_.take<double>(last);
-  double largest_gamma = 0;
-  for (int64_t l = first; l < last; ++l) {
-    int64_t added = 0;
-    for (int64_t j = first; j < std::min(l, plan.end); ++j)
-      if (fold.stages[j].extent > fold.stages[l].begin) added += on_begin[j + 1] - on_begin[j];
-    gamma[l] = added ? static_cast<double>(added + 3) * kUnit * (1 + 1e-9) : 0;
-    largest_gamma = std::max(largest_gamma, gamma[l]);
-  }
-  for (int64_t l = first + 1; l < last; ++l) {
-    const StageView& stage = fold.stages[l];
-    for (int64_t r = stage.begin; r < stage.end; ++r) {
-      const double before = r < cell.reach ? magnitude(cell.affine, r) : magnitude(fold.far, r);
-      size_before[r] += before, size_after[r] += magnitude(a, r);
-      a.p[r] = (a.p[r] + gamma[l] * size_before[r]) * kInflate;
-      given.p[r] = a.p[r] + largest_gamma * size_after[r];
-    }
-    const int64_t some = l < plan.end ? on_begin[l + 1] - on_begin[l] : 0;
-    if (some) add(a, a, stage, plan.on + on_begin[l], some, given, plan.on + on_begin[l]);
-  }
-  double* fresh = arena_.take<double>(last);  // norms of what is rounded here
-  if (fold.norms.own) {
-    double* after = arena_.take<double>(last);
-    for (int64_t l = first; l < last; ++l) {
-      const StageView& stage = fold.stages[l];
-      fresh[l] = gamma[l] ? norm(size_before, stage.begin, stage.end) : 0;
-      after[l] = on_begin[l + 1] > on_begin[l] ? norm(size_after, stage.begin, stage.end) : 0;
-      for (int64_t j = first; j < l; ++j) fresh[l] += frobenius(l, j) * after[j];
-      fresh[l] *= gamma[l] * kNormInflate;
-    }
-  }
-  for (int64_t i = 0; i < reach; ++i) {
-    const bool now = i < stages[first].end;
-    const Rows4& from = now ? cell.candidates : a;
-    const int64_t r = now ? i : kept[i];
-    affine.a[i] = from.a[r], affine.b[i] = from.b[r], affine.c[i] = from.c[r];
-    affine.p[i] = from.p[r] + shared_.prepaid * magnitude(affine, i);
-  }
-  if (fold.norms.own) out->norms = folded_norms(norms, cell, first, last, stages, affine, fresh);
-  arena_.release(mark);
-  cell.fold = out;
-  cell.affine = affine, cell.reach = reach;
-  cell.spent = cell.operations = 0;
-  const StageView& now = stages[first];
-  cell.candidates = {shifted(affine, now.begin), now.end - now.begin, line_numbers_.data() + now.begin};
-}
-// v = the column, sizes += |column| high, for the rows [from, to) and up to whole vectors.
-static void take_column(const double* column, double* v, int64_t from, int64_t to, double high, double* sizes) {
-  for (int64_t r = from; r < to; r += kLanes) {
-    const V w = load(column + r);
-    store(v + r, w);
-    store(sizes + r, multiply_add(abs(w), set(high), load(sizes + r)));
-  }
-}
-// What is kept of a stage's rows (null: all), next to each other from `out` on; returns its end. sizes += |v| high.
-static double* keep_rows(const double* v, const StageView& stage, const uint8_t* keeps, double high, double* sizes,
-                         double* out) {
-  for (int64_t r = stage.begin; r < stage.end; r += kLanes) {
-    const V w = load(v + r);
-    const uint32_t valid = stage.end - r >= kLanes ? 0xff : (1u << (stage.end - r)) - 1;
-    const V size = multiply_add(abs(w), set(high), load(sizes + r));
-    double* const to = sizes + r;
-    if (valid == 0xff) {
-      store(to, size);
-    } else {
-      for (int64_t k = 0; k < stage.end - r; ++k) to[k] = size[k];
-    }
-    out = put(out, w, keeps ? *keeps++ : valid);
-  }
-  return out;
 }

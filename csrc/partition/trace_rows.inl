@@ -107,7 +107,7 @@ class Rows : protected Timeline {
       const V each = set((given + g * own) * kInflate);
       for (int64_t i = 0; i < size; i += kLanes) {
         const V norm = load(block.row_norms.data() + i);
-        const V tiny = norm > 0.0 ? set(kTiny) : V{};
+        const V tiny = choose(less(V{}, norm), set(kTiny), V{});
         store(errors_.data() + i, multiply_add(norm, each, load(errors_.data() + i) + tiny));
       }
     }
