@@ -205,7 +205,8 @@ class Contest:
         }
         if PUBLISHED in best:
             setting["published_differing_neurons"] = max(differing[PUBLISHED], differing[PUBLISHED_HULLS])
-        goals = {bare_name(self.work, self.work.layouts[0]): self.work.goals.bare, HOOKS: self.work.goals.hooks}
+        aims = self.work.goals
+        goals = {bare_name(self.work, self.work.layouts[0]): aims.bare_at(radius), HOOKS: aims.hooks}
         ours = seconds.pop(OURS)
         return [
             compared(

@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include "displacement/bindings.h"
 #include "distinct_patterns.h"
 #include "label_changes.h"
 #include "linear.h"
@@ -111,6 +112,7 @@ PYBIND11_MODULE(_C, m) {
       py::arg("packed"), py::arg("y"), py::arg("threads"), NoGil());
 
   bind_partition(m);
+  bind_displacement(m);
 
 #ifdef PLR_WITH_CUDA
   def_sign_changes<Address>(m, "sign_changes_cuda", "stream",

@@ -7,7 +7,7 @@
 namespace pylinregion {
 namespace {
 
-// Lanes<T>: a vector of T, and the bits of z > c.
+// Lanes<T>: a vector of T, and the bits of z > c; expand and compress as in lanes_avx512.h.
 template <class T> struct Lanes;
 template <> struct Lanes<float> {
   using V = __m256;
@@ -20,6 +20,24 @@ template <> struct Lanes<float> {
   static bool finite(V probe) {
     return _mm256_movemask_ps(_mm256_cmp_ps(probe, _mm256_setzero_ps(), _CMP_EQ_OQ)) == 0xff;
   }
+  static V max(V a, V b) { return _mm256_max_ps(a, b); }
+  static V abs(V z) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), z); }
+  static V expand(uint64_t bits, const float* from) {
+    float lanes[count];
+    for (int i = 0; i < count; ++i) {
+      lanes[i] = bits >> i & 1 ? *from : 0;
+      from += bits >> i & 1;
+    }
+    return load(lanes);
+  }
+  static void compress(float* to, V z, uint64_t bits) {
+    float lanes[count];
+    store(lanes, z);
+    for (int i = 0; i < count; ++i) {
+      *to = lanes[i];
+      to += bits >> i & 1;
+    }
+  }
 };
 template <> struct Lanes<double> {
   using V = __m256d;
@@ -31,6 +49,24 @@ template <> struct Lanes<double> {
   static uint64_t above(V z, V c) { return static_cast<unsigned>(_mm256_movemask_pd(_mm256_cmp_pd(z, c, _CMP_GT_OQ))); }
   static bool finite(V probe) {
     return _mm256_movemask_pd(_mm256_cmp_pd(probe, _mm256_setzero_pd(), _CMP_EQ_OQ)) == 0xf;
+  }
+  static V max(V a, V b) { return _mm256_max_pd(a, b); }
+  static V abs(V z) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), z); }
+  static V expand(uint64_t bits, const double* from) {
+    double lanes[count];
+    for (int i = 0; i < count; ++i) {
+      lanes[i] = bits >> i & 1 ? *from : 0;
+      from += bits >> i & 1;
+    }
+    return load(lanes);
+  }
+  static void compress(double* to, V z, uint64_t bits) {
+    double lanes[count];
+    store(lanes, z);
+    for (int i = 0; i < count; ++i) {
+      *to = lanes[i];
+      to += bits >> i & 1;
+    }
   }
 };
 }  // namespace

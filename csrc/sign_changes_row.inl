@@ -1,21 +1,12 @@
 // csrc/sign_changes_row.inl -- the row pass, compiled once per instruction set. The includer defines PLR_ROW
 // (the function's name) and, before it includes this, the vectors of that set. Everything here has internal
 // linkage: code built with -mavx512f must never be the copy the linker keeps for another file.
+#include "one_lane.h"
 #include "sign_changes.h"
 
 namespace pylinregion {
 namespace {
 
-// Lanes<T>: a vector of T, and the bits of z > c. The portable set has one lane.
-template <class T> struct OneLane {
-  using V = T;
-  static constexpr int count = 1;
-  static V load(const T* from) { return *from; }
-  static void store(T* to, V z) { *to = z; }
-  static V set(T value) { return value; }
-  static uint64_t above(V z, V c) { return z > c; }
-  static bool finite(V probe) { return probe == 0; }
-};
 #ifndef PLR_HAS_LANES
 template <class T> struct Lanes : OneLane<T> {};
 #endif

@@ -96,6 +96,34 @@ def linear_cpu(
     dtype: int, x: int, rows: int, in_features: int, out_features: int, packed: int, y: int, threads: int
 ) -> None: ...
 
+class DenseChain:
+    def __init__(
+        self,
+        dtype: int,
+        layers: list[tuple[int, int, int, int, int, int, int, float, float, float]],
+        pairs: int,
+        directions: int,
+        direction_size: int,
+        direction_norm: float,
+    ) -> None: ...
+    def count(
+        self,
+        points: int,
+        centre: list[int],
+        norm: list[int],
+        radius: int,
+        vertices: int,
+        base: int,
+        changes: int,
+        changes_stride: int,
+        ambiguous: int,
+        classes: int,
+        classes_stride: int,
+        work: int,
+        nonfinite: int,
+        threads: int,
+    ) -> None: ...
+
 class TraceProblem:
     def __init__(
         self,

@@ -19,6 +19,8 @@ from pylinregion import _checks
 from pylinregion.ambiguity import ambiguous_signs
 from pylinregion.capture import capture
 from pylinregion.counts import RegionCounts
+from pylinregion.displacement import FEWEST_PAIRS
+from pylinregion.displacement import OUTPUT as OUTPUT_NUMBER
 from pylinregion.exact_count import EXACT_METHODS, count_exactly
 from pylinregion.kernels import ScalarKink
 from pylinregion.neighbourhood import check_frame, random_frame
@@ -35,6 +37,8 @@ OUTPUT = "output"
 # A batch is small enough for its largest activation to stay in the cache (bench/README.md has the measurements),
 # and never needs more than the memory budget.
 _CACHE_BYTES = {"cpu": 2 << 20, "cuda": 32 << 20}
+_TRIED = 16  # points by which a chain is judged
+_CHAIN_BATCH = 256  # points of which a chain's centres are computed together
 _BUDGET_VARIABLE = "PYLINREGION_MEMORY_BUDGET"
 _DEFAULT_BUDGET = 512 << 20
 _LARGEST_ADAPTIVE_BLOCK = 31 << 20
@@ -56,6 +60,7 @@ def count_regions(
     batch_size: int | None = None,
     memory_budget: int | None = None,
     progress: bool = False,
+    displacement: bool | None = None,
 ) -> RegionCounts:
     """Count the neurons that change their activation around each point (local complexity), and the regions met.
 
@@ -97,9 +102,13 @@ def count_regions(
             variable ``PYLINREGION_MEMORY_BUDGET``, else 512 MiB (CUDA and ``"slice"``: half of the free memory). A
             batch is at least one point.
         progress: Show a bar.
+        displacement: How the dense layers that a network on the CPU ends in are counted: True, by how far the vertices
+            are from the points, which takes a fraction of the work where few neurons change; False, at every vertex
+            like all else; None: whichever takes less. The signs are the same but where rounding decides: False rounds
+            in ``dtype`` throughout, True decides what float32 leaves open in float64.
 
-    ``include_output``, ``estimate_ambiguous``, ``dtype`` and ``batch_size`` belong to ``"vertices"``: exact methods
-    refuse them.
+    ``include_output``, ``estimate_ambiguous``, ``dtype``, ``batch_size`` and ``displacement`` belong to ``"vertices"``:
+    exact methods refuse them.
 
     Returns:
         The counts, on the device of ``x``.
@@ -125,7 +134,7 @@ def count_regions(
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
     exact = method in EXACT_METHODS
     if exact:
-        _refuse_for_exact_methods(method, include_output, estimate_ambiguous, dtype, batch_size)
+        _refuse_for_exact_methods(method, include_output, estimate_ambiguous, dtype, batch_size, displacement)
     _checks.floating_tensor("x", x)
     if x.dim() < 1:
         raise ValueError("x must be [B, *input_shape], got a tensor without dimensions")
@@ -174,7 +183,17 @@ def count_regions(
                     memory_budget=memory_budget,
                     progress=progress,
                 )
-            job = _Job(network, x.to(compute), radii, directions, each, counted, include_output, estimate_ambiguous)
+            job = _Job(
+                network,
+                x.to(compute),
+                radii,
+                directions,
+                each,
+                counted,
+                include_output,
+                estimate_ambiguous,
+                displacement=displacement,
+            )
             job.run(batch_size, memory_budget, progress, n_threads)
         names = [network.layer_names[number] for number in counted] + [OUTPUT] * include_output
         job.check_finite(names)
@@ -189,7 +208,12 @@ def count_regions(
 
 
 def _refuse_for_exact_methods(
-    method: str, include_output: bool, estimate_ambiguous: bool, dtype: torch.dtype | None, batch_size: int | None
+    method: str,
+    include_output: bool,
+    estimate_ambiguous: bool,
+    dtype: torch.dtype | None,
+    batch_size: int | None,
+    displacement: bool | None,
 ) -> None:
     """Refuse what has no meaning where nothing is rounded and points are not batched."""
     reasons = {
@@ -197,6 +221,7 @@ def _refuse_for_exact_methods(
         "estimate_ambiguous": (estimate_ambiguous, "all its signs are proven, and its counts say 0 are ambiguous"),
         "dtype": (dtype is not None, "it counts the real function of the parameters, whatever their dtype"),
         "batch_size": (batch_size is not None, "it has no batches"),
+        "displacement": (displacement is not None, "it has no vertices"),
     }
     for name, (given, why) in reasons.items():
         if given:
@@ -253,24 +278,60 @@ class _Job:
         counted: tuple[int, ...],
         include_output: bool,
         estimate: bool,
+        displacement: bool | None,
     ) -> None:
         self.network, self.x, self.radii = network, x, radii
         self.frame, self.frame_per_point = frame, frame_per_point
         self.counted, self.include_output = counted, include_output
         self.vertices = 2 * frame.shape[1 if frame_per_point else 0]
         self.own = threading.local()  # each thread's workspace
-        self.evaluator = self._evaluator(x.dtype)
-        self.directions = self._directions(self.evaluator)
-        self.sites, self.words = sites(network, counted, self.evaluator.body, include_output)
-        device = x.device
-        self.changes = torch.zeros(len(x), len(self.sites), dtype=torch.int64, device=device)
-        self.nonfinite = torch.zeros(len(self.sites), len(x), dtype=torch.uint8, device=device)
+        columns, device = len(counted) + include_output, x.device
+        self.changes = torch.zeros(len(x), columns, dtype=torch.int64, device=device)
+        self.nonfinite = torch.zeros(columns, len(x), dtype=torch.uint8, device=device)
         self.regions = torch.zeros(len(x), dtype=torch.int64, device=device)
         self.ambiguous = torch.zeros(len(x), dtype=torch.int64, device=device) if estimate else None
-        if estimate:
-            other = torch.float32 if x.dtype == torch.float64 else torch.float64
-            self.other = self._evaluator(other)
-            self.other_directions = self._directions(self.other)
+        self.estimators: list[tuple[Evaluator, list[Tensor]]] = []
+        self.evaluator = self._evaluator(x.dtype)
+        if displacement is not False and not frame_per_point:
+            self.evaluator.use_chain()
+        self._use()
+        if displacement and self.chain is None:
+            raise ValueError(
+                "displacement must not be True here: that needs a network on the CPU, in float32 or float64, that ends "
+                "in linear layers and ReLU, LeakyReLU, PReLU or abs in turn, all counted, and one frame for all points"
+            )
+        proven = estimate and self._proven
+        self.undecided = displacement is None and self.chain is not None and not proven
+        if estimate and not self._proven:
+            for each in (x.dtype, torch.float32 if x.dtype == torch.float64 else torch.float64):
+                evaluator = self._evaluator(each)
+                self.estimators.append((evaluator, self._directions(evaluator)))
+
+    def _use(self) -> None:
+        """Take what depends on whether the evaluator has a chain."""
+        evaluator = self.evaluator
+        self.chain = evaluator.chain
+        self.directions = self._directions(evaluator.exact or evaluator)
+        if self.chain is not None:
+            self.chain.prepare(self.vertices // 2, self.directions[0] if self.chain.split else None)
+        self.sites, self.words = sites(self.network, self.counted, self.evaluator.body, self.include_output, self.chain)
+
+    def _decide(self, batch: int) -> None:
+        """Keep the chain if it is the faster way, going by some points."""
+        assert self.chain is not None
+        self.undecided = False
+        if self.vertices >= 2 * FEWEST_PAIRS and len(self.x):
+            self._count(0, min(len(self.x), _TRIED, batch), 1)  # overwritten later
+            self.nonfinite.zero_()
+            if self.chain.pays(len(self.x)):
+                return
+        self.evaluator.drop_chain()
+        self._use()
+
+    @property
+    def _proven(self) -> bool:
+        """Whether all signs are those of a chain."""
+        return self.chain is not None and self.chain.split
 
     def _evaluator(self, dtype: torch.dtype) -> Evaluator:
         # oneDNN's float32 convolutions are about twice as fast on channels_last images.
@@ -282,11 +343,16 @@ class _Job:
         )
 
     def _directions(self, evaluator: Evaluator) -> list[Tensor]:
-        return [] if self.frame_per_point else evaluator.prefix_directions(self.frame.to(evaluator.dtype))
+        if self.frame_per_point:
+            return []
+        return evaluator.prefix_directions(self.frame.to(self.x.dtype).to(evaluator.dtype))
 
     def run(self, batch_size: int | None, memory_budget: int | None, progress: bool, n_threads: int) -> None:
         """Count all points."""
-        plan = self._plan(batch_size, memory_budget, 1 if self.x.is_cuda else n_threads)
+        threads = 1 if self.x.is_cuda else n_threads
+        if self.undecided:
+            self._decide(self._plan(batch_size, memory_budget, threads).batch)
+        plan = self._plan(batch_size, memory_budget, threads)
         starts = range(0, len(self.x), plan.batch)
         ranges = [(start, min(start + plan.batch, len(self.x))) for start in starts]
         with tqdm(total=len(self.x), unit="point", disable=not progress) as bar:
@@ -304,6 +370,8 @@ class _Job:
         affordable = max(1, memory_budget // (per_point * threads))
         if batch_size is None:
             few = 2 if threads == 1 else 1  # the activations of a large network are past the cache anyway
+            if self._proven:
+                few = _CHAIN_BATCH
             batch_size = max(few, _CACHE_BYTES["cuda" if cuda else "cpu"] // (self.vertices * largest + 1))
             batch_size = min(batch_size, affordable)
         # Every worker gets as much; with a single batch, torch's own threads share the work instead.
@@ -348,25 +416,28 @@ class _Job:
         tally = Tally(self.sites, self.words, end - begin, self.vertices, self.x.device, workspace, threads)
         values = self._frontier(self.evaluator, self.directions, begin, end)
         outputs = self.evaluator.run(values, (end - begin) * self.vertices, tally.counter, workspace, threads)
-        if self.include_output:
+        if self.include_output and (self.chain is None or OUTPUT_NUMBER not in self.chain.numbers):
             tally.counter(-1).signs(outputs[0], ScalarKink())
         self.changes[begin:end] = tally.changes
         self.nonfinite[:, begin:end] = tally.nonfinite
         self.regions[begin:end] = tally.regions()
         if self.ambiguous is not None:
-            self.ambiguous[begin:end] = self._estimate(begin, end)
+            proven = tally.ambiguous if self._proven else None
+            self.ambiguous[begin:end] = self._estimate(begin, end) if proven is None else proven
 
     def _frontier(self, evaluator: Evaluator, directions: list[Tensor], begin: int, end: int) -> list[Any]:
         """What the evaluator starts from, for the points ``[begin, end)``: splits, or the vertices themselves."""
         x, radii = self.x[begin:end].to(evaluator.dtype), self.radii[begin:end]
         if self.frame_per_point:
             return [_vertices(x, radii, self.frame[begin:end].to(evaluator.dtype))]
+        if evaluator.exact is not None:
+            return [evaluator.exact_split(x, directions[0], radii)]
         return [Split(centre, v, radii) for centre, v in zip(evaluator.prefix(x), directions, strict=True)]
 
     def _estimate(self, begin: int, end: int) -> Tensor:
         """The ambiguous signs of the points ``[begin, end)``."""
         seen = []
-        for evaluator, directions in ((self.evaluator, self.directions), (self.other, self.other_directions)):
+        for evaluator, directions in self.estimators:
             values = self._frontier(evaluator, directions, begin, end)
             formed = [value.materialise() if isinstance(value, Split) else value for value in values]
             seen.append(observe(evaluator, formed, (end - begin) * self.vertices)[1])

@@ -29,6 +29,7 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "DenseChain",
     "PackedLinear",
     "Patterns",
     "ScalarKink",
@@ -37,6 +38,7 @@ __all__ = [
     "cuda_architectures",
     "cuda_built",
     "distinct_patterns",
+    "dtype_code",
     "is_row_dense",
     "label_changes",
     "label_words",
@@ -53,6 +55,7 @@ _DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16:
 _LABELS = {torch.uint8: 0, torch.bool: 0, torch.int64: 1}
 _ACTIVATIONS = {"none": 0, "relu": 1, "leaky_relu": 2, "clamp": 3}
 
+DenseChain = _C.DenseChain  # see pylinregion.displacement
 SliceProblem = _C.SliceProblem  # see pylinregion.engine
 TraceProblem = _C.TraceProblem  # see pylinregion.tracer
 cuda_built: bool = _C.cuda_built
@@ -267,6 +270,11 @@ def distinct_patterns(words: Tensor, threads: int = 1, *, weak_hash: bool = Fals
     else:
         _C.distinct_patterns_cpu(*arguments, threads)
     return distinct
+
+
+def dtype_code(dtype: torch.dtype) -> int:
+    """The number of a dtype in ``_C``."""
+    return _DTYPES[dtype]
 
 
 class PackedLinear:

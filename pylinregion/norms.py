@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -35,7 +36,8 @@ def spectral_norm(matrix: Array, squarings: int = _SQUARINGS) -> float:
         factor = 2.0 ** -math.frexp(float(np.abs(matrix).max()))[1]  # exact but for what is too small to matter
         matrix = matrix * factor
         steps.append((factor, gamma * frobenius_norm(matrix) ** 2))
-        matrix = matrix.T @ matrix
+        product = torch.from_numpy(matrix)
+        matrix = (product.T @ product).numpy()  # NumPy's threads would go on spinning
     bound = frobenius_norm(matrix)
     for factor, error in reversed(steps):
         bound = math.sqrt((bound + error) * (1 + 1e-9)) / factor

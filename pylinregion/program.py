@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from pylinregion.displacement import Chain, Found, find
 from pylinregion.kernels import PackedLinear
 from pylinregion.kinks import Counter, evaluator
 from pylinregion.network import Network, Node, Ref, refs
@@ -34,11 +35,13 @@ class Split:
         centre: ``[b, ...]``, the value at the points.
         directions: ``[P, ...]``, its linear part at the frame's directions, in the same memory layout.
         radius: ``[b]`` float64.
+        norm: ``[b]`` float64, the 2-norm of the points; for chains alone.
     """
 
     centre: Tensor
     directions: Tensor
     radius: Tensor
+    norm: Tensor | None = None
 
     def materialise(self) -> Tensor:
         """The value at the vertices, ``[b * 2P, ...]`` in the layout of ``centre``: all plus, then all minus."""
@@ -93,7 +96,9 @@ class _Step:
     layer: int = -1  # the number of the layer if it is one that is counted
     free: tuple[int, ...] = ()
     form: tuple[int, ...] = ()  # values that it needs at the vertices: a Split among them is formed
+    dense: bool = False  # a linear layer with constant weights
     packed: PackedLinear | None = None
+    chain: Chain | None = None
 
 
 class Program:
@@ -181,10 +186,38 @@ class Program:
                 bound.slots[norm_index] = bound.slots.pop(index)
         bound.steps = list(steps.values())
         for step in bound.steps:
-            if pack and step.node in bound.slots and step.layer < 0:
+            step.dense = step.node in bound.slots and step.layer < 0
+            if pack and step.dense:
                 weight, bias = (*step.args[1:], None)[:2]
                 step.packed = PackedLinear(_resolve(weight, bound.constants), _resolve(bias, bound.constants))
         return bound
+
+    def chained(self, chain: Chain, found: Found) -> Program:
+        """The program with a chain in place of the steps that it stands for."""
+        replaced = copy.copy(self)
+        steps = [step for step in self.steps if step.node not in found.steps]
+        form = () if found.split else tuple({found.start} & self.given)
+        replaced.steps = [
+            *steps,
+            _Step(self.steps[-1].node, _rows_times, (Ref(found.start),), {}, form=form, chain=chain),
+        ]
+        replaced.wanted = ()
+        return replaced
+
+    def only_linear_layer(self) -> tuple[Tensor, Tensor | None] | None:
+        """The weight and bias of the linear layer that a bound program is, but for changes of shape; else None."""
+        if not self.steps:
+            return None
+        *before, last = self.steps
+        shapes = all(step.layer < 0 and self._only_shapes(self.network.nodes[step.node]) for step in before)
+        if not last.dense or not shapes or self.wanted != (last.node,):
+            return None
+        weight, bias = (*last.args[1:3], None)[:2]
+        return _resolve(weight, self.constants), _resolve(bias, self.constants)
+
+    @staticmethod
+    def _only_shapes(node: Node) -> bool:
+        return node.op_name == "dropout" or (node.op is not None and node.op.alias)
 
     def run(
         self,
@@ -213,7 +246,11 @@ class Program:
                 if type(value := values[index]) is Split:
                     values[index] = value.materialise()
             args, kwargs = _resolve(step.args, values), _resolve(step.kwargs, values)
-            if step.layer >= 0:
+            if step.chain is not None:
+                assert counter_of is not None
+                counter: Any = counter_of(step.chain.numbers[0])
+                counter.chain(step.chain, args[0])
+            elif step.layer >= 0:
                 assert counter_of is not None
                 values[step.node] = step.run(counter_of(step.layer), args, kwargs)
             elif step.packed is not None:
@@ -472,6 +509,48 @@ class Evaluator:
         self._prefix = plan.prefix.bind(constants, pack)
         self._differentiable = plan.prefix.bind(constants)
         self.body = plan.body.bind(constants, pack)
+        self._plain = self.body
+        self.chain: Chain | None = None
+        self.exact: Evaluator | None = None
+
+    def use_chain(self) -> None:
+        """Count the chain of dense layers that the network ends in, if it does, by displacements.
+
+        Points then come from :meth:`exact_split`, if the chain is all of the network behind its first linear layer.
+        """
+        if self.dtype not in (torch.float32, torch.float64) or self.network.device.type != "cpu":
+            return
+        found = find(self.body)
+        if found is None:
+            return
+        linear = None
+        if found.split:
+            outputs = bool(self.body.wanted)
+            self.exact = self
+            if self.dtype != torch.float64:
+                self.exact = Evaluator(self.network, torch.float64, self.counted, outputs=outputs, split=True)
+            linear = self.exact._prefix.only_linear_layer()
+            if self.frontier != [found.start] or linear is None:
+                self.exact = None
+                return
+        self.chain = Chain(found, self.dtype, linear)
+        self.body = self._plain.chained(self.chain, found)
+
+    def drop_chain(self) -> None:
+        """Evaluate every vertex again."""
+        self.body, self.chain, self.exact = self._plain, None, None
+
+    def exact_split(self, x: Tensor, directions: Tensor, radius: Tensor) -> Split:
+        """What a chain starts from, in float64.
+
+        Args:
+            x: ``[b, *input_shape]``.
+            directions: ``[P, ...]``, the only one of :meth:`prefix_directions` of :attr:`exact`.
+            radius: ``[b]`` float64.
+        """
+        assert self.exact is not None
+        x = x.double()
+        return Split(self.exact.prefix(x)[0], directions, radius, x.flatten(1).norm(dim=1))
 
     def prefix(self, x: Tensor) -> list[Tensor]:
         """The frontier values at points: ``[b, *input_shape]`` to a ``[b, ...]`` for each, row dense."""

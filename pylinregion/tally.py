@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pylinregion import kernels
+from pylinregion.displacement import Chain
 from pylinregion.kernels import Patterns, ScalarKink
 from pylinregion.kinks import pattern_words, rounded
 from pylinregion.network import Network, Node
@@ -36,22 +37,28 @@ class Site:
     slot: int = -1
 
 
-def sites(network: Network, counted: tuple[int, ...], program: Program, output: bool) -> tuple[dict[int, Site], int]:
-    """The sites of the counted layers by layer number (the output's number is -1), and the words of a pattern."""
+def sites(
+    network: Network, counted: tuple[int, ...], program: Program, output: bool, chain: Chain | None = None
+) -> tuple[dict[int, Site], int]:
+    """The sites of the counted layers by layer number (the output's number is -1), and the words of a pattern.
+
+    The layers of a chain share one word.
+    """
     found: dict[int, Site] = {}
     words = 0
+    chained = chain.numbers if chain is not None else ()
     for column, number in enumerate(counted):
         layer = network.layers[number]
         node = network.nodes[layer.node]
         shaped = network.shaped(layer.node)
         in_place, unused = number in program.in_place, number in program.unused
         found[number] = Site(column, shaped, words, in_place, unused, program.slots.get(layer.node, -1))
-        words += pattern_words(node, layer.units)
+        words += 0 if number in chained else pattern_words(node, layer.units)
     if output:
         node = network.nodes[network.outputs[0]]
         found[-1] = Site(len(counted), node, words, False, True)
-        words += kernels.sign_words(node.units)
-    return found, words
+        words += 0 if -1 in chained else kernels.sign_words(node.units)
+    return found, words + bool(chained)
 
 
 class Tally:
@@ -78,6 +85,8 @@ class Tally:
         self.changes = torch.zeros(points, len(sites), dtype=torch.int64, device=device)
         self.nonfinite = torch.zeros(len(sites), points, dtype=torch.uint8, device=device)
         self.words = workspace.take("words", (points, vertices, words), torch.int64, device)
+        self.numbered = False  # the words number the patterns of each point from 0
+        self.ambiguous: Tensor | None = None  # [points] int64, of a chain
 
     def counter(self, number: int) -> SiteCounter:
         """Where layer ``number`` reports to; -1 is the output."""
@@ -85,6 +94,8 @@ class Tally:
 
     def regions(self) -> Tensor:
         """``[points]`` int64: different patterns among the vertices."""
+        if self.numbered:
+            return self.words.amax(dim=(1, 2)) + 1
         return kernels.distinct_patterns(self.words, self.threads)
 
 
@@ -117,6 +128,20 @@ class SiteCounter:
         out = rows if own else torch.empty_like(rows)
         kernels.sign_changes(rows, tally.vertices, kink, *into, out, tally.threads)
         return from_rows(out, z, site.node)
+
+    def chain(self, chain: Chain, value: Any) -> None:
+        """Count the layers of a chain, of which this is the first, at a value in front of them."""
+        tally, first = self.tally, self.site.column
+        tally.ambiguous = torch.empty(tally.points, dtype=torch.int64)
+        tally.numbered = tally.words.shape[2] == 1 and len(chain.numbers) == len(tally.sites)
+        chain.count(
+            value,
+            tally.changes[:, first : first + len(chain.numbers)],
+            tally.ambiguous,
+            tally.nonfinite[first : first + len(chain.numbers)],
+            tally.words[:, :, self.site.offset],
+            tally.threads,
+        )
 
     def _first_activations(self, centre: Tensor) -> Tensor:
         return self.tally.workspace.take_rows(self.site.slot, self.tally.points * self.tally.vertices, centre)

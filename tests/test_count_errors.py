@@ -128,7 +128,7 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(monkeypatch, threads):
     monkeypatch.setattr(count_module._Job, "_count", limited)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        got = plr.count_regions(net, x, 0.2, n_directions=5, batch_size=16)
+        got = plr.count_regions(net, x, 0.2, n_directions=5, batch_size=16, displacement=False)
     assert torch.equal(got.changes, want.changes) and torch.equal(got.regions, want.regions)
     assert sizes[:3] == [16, 8, 4] and max(sizes[3:]) == 4
     assert len(caught) == 1 and "out of memory with 16 points in a batch: going on with half" in str(caught[0].message)
@@ -139,7 +139,7 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(monkeypatch, threads):
 
     monkeypatch.setattr(count_module._Job, "_count", never)
     with pytest.raises(torch.OutOfMemoryError), pytest.warns(ResourceWarning):
-        plr.count_regions(net, x, 0.2, n_directions=5, batch_size=16)
+        plr.count_regions(net, x, 0.2, n_directions=5, batch_size=16, displacement=False)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])

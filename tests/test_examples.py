@@ -9,6 +9,7 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
 SAYS = {
     "cnn_by_layer": "local complexity after training",
+    "displacements": "both ways find the same: True",
     "slice_through_three_digits": "the decision boundary has",
 }
 

@@ -1,0 +1,315 @@
+"""Chains of dense layers, counted by how far the vertices are from the points (``csrc/displacement``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pylinregion import kernels
+from pylinregion.kernels import DenseChain, PackedLinear
+from pylinregion.kinks import scalar_kink
+from pylinregion.network import Ref
+
+if TYPE_CHECKING:
+    from pylinregion.program import Program, Split
+
+OUTPUT = -1
+FEWEST_PAIRS = 4  # with fewer, vectors stay empty
+_UP = 1 + 1e-9  # the rounding of norms
+
+
+@dataclass(frozen=True)
+class Link:
+    """One layer of a chain.
+
+    Attributes:
+        number: Of the layer that is counted; -1: the output.
+        weight: ``[neurons, inputs]``, None in the first layer of a split.
+        bias: ``[neurons]`` or None.
+        slope: What a neuron is times its pre-activation below 0: a number, or ``[neurons]``. Above 0 it is that itself.
+    """
+
+    number: int
+    weight: Tensor | None
+    bias: Tensor | None
+    slope: float | Tensor
+
+
+class Found(NamedTuple):
+    """Where a chain is in a program.
+
+    Attributes:
+        start: The node that it takes: pre-activations if it is split, else the value in front of its first layer.
+        split: Whether it starts at a split.
+        steps: The nodes of the steps that it stands for.
+        links: Its layers.
+    """
+
+    start: int
+    split: bool
+    steps: frozenset[int]
+    links: tuple[Link, ...]
+
+
+def find(program: Program) -> Found | None:
+    """The chain that a bound program ends in: linear layers and kinks at 0, each read by the next alone; or None."""
+    nodes, constants = program.network.nodes, program.constants
+    steps = {step.node: step for step in program.steps}
+    operands = {step.node: _values(step.args, constants) for step in program.steps}
+    uses: dict[int, int] = {}
+    for index in [index for values in operands.values() for index in set(values)]:
+        uses[index] = uses.get(index, 0) + 1
+
+    def dense(index: int) -> bool:
+        node = nodes[index]
+        flat = node.shape is not None and len(node.shape) == 2 and node.batch_dim == 0 and node.batch_factor == 1
+        return index in steps and steps[index].dense and flat
+
+    def weights(index: int) -> tuple[Tensor, Tensor | None]:
+        weight, bias = (*steps[index].args[1:3], None)[:2]
+        return constants[weight.index], None if bias is None else constants[bias.index]
+
+    if not program.steps:
+        return None
+    at = program.steps[-1].node
+    links: list[Link] = []
+    taken: list[int] = []
+    split = False
+    if program.wanted:
+        if program.wanted != (at,) or not dense(at):
+            return None
+        links.append(Link(OUTPUT, *weights(at), 0.0))
+        taken.append(at)
+        (at,) = operands[at]
+    while at in steps and len(operands[at]) == 1 and uses.get(at, 0) == bool(taken):
+        if nodes[at].op_name == "dropout":  # not while a network is in eval mode
+            taken.append(at)
+            (at,) = operands[at]
+            continue
+        slope = _slope_below(steps[at], program)
+        (before,) = operands[at]
+        if steps[at].layer < 0 or slope is None or uses[before] != 1:
+            break
+        split = before in program.given
+        if not split and not dense(before):
+            break
+        weight, bias = (None, None) if split else weights(before)
+        links.append(Link(steps[at].layer, weight, bias, slope))
+        taken += [at] if split else [at, before]
+        at = before if split else operands[before][0]
+        if split:
+            break
+    numbers = [link.number for link in reversed(links) if link.number != OUTPUT]
+    if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return None
+    return Found(at, split, frozenset(taken), tuple(reversed(links)))
+
+
+def _values(args: tuple[Any, ...], constants: dict[int, Any]) -> list[int]:
+    """The values among a step's arguments, if the first is one and the others are no others; else all, twice."""
+    found = [argument.index for argument in args if isinstance(argument, Ref) and argument.index not in constants]
+    return found if found and args[0] == Ref(found[0]) else found * 2
+
+
+def _slope_below(step: Any, program: Program) -> float | Tensor | None:
+    """What a kink at 0 multiplies by below 0, if it is the identity above; else None."""
+    node = program.network.nodes[step.node]
+    form = node.op.kink if node.op is not None else None
+    if form == "relu":
+        return 0.0
+    if form == "abs":
+        return -1.0
+    if form == "leaky_relu":
+        kink = scalar_kink(node)
+        assert kink is not None
+        return kink.slope
+    if form == "prelu" and node.shape is not None and len(node.shape) == 2:
+        slope = program.constants[step.args[1].index]
+        assert isinstance(slope, Tensor)
+        return slope
+    return None
+
+
+class Chain:
+    """A chain with its weights, ready to count.
+
+    Args:
+        found: The chain.
+        dtype: Of the displacements: float32 or float64.
+        prefix: Of a split: the weight and bias of the linear layer that its first pre-activations come from.
+    """
+
+    def __init__(self, found: Found, dtype: torch.dtype, prefix: tuple[Tensor, Tensor | None] | None = None) -> None:
+        self.start, self.split, self.dtype = found.start, found.split, dtype
+        self.numbers = tuple(link.number for link in found.links)
+        self._layers = [
+            _Layer(link, dtype, prefix if k == 0 and found.split else None) for k, link in enumerate(found.links)
+        ]
+        self._packed = [
+            PackedLinear(layer.exact, layer.bias)
+            if layer.exact is not None and PackedLinear.takes(torch.float64, layer.exact.device)
+            else None
+            for layer in self._layers
+        ]
+        self._chain: Any = None
+        self.share = 0.0  # of the last count
+
+    def prepare(self, pairs: int, directions: Tensor | None) -> None:
+        """Fix the frame.
+
+        Args:
+            pairs: ``P``.
+            directions: Of a split: ``[P, neurons]`` float64, what the first layer makes of the frame.
+        """
+        self.pairs = pairs
+        rows = torch.zeros(0, dtype=torch.float64)
+        if directions is not None:
+            rows = functional.pad(directions.T, (0, -pairs % 16)).contiguous()
+        size = rows.abs().amax(dim=1) if len(rows) else rows
+        self._kept = rows, size
+        self._chain = DenseChain(
+            kernels.dtype_code(self.dtype),
+            [layer.numbers for layer in self._layers],
+            pairs,
+            rows.data_ptr() if len(rows) else 0,
+            size.data_ptr(),
+            float(rows.norm(dim=0).amax()) * _UP if len(rows) else 0.0,
+        )
+
+    def count(
+        self,
+        value: Split | Tensor,
+        changes: Tensor,
+        ambiguous: Tensor,
+        nonfinite: Tensor,
+        classes: Tensor,
+        threads: int,
+    ) -> None:
+        """Count around ``b`` points.
+
+        Args:
+            value: A split in float64, or ``[b * 2P, inputs]`` vertices, all plus, then all minus for each point.
+            changes: ``[b, layers]`` int64, rows of any stride: overwritten.
+            ambiguous: ``[b]`` int64: overwritten by the signs within the proven bound of float64.
+            nonfinite: ``[layers, b]`` uint8, set to 1 where a pre-activation is NaN or infinite.
+            classes: ``[b, 2P]`` int64 of any stride by vertex: vertices of a point have one number, from 0 on, if all
+                neurons of the chain are on the same sides there.
+            threads: CPU threads.
+
+        :attr:`share` is then what was multiplied, as a share of the multiplications at all vertices.
+        """
+        keep: list[Tensor] = []
+        radius = vertices = base = 0
+        if isinstance(value, Tensor):
+            rows = value.contiguous()
+            points = len(rows) // (2 * self.pairs)
+            each = rows.view(points, 2 * self.pairs, -1)
+            before = each.mean(dim=1, dtype=torch.float64)
+            keep += [rows, before]
+            vertices, base = rows.data_ptr(), before.data_ptr()
+            z = self._apply(0, before, threads)
+            norm = before.norm(dim=1) * _UP
+        else:
+            points = len(value.centre)
+            z = value.centre.contiguous()
+            keep.append(value.radius.contiguous())
+            radius = keep[-1].data_ptr()
+            assert value.norm is not None
+            norm = value.norm * _UP
+        centres, norms = [z], [norm]
+        work = torch.zeros(points, dtype=torch.int64)
+        for k in range(1, len(self._layers)):
+            before = self._layers[k - 1].activate(z)
+            norms.append(before.norm(dim=1) * _UP)
+            z = self._apply(k, before, threads)
+            centres.append(z)
+        self._chain.count(
+            points,
+            [each.data_ptr() for each in centres],
+            [each.data_ptr() for each in norms],
+            radius,
+            vertices,
+            base,
+            changes.data_ptr(),
+            changes.stride(0),
+            ambiguous.data_ptr(),
+            classes.data_ptr(),
+            classes.stride(1),
+            work.data_ptr(),
+            nonfinite.data_ptr(),
+            threads,
+        )
+        self.share = float(work.sum()) / max(1, points * 2 * self.pairs * self._products * self.dtype.itemsize)
+
+    @property
+    def _products(self) -> int:
+        """Multiplications at a vertex."""
+        return sum(layer.exact.numel() for layer in self._layers if layer.exact is not None)
+
+    def pays(self, points: int) -> bool:
+        """Whether counting so many points takes less than evaluating their vertices, if all are like the last ones.
+
+        Costs are in bytes of numbers that are multiplied, at about 3 ps each; what other work is worth was measured.
+        """
+        neurons = sum(len(layer.row_norm) for layer in self._layers)
+        size, vertices = self.dtype.itemsize, 2 * self.pairs
+        every = vertices * size * (self._products + 5 * neurons)
+        ours = 1.3 * self.share * vertices * size * self._products + 8 * self._products + 5000 * neurons
+        if self.split:
+            inputs = self._layers[0].numbers[0]
+            first = inputs * len(self._layers[0].row_norm)
+            every += size * first
+            ours += 8 * first + 1.3e9 / max(1, points)  # the weights once more in float64
+        else:
+            ours += 2 * vertices * size * self._layers[0].numbers[0]
+        return ours < every
+
+    def _apply(self, k: int, x: Tensor, threads: int) -> Tensor:
+        packed, layer = self._packed[k], self._layers[k]
+        if packed is not None:
+            return packed(x, None, threads)
+        assert layer.exact is not None
+        return functional.linear(x, layer.exact, layer.bias)
+
+
+class _Layer:
+    """A link in the form of the kernel, which gets addresses: the tensors are kept here."""
+
+    def __init__(self, link: Link, dtype: torch.dtype, prefix: tuple[Tensor, Tensor | None] | None) -> None:
+        self.exact = None if link.weight is None else link.weight.double().contiguous()
+        self.bias = None if link.bias is None else link.bias.double().contiguous()
+        matrix, bias = (self.exact, self.bias) if prefix is None else prefix
+        if matrix is None:
+            raise ValueError("prefix must be given for a chain that starts at a split")
+        neurons, inputs = matrix.shape
+        matrix = matrix.double()
+        self.weight = None if self.exact is None else self.exact.to(dtype)
+        self.row_norm = matrix.norm(dim=1) * _UP + 1e-150 * (matrix != 0).any(dim=1)  # 0 for a row of zeros alone
+        self.bias_size = torch.zeros(neurons, dtype=torch.float64) if bias is None else bias.double().abs()
+        self.slope: Tensor | None = None
+        if isinstance(link.slope, Tensor) or link.slope != 0:
+            slope = torch.as_tensor(link.slope, dtype=torch.float64).reshape(-1).to(dtype).double()
+            self.slope = slope.expand(neurons).contiguous()
+        steepest = max(1.0, 0.0 if self.slope is None else float(self.slope.abs().max()))
+        self.numbers = (
+            inputs,
+            neurons,
+            0 if self.weight is None else self.weight.data_ptr(),
+            0 if self.exact is None else self.exact.data_ptr(),
+            self.bias_size.data_ptr(),
+            self.row_norm.data_ptr(),
+            0 if self.slope is None else self.slope.data_ptr(),
+            float(matrix.norm()) * _UP + 1e-150,
+            float(self.bias_size.norm()) * _UP,
+            steepest,
+        )
+
+    def activate(self, z: Tensor) -> Tensor:
+        """``[b, neurons]`` float64: the neurons' values."""
+        if self.slope is None:
+            return functional.relu(z)
+        return torch.where(z > 0, z, z * self.slope)
