@@ -293,7 +293,7 @@ class _Job:
         self.estimators: list[tuple[Evaluator, list[Tensor]]] = []
         self.evaluator = self._evaluator(x.dtype)
         if displacement is not False and not frame_per_point:
-            self.evaluator.use_chain()
+            self.evaluator.use_chain(len(x))
         self._use()
         if displacement and self.chain is None:
             raise ValueError(

@@ -13,6 +13,7 @@ from pylinregion import kernels
 from pylinregion.kernels import DenseChain, PackedLinear
 from pylinregion.kinks import scalar_kink
 from pylinregion.network import Ref
+from pylinregion.norms import spectral_norm
 
 if TYPE_CHECKING:
     from pylinregion.program import Program, Split
@@ -140,14 +141,18 @@ class Chain:
     Args:
         found: The chain.
         dtype: Of the displacements: float32 or float64.
+        points: How many there will be, about: bounds are made tighter for many.
         prefix: Of a split: the weight and bias of the linear layer that its first pre-activations come from.
     """
 
-    def __init__(self, found: Found, dtype: torch.dtype, prefix: tuple[Tensor, Tensor | None] | None = None) -> None:
+    def __init__(
+        self, found: Found, dtype: torch.dtype, points: int, prefix: tuple[Tensor, Tensor | None] | None = None
+    ) -> None:
         self.start, self.split, self.dtype = found.start, found.split, dtype
         self.numbers = tuple(link.number for link in found.links)
         self._layers = [
-            _Layer(link, dtype, prefix if k == 0 and found.split else None) for k, link in enumerate(found.links)
+            _Layer(link, dtype, prefix if k == 0 and found.split else None, self._worth_norms(link, points))
+            for k, link in enumerate(found.links)
         ]
         self._packed = [
             PackedLinear(layer.exact, layer.bias)
@@ -157,6 +162,10 @@ class Chain:
         ]
         self._chain: Any = None
         self.share = 0.0  # of the last count
+
+    def _worth_norms(self, link: Link, points: int) -> bool:
+        """Whether a spectral norm, a product of matrices, costs little beside the points; float64 needs none."""
+        return self.dtype == torch.float32 and link.weight is not None and len(link.weight) <= points
 
     def prepare(self, pairs: int, directions: Tensor | None) -> None:
         """Fix the frame.
@@ -279,7 +288,9 @@ class Chain:
 class _Layer:
     """A link in the form of the kernel, which gets addresses: the tensors are kept here."""
 
-    def __init__(self, link: Link, dtype: torch.dtype, prefix: tuple[Tensor, Tensor | None] | None) -> None:
+    def __init__(
+        self, link: Link, dtype: torch.dtype, prefix: tuple[Tensor, Tensor | None] | None, tight: bool
+    ) -> None:
         self.exact = None if link.weight is None else link.weight.double().contiguous()
         self.bias = None if link.bias is None else link.bias.double().contiguous()
         matrix, bias = (self.exact, self.bias) if prefix is None else prefix
@@ -290,6 +301,7 @@ class _Layer:
         self.weight = None if self.exact is None else self.exact.to(dtype)
         self.row_norm = matrix.norm(dim=1) * _UP + 1e-150 * (matrix != 0).any(dim=1)  # 0 for a row of zeros alone
         self.bias_size = torch.zeros(neurons, dtype=torch.float64) if bias is None else bias.double().abs()
+        frobenius = float(matrix.norm()) * _UP + 1e-150
         self.slope: Tensor | None = None
         if isinstance(link.slope, Tensor) or link.slope != 0:
             slope = torch.as_tensor(link.slope, dtype=torch.float64).reshape(-1).to(dtype).double()
@@ -303,7 +315,8 @@ class _Layer:
             self.bias_size.data_ptr(),
             self.row_norm.data_ptr(),
             0 if self.slope is None else self.slope.data_ptr(),
-            float(matrix.norm()) * _UP + 1e-150,
+            frobenius,
+            spectral_norm(matrix.numpy(), 1) if tight and link.weight is not None else frobenius,
             float(self.bias_size.norm()) * _UP,
             steepest,
         )

@@ -513,8 +513,8 @@ class Evaluator:
         self.chain: Chain | None = None
         self.exact: Evaluator | None = None
 
-    def use_chain(self) -> None:
-        """Count the chain of dense layers that the network ends in, if it does, by displacements.
+    def use_chain(self, points: int) -> None:
+        """Count the chain of dense layers that the network ends in, if it does, by displacements around so many points.
 
         Points then come from :meth:`exact_split`, if the chain is all of the network behind its first linear layer.
         """
@@ -533,7 +533,7 @@ class Evaluator:
             if self.frontier != [found.start] or linear is None:
                 self.exact = None
                 return
-        self.chain = Chain(found, self.dtype, linear)
+        self.chain = Chain(found, self.dtype, points, linear)
         self.body = self._plain.chained(self.chain, found)
 
     def drop_chain(self) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from count_cases import points
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from networks import NETWORK_KINDS, random_network
 from torch import nn
@@ -109,7 +109,9 @@ def test_signs_that_are_not_ambiguous_are_those_of_the_real_function(kind, seed,
     x = torch.randn(3, inputs, generator=generator, dtype=torch.float64).to(dtype)
     x[0] = x[0].round()
     frame = plr.random_frame((inputs,), pairs, seed=seed).to(dtype)
-    counts = plr.count_regions(net, x, radius, frame=frame, displacement=True, estimate_ambiguous=True)
+    captured = plr.capture(net, x)
+    assume(any(node.op_name == "linear" for node in captured.nodes))  # "wild": rounding may look like another function
+    counts = plr.count_regions(captured, x, radius, frame=frame, displacement=True, estimate_ambiguous=True)
     for b in range(len(x)):
         if counts.ambiguous[b] > 0:
             continue

@@ -41,3 +41,16 @@ def test_the_self_check_compares_with_the_model(monkeypatch):
     monkeypatch.setattr(selfcheck, "fresh_inputs", lambda x, seed=0: 20 * torch.randn(5, *x.shape[1:]))
     with pytest.raises(plr.UnsupportedModelError, match="does not reproduce the model"):
         plr.capture(model, x)
+
+
+def test_outputs_that_cancel_are_no_difference():
+    """A network with weights -1, 0 and 1 gave 2e-7 here and 0 there, and was said to be another function."""
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1, bias=False)).float()
+    with torch.no_grad():
+        net[0].bias.fill_(7.0), net[2].weight.zero_()
+    x = torch.randn(5, 2, dtype=torch.float32)
+    network = plr.capture(net, x)
+    net.requires_grad_(False)
+    selfcheck.same_function(network, lambda x: net(x) + 1e-7, x)
+    with pytest.raises(plr.UnsupportedModelError, match="does not reproduce the model"):
+        selfcheck.same_function(network, lambda x: net(x) + 1e-2, x)

@@ -15,17 +15,18 @@ namespace {
 using Address = std::uintptr_t;
 template <class T> T* at(Address address) { return reinterpret_cast<T*>(address); }
 
-using LayerTuple = std::tuple<int64_t, int64_t, Address, Address, Address, Address, Address, double, double, double>;
+using LayerTuple =
+    std::tuple<int64_t, int64_t, Address, Address, Address, Address, Address, double, double, double, double>;
 
 class DenseChain {
  public:
   DenseChain(int dtype, const std::vector<LayerTuple>& layers, int64_t pairs, Address directions,
              Address direction_size, double direction_norm)
       : dtype_(static_cast<DType>(dtype)) {
-    for (const auto& [inputs, neurons, weight, exact, bias_size, row_norm, slope, frobenius, bias_norm, steepest] :
-         layers)
+    for (const auto& [inputs, neurons, weight, exact, bias_size, row_norm, slope, frobenius, spectral, bias_norm,
+                      steepest] : layers)
       layers_.push_back({inputs, neurons, at<void>(weight), at<double>(exact), at<double>(bias_size),
-                         at<double>(row_norm), at<double>(slope), frobenius, bias_norm, steepest});
+                         at<double>(row_norm), at<double>(slope), frobenius, spectral, bias_norm, steepest});
     chain_ = {static_cast<int64_t>(layers_.size()), layers_.data(), pairs, at<double>(directions),
               at<double>(direction_size),           direction_norm};
   }

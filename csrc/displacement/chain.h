@@ -19,8 +19,8 @@ struct ChainLayer {
   const double* bias_size;  // [neurons] |bias|
   const double* row_norm;   // [neurons] >= the 2-norm of a row
   const double* slope;      // [neurons], or null: all 0
-  double frobenius, bias_norm;  // >= these norms of the weight and the bias
-  double steepest;              // >= |slope| and 1
+  double frobenius, spectral, bias_norm;  // >= these norms of the weight and the bias
+  double steepest;                        // >= |slope| and 1
 };
 
 struct Chain {

@@ -157,7 +157,8 @@ template <class T> class Walk {
 
   // A layer that is applied to the panel.
   void apply(double norm) {
-    const double g = gamma(roundings(n_), kUnit) * displacement_ + gamma(layer_->inputs, kUnit64) * norm + error_;
+    const double fresh = gamma(roundings(n_), kUnit) * displacement_ + gamma(layer_->inputs, kUnit64) * norm;
+    const double g = fresh + error_;
     const double g64 = gamma(layer_->inputs, kUnit64);
     const double to_reach = displacement_ * kSlack, w_off = g * kSlack, b_off = g64 * kSlack;
     for (int64_t i = 0; i < layer_->neurons; ++i) {
@@ -175,8 +176,9 @@ template <class T> class Walk {
       for (int64_t r = k; r < std::min(k + kTileRows, n_rows); ++r)
         finish(rows_[static_cast<size_t>(r)], out_.data() + (r - k) * 2 * padded_);
     }
-    error_ = layer_->steepest * (layer_->frobenius * g + g64 * layer_->bias_norm) * kSlack +
-             changed(layer_->frobenius * displacement_) + tiny();
+    error_ =
+        layer_->steepest * kSlack * (layer_->spectral * error_ + layer_->frobenius * fresh + g64 * layer_->bias_norm) +
+        changed(layer_->spectral * displacement_) + tiny();
   }
 
   // The kink of row i, whose displacements are at z: o, then e of the dirty pairs. What it makes of them goes to the
