@@ -9,6 +9,23 @@ namespace {
 
 // Lanes<T>: a vector of T, and the bits of z > c; expand and compress as in lanes_avx512.h.
 template <class T> struct Lanes;
+template <class L, class T> typename L::V expand_lanes(uint64_t bits, const T* from) {
+  T lanes[L::count];
+  for (int i = 0; i < L::count; ++i) {
+    lanes[i] = bits >> i & 1 ? *from : 0;
+    from += bits >> i & 1;
+  }
+  return L::load(lanes);
+}
+template <class L, class T> void compress_lanes(T* to, typename L::V z, uint64_t bits) {
+  T lanes[L::count];
+  L::store(lanes, z);
+  for (const T& lane : lanes) {
+    *to = lane;
+    to += bits & 1;
+    bits >>= 1;
+  }
+}
 template <> struct Lanes<float> {
   using V = __m256;
   static constexpr int count = 8;
@@ -22,22 +39,8 @@ template <> struct Lanes<float> {
   }
   static V max(V a, V b) { return _mm256_max_ps(a, b); }
   static V abs(V z) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), z); }
-  static V expand(uint64_t bits, const float* from) {
-    float lanes[count];
-    for (int i = 0; i < count; ++i) {
-      lanes[i] = bits >> i & 1 ? *from : 0;
-      from += bits >> i & 1;
-    }
-    return load(lanes);
-  }
-  static void compress(float* to, V z, uint64_t bits) {
-    float lanes[count];
-    store(lanes, z);
-    for (int i = 0; i < count; ++i) {
-      *to = lanes[i];
-      to += bits >> i & 1;
-    }
-  }
+  static V expand(uint64_t bits, const float* from) { return expand_lanes<Lanes>(bits, from); }
+  static void compress(float* to, V z, uint64_t bits) { compress_lanes<Lanes>(to, z, bits); }
 };
 template <> struct Lanes<double> {
   using V = __m256d;
@@ -52,22 +55,8 @@ template <> struct Lanes<double> {
   }
   static V max(V a, V b) { return _mm256_max_pd(a, b); }
   static V abs(V z) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), z); }
-  static V expand(uint64_t bits, const double* from) {
-    double lanes[count];
-    for (int i = 0; i < count; ++i) {
-      lanes[i] = bits >> i & 1 ? *from : 0;
-      from += bits >> i & 1;
-    }
-    return load(lanes);
-  }
-  static void compress(double* to, V z, uint64_t bits) {
-    double lanes[count];
-    store(lanes, z);
-    for (int i = 0; i < count; ++i) {
-      *to = lanes[i];
-      to += bits >> i & 1;
-    }
-  }
+  static V expand(uint64_t bits, const double* from) { return expand_lanes<Lanes>(bits, from); }
+  static void compress(double* to, V z, uint64_t bits) { compress_lanes<Lanes>(to, z, bits); }
 };
 }  // namespace
 }  // namespace pylinregion

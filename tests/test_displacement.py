@@ -149,13 +149,13 @@ def test_a_sign_on_a_kink_is_ambiguous():
 
 
 def test_rounding_of_the_layers_before_is_not_forgotten():
-    """1e8 + 0.1 - 1e8 is 0.099999994 in float64: layer 3 cannot be told, small as its own rounding is."""
-    net = network((1, 2, 1, 2, 1))
+    """1e8 + 0.1 - 1e8 is 0.099999994 in float64: layer 4 cannot be told, small as its and layer 3's own rounding is."""
+    net = network((1, 2, 1, 1, 2, 1))
     with torch.no_grad():
         for layer, weight, bias in zip(
             net[::2],
-            ([[1.0], [0.0]], [[1.0, -1.0]], [[1.0], [-1.0]], [[1.0, 1.0]]),
-            ([1e8, 1e8], [0.0], [-0.099999997, 0.099999997], [0.0]),
+            ([[1.0], [0.0]], [[1.0, -1.0]], [[1.0]], [[1.0], [-1.0]], [[1.0, 1.0]]),
+            ([1e8, 1e8], [0.0], [0.0], [-0.099999997, 0.099999997], [0.0]),
             strict=True,
         ):
             layer.weight.copy_(torch.tensor(weight).double())
@@ -163,6 +163,16 @@ def test_rounding_of_the_layers_before_is_not_forgotten():
     x = torch.tensor([[0.1], [0.3]], dtype=torch.float64)
     counts = plr.count_regions(net, x, 1e-12, frame=torch.ones(1, 1), displacement=True, estimate_ambiguous=True)
     assert counts.ambiguous.tolist() == [4, 0]
+
+
+def test_patterns_of_more_than_64_neurons():
+    """70 neurons tell the minus vertices apart, 30 more only plus from minus: five patterns."""
+    net = network((4, 100, 1))
+    with torch.no_grad():
+        net[0].weight.fill_(1.0), net[0].bias.fill_(0.1)
+        net[0].weight[:70] = torch.eye(4).repeat(18, 1)[:70]
+    counts = plr.count_regions(net, torch.zeros(1, 4).double(), 1.0, frame=torch.eye(4), displacement=True)
+    assert counts.changes.tolist() == [[100]] and counts.regions.tolist() == [5]
 
 
 def test_neurons_without_weights_are_certain():
