@@ -166,11 +166,11 @@ def test_rounding_of_the_layers_before_is_not_forgotten():
 
 
 def test_patterns_of_more_than_64_neurons():
-    """70 neurons tell the minus vertices apart, 30 more only plus from minus: five patterns."""
+    """64 neurons tell the minus vertices apart, 36 more only plus from minus: five patterns."""
     net = network((4, 100, 1))
     with torch.no_grad():
         net[0].weight.fill_(1.0), net[0].bias.fill_(0.1)
-        net[0].weight[:70] = torch.eye(4).repeat(18, 1)[:70]
+        net[0].weight[:64] = torch.eye(4).repeat(16, 1)
     counts = plr.count_regions(net, torch.zeros(1, 4).double(), 1.0, frame=torch.eye(4), displacement=True)
     assert counts.changes.tolist() == [[100]] and counts.regions.tolist() == [5]
 
