@@ -1,0 +1,14 @@
+"""What papers on grokking measure of a network, besides its linear regions.
+
+Each measure is a function of a model and points that leaves the model as it was: its mode, gradients, hooks, buffers,
+and torch's random state. Those with per-layer results take the layers that :func:`pylinregion.capture` finds; a layer's
+features are its pre-activations. docs/measures.md has them all on a page.
+"""
+
+from pylinregion.measures.robustness import RobustAccuracy, perturbation_error, robust_accuracy
+
+__all__ = [
+    "RobustAccuracy",
+    "perturbation_error",
+    "robust_accuracy",
+]
