@@ -5,10 +5,18 @@ and torch's random state. Those with per-layer results take the layers that :fun
 features are its pre-activations. docs/measures.md has them all on a page.
 """
 
+from pylinregion.measures.commutativity import commutativity, logit_commutativity
+from pylinregion.measures.neighbours import neighbour_function
+from pylinregion.measures.norms import last_layer_norm, weight_norm
 from pylinregion.measures.robustness import RobustAccuracy, perturbation_error, robust_accuracy
 
 __all__ = [
     "RobustAccuracy",
+    "commutativity",
+    "last_layer_norm",
+    "logit_commutativity",
+    "neighbour_function",
     "perturbation_error",
     "robust_accuracy",
+    "weight_norm",
 ]
