@@ -6,17 +6,27 @@ features are its pre-activations. docs/measures.md has them all on a page.
 """
 
 from pylinregion.measures.commutativity import commutativity, logit_commutativity
+from pylinregion.measures.entropy import (
+    PerturbedInformation,
+    matrix_entropy,
+    matrix_mutual_information,
+    perturbed_information,
+)
 from pylinregion.measures.neighbours import neighbour_function
 from pylinregion.measures.norms import last_layer_norm, weight_norm
 from pylinregion.measures.robustness import RobustAccuracy, perturbation_error, robust_accuracy
 
 __all__ = [
+    "PerturbedInformation",
     "RobustAccuracy",
     "commutativity",
     "last_layer_norm",
     "logit_commutativity",
+    "matrix_entropy",
+    "matrix_mutual_information",
     "neighbour_function",
     "perturbation_error",
+    "perturbed_information",
     "robust_accuracy",
     "weight_norm",
 ]
