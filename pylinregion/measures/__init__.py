@@ -14,13 +14,18 @@ from pylinregion.measures.entropy import (
 )
 from pylinregion.measures.neighbours import neighbour_function
 from pylinregion.measures.norms import last_layer_norm, weight_norm
+from pylinregion.measures.probes import ProbeAccuracy, linear_probes
+from pylinregion.measures.ranks import feature_ranks, tunnel_length
 from pylinregion.measures.robustness import RobustAccuracy, perturbation_error, robust_accuracy
 
 __all__ = [
     "PerturbedInformation",
+    "ProbeAccuracy",
     "RobustAccuracy",
     "commutativity",
+    "feature_ranks",
     "last_layer_norm",
+    "linear_probes",
     "logit_commutativity",
     "matrix_entropy",
     "matrix_mutual_information",
@@ -28,5 +33,6 @@ __all__ = [
     "perturbation_error",
     "perturbed_information",
     "robust_accuracy",
+    "tunnel_length",
     "weight_norm",
 ]
