@@ -17,6 +17,7 @@ from pylinregion.measures.norms import last_layer_norm, weight_norm
 from pylinregion.measures.probes import ProbeAccuracy, linear_probes
 from pylinregion.measures.ranks import feature_ranks, tunnel_length
 from pylinregion.measures.robustness import RobustAccuracy, perturbation_error, robust_accuracy
+from pylinregion.measures.sharpness import largest_eigenvalue, sharpness
 
 __all__ = [
     "PerturbedInformation",
@@ -24,6 +25,7 @@ __all__ = [
     "RobustAccuracy",
     "commutativity",
     "feature_ranks",
+    "largest_eigenvalue",
     "last_layer_norm",
     "linear_probes",
     "logit_commutativity",
@@ -33,6 +35,7 @@ __all__ = [
     "perturbation_error",
     "perturbed_information",
     "robust_accuracy",
+    "sharpness",
     "tunnel_length",
     "weight_norm",
 ]
