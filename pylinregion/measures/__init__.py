@@ -14,6 +14,7 @@ from pylinregion.measures.entropy import (
 )
 from pylinregion.measures.neighbours import neighbour_function
 from pylinregion.measures.norms import last_layer_norm, weight_norm
+from pylinregion.measures.patel_montufar import density_local_complexity, local_rank, total_variation
 from pylinregion.measures.probes import ProbeAccuracy, linear_probes
 from pylinregion.measures.ranks import feature_ranks, tunnel_length
 from pylinregion.measures.robustness import RobustAccuracy, perturbation_error, robust_accuracy
@@ -24,10 +25,12 @@ __all__ = [
     "ProbeAccuracy",
     "RobustAccuracy",
     "commutativity",
+    "density_local_complexity",
     "feature_ranks",
     "largest_eigenvalue",
     "last_layer_norm",
     "linear_probes",
+    "local_rank",
     "logit_commutativity",
     "matrix_entropy",
     "matrix_mutual_information",
@@ -36,6 +39,7 @@ __all__ = [
     "perturbed_information",
     "robust_accuracy",
     "sharpness",
+    "total_variation",
     "tunnel_length",
     "weight_norm",
 ]
