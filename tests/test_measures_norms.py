@@ -55,16 +55,20 @@ def test_last_layer_norm():
 
     assert last_layer_norm(Reordered(), x) == pytest.approx(want, rel=1e-14)
 
-    class Transposed(nn.Linear):
-        """The last parameter is read through a constant that is made of it."""
+    class Transposed(nn.Module):
+        """A constant is made of the head's weight before the body's is read, and used after it."""
+
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = model[0], nn.Linear(5, 3, bias=False, dtype=torch.float64)
 
         def forward(self, x):
-            return torch.relu(model[0](x)) @ (2 * self.weight.T)
+            weight = 2 * self.head.weight.T
+            return torch.relu(self.body(x)) @ weight
 
-    head = Transposed(5, 3, bias=False, dtype=torch.float64)
-    assert last_layer_norm(nn.Sequential(model[0], nn.Sequential(nn.ReLU(), nn.Linear(5, 6).double(), head)), x) == (
-        pytest.approx(float(head.weight.detach().norm()), rel=1e-14)
-    )
+    transposed = Transposed()
+    want = float(transposed.head.weight.detach().norm())
+    assert last_layer_norm(transposed, x) == pytest.approx(want, rel=1e-14)
     with torch.no_grad():
         model[2].weight.zero_()
     assert last_layer_norm(model, x) == pytest.approx(np.linalg.norm(bias), rel=1e-14)

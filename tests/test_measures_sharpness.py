@@ -6,6 +6,7 @@ import torch
 from measures_reference import parameter_jacobian, points, pre_activations, relu_net, softmax
 from torch import nn
 
+from pylinregion import capture
 from pylinregion.measures import _gradients, largest_eigenvalue, sharpness
 
 
@@ -78,6 +79,11 @@ def test_parameters_that_two_modules_share():
     assert sharpness(model, x) == pytest.approx(np.trace(want), rel=1e-10)
     found = largest_eigenvalue(model, x, at)
     assert found == pytest.approx(np.linalg.eigvalsh(want)[-1], rel=1e-6)
+    separate = relu_net([3, 3, 3], seed=1)
+    network = capture(separate, x)
+    separate[2].weight = separate[0].weight  # after the capture, which knows them by two names
+    assert sharpness(network, x) == pytest.approx(np.trace(want), rel=1e-10)
+    assert largest_eigenvalue(network, x, at) == pytest.approx(found, rel=1e-6)
 
 
 @pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
