@@ -385,6 +385,19 @@ def test_maxima():
     check(residual, 4, lines=12)
 
 
+def test_stages_keep_the_weights_they_were_made_of():
+    """In float64 the model's own memory would do, until the next optimiser step."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    stages = captured(model, 3, dtype=torch.float64)
+    before = copy.deepcopy(stages.stages)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    for stage, same in zip(stages.stages, before, strict=True):
+        assert np.array_equal(stage.bias, same.bias)
+        assert all(np.array_equal(stage.blocks[source], same.blocks[source]) for source in same.blocks)
+
+
 def test_weights_are_read_when_stages_are_made():
     torch.manual_seed(8)
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
