@@ -28,7 +28,6 @@ DEFINITION = (
 )
 
 _LARGEST = 1e30  # so that the engine's allowance for underflow holds
-_PEAK = 3  # the engine's working memory at its peak, over the size of the cells it keeps (1.3 to 2.5 measured)
 
 
 def partition(
@@ -96,7 +95,7 @@ def partition(
             cells=cells,
             threads=threads,
             max_regions=max_regions,
-            max_bytes=None if budget is None else budget // _PEAK,
+            max_bytes=None if budget is None else budget // memory.PEAK_OF_CELLS,
             report=(lambda regions: bar.update(regions - bar.n)) if progress else None,
         )
         regions = max(found["regions"], default=1)
