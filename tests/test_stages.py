@@ -397,7 +397,7 @@ def test_tensors_that_a_model_makes():
     stages = captured(Constants(), 3)
     x = torch.tensor([[1.0, -2.0, 0.5], [3.0, 0.0, -4.0], [-1.0, 0.25, 8.0]])
     assert stages.lines == 2 and np.array_equal(evaluated(stages, x.double().numpy()), Constants()(x).numpy())
-    counts = plr.count_regions(Constants(), torch.zeros(2, 3, dtype=torch.float64), 0.1, dtype=torch.float64)
+    counts = plr.count_regions(Constants(), torch.zeros(2, 3), 0.1, n_directions=2, dtype=torch.float64)
     assert counts.total.tolist() == [2, 2]
 
 
