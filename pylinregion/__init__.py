@@ -18,6 +18,7 @@ from pylinregion.network import Network
 from pylinregion.partition import partition
 from pylinregion.regions import Partition
 from pylinregion.segments import Trace, trace
+from pylinregion.sharded import ShardedCounts, count_in_shards, partition_in_shards
 from pylinregion.slice import Slice
 
 __version__ = "0.1.0"
@@ -30,16 +31,19 @@ __all__ = [
     "Partition",
     "PylinregionError",
     "RegionCounts",
+    "ShardedCounts",
     "Slice",
     "Trace",
     "UnsupportedModelError",
     "VerificationError",
     "__version__",
     "capture",
+    "count_in_shards",
     "count_regions",
     "explain",
     "load",
     "partition",
+    "partition_in_shards",
     "random_frame",
     "trace",
 ]

@@ -72,7 +72,7 @@ class Engine:
         *,
         cells: bool,
         threads: int = 1,
-        part: tuple[int, int] = (0, 1),
+        part: tuple[int, int] = (0, 0),
         force_exact: bool = False,
         fold_ahead: int | None = None,
         max_regions: int | None = None,
@@ -84,7 +84,7 @@ class Engine:
         Args:
             cells: Keep the cells, or only count.
             threads: CPU threads; the result is the same for any number.
-            part: Which part of how many to do; put together in order they are the whole.
+            part: Which part of how many to do; put together in order they are the whole. Of 0: the whole itself.
             force_exact: Take every decision in integers (a test).
             fold_ahead: Stages to fold ahead at every chance; 0: never fold again below the root (the arithmetic then
                 has another order: tests). None: as many as pay, where it pays.

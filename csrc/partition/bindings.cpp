@@ -3,6 +3,8 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
+
 #include "../simd.h"
 #include "binding_parts.h"
 #include "mesh.h"
@@ -92,14 +94,15 @@ class SliceProblem {
   }
   SliceProblem(const SliceProblem&) = delete;  // its parts point to each other
 
+  // Part `part` of `parts`, as cells one by one; parts is 0: the whole, as a mesh.
   py::dict enumerate(bool cells, int threads, int64_t part, int64_t parts, bool force_exact, int64_t fold_ahead,
                      int64_t max_regions, int64_t max_bytes, const py::object& report) {
     EngineOptions options;
     Mesh mesh;
     Pieces pieces;
-    if (cells) options.cells = system_.n_corners > 2 && parts == 1 ? static_cast<CellSink*>(&mesh) : &pieces;
+    if (cells) options.cells = system_.n_corners > 2 && parts == 0 ? static_cast<CellSink*>(&mesh) : &pieces;
     options.threads = threads;
-    options.part = part, options.parts = parts;
+    options.part = part, options.parts = std::max<int64_t>(parts, 1);
     options.force_exact = force_exact;
     options.fold_ahead = fold_ahead;
     options.max_regions = max_regions;
