@@ -8,7 +8,10 @@ Set-up (the network as matrices, the first fold's system) is timed by itself; al
 with every decision certified. Times are the least of the repeats: CPU time on one thread, wall time on two. `Partition`
 is the public function with all its arrays, on a captured network. The second table is the engine with each instruction
 set, the third grows one thing at a time.
-`--peer PATH` runs a checkout of edge subdivision once on what it can do in a minute (`partition_peer.py`).
+`--peer PATH`, once or twice, runs a checkout of edge subdivision (`partition_peer.py`) or of SplineCam
+(`splinecam_peer.py`) once on what they can do in a minute or two; which it is, is seen from its files. SplineCam needs
+graph-tool. Without it "SplineCam (stand-in for graph-tool)" uses a stand-in in Python: the time is then not that of
+graph-tool's C++, and the table says what share of it went into the stand-in.
 """
 
 from __future__ import annotations
@@ -23,9 +26,10 @@ from typing import Any
 
 import harness
 import numpy as np
+import partition_peer
+import splinecam_peer
 import torch
 from models import mlp
-from partition_peer import edge_subdivision
 from tables import markdown
 
 import pylinregion as plr
@@ -39,6 +43,10 @@ GOALS = {  # millions of regions a second on one core: counted, with cells
     "2-512x3-1": (3.6, 2.4),
     "2-1024x3-1": (2.3, None),
     "2-128x8-1, weights doubled": (0.8, None),
+}
+PEERS = {
+    "edge subdivision": (partition_peer.FILES, partition_peer.edge_subdivision),
+    "SplineCam": (splinecam_peer.FILES, splinecam_peer.splinecam),
 }
 SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 PLANE = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -131,13 +139,31 @@ def _cut(polygon: np.ndarray, line: np.ndarray) -> list[np.ndarray]:
     return [np.array(part) for part in parts]
 
 
+def checkouts(folders: list[Path]) -> dict[str, Path]:
+    """Folders by the name of the peer whose files they hold.
+
+    Raises:
+        SystemExit: One holds none, or two hold the same.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        names = [name for name, (files, _) in PEERS.items() if all((folder / file).is_file() for file in files)]
+        if not names:
+            known = " or ".join(f"{name} (with {', '.join(files)})" for name, (files, _) in PEERS.items())
+            raise SystemExit(f"--peer must be a checkout of {known}; {folder} is not")
+        if names[0] in found:
+            raise SystemExit(f"--peer must be one checkout of {names[0]}; {found[names[0]]} and {folder} are two")
+        found[names[0]] = folder
+    return found
+
+
 def least(run: Callable[[], Any], repeats: int, clock: harness.Clock) -> float:
     """The least time of the repeats."""
     return min(clock(run) for _ in range(repeats))
 
 
 def record(
-    name: str, model: torch.nn.Module, plane: np.ndarray, corners: np.ndarray, repeats: int, peer: Path | None
+    name: str, model: torch.nn.Module, plane: np.ndarray, corners: np.ndarray, repeats: int, folders: dict[str, Path]
 ) -> dict[str, Any]:
     """Everything about one network."""
     harness.progress(f"{name}: engine")
@@ -178,16 +204,11 @@ def record(
         plain_regions = plain_splitting(stages, plane, corners)
         seconds["plain"] = time.process_time() - start
         plain = plain_regions
-    peer_regions: int | str | None = None
-    if peer is not None and regions <= 25_000:
-        harness.progress(f"{name}: edge subdivision")
-        count = edge_subdivision(peer, stages, plane, corners)
-        start = time.process_time()
-        try:
-            peer_regions = count()
-        except RuntimeError:  # networks with ties are more than it is made for
-            peer_regions = "an error"
-        seconds["edge_subdivision"] = time.process_time() - start
+    peers = {}
+    if regions <= 25_000:
+        for peer, folder in folders.items():
+            harness.progress(f"{name}: {peer}")
+            peers[peer] = PEERS[peer][1](folder, stages, plane, corners)
     return {
         "network": name,
         "regions": regions,
@@ -196,7 +217,7 @@ def record(
         "bytes_per_region": size_of(partition) / regions,
         "seconds": seconds,
         "plain_regions": plain,
-        "edge_subdivision_regions": peer_regions,
+        "peers": peers,
         "decisions": {key: counted[key] for key in ("filter", "exact", "zeros", "folds")},
     }
 
@@ -264,6 +285,18 @@ def growth_table(found: list[dict[str, Any]]) -> str:
     return markdown(["what grows", "regions", "counted, ms", "ns a region", "regions a fold"], rows)
 
 
+def slower(other: dict[str, Any] | None, regions: int, seconds: float) -> str:
+    """What the table says of another engine, beside ours with this many regions in this time."""
+    if other is None or "error" in other:
+        return other["error"] if other else "-"
+    said = f"{other['seconds'] / seconds:.0f}x"
+    if other.get("stand_in_share") is not None:
+        said += f"; {other['stand_in_share']:.0%}"
+    if other["regions"] != regions:
+        said += f", found {other['regions']}"
+    return f"{1e3 * other['seconds']:.0f} ({said})"
+
+
 def table(records: list[dict[str, Any]]) -> str:
     """A row for each network."""
     rows = []
@@ -274,13 +307,9 @@ def table(records: list[dict[str, Any]]) -> str:
             f"{regions / seconds[kind] / 1e6:.2f}" + (f" ({goal:g})" if goal else "")
             for kind, goal in zip(("counted", "cells"), goals, strict=True)
         ]
-        beside = []
-        for other in ("plain", "edge_subdivision"):
-            if other not in seconds:
-                beside.append("-")
-                continue
-            same = "" if found[f"{other}_regions"] == regions else f", found {found[f'{other}_regions']}"
-            beside.append(f"{1e3 * seconds[other]:.0f} ({seconds[other] / seconds['cells']:.0f}x{same})")
+        plain = {"regions": found["plain_regions"], "seconds": seconds["plain"]} if "plain" in seconds else None
+        others = [plain, *(found["peers"].get(peer) for peer in PEERS)]
+        beside = [slower(other, regions, seconds["cells"]) for other in others]
         threads = " / ".join(
             f"{seconds['one_thread_wall' + what] / seconds['two_threads_wall' + what]:.2f}" for what in ("", "_cells")
         )
@@ -306,17 +335,31 @@ def table(records: list[dict[str, Any]]) -> str:
         "two threads: counted / with cells",
         "plain splitting, ms (slower than with cells)",
     ]
-    header += ["edge subdivision, ms (the same)"]
+    stand_in = any(found["peers"].get("SplineCam", {}).get("stand_in_share") is not None for found in records)
+    header += [
+        "edge subdivision, ms (the same)",
+        "SplineCam (stand-in for graph-tool), ms (the same; share of the stand-in)"
+        if stand_in
+        else "SplineCam, ms (the same)",
+    ]
     return markdown([*header, "decisions: filter / exact / ties"], rows)
 
 
 def main(given: list[str] | None = None) -> int:
     parser = harness.parser(__doc__, "the engine")
-    parser.add_argument("--peer", type=Path, metavar="PATH", help="a checkout of relu_edge_subdivision")
+    parser.add_argument(
+        "--peer",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a checkout of relu_edge_subdivision or splinecam; may be given for each",
+    )
     chosen = parser.parse_args(given)
+    folders = checkouts(chosen.peer)
     harness.one_thread()
     repeats = 1 if chosen.smoke else chosen.repeats
-    records = [record(name, *case, repeats, chosen.peer) for name, case in cases(chosen.smoke).items()]
+    records = [record(name, *case, repeats, folders) for name, case in cases(chosen.smoke).items()]
     print(f"\n{table(records)}")
     simd = by_instruction_set("2-16x2-1" if chosen.smoke else "2-256x3-1", repeats, chosen.smoke)
     print(f"\n{instruction_table(simd)}")

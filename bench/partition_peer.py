@@ -10,9 +10,10 @@ import contextlib
 import importlib.util
 import io
 import sys
-from collections.abc import Callable
+import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +23,8 @@ from pylinregion.stages import Stages
 FILES = ("edge_subdivision.py", "NN.py", "utils.py")
 
 
-def edge_subdivision(folder: Path, stages: Stages, plane: np.ndarray, corners: np.ndarray) -> Callable[[], int]:
-    """A function that counts the regions of a chain of hidden layers.
+def edge_subdivision(folder: Path, stages: Stages, plane: np.ndarray, corners: np.ndarray) -> dict[str, Any]:
+    """Count the regions of a chain of hidden layers.
 
     Args:
         folder: The checkout.
@@ -31,12 +32,9 @@ def edge_subdivision(folder: Path, stages: Stages, plane: np.ndarray, corners: n
         plane: ``[inputs, 3]``: u, v and the origin.
         corners: ``[4, 2]``: a square with the same range on both axes.
 
-    Raises:
-        SystemExit: The folder is no such checkout.
+    Returns:
+        ``regions`` and ``seconds`` (CPU time); or ``error``: networks with ties are more than it is made for.
     """
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise SystemExit(f"--peer must be a checkout of relu_edge_subdivision; {folder} has no {', '.join(missing)}")
     sys.path.insert(0, str(folder))
     try:
         peer, networks = (_module(folder, name) for name in ("edge_subdivision", "NN"))
@@ -53,13 +51,20 @@ def edge_subdivision(folder: Path, stages: Stages, plane: np.ndarray, corners: n
             layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
             layer.bias.copy_(torch.from_numpy(np.ascontiguousarray(bias)))
     box = float(corners.min()), float(corners.max())
-
-    def count() -> int:
+    start = time.process_time()
+    try:
         with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):  # it warns of ties for each neuron
             vertices, edges, _ = peer.skeletal_subdivision(net, bbox=box, device=torch.device("cpu"), verbose=False)
-        return 1 + len(edges) - len(vertices)  # Euler: V - E + F = 1
+    except Exception as error:  # whatever it raises goes into the table
+        return failure(error)
+    seconds = time.process_time() - start
+    return {"regions": 1 + len(edges) - len(vertices), "seconds": seconds}  # Euler: V - E + F = 1
 
-    return count
+
+def failure(error: Exception) -> dict[str, Any]:
+    """What the table says instead of a time: the kind of error, and the last line of what it says."""
+    lines = str(error).strip().splitlines()
+    return {"error": ": ".join([type(error).__name__, *lines[-1:]])}
 
 
 def _module(folder: Path, name: str) -> ModuleType:

@@ -147,6 +147,11 @@ class TraceProblem:
         report: object,
     ) -> dict[str, object]: ...
 
+class MeshOfParts:
+    def __init__(self, pattern_bytes: int) -> None: ...
+    def add(self, cells: int, offsets: int, xy: int, keys: int, rows: int, patterns: int) -> None: ...
+    def take(self) -> dict[str, object]: ...
+
 class SliceProblem:
     def __init__(
         self,
@@ -174,6 +179,8 @@ class SliceProblem:
         self,
         cells: bool,
         threads: int,
+        part: int,
+        parts: int,
         force_exact: bool,
         fold_ahead: int,
         max_regions: int,

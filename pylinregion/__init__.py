@@ -19,6 +19,7 @@ from pylinregion.network import Network
 from pylinregion.partition import partition
 from pylinregion.regions import Partition
 from pylinregion.segments import Trace, trace
+from pylinregion.sharded import ShardedCounts, count_in_shards, partition_in_shards
 from pylinregion.slice import Slice
 
 __version__ = "0.1.0"
@@ -31,17 +32,20 @@ __all__ = [
     "Partition",
     "PylinregionError",
     "RegionCounts",
+    "ShardedCounts",
     "Slice",
     "Trace",
     "UnsupportedModelError",
     "VerificationError",
     "__version__",
     "capture",
+    "count_in_shards",
     "count_regions",
     "explain",
     "load",
     "measures",
     "partition",
+    "partition_in_shards",
     "random_frame",
     "trace",
 ]

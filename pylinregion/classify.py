@@ -114,6 +114,9 @@ def _node(node: fx.Node, trace: Trace, numbers: dict[fx.Node, int]) -> Node:
     new = Node(node.name, target, args, kwargs, op_name=name)
     new.path, new.line = path, line
     new.role = _role(node, name, trace)
+    made = node.meta.get("val")
+    if new.role == "constant" and isinstance(made, Tensor):
+        new.dtype = made.dtype
     known = lookup(name, overload)
     random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
     if known is None and random and name not in WHY_NOT:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas
 
 # The 99.5 % quantile of the normal distribution: an interval of this many standard errors to both sides holds 99 %.
-_QUANTILE_99 = 2.5758293035489004
+QUANTILE_99 = 2.5758293035489004
 
 
 class Mean(NamedTuple):
@@ -76,7 +76,7 @@ class RegionCounts:
         mean = float(values.mean())
         if count == 1:
             return Mean(mean, math.nan, math.nan)
-        reach = _QUANTILE_99 * float(values.std()) / math.sqrt(count)
+        reach = QUANTILE_99 * float(values.std()) / math.sqrt(count)
         return Mean(mean, mean - reach, mean + reach)
 
     def to_frame(self) -> pandas.DataFrame:

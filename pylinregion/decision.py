@@ -1,22 +1,23 @@
 """The decision boundary of a partition: exact, because the engine cuts the cells where the largest output changes.
 
-The outputs are compared in a tournament: the winner of two is ``f + relu(g - f)``, one more neuron of the network. On
-a cell that no such neuron cuts, one class wins; between cells with different winners runs the boundary.
+The outputs are the candidates of one more maximum. On each cell one class wins; between cells with different winners
+runs the boundary.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pylinregion import mesh_measures
+from pylinregion import memory, mesh_measures
 from pylinregion.engine import Engine
+from pylinregion.errors import BudgetExceededError
 from pylinregion.maps import Array, Patterns
 from pylinregion.mesh import Mesh
-from pylinregion.stages import Stage, Stages, identity, same
+from pylinregion.stages import Stage, Stages, candidates, identity, same, sums
 
 
 class DecisionBoundary(NamedTuple):
@@ -69,9 +70,11 @@ class Decision:
         names, group = np.unique(np.concatenate([parents, classes], axis=1), axis=0, return_inverse=True)
         group = np.repeat(group.reshape(-1), 2)
         ends = self.mesh.vertices[self.mesh.edges[cut].reshape(-1)]
-        direction = np.zeros((len(names), 2))
-        start = np.zeros((len(names), 2))
-        direction[group[::2]], start[group[::2]] = ends[1::2] - ends[::2], ends[::2]
+        # The direction of the longest piece: that of one between two vertices that nearly coincide is noise.
+        pieces = ends[1::2] - ends[::2]
+        by_length = np.lexsort((np.linalg.norm(pieces, axis=1), group[::2]))
+        longest = by_length[np.searchsorted(group[::2][by_length], np.arange(len(names)), side="right") - 1]
+        direction, start = pieces[longest], ends[::2][longest]
         along = ((ends - start[group]) * direction[group]).sum(axis=1)
         order = np.lexsort((along, group))
         first = np.searchsorted(group[order], np.arange(len(names)))
@@ -89,67 +92,39 @@ def decide(stages: Stages, plane: Array, corners: Array, patterns: Patterns, thr
         corners: ``[n, 2]``.
         patterns: ``[regions, bytes]`` of the partition.
         threads: For the engine.
+
+    Raises:
+        BudgetExceededError: The cells take more than the memory budget.
     """
-    longer, tree = _with_tournament(stages)
-    found = Engine(longer, plane, corners).enumerate(cells=True, threads=threads)
+    longer = _with_winner(stages)
+    budget = memory.budget(None)
+    found = Engine(longer, plane, corners).enumerate(
+        cells=True, threads=threads, max_bytes=budget // memory.PEAK_OF_CELLS
+    )
+    if found["stopped"]:
+        raise BudgetExceededError(
+            f"the regions cut where the class changes take more than the memory budget of {budget} bytes: there are at "
+            f"least {max(found['regions'])}, a lower bound. Raise {memory.BUDGET_VARIABLE}, or take a smaller slice",
+            max(found["regions"]),
+        )
     mesh = Mesh(*(found[name] for name in ("vertices", "offsets", "indices", "edges", "edge_cells")))
     bits = np.unpackbits(found["patterns"], axis=1, count=longer.lines, bitorder="little")
     rows = np.packbits(bits[:, : stages.lines], axis=1, bitorder="little")
     known = {row.tobytes(): region for region, row in enumerate(patterns)}
     parent = np.array([known[row.tobytes()] for row in rows], dtype=np.int64)
-    return Decision(mesh, parent, tree.winner(bits[:, stages.lines :]))
+    decided = bits[:, stages.lines :]
+    winner = decided[:, 0] if decided.shape[1] == 1 else decided.argmax(axis=1)
+    return Decision(mesh, parent, winner.astype(np.int64))
 
 
-@dataclass
-class _Tree:
-    """A tournament among consecutive classes.
-
-    Attributes:
-        first: The lowest of its classes.
-        spine: Its value is that output plus the units of these (stage, unit).
-        line: Its last match; -1: there is but one class.
-        parts: The tournaments whose winners meet there.
-    """
-
-    first: int
-    spine: list[tuple[int, int]]
-    line: int = -1
-    parts: tuple[_Tree, _Tree] | None = None
-
-    def winner(self, on: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """``[cells]``: the class that wins, of equal ones the lowest; ``on`` is ``[cells, matches]``."""
-        if self.parts is None:
-            return np.full(len(on), self.first, dtype=np.int64)
-        low, high = (part.winner(on) for part in self.parts)
-        return np.where(on[:, self.line] != 0, high, low)
-
-
-def _with_tournament(stages: Stages) -> tuple[Stages, _Tree]:
-    """A network with the matches between its outputs as further stages."""
-    found = list(stages.stages)
-    outputs = len(found) - 1
-    width = found[outputs].rows
-    matches = 0
-    if width == 1:
-        found.append(Stage({outputs: np.eye(1)}, np.zeros(1), same(1, [0.0], [0, 1], [0, 0])))
-        tree = _Tree(0, [], 0, (_Tree(0, []), _Tree(1, [])))
+def _with_winner(stages: Stages) -> Stages:
+    """The network with one more decision, which output is the largest; of one output, whether it is above 0."""
+    *before, last = stages.stages
+    if last.rows == 1:
+        units, summed = same(1, [0.0], [0, 1], [0, 0]), np.eye(1)
     else:
-        trees = [_Tree(output, []) for output in range(width)]
-        while len(trees) > 1:
-            pairs = list(zip(trees[::2], trees[1::2], strict=False))
-            stage = len(found)
-            blocks = {outputs: np.zeros((len(pairs), width))}
-            following = []
-            for row, (low, high) in enumerate(pairs):
-                for tree, sign in ((high, 1.0), (low, -1.0)):
-                    blocks[outputs][row, tree.first] = sign
-                    for source, unit in tree.spine:
-                        blocks.setdefault(source, np.zeros((len(pairs), found[source].rows)))[row, unit] = sign
-                following.append(_Tree(low.first, [*low.spine, (stage, row)], matches + row, (low, high)))
-            matches += len(pairs)
-            found.append(Stage(blocks, np.zeros(len(pairs)), same(len(pairs), [0.0], [0, 1], [0, 0])))
-            trees = following + trees[2 * len(pairs) :]
-        (tree,) = trees
-    rows = found[-1].rows
-    found.append(Stage({len(found) - 1: np.eye(rows)}, np.zeros(rows), identity(rows)))
-    return Stages(found, stages.layers), tree
+        units = candidates(np.array([0, last.rows]))
+        summed = sums(units)
+    return Stages(
+        [*before, replace(last, units=units), Stage({len(before): summed}, np.zeros(1), identity(1))], stages.layers
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,7 @@ class Engine:
         *,
         cells: bool,
         threads: int = 1,
+        part: tuple[int, int] = (0, 0),
         force_exact: bool = False,
         fold_ahead: int | None = None,
         max_regions: int | None = None,
@@ -83,6 +84,7 @@ class Engine:
         Args:
             cells: Keep the cells, or only count.
             threads: CPU threads; the result is the same for any number.
+            part: Which part of how many to do; put together in order they are the whole. Of 0: the whole itself.
             force_exact: Take every decision in integers (a test).
             fold_ahead: Stages to fold ahead at every chance; 0: never fold again below the root (the arithmetic then
                 has another order: tests). None: as many as pay, where it pays.
@@ -91,14 +93,33 @@ class Engine:
 
         Returns:
             ``regions`` per stage with lines, ``stopped``, and how many decisions each stage of the proof took
-            (``filter``, ``exact``, of these ``zeros``); with ``cells`` the mesh.
+            (``filter``, ``exact``, of these ``zeros``); with ``cells`` the mesh, or of a part its cells one by one, of
+            which :func:`mesh_of_parts` makes the mesh.
 
         Raises:
             UnsupportedModelError: Exponents of weights so far apart that an exact decision would not fit.
         """
         limits = [-1 if limit is None else limit for limit in (fold_ahead, max_regions, max_bytes)]
         try:
-            result: dict[str, Any] = self._problem.enumerate(cells, threads, force_exact, *limits, report)
+            result: dict[str, Any] = self._problem.enumerate(cells, threads, *part, force_exact, *limits, report)
         except OverflowError as error:  # exponents too far apart for the integers of the exact stage
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {error}") from None
         return result
+
+
+def mesh_of_parts(parts: Iterable[dict[str, Any]], lines: int) -> dict[str, Any]:
+    """The mesh that :meth:`Engine.enumerate` would have given, from all its parts in order.
+
+    Args:
+        parts: What it gave with ``cells`` for each.
+        lines: Of the network.
+
+    Raises:
+        RuntimeError: They are not the parts of one walk.
+    """
+    mesh: Any = kernels.MeshOfParts((lines + 7) // 8)
+    for cells in parts:
+        names = ("offsets", "xy", "keys", "rows", "patterns")
+        mesh.add(len(cells["offsets"]) - 1, *(cells[name].ctypes.data for name in names))
+    result: dict[str, Any] = mesh.take()
+    return result

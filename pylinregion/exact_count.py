@@ -29,7 +29,6 @@ EXACT_METHODS = ("axes", "slice")
 
 _AT_ONCE = 64  # points whose arms are traced together, at most
 _NAMES_AT_ONCE = 2**22  # lines of all their arms, of 8 bytes
-_PEAK = 3  # the engine's working memory at its peak, over the size of the cells it keeps
 
 
 def count_exactly(
@@ -204,7 +203,9 @@ def _slices(
         corners = np.array([[r, 0], [0, r], [-r, 0], [0, -r]])
         engine = Engine(stages, np.stack([u, v, centres[point]], axis=1), corners)
         inner_threads = threads if workers == 1 else 1
-        found = engine.enumerate(cells=True, threads=inner_threads, max_bytes=budget // _PEAK, report=report)
+        found = engine.enumerate(
+            cells=True, threads=inner_threads, max_bytes=budget // memory.PEAK_OF_CELLS, report=report
+        )
         if found["stopped"]:
             least = max(found["regions"], default=1)
             raise BudgetExceededError(

@@ -30,6 +30,7 @@ except ImportError as error:
 
 __all__ = [
     "DenseChain",
+    "MeshOfParts",
     "PackedLinear",
     "Patterns",
     "ScalarKink",
@@ -56,6 +57,7 @@ _LABELS = {torch.uint8: 0, torch.bool: 0, torch.int64: 1}
 _ACTIVATIONS = {"none": 0, "relu": 1, "leaky_relu": 2, "clamp": 3}
 
 DenseChain = _C.DenseChain  # see pylinregion.displacement
+MeshOfParts = _C.MeshOfParts  # see pylinregion.engine
 SliceProblem = _C.SliceProblem  # see pylinregion.engine
 TraceProblem = _C.TraceProblem  # see pylinregion.tracer
 cuda_built: bool = _C.cuda_built

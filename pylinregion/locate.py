@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pylinregion.mesh import Array, Mesh
 
 _POINTS = 1 << 14  # at a time
+_DOUBTFUL = 1e-6  # of the extent: coordinates are better than that
+
+Differences = Callable[[Array, NDArray[np.intp], NDArray[np.int64]], NDArray[Any]]
 
 
 class Locator:
     """The boxes around the cells of a mesh, and around two of these, and so on.
 
-    The cells are taken in the order of a curve that fills the plane, so that boxes next to each other are near.
+    The cells are taken in the order of a curve that fills the plane, so that boxes next to each other are near. All is
+    measured in parts of the mesh's extent.
 
     Args:
         mesh: The cells.
@@ -21,12 +28,16 @@ class Locator:
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
+        self._low = mesh.vertices.min(axis=0)
+        extent = float((mesh.vertices.max(axis=0) - self._low).max())
+        self._exponent = -int(np.frexp(extent)[1])
+        self._vertices = self._parts(mesh.vertices)
         starts = np.asarray(mesh.offsets[:-1])
-        corners = mesh.vertices[mesh.indices]
+        corners = self._vertices[mesh.indices]
         low, high = np.minimum.reduceat(corners, starts, axis=0), np.maximum.reduceat(corners, starts, axis=0)
         self.order = np.argsort(_along_a_curve(low + high), kind="stable")
-        pad = 8 * np.finfo(np.float64).eps * float(np.abs(mesh.vertices).max())
         # Vertices are rounded: a point of the slice's border may be just outside.
+        pad = 8 * float(np.spacing(np.ldexp(np.abs(mesh.vertices).max(), self._exponent)))
         low, high = low[self.order] - pad, high[self.order] + pad
         self.levels = [np.concatenate([low, -high], axis=1)]
         while len(self.levels[-1]) > 1:
@@ -40,40 +51,57 @@ class Locator:
             points: ``[n, 2]`` in the slice; what a point outside gets is a cell near by, or -1.
         """
         result = np.full(len(points), -1, dtype=np.int64)
-        for point, cell, depth in self._depths(points):
-            order = np.lexsort((-cell, depth, point))
-            result[point[order]] = cell[order]  # the last of each point: the deepest, of equal ones the first cell
+        for point, cell, depth in self.depths(points):
+            _choose(result, point, cell, depth)
         return result
 
-    def holders(self, points: Array, margin: float) -> NDArray[np.int64]:
-        """In how many cells each point ``[n, 2]`` is, more than ``margin`` away from all their sides."""
-        result = np.zeros(len(points), dtype=np.int64)
-        for point, _, depth in self._depths(points):
-            np.add.at(result, point[depth > margin], 1)
+    def locate_by(self, points: Array, differences: Differences) -> NDArray[np.int64]:
+        """The same, but near a side by what tells the cells apart, not by coordinates.
+
+        Args:
+            points: ``[n, 2]`` in the slice.
+            differences: Gets points ``[k, 2]``, for each of some pairs the place of its point ``[m]``, and their cells
+                ``[m]``; returns ``[m]``: in how much a point is not as all are in that cell.
+        """
+        result = np.full(len(points), -1, dtype=np.int64)
+        for point, cell, depth in self.depths(points):
+            _choose(result, point, cell, depth)
+            near = np.flatnonzero(np.abs(depth) < _DOUBTFUL)
+            several = near[np.isin(point[near], point[near][1:][point[near][1:] == point[near][:-1]])]
+            if not len(several):
+                continue
+            some, place = np.unique(point[several], return_inverse=True)
+            unlike = differences(points[some], place, cell[several])
+            _choose(result, point[several], cell[several], -unlike.astype(np.float64), depth[several])
         return result
 
-    def _depths(self, points: Array) -> list[tuple[NDArray[np.int64], NDArray[np.int64], Array]]:
-        """Points, cells that may hold them, and how far within: the smallest distance to a side, negative outside."""
+    def depths(self, points: Array) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Array]]:
+        """Points and cells that may hold them, and how deep: some points at a time.
+
+        The depth is the distance to the cell's boundary over the mesh's extent, negative outside. As the boundary is
+        taken as it is, and not as the lines that its sides lie on, it is as good as the vertices: where two of these
+        nearly coincide, the direction of the side between them is noise.
+
+        Args:
+            points: ``[n, 2]``.
+        """
         mesh = self.mesh
-        found = []
         for begin in range(0, len(points), _POINTS):
-            some = points[begin : begin + _POINTS]
+            some = self._parts(points[begin : begin + _POINTS])
             point, cell = self._candidates(some)
+            if not len(cell):
+                continue
             sides = mesh.offsets[cell + 1] - mesh.offsets[cell]
             pair = np.repeat(np.arange(len(cell)), sides)
             starts = np.cumsum(sides) - sides
             corner = np.arange(len(pair)) - starts[pair]
             offset, size = mesh.offsets[cell][pair], sides[pair]
-            p = mesh.vertices[mesh.indices[offset + corner]]
-            q = mesh.vertices[mesh.indices[offset + (corner + 1) % size]]
-            side, to = q - p, some[point][pair] - p
-            length = np.hypot(side[:, 0], side[:, 1])
-            with np.errstate(invalid="ignore", divide="ignore"):
-                depth = (side[:, 0] * to[:, 1] - side[:, 1] * to[:, 0]) / length
-            depth[length == 0] = np.inf
-            if len(cell):
-                found.append((point + begin, cell, np.minimum.reduceat(depth, starts)))
-        return found
+            p = self._vertices[mesh.indices[offset + corner]] - some[point][pair]
+            q = self._vertices[mesh.indices[offset + (corner + 1) % size]] - some[point][pair]
+            yield point + begin, cell, _depth(p, q, starts)
+
+    def _parts(self, points: Array) -> Array:
+        return np.asarray(np.ldexp(points - self._low, self._exponent))
 
     def _candidates(self, points: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Points and cells whose boxes hold them."""
@@ -88,6 +116,31 @@ class Locator:
             holds = (least[box] <= at[point]).all(axis=1)
             point, box = point[holds], box[holds]
         return point, self.order[box]
+
+
+def _choose(result: NDArray[np.int64], point: NDArray[np.int64], cell: NDArray[np.int64], *keys: Array) -> None:
+    """Give each point the cell with the largest keys, of equal ones the first."""
+    order = np.lexsort((-cell, *reversed(keys), point))
+    result[point[order]] = cell[order]  # the last of each point
+
+
+def _depth(p: Array, q: Array, starts: NDArray[np.integer[Any]]) -> Array:
+    """How deep the origin is in polygons.
+
+    Args:
+        p, q: ``[sides, 2]``: the ends of the sides of all polygons.
+        starts: ``[polygons]``: the first side of each.
+    """
+    side = q - p
+    squared = (side**2).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        along = np.nan_to_num(-(p * side).sum(axis=1) / squared).clip(0, 1)
+    distance = np.minimum.reduceat(np.linalg.norm(p + along[:, None] * side, axis=1), starts)
+    # How often the boundary goes round: sides that cross the line to the right count, upwards 1, downwards -1.
+    turn = p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]
+    up, down = (p[:, 1] <= 0) & (q[:, 1] > 0) & (turn > 0), (p[:, 1] > 0) & (q[:, 1] <= 0) & (turn < 0)
+    rounds = np.add.reduceat(up.astype(np.int64) - down, starts)
+    return np.where(rounds > 0, distance, -distance)
 
 
 def _along_a_curve(points: Array) -> NDArray[np.uint64]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pylinregion.slice import Slice
 from pylinregion.stages import INPUT, Stage, Stages, Units
 
 Array = NDArray[np.float64]
@@ -224,20 +226,29 @@ def jacobians(stages: Stages, patterns: Patterns) -> Tensor:
     return slopes[INPUT].expand(len(bits), -1, -1)
 
 
-def evaluate(stages: Stages, inputs: Array, sizes: Array) -> tuple[Array, NDArray[np.bool_], Array]:
-    """Outputs and pattern at inputs, by a plain forward pass in float64.
+@dataclass(frozen=True)
+class Evaluation:
+    """A plain forward pass in float64.
 
-    Args:
-        stages: The network.
-        inputs: ``[points, inputs]``.
-        sizes: ``[points, inputs]``: that of the terms that made the inputs.
-
-    Returns:
-        ``[points, outputs]``; ``[points, lines]``: which lines are on; and ``[points, outputs]``: more than the
-        rounding errors of the outputs, and of the same sums in another order.
+    Attributes:
+        outputs: ``[points, outputs]``.
+        rounding: ``[points, outputs]``: more than the rounding errors of the outputs, and of the same sums in another
+            order.
+        on: ``[points, lines]``: which lines are on.
+        sure: ``[points, lines]``: whether that cannot be due to rounding.
     """
-    values, bounds = {INPUT: inputs}, {INPUT: sizes}
-    on = []
+
+    outputs: Array
+    rounding: Array
+    on: NDArray[np.bool_]
+    sure: NDArray[np.bool_]
+
+
+def evaluate(stages: Stages, where: Slice, st: Array) -> Evaluation:
+    """Evaluate a network at points (s, t) ``[points, 2]`` of a slice."""
+    sizes = np.abs(np.concatenate([st, np.ones((len(st), 1))], axis=1)) @ np.abs(where.plane).T
+    values, bounds = {INPUT: where.points(st).numpy().reshape(len(st), len(where.plane))}, {INPUT: sizes}
+    on, sure = [], []
     terms = 8
     for number, stage in enumerate(stages.stages):
         z = stage.bias + sum((values[source] @ block.T for source, block in stage.blocks.items()), np.zeros(()))
@@ -247,10 +258,35 @@ def evaluate(stages: Stages, inputs: Array, sizes: Array) -> tuple[Array, NDArra
         terms += sum(block.shape[1] + 8 for block in stage.blocks.values())
         units = stage.units
         owner = np.repeat(np.arange(stage.rows), np.diff(units.line_begin))
-        on.append(z[:, owner] > units.kinks if units.groups is None else _winners(z, units))
+        gap = z[:, owner] - units.kinks if units.groups is None else _leads(z, units)
+        on.append(gap > 0 if units.groups is None else _winners(z, units))
+        sure.append(np.abs(gap) > 8 * np.finfo(np.float64).eps * terms * _sizes(size, units)[:, owner])
         index = _pieces(units, on[-1])
         values[number] = (units.slopes[index] * z + units.intercepts[index]) / units.denominator
         largest = np.maximum.reduceat(np.abs(units.slopes), units.line_begin[:-1] + np.arange(stage.rows))
         bounds[number] = (largest * size + np.abs(units.intercepts[index])) / units.denominator
     last = len(stages.stages) - 1
-    return values[last], np.concatenate(on, axis=1), 4 * np.finfo(np.float64).eps * terms * bounds[last]
+    rounding = 4 * np.finfo(np.float64).eps * terms * bounds[last]
+    return Evaluation(values[last], rounding, np.concatenate(on, axis=1), np.concatenate(sure, axis=1))
+
+
+def _leads(z: Array, units: Units) -> Array:
+    """``[points, candidates]``: by how much each is larger than all others of its group."""
+    assert units.groups is not None
+    result = np.empty_like(z)
+    for begin, end in pairwise(units.groups):
+        group = z[:, begin:end]
+        first = group.argmax(axis=1)[:, None]
+        others = group.copy()
+        np.put_along_axis(others, first, -np.inf, axis=1)
+        largest = np.repeat(group.max(axis=1)[:, None], end - begin, axis=1)
+        np.put_along_axis(largest, first, others.max(axis=1)[:, None], axis=1)
+        result[:, begin:end] = group - largest
+    return result
+
+
+def _sizes(size: Array, units: Units) -> Array:
+    """``[points, rows]``: what the rounding of a line's sign is measured by; of candidates the largest of the group."""
+    if units.groups is None:
+        return size
+    return np.asarray(np.maximum.reduceat(size, units.groups[:-1], axis=1)[:, units.neuron_of_line])

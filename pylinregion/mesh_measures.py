@@ -12,6 +12,11 @@ Cells = NDArray[np.int64]
 
 def areas(mesh: Mesh) -> Array:
     """``[R]``: the area of each cell."""
+    return signed_areas(mesh).clip(min=0)
+
+
+def signed_areas(mesh: Mesh) -> Array:
+    """``[R]``: the area that the corners of each cell enclose: below 0 if clockwise, or by rounding if nearly 0."""
     result = np.empty(mesh.cells)
     for cells, corners in mesh.by_size():
         result[cells] = _twice_area(corners)[0] / 2
@@ -38,7 +43,11 @@ def inradii(mesh: Mesh) -> Array:
     """``[R]``: the radius of the largest circle in each cell."""
     result = np.empty(mesh.cells)
     for cells, corners in mesh.by_size():
-        result[cells] = _inradii(corners)
+        good = _are_convex(corners)
+        result[cells[good]] = _inradii(corners[good])
+        for cell, its in zip(cells[~good], corners[~good], strict=True):
+            hull = _hull(its)
+            result[cell] = _inradii(hull[None])[0] if len(hull) > 2 else 0.0
     return result
 
 
@@ -95,16 +104,41 @@ def _twice_area(corners: Array) -> tuple[Array, Array, Array]:
 
 def _centroids(corners: Array) -> Array:
     total, triangles, spans = _twice_area(corners)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        weights = triangles / total[:, None]
     thirds = (spans[:, :-1] + spans[:, 1:]) / 3
-    offset = (weights[:, :, None] * thirds).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        offset = (triangles[:, :, None] / total[:, None, None] * thirds).sum(axis=1)
     mean = spans.sum(axis=1) / corners.shape[1]  # where rounding left no area
     low, high = spans.min(axis=1).clip(max=0), spans.max(axis=1).clip(min=0)
     good = np.isfinite(offset).all(axis=1) & (total > 0)
     offset = np.where(good[:, None], offset, mean)
     result: Array = corners[:, 0] + np.clip(offset, low, high)
     return result
+
+
+def _are_convex(corners: Array) -> NDArray[np.bool_]:
+    """``[cells]``: whether the rounded corners still make a convex polygon: that turns left everywhere, once around."""
+    sides = _sides(corners)
+    following = np.roll(sides, -1, axis=1)
+    turn = sides[:, :, 0] * following[:, :, 1] - sides[:, :, 1] * following[:, :, 0]
+    angle = np.arctan2(turn, (sides * following).sum(axis=2))
+    return np.asarray((turn > 0).all(axis=1) & (angle.sum(axis=1) < 3 * np.pi), dtype=np.bool_)
+
+
+def _hull(corners: Array) -> Array:
+    """``[n, 2]``: the convex hull of points, counter-clockwise (Andrew's monotone chain)."""
+    points = np.unique(corners, axis=0)
+    halves = []
+    for half in (points, points[::-1]):
+        chain: list[Array] = []
+        for point in half:
+            while len(chain) > 1:
+                a, b = chain[-1] - chain[-2], point - chain[-1]
+                if a[0] * b[1] - a[1] * b[0] > 0:
+                    break
+                chain.pop()
+            chain.append(point)
+        halves += chain[:-1]
+    return np.array(halves)
 
 
 def _inradii(corners: Array) -> Array:
@@ -123,8 +157,8 @@ def _inradii(corners: Array) -> Array:
         time = np.where(np.isfinite(time), time.clip(min=0), np.inf)
         time[np.isnan(normal[:, :, 0])] = -1  # between two corners of the same floats
         keep = np.arange(normal.shape[1]) != time.argmin(axis=1)[:, None]
-        normal = normal[keep].reshape(len(normal), -1, 2)
-        level = level[keep].reshape(len(level), -1)
+        normal = normal[keep].reshape(len(normal), normal.shape[1] - 1, 2)
+        level = level[keep].reshape(normal.shape[:2])
     radius = _touching(normal, level)[:, 1]
     return np.where(np.isfinite(radius), radius.clip(min=0), 0.0)
 

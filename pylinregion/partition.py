@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,6 @@ DEFINITION = (
 )
 
 _LARGEST = 1e30  # so that the engine's allowance for underflow holds
-_PEAK = 3  # the engine's working memory at its peak, over the size of the cells it keeps (1.3 to 2.5 measured)
 
 
 def partition(
@@ -78,25 +78,14 @@ def partition(
     >>> part.n_regions, part.areas().tolist()
     (4, [1.0, 1.0, 1.0, 1.0])
     """
-    if not isinstance(slice_, Slice):
-        raise TypeError(f"slice_ must be a pylinregion.Slice, got {type(slice_).__name__}")
-    threads = torch.get_num_threads() if threads is None else _checks.positive_integer("threads", threads)
-    for name, number in (("max_regions", max_regions), ("memory_budget", memory_budget)):
-        if number is not None:
-            _checks.positive_integer(name, number)
-    network = _captured(model, slice_)
-    network.check_parameters()
-    count = _first_layers(layers, network.layer_names)
-    stages = up_to(stages_of(network), count)
-    if (size := float(np.abs(slice_.polygon).max())) > _LARGEST:
-        raise ValueError(f"slice_.polygon must have coordinates up to {_LARGEST:g} in size, got {size:g}")
+    ready = prepared(model, slice_, layers, threads, max_regions, memory_budget)
     budget = memory.budget(memory_budget) if cells else None
     with tqdm(unit=" regions", disable=not progress) as bar:
-        found = Engine(stages, slice_.plane, slice_.polygon).enumerate(
+        found = Engine(ready.stages, slice_.plane, slice_.polygon).enumerate(
             cells=cells,
-            threads=threads,
+            threads=ready.threads,
             max_regions=max_regions,
-            max_bytes=None if budget is None else budget // _PEAK,
+            max_bytes=None if budget is None else budget // memory.PEAK_OF_CELLS,
             report=(lambda regions: bar.update(regions - bar.n)) if progress else None,
         )
         regions = max(found["regions"], default=1)
@@ -114,7 +103,48 @@ def partition(
             "layers",
             regions,
         )
-    return _partition(slice_, stages, count == len(network.layers), found, cells)
+    return found_partition(ready, slice_, found, cells)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a partition is asked for, checked.
+
+    Attributes:
+        network: The captured model.
+        stages: Of the layers that cut.
+        whole: Whether these are all layers.
+        threads: CPU threads.
+    """
+
+    network: Network
+    stages: Stages
+    whole: bool
+    threads: int
+
+
+def prepared(
+    model: nn.Module | torch.export.ExportedProgram | Network,
+    slice_: Slice,
+    layers: Sequence[str] | None,
+    threads: int | None,
+    max_regions: int | None,
+    memory_budget: int | None,
+) -> Prepared:
+    """Check the arguments of :func:`partition`, and find the network's stages."""
+    if not isinstance(slice_, Slice):
+        raise TypeError(f"slice_ must be a pylinregion.Slice, got {type(slice_).__name__}")
+    threads = torch.get_num_threads() if threads is None else _checks.positive_integer("threads", threads)
+    for name, number in (("max_regions", max_regions), ("memory_budget", memory_budget)):
+        if number is not None:
+            _checks.positive_integer(name, number)
+    network = _captured(model, slice_)
+    network.check_parameters()
+    count = _first_layers(layers, network.layer_names)
+    stages = up_to(stages_of(network), count)
+    if (size := float(np.abs(slice_.polygon).max())) > _LARGEST:
+        raise ValueError(f"slice_.polygon must have coordinates up to {_LARGEST:g} in size, got {size:g}")
+    return Prepared(network, stages, count == len(network.layers), threads)
 
 
 def _captured(model: nn.Module | torch.export.ExportedProgram | Network, slice_: Slice) -> Network:
@@ -138,7 +168,9 @@ def _first_layers(layers: Sequence[str] | None, names: tuple[str, ...]) -> int:
     return len(chosen)
 
 
-def _partition(slice_: Slice, stages: Stages, whole: bool, found: dict[str, Any], cells: bool) -> Partition:
+def found_partition(ready: Prepared, slice_: Slice, found: dict[str, Any], cells: bool) -> Partition:
+    """The partition that the engine found; takes the arrays out of ``found``."""
+    stages = ready.stages
     counts = iter(found["regions"])
     per_layer: list[int] = []
     for stage in stages.stages:
@@ -152,7 +184,7 @@ def _partition(slice_: Slice, stages: Stages, whole: bool, found: dict[str, Any]
         tuple(per_layer),
         certificate,
         stages,
-        whole,
+        ready.whole,
         _cells(found, Neurons.of(stages)) if cells else None,
     )
 

@@ -153,6 +153,8 @@ class Program:
             assert node.target is not None
             run: Callable[..., Any] = node.target if number < 0 else evaluator(node)
             args, kwargs = _retyped((node.args, node.kwargs), retype)
+            if node.dtype in retype and _makes_tensors_of_a_default_dtype(node):
+                kwargs = {**kwargs, "dtype": retype[node.dtype]}
             own = {index for index in self.takes_split if number >= 0}
             form = {ref.index for ref in refs((args, kwargs))} & self.given - own
             self.steps.append(_Step(index, run, args, kwargs, number, tuple(free.get(index, ())), tuple(form)))
@@ -449,6 +451,15 @@ def _retyped(arguments: Any, retype: dict[torch.dtype, torch.dtype]) -> Any:
     if isinstance(arguments, dict):
         return {key: _retyped(argument, retype) for key, argument in arguments.items()}
     return arguments
+
+
+def _makes_tensors_of_a_default_dtype(node: Node) -> bool:
+    """``torch.full((2,), 0.5)`` and the like."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or node.kwargs.get("dtype") is not None:
+        return False
+    kinds = {argument.name: str(argument.type) for argument in schema.arguments}
+    return "dtype" in kinds and not any("Tensor" in kind for kind in kinds.values())
 
 
 class _Plan:

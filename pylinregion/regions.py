@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from pylinregion import convert, files, mesh_measures
 from pylinregion.certificate import Certificate
 from pylinregion.decision import Decision, DecisionBoundary, decide
 from pylinregion.locate import Locator
-from pylinregion.maps import Maps, Reals, jacobians
+from pylinregion.maps import Maps, Reals, evaluate, jacobians
 from pylinregion.mesh import Array, Integers, Mesh
 from pylinregion.prefix import Neuron, Neurons
 from pylinregion.residues import equal_maps
@@ -314,7 +315,7 @@ class Partition:
         if np.asarray(where).dtype.kind in "iu":
             return self._decision.of_regions(self.n_regions)[self._regions(where)]
         st = coordinates_of("where", where)
-        decision, cells = self._decision, self._located(st, self._decision_locator)
+        decision, cells = self._decision, self._located(st, self._decision_locator.locate)
         return np.where(cells >= 0, decision.winner[cells], -1)
 
     def locate(self, st: Any) -> NDArray[np.int64]:
@@ -324,9 +325,10 @@ class Partition:
             st: ``[..., 2]``: points (s, t).
 
         Returns:
-            ``[...]``: the region, of several that share a point any; -1 outside the slice.
+            ``[...]``: the region, of several that share a point any; -1 outside the slice. Near an edge the network is
+            evaluated in float64; a point within that rounding of a line may be told to be on its other side.
         """
-        return self._located(coordinates_of("st", st), self._locator)
+        return self._located(coordinates_of("st", st), lambda points: self._locator.locate_by(points, self._unlike))
 
     def locate_inputs(self, x: Any, *, off_plane: float | None = None) -> NDArray[np.int64]:
         """The region that holds each input.
@@ -361,12 +363,12 @@ class Partition:
         """Check what is true of every right partition.
 
         Areas add up to the slice's, V - E + F = 1, every edge has one region or two, the mean number of neighbours is
-        at most 4 (with maxima 6), patterns are unique, and sampled points lie in one cell whose map gives the network's
-        outputs.
+        at most 4 (with maxima 6), patterns are unique, the neuron of an edge is on another piece on its other side, and
+        sampled points lie in one cell, whose pattern and map are the network's there.
 
         Args:
-            model: Compare with its outputs, too.
-            samples: How many points and how many regions are looked at.
+            model: A module: compare with its outputs, too, in float64 if a copy of it can be had so.
+            samples: How many points and how many regions are looked at; 0: none.
             seed: Of the sample.
 
         Returns:
@@ -444,12 +446,18 @@ class Partition:
     def _decision_locator(self) -> Locator:
         return Locator(self._decision.mesh)
 
-    def _located(self, st: Array, locator: Locator) -> NDArray[np.int64]:
+    def _located(self, st: Array, locate: Callable[[Array], NDArray[np.int64]]) -> NDArray[np.int64]:
         flat = st.reshape(-1, 2)
         inside = self.slice.contains(flat)
         result = np.full(len(flat), -1, dtype=np.int64)
-        result[inside] = locator.locate(flat[inside])
+        result[inside] = locate(flat[inside])
         return result.reshape(st.shape[:-1])
+
+    def _unlike(self, st: Array, place: NDArray[np.intp], regions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many breakpoints are exceeded at a point and not in a region, or the other way round."""
+        on = evaluate(self.stages, self.slice, st).on
+        told = np.unpackbits(self.patterns[regions], axis=1, count=self.stages.lines, bitorder="little")
+        return np.asarray(np.count_nonzero(told != on[place], axis=1))
 
     def _measured(self, metric: str) -> Mesh:
         if self._metric(metric) == "slice":

@@ -442,12 +442,15 @@ class _Walk:
     def _matrix(self, index: int, operand: int, operands: list[int]) -> tuple[Array, Array]:
         """The value's derivative by one operand, ``[units, units of the operand]``, and what it is where all are 0.
 
-        By forward-mode differentiation along the unit vectors: products with 1 and sums with 0, which are exact.
+        By forward-mode differentiation along the unit vectors: products with 1 and sums with 0, which are exact. A
+        linear layer has its matrix at hand.
         """
         nodes = self.network.nodes
         width, rows = nodes[operand].units, nodes[index].units
         self._check_size(index, operand)
         program = self._program(index, operands)
+        if (layer := self._linear_layer(nodes[index])) is not None:
+            return layer
         size = max(1, min(width, _LARGEST_MATRIX // max(1, 8 * max(rows, width))))
         columns = []
         bias: Tensor | None = None
@@ -465,6 +468,16 @@ class _Walk:
         assert bias is not None
         matrix = np.ascontiguousarray(torch.cat(columns).T.numpy())
         return matrix, np.ascontiguousarray(bias.reshape(-1).numpy())
+
+    def _linear_layer(self, node: Node) -> tuple[Array, Array] | None:
+        """Copies of a linear layer's weight and bias, if it takes rows and nothing computes them; else None."""
+        if node.op_name != "linear" or node.kwargs or node.shape is None or len(node.shape) != 2:
+            return None
+        weight, bias = (*node.args[1:], None)[:2]
+        if any(isinstance(each, Ref) and each.index not in self.fixed for each in (weight, bias)):
+            return None
+        matrix = self._given(weight).copy()  # not the live model's memory
+        return matrix, np.zeros(len(matrix)) if bias is None else self._given(bias).copy()
 
     def _program(self, index: int, operands: list[int]) -> Program:
         nodes = self.network.nodes

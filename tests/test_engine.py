@@ -4,6 +4,7 @@
 """
 
 import importlib.util
+import itertools
 import json
 import os
 from pathlib import Path
@@ -44,7 +45,7 @@ from networks import NETWORK_KINDS, SLICE_KINDS, integer_networks, polygons, ran
 
 from pylinregion import engine as engine_module
 from pylinregion import kernels
-from pylinregion.engine import Engine
+from pylinregion.engine import Engine, mesh_of_parts
 from pylinregion.stages import INPUT, Stages
 
 SCALE = int(os.environ.get("PYLINREGION_TEST_SCALE", "1"))
@@ -332,6 +333,35 @@ def test_threads_give_cells_away_in_the_order_of_one():
     for threads in (2, 3, 8):
         same_arrays(plain, engine.enumerate(cells=True, threads=threads))
         assert engine.enumerate(cells=True, threads=threads, max_regions=3000)["stopped"]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_parts_of_a_walk_are_the_whole(count, threads):
+    engine = larger("generic")
+    whole = engine.enumerate(cells=True)
+    parts = [engine.enumerate(cells=True, threads=threads, part=(part, count)) for part in range(count)]
+    counted = [engine.enumerate(cells=False, threads=threads, part=(part, count)) for part in range(count)]
+    for found in (parts, counted):
+        regions = [sum(counts) for counts in itertools.zip_longest(*(each["regions"] for each in found), fillvalue=0)]
+        assert regions == whole["regions"]
+    together = mesh_of_parts(parts, engine.stages.lines)
+    same_arrays({**together, "regions": whole["regions"]}, whole)
+    assert sum(len(each["patterns"]) > 0 for each in parts) > count / 2  # they share the work
+
+
+def test_parts_of_a_slice_of_one_region():
+    engine = Engine(generic((2, 3, 1)), IDENTITY_PLANE, box(1e-9, 2e-9))
+    parts = [engine.enumerate(cells=True, part=(part, 3)) for part in range(3)]
+    assert [len(each["patterns"]) for each in parts] == [0, 0, 1]
+    same_arrays({**mesh_of_parts(parts, 3), "regions": [1]}, engine.enumerate(cells=True))
+
+
+def test_parts_that_are_not_of_one_walk_are_refused():
+    engine = larger("generic")
+    part = engine.enumerate(cells=True, part=(1, 3))
+    with pytest.raises(RuntimeError, match="has more than two cells"):
+        mesh_of_parts([part, part], engine.stages.lines)
 
 
 @pytest.mark.parametrize("name", LARGER)

@@ -117,6 +117,15 @@ def test_corners_with_the_same_floats():
     assert np.isfinite(mesh_measures.centroids(cells)).all() and np.allclose(mesh_measures.centroids(cells)[2], [1, 1])
 
 
+def depths_of(locator, points):
+    """Of each point how deep it is in each cell that may hold it, deepest first."""
+    found = [[] for _ in points]
+    for point, _, depth in locator.depths(np.asarray(points, dtype=np.float64)):
+        for place, value in zip(point, depth, strict=True):
+            found[place].append(float(value))
+    return [sorted(values, reverse=True) for values in found]
+
+
 def test_degrees_count_neighbours():
     # four squares around a point
     vertices = np.array([[s, t] for t in range(3) for s in range(3)], dtype=np.float64)
@@ -128,7 +137,7 @@ def test_degrees_count_neighbours():
     locator = Locator(mesh)
     assert locator.locate(np.array([[0.5, 0.5], [1.5, 0.25], [0.1, 1.9], [2, 2]])).tolist() == [0, 1, 2, 3]
     assert locator.locate(np.array([[1.0, 0.5], [1.0, 1.0]])).tolist() == [0, 0]  # of equally deep cells the first
-    assert locator.holders(np.array([[0.5, 0.5], [1.0, 0.5]]), 1e-9).tolist() == [1, 0]
+    assert depths_of(locator, [[0.5, 0.25], [1.0, 0.5]]) == [[0.0625], [0.0, 0.0]]  # the extent 2 counts as 4
 
 
 def test_location_where_boxes_overlap():
@@ -136,7 +145,8 @@ def test_location_where_boxes_overlap():
     locator = Locator(mesh_of([[0, 0], [1, 0], [1, 1]], [[0, 0], [1, 1], [0, 1]]))
     points = np.array([[0.9, 0.1], [0.1, 0.9], [0.51, 0.5], [0.5, 0.51]])
     assert locator.locate(points).tolist() == [0, 1, 0, 1]
-    assert locator.holders(points, 0.05).tolist() == [1, 1, 0, 0]
+    (inside, outside), *_ = depths_of(locator, points[:1])
+    assert inside == pytest.approx(0.05) and outside == pytest.approx(-0.8 / 2**0.5 / 2)
 
 
 def test_location_where_cells_are_of_very_different_sizes():
@@ -146,5 +156,6 @@ def test_location_where_cells_are_of_very_different_sizes():
     locator = Locator(mesh_of([[-9, 0], [0, 0], [0, 1], [-9, 1]], *strips))
     middles = np.array([[(a + b) / 2, 0.3] for a, b in pairwise(ends)])
     assert locator.locate(middles).tolist() == list(range(1, 42))
-    assert locator.holders(middles[-3:], 0.2).tolist() == [0, 0, 1]  # 1/8, 1/4 and 1/2 wide
+    deepest = [max(depths) for depths in depths_of(locator, middles[-3:])]
+    assert deepest == [2.0**-4 / 16, 2.0**-3 / 16, 2.0**-2 / 16]  # 1/8, 1/4 and 1/2 wide; the extent 10 counts as 16
     assert locator.locate(np.array([[-3.0, 0.9], [-20.0, 0.5]])).tolist() == [0, -1]

@@ -385,6 +385,35 @@ def test_maxima():
     check(residual, 4, lines=12)
 
 
+class Constants(nn.Module):
+    """Makes tensors on its way, of the default dtype."""
+
+    def forward(self, x):
+        made = torch.full((3, 2), 0.5) + torch.ones(3, 2) * torch.arange(2.0) + torch.linspace(0, 1, 2)
+        return (x @ made + torch.zeros(2)).relu()
+
+
+def test_tensors_that_a_model_makes():
+    stages = captured(Constants(), 3)
+    x = torch.tensor([[1.0, -2.0, 0.5], [3.0, 0.0, -4.0], [-1.0, 0.25, 8.0]])
+    assert stages.lines == 2 and np.array_equal(evaluated(stages, x.double().numpy()), Constants()(x).numpy())
+    counts = plr.count_regions(Constants(), torch.zeros(2, 3), 0.1, n_directions=2, dtype=torch.float64)
+    assert counts.total.tolist() == [2, 2]
+
+
+def test_stages_keep_the_weights_they_were_made_of():
+    """In float64 the model's own memory would do, until the next optimiser step."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    stages = captured(model, 3, dtype=torch.float64)
+    before = copy.deepcopy(stages.stages)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    for stage, same in zip(stages.stages, before, strict=True):
+        assert np.array_equal(stage.bias, same.bias)
+        assert all(np.array_equal(stage.blocks[source], same.blocks[source]) for source in same.blocks)
+
+
 def test_weights_are_read_when_stages_are_made():
     torch.manual_seed(8)
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))

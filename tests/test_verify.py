@@ -98,24 +98,94 @@ def other_pattern(part):
     return with_cells(part, patterns=patterns)
 
 
+def other_neuron(part):
+    return with_cells(part, edge_neuron=np.where(part.edge_neuron >= 0, 0, -1).astype(np.int32))
+
+
+def no_neuron(part):
+    return with_cells(part, edge_neuron=np.full_like(part.edge_neuron, -1))
+
+
+def other_map(part):
+    """Outputs that the regions' maps do not have: the maps are computed anew, so these are taken from elsewhere."""
+    other = with_cells(part)
+    maps = part.affine_maps()
+    object.__setattr__(other, "affine_maps", lambda regions: 1.001 * maps[regions])
+    return other
+
+
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (moved, "this partition is not right: .* its map is off|is in 2 cells|areas"),
+        (moved, "has not the pattern of its region|is in 2 cells|areas"),
         (scaled, "the areas of its cells add up to"),
         (other_slice, "the areas of its cells add up to"),
-        (shifted, "its map is off by"),
+        (shifted, "has not the pattern of its region"),
         (without_an_edge, r"V - E \+ F is 2, not 1"),
         (other_neighbour, "the sides of the cells are not its edges"),
         (turned, "the areas of its cells add up to|has area -"),
         (same_pattern_twice, "different patterns in"),
-        (other_pattern, "its map is off by"),
+        (other_pattern, "the pattern of neuron [0-9]+ is the same on both sides of edge"),
+        (other_neuron, "the pattern of neuron 0 is the same on both sides of edge"),
+        (no_neuron, "an edge inside has no neuron, or one of the border has one"),
+        (other_map, "has a map that is off by"),
     ],
 )
 def test_damage_is_seen(part, damage, message):
     with pytest.raises(plr.VerificationError, match=message) as caught:
         damage(part).verify(samples=20_000 if damage is moved else 1000)  # a moved vertex leaves small gaps
     assert isinstance(caught.value, plr.PylinregionError)
+
+
+@pytest.mark.parametrize("low, width", [(1e4 + 0.1, 1.0), (1e4 + 0.1, 1e-3), (0.0, 1e-170), (0.0, 1e-290)])
+def test_a_right_partition_far_from_zero_or_tiny_passes(model, low, width):
+    plr.partition(model, plr.Slice.box(low, low + width)).verify(model)
+
+
+def test_a_right_partition_of_a_thin_slice_passes(model):
+    thin = [[-1, -1e-9], [1, -1e-9], [1, 1e-9], [-1, 1e-9]]
+    plr.partition(model, plr.Slice([0.0, 0.0], [1.0, 0.0], [0.0, 1.0], thin)).verify(model)
+
+
+def test_what_a_model_of_low_precision_rounds_itself_is_not_held_against_the_partition():
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).bfloat16()
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+        net[0].bias.copy_(torch.tensor([100.0, 99.5]))
+        net[2].weight.copy_(torch.tensor([[1.0, -1.0]]))
+        net[2].bias.zero_()
+    plr.partition(net, plr.Slice.box(-1, 1)).verify(net)
+
+
+class OfItsOwnDtype(nn.Module):
+    """Cannot be made float64: it makes a float32 tensor on its way."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 6)
+
+    def forward(self, x):
+        return self.layer(x).relu() @ torch.full((6, 1), 0.5)
+
+
+def test_a_model_that_cannot_be_float64_is_compared_in_its_own_dtype():
+    torch.manual_seed(0)
+    net = OfItsOwnDtype()
+    part = plr.partition(net, plr.Slice.box(-2, 2))
+    assert 0 < part.verify(net)["largest difference from the model"] < 1e-5
+    with torch.no_grad():
+        net.layer.bias += 0.1
+    with pytest.raises(plr.VerificationError, match="its outputs are"):
+        part.verify(net)
+
+
+def test_no_samples_and_wrong_ones(part, model):
+    assert part.verify(model, samples=0)["points"] == 0
+    for wrong in (-1, 1.5, True):
+        with pytest.raises(ValueError, match=f"samples must be an integer, 0 or more, got {wrong}"):
+            part.verify(samples=wrong)
+    with pytest.raises(TypeError, match=r"model must be an nn\.Module, got Network"):
+        part.verify(plr.capture(model, torch.zeros(2, 2)))
 
 
 def test_another_model_is_seen(part, model):

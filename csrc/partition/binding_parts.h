@@ -20,13 +20,17 @@ using Address = std::uintptr_t;  // of NumPy arrays that the caller keeps alive
 
 template <class T> T* at(Address address) { return reinterpret_cast<T*>(address); }
 
-// An array that owns a vector.
-template <class T, class... Rest>
-py::array_t<T> array(std::vector<T, Rest...>&& values, std::vector<py::ssize_t> shape) {
-  using Owner = std::vector<T, Rest...>;
+// An array of numbers that owns a vector of them, or of plain structures that are made of them.
+template <class T, class Element, class... Rest>
+py::array_t<T> array(std::vector<Element, Rest...>&& values, std::vector<py::ssize_t> shape) {
+  using Owner = std::vector<Element, Rest...>;
   auto* owner = new Owner(std::move(values));
   const py::capsule free(owner, [](void* p) { delete static_cast<Owner*>(p); });
-  return py::array_t<T>(std::move(shape), owner->data(), free);
+  return py::array_t<T>(std::move(shape), reinterpret_cast<T*>(owner->data()), free);
+}
+template <class T, class... Rest>
+py::array_t<T> array(std::vector<T, Rest...>&& values, std::vector<py::ssize_t> shape) {
+  return array<T, T, Rest...>(std::move(values), std::move(shape));
 }
 
 using ExactStageTuple =

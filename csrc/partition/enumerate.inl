@@ -64,12 +64,20 @@ class InOrder {
   EngineResult sum_;
 };
 
+// Of all tasks, with what comes before each, those of one part.
+void keep_part(const EngineOptions& options, std::vector<Task>& tasks, std::vector<Part>& before) {
+  const int64_t n = static_cast<int64_t>(tasks.size());
+  const int64_t begin = n * options.part / options.parts, end = n * (options.part + 1) / options.parts;
+  tasks.erase(tasks.begin() + end, tasks.end()), tasks.erase(tasks.begin(), tasks.begin() + begin);
+  before.erase(before.begin() + end, before.end()), before.erase(before.begin(), before.begin() + begin);
+}
+
 }  // namespace
 
 EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, const ExactRows& exact,
                            EngineProgress& progress) {
   Shared shared{system, options, progress, 0, 0, 0, 1, 0, 0, 5};
-  while ((int64_t{1} << (shared.split_depth - 5)) < options.threads) ++shared.split_depth;
+  while ((int64_t{1} << (shared.split_depth - 5)) < options.threads * options.parts) ++shared.split_depth;
   double low[2] = {INFINITY, INFINITY}, high[2] = {-INFINITY, -INFINITY};
   // Computed vertices lie within the bounds of |s|, |t|, too: a cut rounds 3 times, and there are at most 2^21 above
   // one another (docs/exactness.md, 4.1).
@@ -83,7 +91,7 @@ EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, c
   shared.budget = 8 * shared.widest + 64;
   shared.prepaid = static_cast<double>(shared.budget) * kUnit * (1 + 4e-9);  // >= gamma of it: 4.1 there
 
-  if (options.threads <= 1) {
+  if (options.threads <= 1 && options.parts == 1) {
     Engine engine(shared, exact);
     engine.run_root(nullptr, nullptr);
     EngineResult result = engine.take_result().result;
@@ -94,6 +102,8 @@ EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, c
   std::vector<Part> before;
   Engine root(shared, exact);
   root.run_root(&tasks, &before);
+  Part last = root.take_result();  // what came after the last task
+  keep_part(options, tasks, before);
   InOrder parts(options.cells, std::move(before));
   std::atomic<size_t> next{0};
   std::vector<std::exception_ptr> errors(static_cast<size_t>(options.threads));
@@ -122,7 +132,8 @@ EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, c
   threads.clear();  // joins
   for (const std::exception_ptr& error : errors)
     if (error) std::rethrow_exception(error);
-  EngineResult result = parts.take(root.take_result());  // what came after the last task
+  last.found = options.part + 1 == options.parts;
+  EngineResult result = parts.take(std::move(last));
   result.stopped = progress.stop;
   return result;
 }

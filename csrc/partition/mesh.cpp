@@ -102,6 +102,7 @@ void Mesh::pair_edges(const CellList& cells, int64_t first_cell) {
 void Pieces::add(const CellList& cells) {
   append_offsets(all.offsets, cells.offsets);
   append(all.xy, cells.xy);
+  append(all.keys, cells.keys);
   append(all.rows, cells.rows);
   append(all.patterns, cells.patterns);
 }

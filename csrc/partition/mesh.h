@@ -48,7 +48,7 @@ class Mesh final : public CellSink {
   Array<int32_t> first_, next_;  // [V], [E]: an edge whose lower end a vertex is, and from each the next; -1: none
 };
 
-// The pieces of a segment, one after another.
+// Cells one after another: the pieces of a segment, or a part of a mesh to come.
 class Pieces final : public CellSink {
  public:
   void add(const CellList& cells) override;

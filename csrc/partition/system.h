@@ -44,6 +44,8 @@ class CellSink;
 struct EngineOptions {
   CellSink* cells = nullptr;  // takes the cells, in their order, from one thread at a time; null: they are only counted
   int threads = 1;
+  // One of so many parts of the walk, 0 the first: together they find what the whole does, in its order.
+  int64_t part = 0, parts = 1;
   bool force_exact = false;  // every decision through the exact stage: a test
   // Stages to fold ahead at every chance, 0: never fold again below the root (other orders of arithmetic: tests);
   // -1: as many as pay, where it pays.
