@@ -62,7 +62,7 @@ def gradient_products(network: Network, output: int, x: Tensor) -> Iterator[Tens
     for points in batches_of(x, size):
         products = _of_dense_layers(evaluation, dense, points, outputs)
         if rest:
-            products += _of_others(whole, by_id, points)
+            products = products + _of_others(whole, by_id, points)
         yield products
 
 
@@ -95,8 +95,8 @@ def _of_dense_layers(evaluation: Evaluation, dense: list[_Dense], points: Tensor
             torch.autograd.grad(out[:, k].sum(), makes, retain_graph=True, materialize_grads=True)
             for k in range(outputs if dense else 0)
         ]
-    products = torch.zeros(len(points), outputs, outputs, dtype=torch.float64, device=points.device)
     with undifferentiated():
+        products = torch.zeros(len(points), outputs, outputs, dtype=torch.float64, device=points.device)
         for number, layer in enumerate(dense):
             slopes = torch.stack([gradient[number] for gradient in gradients], dim=1)
             scale = takes[number].square().sum(dim=1) + float(layer.biased)
