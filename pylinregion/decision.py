@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pylinregion import measures
+from pylinregion import mesh_measures
 from pylinregion.engine import Engine
 from pylinregion.maps import Array, Patterns
 from pylinregion.mesh import Mesh
@@ -51,7 +51,7 @@ class Decision:
         """``[regions]``: the class that has most of each region's area."""
         classes = int(self.winner.max()) + 1
         parts, place = np.unique(self.parent * classes + self.winner, return_inverse=True)
-        size = np.bincount(place, weights=measures.areas(self.mesh))
+        size = np.bincount(place, weights=mesh_measures.areas(self.mesh))
         order = np.lexsort((-parts, size))  # the last of a region: the largest part, of equal ones the lowest class
         result = np.empty(regions, dtype=np.int64)
         result[parts[order] // classes] = parts[order] % classes

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pylinregion import convert, files, measures
+from pylinregion import convert, files, mesh_measures
 from pylinregion.certificate import Certificate
 from pylinregion.decision import Decision, DecisionBoundary, decide
 from pylinregion.locate import Locator
@@ -180,34 +180,34 @@ class Partition:
                 The two are the same where u and v are orthonormal, as those of ``Slice.through``, ``around`` and
                 ``box``.
         """
-        return measures.areas(self._measured(metric))
+        return mesh_measures.areas(self._measured(metric))
 
     def perimeters(self, metric: str = "slice") -> Array:
         """``[R]``: the length of each region's boundary."""
-        return measures.perimeters(self._measured(metric))
+        return mesh_measures.perimeters(self._measured(metric))
 
     def centroids(self) -> Array:
         """``[R, 2]``: the centre of mass of each region."""
-        return measures.centroids(self.mesh)
+        return mesh_measures.centroids(self.mesh)
 
     def inradii(self, metric: str = "slice") -> Array:
         """``[R]``: the radius of the largest circle in each region."""
-        return measures.inradii(self._measured(metric))
+        return mesh_measures.inradii(self._measured(metric))
 
     def eccentricities(self, metric: str = "slice") -> Array:
         """``[R]``: the largest distance between two corners over the smallest (SplineCam's definition)."""
-        return measures.eccentricities(self._measured(metric))
+        return mesh_measures.eccentricities(self._measured(metric))
 
     def corner_distances(self, metric: str = "slice") -> tuple[Array, Array]:
         """``[R]`` twice: mean and standard deviation of the distances of the corners to the centroid.
 
         SplineCam calls this centrality.
         """
-        return measures.corner_distances(self._measured(metric))
+        return mesh_measures.corner_distances(self._measured(metric))
 
     def degrees(self) -> NDArray[np.int64]:
         """``[R]``: how many regions share an edge with each."""
-        return measures.degrees(self.mesh)
+        return mesh_measures.degrees(self.mesh)
 
     def adjacency(self) -> Any:
         """Which regions share an edge.
