@@ -7,6 +7,7 @@
 torch.Size([3])
 """
 
+from pylinregion import measures
 from pylinregion.capture import capture
 from pylinregion.count import count_regions
 from pylinregion.counts import Mean, RegionCounts
@@ -39,6 +40,7 @@ __all__ = [
     "count_regions",
     "explain",
     "load",
+    "measures",
     "partition",
     "random_frame",
     "trace",

@@ -73,6 +73,27 @@ def test_a_capture_is_made_in_one_direction():
         assert not {name for name in imports_of(f"pylinregion.{module}") if name.startswith("pylinregion")}, module
 
 
+def test_measures_are_made_of_captured_networks_and_nothing_is_made_of_them():
+    below = {
+        "_checks",
+        "capture",
+        "errors",
+        "kinks",
+        "module_state",
+        "network",
+        "ops",
+        "program",
+        "torch_state",
+        "measures",
+    }
+    for module in MODULES:
+        rooms = {name.split(".")[1] for name in imports_of(module) if name.startswith("pylinregion.")}
+        if module.startswith("pylinregion.measures"):
+            assert rooms <= below, module
+        else:
+            assert "measures" not in rooms, module
+
+
 def test_nothing_imports_the_command_line():
     shell = {"pylinregion.cli", "pylinregion.demo", "pylinregion.doctor"}
     for module in MODULES:

@@ -1,0 +1,45 @@
+"""What papers on grokking measure of a network, besides its linear regions.
+
+Each measure is a function of a model and points that leaves the model as it was: its mode, gradients, hooks, buffers,
+and torch's random state. Those with per-layer results take the layers that :func:`pylinregion.capture` finds; a layer's
+features are its pre-activations. docs/measures.md has them all on a page.
+"""
+
+from pylinregion.measures.commutativity import commutativity, logit_commutativity
+from pylinregion.measures.entropy import (
+    PerturbedInformation,
+    matrix_entropy,
+    matrix_mutual_information,
+    perturbed_information,
+)
+from pylinregion.measures.neighbours import neighbour_function
+from pylinregion.measures.norms import last_layer_norm, weight_norm
+from pylinregion.measures.patel_montufar import density_local_complexity, local_rank, total_variation
+from pylinregion.measures.probes import ProbeAccuracy, linear_probes
+from pylinregion.measures.ranks import feature_ranks, tunnel_length
+from pylinregion.measures.robustness import RobustAccuracy, perturbation_error, robust_accuracy
+from pylinregion.measures.sharpness import largest_eigenvalue, sharpness
+
+__all__ = [
+    "PerturbedInformation",
+    "ProbeAccuracy",
+    "RobustAccuracy",
+    "commutativity",
+    "density_local_complexity",
+    "feature_ranks",
+    "largest_eigenvalue",
+    "last_layer_norm",
+    "linear_probes",
+    "local_rank",
+    "logit_commutativity",
+    "matrix_entropy",
+    "matrix_mutual_information",
+    "neighbour_function",
+    "perturbation_error",
+    "perturbed_information",
+    "robust_accuracy",
+    "sharpness",
+    "total_variation",
+    "tunnel_length",
+    "weight_norm",
+]

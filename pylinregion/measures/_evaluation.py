@@ -1,0 +1,253 @@
+"""A captured network as a differentiable function in float64, and a plain module that is left as it was."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from pylinregion._checks import chosen_layers
+from pylinregion.capture import capture
+from pylinregion.kinks import scalar_kink
+from pylinregion.measures import _checks
+from pylinregion.module_state import evaluation_mode, undisturbed, unwrap
+from pylinregion.network import Network, Ref
+from pylinregion.ops import Kind
+from pylinregion.program import Program
+from pylinregion.torch_state import full_precision, quiet
+
+Model = nn.Module | torch.export.ExportedProgram | Network
+
+OUTPUT = "output"
+_DIRECTION_ROWS = 1024  # of a pass that carries derivatives
+
+
+def captured(model: Model, x: Tensor, name: str = "x", at_least: int = 1) -> Network:
+    """The network of a model, for points that are checked first.
+
+    Raises:
+        TypeError: The points are no floating point tensor, or not of the model's dtype.
+        ValueError: Their shape or device is not the model's, there are too few, or one is not finite.
+        UnsupportedModelError: The model cannot be captured.
+    """
+    _checks.points(name, x, at_least)
+    _checks.fits(name, x, model)
+    network = capture(model, x)
+    if tuple(x.shape[1:]) != network.input_shape:
+        shape = ", ".join(map(str, network.input_shape))
+        raise ValueError(f"{name} must be [n, {shape}], as the network was captured, got {list(x.shape)}")
+    if x.device != network.device:
+        raise ValueError(f"{name} must be on {network.device}, as the network was captured, got {x.device}")
+    if x.dtype != network.dtype:
+        raise TypeError(f"{name} must be {network.dtype}, as the network was captured, got {x.dtype}")
+    network.check_parameters()
+    return network
+
+
+def elementwise_layers(network: Network, layers: Sequence[str] | None = None) -> dict[str, int]:
+    """The counted layers that have pre-activations, and the node of these: all, or those named.
+
+    Max-pools, comparisons and ``maximum`` have several operands and no pre-activation.
+
+    Raises:
+        ValueError: A name is not among them, or there is no such layer.
+    """
+    found = {
+        layer.name: node.args[0].index
+        for layer in network.layers
+        if isinstance((node := network.nodes[layer.node]).args[0], Ref)
+        and (layer.kind is Kind.SMOOTH or scalar_kink(node) is not None)
+    }
+    if not found:
+        raise ValueError("model must have an elementwise activation (ReLU or the like), this one has none")
+    names = list(found)
+    return {names[number]: found[names[number]] for number in chosen_layers(layers, names)}
+
+
+def output_node(network: Network) -> int:
+    """The node of the output.
+
+    Raises:
+        ValueError: There are several output tensors.
+    """
+    if len(network.outputs) != 1:
+        raise ValueError(f"model must return one tensor, this one returns {len(network.outputs)}")
+    return network.outputs[0]
+
+
+class Evaluation:
+    """Some values of a network as a function of its input and of its tensors, in float64.
+
+    Unlike :class:`pylinregion.program.Evaluator` it folds and packs nothing, so that torch differentiates it, forwards
+    and backwards, by the input and by the tensors.
+
+    Args:
+        network: The network, in eval mode as it was captured.
+        wanted: Nodes.
+    """
+
+    def __init__(self, network: Network, wanted: Sequence[int]) -> None:
+        self.network, self.wanted = network, tuple(wanted)
+        nodes = network.nodes
+        states = [index for index, node in enumerate(nodes) if node.role == "state"]
+        self._input = next(index for index, node in enumerate(nodes) if node.role == "input")
+        retype = {network.dtype: torch.float64}
+        self._program = Program(network, self.wanted, [self._input, *states], retype=retype)
+        doubles: dict[int, Tensor] = {}  # by the tensor that it is made of: tied weights stay one
+        self.state: dict[str, Tensor] = {}
+        with undifferentiated():
+            for index in states:
+                tensor = network.state[nodes[index].state]
+                if id(tensor) not in doubles:
+                    retyped = tensor.dtype == network.dtype
+                    doubles[id(tensor)] = tensor.detach().to(torch.float64 if retyped else tensor.dtype, copy=True)
+                self.state[nodes[index].state] = doubles[id(tensor)]
+        self._states = states
+
+    def parameters(self) -> list[str]:
+        """The names of the parameters in :attr:`state`, each tensor once."""
+        seen: dict[int, str] = {}
+        for name, tensor in self.state.items():
+            if name in self.network.parameters and tensor.is_floating_point():
+                seen.setdefault(id(tensor), name)
+        return list(seen.values())
+
+    def __call__(self, x: Tensor, parameters: dict[str, Tensor] | None = None) -> list[Tensor]:
+        """The wanted values.
+
+        Args:
+            x: ``[b, *input_shape]`` float64.
+            parameters: Tensors to take in place of those of :attr:`state`.
+
+        Returns:
+            A ``[b, units]`` for each wanted node.
+        """
+        state = self.state
+        if parameters:
+            by_id = {id(self.state[name]): tensor for name, tensor in parameters.items()}
+            state = {name: by_id.get(id(tensor), tensor) for name, tensor in self.state.items()}
+        nodes = self.network.nodes
+        given: dict[int, Any] = {index: state[nodes[index].state] for index in self._states}
+        given[self._input] = x
+        values = self._program.run(given, len(x))
+        results = []
+        for index, value in zip(self.wanted, values, strict=True):
+            rows = value.movedim(nodes[index].batch_dim, 0).reshape(len(x), -1)
+            results.append(rows.to(torch.float64))
+        return results
+
+    def batches(self, x: Tensor, batch_size: int) -> Iterator[list[Tensor]]:
+        """The wanted values, a batch of points after the other, without gradients."""
+        for points in batches_of(x, batch_size):
+            with undifferentiated():
+                values = self(points.to(torch.float64))
+            yield values
+
+    def gradient_norms(self, points: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The wanted values ``[b, units]``, and the 2-norm of each one's gradient by the input, ``[b, units]``."""
+        squares: list[Tensor] = []
+        for values, derivatives in self._by_directions(points):
+            with undifferentiated():
+                parts = [derivative.square().sum(dim=1) for derivative in derivatives]
+                squares = [a + b for a, b in zip(squares, parts, strict=True)] if squares else parts
+                found = values, [square.sqrt() for square in squares]
+        return found
+
+    def jacobians(self, points: Tensor) -> list[Tensor]:
+        """The Jacobians of the wanted values by the input, transposed: ``[b, inputs, units]`` each."""
+        columns = [derivatives for _, derivatives in self._by_directions(points)]
+        return [torch.cat(parts, dim=1) for parts in zip(*columns, strict=True)]
+
+    def _by_directions(self, points: Tensor) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+        """By forward differentiation, some directions of the standard basis of the input at a time.
+
+        Yields:
+            The wanted values, ``[b, units]``, and their derivatives, ``[b, directions, units]``.
+        """
+        count, dimensions = len(points), points[0].numel()
+        step = max(1, _DIRECTION_ROWS // count)
+        for first in range(0, dimensions, step):
+            number = min(step, dimensions - first)
+            # The first use compiles derivative rules, which warn of what they use.
+            with quiet(), undifferentiated(), forward_ad.dual_level():
+                rows = points.to(torch.float64).repeat_interleave(number, dim=0)
+                basis = torch.zeros(number, dimensions, dtype=torch.float64, device=points.device)
+                basis[:, first : first + number].fill_diagonal_(1.0)
+                tangents = basis.view(number, *points.shape[1:]).repeat(count, *[1] * (points.dim() - 1))
+                dual = forward_ad.make_dual(rows, tangents)  # type: ignore[no-untyped-call]
+                pairs = [forward_ad.unpack_dual(value) for value in self(dual)]  # type: ignore[no-untyped-call]
+                values = [primal.view(count, number, -1)[:, 0] for primal, _ in pairs]
+                derivatives = [
+                    (torch.zeros_like(primal) if tangent is None else tangent).view(count, number, -1)
+                    for primal, tangent in pairs
+                ]
+            yield values, derivatives
+
+
+@contextlib.contextmanager
+def undifferentiated() -> Iterator[None]:
+    """Without gradients, in full precision; also inside ``torch.inference_mode``."""
+    with torch.inference_mode(False), torch.no_grad(), full_precision():
+        yield
+
+
+@contextlib.contextmanager
+def differentiated() -> Iterator[None]:
+    """With gradients, in full precision; also inside ``torch.no_grad`` and ``torch.inference_mode``."""
+    with torch.inference_mode(False), torch.enable_grad(), full_precision():
+        yield
+
+
+@contextlib.contextmanager
+def untouched(model: Any) -> Iterator[nn.Module]:
+    """The user's own module in eval mode; modes, buffers, attributes and torch's random state are put back."""
+    module = module_of(model)
+    devices = {tensor.device for tensor in (*module.parameters(), *module.buffers()) if tensor.is_cuda}
+    forked = torch.random.fork_rng(devices=sorted(device.index for device in devices))
+    with evaluation_mode(module), undisturbed(module), forked, full_precision():
+        yield module
+
+
+def module_of(model: Any) -> nn.Module:
+    """The user's own module, out of the wrappers of ``torch.compile`` and data parallelism.
+
+    Raises:
+        TypeError: ``model`` is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
+    return unwrap(model)
+
+
+def logits(module: nn.Module, x: Tensor) -> Tensor:
+    """A classifier's output.
+
+    Raises:
+        ValueError: It is not ``[n, classes]`` finite numbers of two classes or more.
+        TypeError: It is no floating point tensor.
+    """
+    out = module(x)
+    if not isinstance(out, Tensor) or not out.is_floating_point():
+        what = f"a tensor of {out.dtype}" if isinstance(out, Tensor) else type(out).__name__
+        raise TypeError(f"model must return a floating point tensor, got {what}")
+    if out.dim() != 2 or len(out) != len(x) or out.shape[1] < 2:
+        raise ValueError(f"model must return [{len(x)}, classes] with 2 classes or more, got {list(out.shape)}")
+    if not bool(torch.isfinite(out).all()):
+        raise ValueError("model must return finite numbers, got NaN or infinity")
+    return out
+
+
+def batches_of(x: Tensor, size: int) -> Iterator[Tensor]:
+    """Rows of a tensor, some at a time, in order."""
+    for begin in range(0, len(x), size):
+        yield x[begin : begin + size]
+
+
+def gaussian(x: Tensor, sigma: float, seed: int) -> Tensor:
+    """Gaussian noise for points, float64 on their device; drawn at once, so that batches do not matter."""
+    generator = _checks.generator(seed)
+    return (sigma * torch.randn(x.shape, generator=generator, dtype=torch.float64, device="cpu")).to(x.device)

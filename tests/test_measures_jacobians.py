@@ -1,0 +1,147 @@
+"""Patel and Montufar's measures, against Jacobians layer by layer in NumPy and closed forms."""
+
+import numpy as np
+import pytest
+import torch
+from measures_reference import input_jacobians, points, pre_activations, relu_net, weights
+from torch import nn
+
+from pylinregion import UnsupportedModelError
+from pylinregion.measures import _evaluation, density_local_complexity, local_rank, total_variation
+
+
+def densities(model, x, sigma, shifts):
+    """Over hidden layers, point by point."""
+    total = 0.0
+    for point in x:
+        zs, jacobians = pre_activations(model, point[None]), input_jacobians(model, point)
+        for z, jacobian, shift in zip(zs[:-1], jacobians[:-1], shifts, strict=True):
+            norms = np.linalg.norm(jacobian, axis=1)
+            total += (np.exp(-((z[0] - shift) ** 2) / (2 * sigma**2)) * norms).sum()
+    return total / len(x)
+
+
+def coded_shifts(model, sigma, seed):
+    generator = torch.Generator().manual_seed(seed)
+    biases = [bias for _, bias in weights(model)][:-1]
+    return [b + sigma * torch.randn(len(b), generator=generator, dtype=torch.float64).numpy() for b in biases]
+
+
+@pytest.mark.parametrize("size", [1, 3, 32])
+def test_densities_are_those_of_numpy(size, monkeypatch):
+    model, x = relu_net([7, 12, 11, 3], seed=1), points(10, 7)
+    for rows in (1024, 5):  # all directions in one pass, and in several
+        monkeypatch.setattr(_evaluation, "_DIRECTION_ROWS", rows)
+        for sigma in (0.01, 0.5):
+            shifts = coded_shifts(model, sigma, 4)
+            found = density_local_complexity(model, x, sigma=sigma, seed=4, batch_size=size)
+            assert found == pytest.approx(densities(model, x.numpy(), sigma, shifts), rel=1e-10, abs=1e-300)
+            found = density_local_complexity(model, x, sigma=sigma, bias="trained", batch_size=size)
+            assert found == pytest.approx(densities(model, x.numpy(), sigma, [0.0, 0.0]), rel=1e-10, abs=1e-300)
+
+
+def test_the_coded_estimator_does_not_see_the_bias_of_the_first_layer():
+    model, x = relu_net([4, 9], seed=1), points(20, 4)
+    model.append(nn.ReLU())
+    before = [density_local_complexity(model, x, sigma=0.3, bias=bias) for bias in ("coded", "trained")]
+    with torch.no_grad():
+        model[0].bias.add_(1)
+    after = [density_local_complexity(model, x, sigma=0.3, bias=bias) for bias in ("coded", "trained")]
+    assert after[0] == pytest.approx(before[0], rel=1e-12)
+    assert after[1] != pytest.approx(before[1], rel=1e-2)
+
+
+def test_the_trained_estimator_counts_kinks_on_a_line():
+    """In one dimension the mean density times the length is the number of kinks."""
+    model = relu_net([1, 6, 1], seed=5)
+    weight, bias = (value.ravel() for value in weights(model)[0])
+    kinks = -bias / weight
+    low, high = kinks.min() - 1, kinks.max() + 1
+    x = torch.linspace(float(low), float(high), 40_001, dtype=torch.float64)[:, None]
+    sigma = 0.002
+    density = density_local_complexity(model, x, sigma=sigma, bias="trained", batch_size=5000)
+    assert density / (np.sqrt(2 * np.pi) * sigma) * (high - low) == pytest.approx(6, rel=1e-3)
+
+
+def test_biases_of_convolutions_and_of_layers_without():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12, 5, bias=False), nn.ReLU()).double()
+    x = points(6, 2, 3, 3)
+    sigma, generator, want = 0.2, torch.Generator().manual_seed(0), 0.0
+    draws = [sigma * torch.randn(count, generator=generator, dtype=torch.float64) for count in (12, 5)]
+    shifts = [model[0].bias.detach().repeat_interleave(4) + draws[0], draws[1]]
+    for point in x:
+        for stop, shift in zip((1, 4), shifts, strict=True):
+            jacobian = torch.autograd.functional.jacobian(lambda p, stop=stop: model[:stop](p).flatten(), point[None])
+            z = model[:stop](point[None]).flatten().detach()
+            norms = jacobian.flatten(1).norm(dim=1)
+            want += float((torch.exp(-((z - shift) ** 2) / (2 * sigma**2)) * norms).sum()) / 6
+    assert density_local_complexity(model, x, sigma=sigma) == pytest.approx(want, rel=1e-10)
+
+
+def test_neurons_without_a_bias_of_their_own_are_refused():
+    normalised = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU()).double()
+    x = points(5, 3)
+    with pytest.raises(UnsupportedModelError, match=r"batch_norm.*which bias='coded' needs; take bias='trained'"):
+        density_local_complexity(normalised, x)
+    assert density_local_complexity(normalised, x, sigma=1.0, bias="trained") > 0
+
+
+def test_local_ranks_are_those_of_numpy():
+    model, x = relu_net([7, 12, 11, 3], seed=1), points(10, 7)
+    for tolerance in (0.01, 0.5, 1.5):
+        per_point = [
+            [(np.linalg.svd(j, compute_uv=False) > tolerance).sum() for j in input_jacobians(model, point)[:-1]]
+            for point in x.numpy()
+        ]
+        want = np.mean(per_point, axis=0)
+        for size in (3, 32):
+            found = local_rank(model, x, tolerance=tolerance, batch_size=size)
+            assert list(found) == ["1", "3"] and list(found.values()) == pytest.approx(want)
+    assert local_rank(model, x, layers=["3"]) == {"3": local_rank(model, x)["3"]}
+    assert want[0] < 7  # the tolerance is absolute: it bites
+    assert local_rank(relu_net([7, 12, 3], scale=1e-4), x)["1"] == 0
+
+
+def test_total_variation_is_that_of_numpy():
+    model, x = relu_net([7, 12, 11, 3], seed=1), points(10, 7)
+    norms = np.mean([[np.linalg.norm(j) for j in input_jacobians(model, point)] for point in x.numpy()], axis=0)
+    assert total_variation(model, x) == pytest.approx(norms[1], rel=1e-12)
+    assert total_variation(model, x, batch_size=3) == pytest.approx(norms[1], rel=1e-12)
+    assert total_variation(model, x, layer="1") == pytest.approx(norms[0], rel=1e-12)
+    assert total_variation(model, x, layer="output") == pytest.approx(norms[2], rel=1e-12)
+
+
+def test_total_variation_of_a_function_on_an_interval():
+    """The mean slope times the length is what the function goes up and down."""
+    model = relu_net([1, 30, 30, 1], seed=5, scale=2.0)
+    x = (torch.arange(100_000, dtype=torch.float64)[:, None] + 0.5) / 50_000 - 1
+    values = pre_activations(model, np.linspace(-1, 1, 100_001)[:, None])[-1][:, 0]
+    assert 2 * total_variation(model, x, layer="output", batch_size=10_000) == pytest.approx(
+        np.abs(np.diff(values)).sum(), rel=1e-3
+    )
+
+
+def test_smooth_networks_have_jacobians_too():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4), nn.GELU()).double(), points(6, 3)
+    want = [torch.autograd.functional.jacobian(lambda p: model[:3](p)[0], p[None])[:, 0].norm() for p in x]
+    assert total_variation(model, x) == pytest.approx(float(torch.stack(want).mean()), rel=1e-12)
+
+
+def test_bad_arguments_are_named():
+    model, x = relu_net([3, 4, 2]), points(5, 3)
+    with pytest.raises(ValueError, match=r"bias must be one of 'coded', 'trained', got 'none'"):
+        density_local_complexity(model, x, bias="none")
+    with pytest.raises(ValueError, match=r"sigma must be above 0, got 0"):
+        density_local_complexity(model, x, sigma=0)
+    with pytest.raises(ValueError, match=r"tolerance must be at least 0, got -1"):
+        local_rank(model, x, tolerance=-1)
+    with pytest.raises(ValueError, match=r"layers must be among '1', got '2'"):
+        local_rank(model, x, layers=["2"])
+    with pytest.raises(ValueError, match=r"layer must be one of '1', 'output', got '2'"):
+        total_variation(model, x, layer="2")
+    with pytest.raises(ValueError, match=r"model must have an elementwise activation"):
+        total_variation(relu_net([3, 2]), x)
+    with pytest.raises(TypeError, match=r"batch_size must be an integer, got float"):
+        local_rank(model, x, batch_size=1.0)

@@ -1,0 +1,134 @@
+"""Curvature of the loss, against Jacobians in NumPy and full Hessians."""
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+from measures_reference import parameter_jacobian, points, pre_activations, relu_net, softmax
+from torch import nn
+
+from pylinregion.measures import largest_eigenvalue, sharpness
+
+
+def hessian(model, x, y, loss):
+    """Of the mean loss by all parameters, entry by entry."""
+    shapes = [p.shape for p in model.parameters()]
+    names = [name for name, _ in model.named_parameters()]
+    start = torch.cat([p.detach().double().flatten() for p in model.parameters()])
+
+    def value(flat):
+        parts = flat.split([shape.numel() for shape in shapes])
+        tensors = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
+        out = torch.func.functional_call(model, tensors, (x.double(),)).flatten(1)
+        if loss == "cross_entropy":
+            return nn.functional.cross_entropy(out, y)
+        return 0.5 * (out - y).square().sum() / len(x)
+
+    return torch.autograd.functional.hessian(value, start).numpy()
+
+
+@pytest.mark.parametrize("widths", [[4, 3], [4, 6, 3], [3, 5, 5, 2]])
+def test_sharpness_is_the_mean_squared_norm_of_the_gradients(widths):
+    model, x = relu_net(widths, seed=1), points(17, widths[0])
+    want = np.mean([(parameter_jacobian(model, point) ** 2).sum() for point in x.numpy()])
+    assert sharpness(model, x) == pytest.approx(want, rel=1e-12)
+    assert sharpness(model.float(), x.float()) == pytest.approx(want, rel=1e-5)
+
+
+def test_sharpness_of_the_cross_entropy():
+    model, x = relu_net([4, 6, 3], seed=1), points(17, 4)
+    want = 0.0
+    for point, logits in zip(x.numpy(), pre_activations(model, x.numpy())[-1], strict=True):
+        jacobian, p = parameter_jacobian(model, point), softmax(logits)
+        want += np.trace(jacobian.T @ (np.diag(p) - np.outer(p, p)) @ jacobian) / 17
+    assert sharpness(model, x, loss="cross_entropy") == pytest.approx(want, rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
+def test_it_is_the_trace_of_the_hessian_at_any_labels(loss):
+    """For networks that are affine in each parameter."""
+    torch.manual_seed(0)
+    convolution = nn.Sequential(
+        nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 3)
+    ).double()
+    convolution[1].running_mean.normal_()
+    convolution[1].weight.data.normal_()
+    for model, x in ((relu_net([4, 6, 5, 3], seed=2), points(9, 4)), (convolution.eval(), points(9, 1, 4, 4))):
+        y = torch.arange(9) % 3 if loss == "cross_entropy" else points(9, 3, seed=8)
+        want = np.trace(hessian(model, x, y, loss))
+        assert sharpness(model, x, loss=loss) == pytest.approx(want, rel=1e-10)
+
+
+def test_at_interpolation_it_is_the_trace_whatever_the_network():
+    """Tied weights and tanh: affine in nothing."""
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 3, dtype=torch.float64)
+    model, x = nn.Sequential(layer, nn.Tanh(), layer), points(6, 3)
+    at, off = model(x).detach(), points(6, 3, seed=7)
+    assert sharpness(model, x) == pytest.approx(np.trace(hessian(model, x, at, "squared")), rel=1e-10)
+    assert sharpness(model, x) != pytest.approx(np.trace(hessian(model, x, off, "squared")), rel=1e-3)
+
+
+def test_jacobians_that_do_not_fit_at_once(monkeypatch):
+    model, x = relu_net([4, 6, 3], seed=1), points(17, 4)
+    whole = [sharpness(model, x, loss=loss) for loss in ("squared", "cross_entropy")]
+    module = importlib.import_module("pylinregion.measures.sharpness")  # the function has its name
+    monkeypatch.setattr(module, "_LARGEST_JACOBIANS", 5 * 3 * (4 * 6 + 6 + 6 * 3 + 3))
+    parts = [sharpness(model, x, loss=loss) for loss in ("squared", "cross_entropy")]
+    assert parts == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
+@pytest.mark.parametrize("widths", [[4, 3], [4, 6, 3]])
+def test_largest_eigenvalue_is_that_of_the_full_hessian(widths, loss):
+    model, x, y = relu_net(widths, seed=3, scale=2.0), points(20, 4), torch.arange(20) % 3
+    targets = y if loss == "cross_entropy" else nn.functional.one_hot(y, 3).double()
+    want = np.linalg.eigvalsh(hessian(model, x, targets, loss))
+    if len(widths) == 3:
+        assert want[0] < -1e-3  # there are negative ones too
+    found = largest_eigenvalue(model, x, y, loss=loss)
+    assert found == pytest.approx(want[-1], rel=1e-6)
+    assert largest_eigenvalue(model, x, y, loss=loss, batch_size=7, seed=5) == pytest.approx(want[-1], rel=1e-6)
+    if loss == "squared":
+        assert largest_eigenvalue(model, x, targets) == pytest.approx(found, rel=1e-9)
+        off = points(20, 3, seed=9)
+        want = np.linalg.eigvalsh(hessian(model, x, 30 * off, loss))
+        assert largest_eigenvalue(model, x, 30 * off) == pytest.approx(want[-1], rel=1e-6)
+        if len(widths) == 3:
+            assert -want[0] > want[-1] * 0.5  # power iteration might find the other end
+
+
+def test_an_eigenvalue_that_does_not_converge():
+    model, x, y = relu_net([4, 6, 3], seed=3), points(20, 4), torch.arange(20) % 3
+    with pytest.raises(RuntimeError, match=r"did not converge in 2 steps: .* raise steps or tolerance"):
+        largest_eigenvalue(model, x, y, steps=2)
+
+
+def test_a_model_without_curvature():
+    """All neurons are off: only the last bias acts, and its Hessian is the identity."""
+    model = relu_net([4, 6, 3], seed=3)
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].bias.fill_(-1)
+    x = points(5, 4)
+    assert sharpness(model, x) == pytest.approx(3.0)
+    assert largest_eigenvalue(model, x, torch.arange(5) % 3) == pytest.approx(1.0)
+
+
+def test_bad_arguments_are_named():
+    model, x, y = relu_net([3, 4, 2]), points(5, 3), torch.tensor([0, 1, 0, 1, 0])
+    with pytest.raises(ValueError, match=r"loss must be one of 'squared', 'cross_entropy', got 'mse'"):
+        sharpness(model, x, loss="mse")
+    with pytest.raises(ValueError, match=r"model must have parameters that its output depends on"):
+        sharpness(nn.ReLU(), x)
+    with pytest.raises(ValueError, match=r"y must be \[5, 2\] on cpu, as the model's output, got \[5, 3\] on cpu"):
+        largest_eigenvalue(model, x, x)
+    with pytest.raises(TypeError, match=r"y must be int64 class numbers, got torch.float64"):
+        largest_eigenvalue(model, x, x[:, :2], loss="cross_entropy")
+    with pytest.raises(ValueError, match=r"y must be at least 0 and below the 2 classes"):
+        largest_eigenvalue(model, x, 3 * y)
+    with pytest.raises(ValueError, match=r"tolerance must be above 0, got 0"):
+        largest_eigenvalue(model, x, y, tolerance=0.0)
+    with pytest.raises(TypeError, match=r"steps must be an integer, got float"):
+        largest_eigenvalue(model, x, y, steps=1.5)
