@@ -14,6 +14,8 @@ from pylinregion.counts import Mean, RegionCounts
 from pylinregion.errors import BudgetExceededError, PylinregionError, UnsupportedModelError, VerificationError
 from pylinregion.explain import Explanation, explain
 from pylinregion.files import load
+from pylinregion.instruments import Measure
+from pylinregion.monitor import Monitor
 from pylinregion.neighbourhood import random_frame
 from pylinregion.network import Network
 from pylinregion.partition import partition
@@ -27,6 +29,8 @@ __all__ = [
     "BudgetExceededError",
     "Explanation",
     "Mean",
+    "Measure",
+    "Monitor",
     "Network",
     "Partition",
     "PylinregionError",
