@@ -129,6 +129,11 @@ def _from_zero(axes: Any) -> None:
     axes.set_ylim(0, 1.06 * top if top > 0 else 1)
 
 
+def _legend_above(axes: Any) -> None:
+    """In rows over the panel: inside, it would lie on curves."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, columnspacing=1.2)
+
+
 def _band(axes: Any, records: Sequence[Record], key: str, colour: Any, label: str) -> None:
     steps = _steps(records)
     axes.plot(steps, [record[key] for record in records], color=colour, label=label)
@@ -149,7 +154,7 @@ def _accuracies(axes: Any, records: Sequence[Record]) -> None:
             axes.plot(steps, _percent(records, key), color=colour, lw=1.3, label=f"adv. {key.rpartition('/')[2]}")
     axes.set_ylabel("Accuracy (%)")
     axes.set_ylim(0, 103)
-    axes.legend(ncols=1 if len(robust) < 3 else 2, loc="best")
+    _legend_above(axes)
 
 
 def _complexity(axes: Any, records: Sequence[Record]) -> None:
@@ -182,7 +187,7 @@ def _ranks(axes: Any, records: Sequence[Record]) -> None:
         axes.plot(_steps(records), [record[key] for record in records], color=colour, lw=1.4, label=str(place + 1))
     axes.set_ylabel("Feature rank, test points")
     _from_zero(axes)
-    axes.legend(title="layer", ncols=2 if len(keys) > 4 else 1, alignment="left")
+    axes.legend(title="layer", loc="center left", bbox_to_anchor=(1, 0.5), alignment="left")
 
 
 def _abelian(axes: Any, records: Sequence[Record]) -> None:
@@ -204,7 +209,7 @@ def _abelian(axes: Any, records: Sequence[Record]) -> None:
     other.grid(visible=False)
     other.spines["right"].set_visible(True)
     lines = [*axes.get_lines(), *other.get_lines()]
-    axes.legend(handles=lines, loc="best")
+    axes.legend(handles=lines, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
 
 
 def _entropies(axes: Any, records: Sequence[Record]) -> None:
@@ -217,7 +222,7 @@ def _entropies(axes: Any, records: Sequence[Record]) -> None:
         values = [record[f"train/entropies/{key}"] for record in records]
         axes.plot(_steps(records), values, color=colour, ls=style, label=label)
     axes.set_ylabel("Information (nats), train points")
-    axes.legend(ncols=2)
+    _legend_above(axes)
 
 
 def _perturbation(axes: Any, records: Sequence[Record]) -> None:

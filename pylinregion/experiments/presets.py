@@ -142,9 +142,9 @@ _FULL = {
 
 _DIGITS = {"name": "digits", "train_points": 150}
 _SMALL_MODULAR: dict[str, Any] = {
-    "data": {"modulus": 59, "train_share": 0.4},
+    "data": {"modulus": 59, "train_share": 0.5},
     "model.width": 64,
-    "training": {"steps": 6000},
+    "training": {"steps": 3000, "learning_rate": 2e-3},
     "measuring": {"points": 500, "records": 60},
 }
 _SMALL: dict[str, Mapping[str, Any]] = {
