@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from pylinregion._optional import optional
 from pylinregion.experiments import data, models, quantities
 from pylinregion.experiments.config import Config, flat, to_dict
 from pylinregion.experiments.folder import Folder, load_checkpoint, save_checkpoint, write_json
@@ -55,11 +56,14 @@ def run(
         OSError: Data could not be read.
     """
     folder = Folder(Path(out))
-    _take(folder, config, resume)
-    if not resume or not folder.environment.exists():
-        write_json(folder.environment, environment(device))
+    _check(folder, config, resume)
+    optional("matplotlib", "an experiment's figure", "demo")  # now, not after the work
     target, dtype = torch.device(device), getattr(torch, config.training.dtype)
     dataset = data.load(config.data, config.seed).to(target, dtype)
+    if not resume:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_json(folder.environment, environment(device))
+        write_json(folder.config, to_dict(config))  # the last: from here on there is a run
     model = models.make(config.model, dataset.input_shape, dataset.classes, dtype, config.seed).to(target)
     trainer = Trainer(model, dataset.train_x, dataset.train_y, dataset.classes, config.training, config.seed)
     probes = quantities.probes(dataset, config)
@@ -106,15 +110,13 @@ def environment(device: str) -> dict[str, Any]:
     return found
 
 
-def _take(folder: Folder, config: Config, resume: bool) -> None:
-    """See to it that the folder is the run's."""
+def _check(folder: Folder, config: Config, resume: bool) -> None:
+    """See to it that the folder is free, or has this run."""
     found = json.loads(folder.config.read_text(encoding="utf-8")) if folder.config.exists() else None
     wanted = json.loads(json.dumps(to_dict(config)))
     if not resume:
         if found is not None:
             raise FileExistsError(f"there is a run in {folder.path}: resume it, delete it, or choose another folder")
-        folder.path.mkdir(parents=True, exist_ok=True)
-        write_json(folder.config, wanted)
         return
     if found is None:
         raise FileNotFoundError(f"there is no run to resume in {folder.path}")
