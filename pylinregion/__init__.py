@@ -7,6 +7,7 @@
 torch.Size([3])
 """
 
+from pylinregion import sinks
 from pylinregion.capture import capture
 from pylinregion.count import count_regions
 from pylinregion.counts import Mean, RegionCounts
@@ -45,5 +46,6 @@ __all__ = [
     "load",
     "partition",
     "random_frame",
+    "sinks",
     "trace",
 ]
