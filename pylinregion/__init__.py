@@ -7,7 +7,7 @@
 torch.Size([3])
 """
 
-from pylinregion import measures
+from pylinregion import measures, sinks
 from pylinregion.capture import capture
 from pylinregion.count import count_regions
 from pylinregion.counts import Mean, RegionCounts
@@ -47,5 +47,6 @@ __all__ = [
     "measures",
     "partition",
     "random_frame",
+    "sinks",
     "trace",
 ]

@@ -61,7 +61,7 @@ class Measure:
             raise TypeError(
                 f"the measure {self.name!r} must return a number or a dict of numbers, got {type(value).__name__}"
             )
-        return float(value)
+        return float(value.detach() if isinstance(value, Tensor) else value)
 
 
 def local_complexity(model: nn.Module, x: Tensor, y: Tensor | None, **settings: Any) -> dict[str, float]:
