@@ -131,7 +131,9 @@ def _from_zero(axes: Any) -> None:
 
 def _legend_above(axes: Any) -> None:
     """In rows over the panel: inside, it would lie on curves."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2, columnspacing=1.2)
+    entries = len(axes.get_lines())
+    columns = entries if entries <= 5 else 4
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2, columnspacing=1.2)
 
 
 def _band(axes: Any, records: Sequence[Record], key: str, colour: Any, label: str) -> None:
@@ -161,9 +163,9 @@ def _complexity(axes: Any, records: Sequence[Record]) -> None:
     for name, colour in _COLOURS.items():
         if f"{name}/lc" in records[-1]:
             _band(axes, records, f"{name}/lc", colour, f"{name} points")
-    axes.set_ylabel("Local complexity")
+    axes.set_ylabel("Local complexity\n(mean and 99 % band)")
     _from_zero(axes)
-    axes.legend(title="mean and 99 % band", alignment="left")
+    _legend_above(axes)
 
 
 def _slices(axes: Any, records: Sequence[Record]) -> None:

@@ -151,7 +151,7 @@ _SMALL: dict[str, Mapping[str, Any]] = {
     "mnist-mlp": {
         "data": {**_DIGITS, "train_points": 300},
         "model.width": 100,
-        "training": {"steps": 20_000, "batch": 60},
+        "training": {"steps": 20_000, "batch": 60, "learning_rate": 4e-3},
         "measuring": {"records": 60, "points": 500, "attack_points": 200, "attack_steps": 20, "eps": (0.03, 0.06, 0.1)},
     },
     "mnist-mlp-scaled": {

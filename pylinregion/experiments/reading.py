@@ -72,8 +72,8 @@ def sentences(records: Sequence[Record]) -> list[str]:
         if key.startswith("test/robust/") and not key.endswith("zero_gradients"):
             values = [record[key] for record in records]
             found.append(
-                f"Adversarial accuracy at eps {key.rpartition('/')[2]}: at least {100 * min(values[1:]):.1f} % after "
-                f"step 0, {100 * values[-1]:.1f} % at the end."
+                f"Adversarial accuracy at eps {key.rpartition('/')[2]}: {100 * max(values):.1f} % at its highest, "
+                f"{100 * min(values):.1f} % at its lowest, {100 * values[-1]:.1f} % at the end."
             )
     for name in ("train", "test", "random"):
         if f"{name}/lc" in last:
