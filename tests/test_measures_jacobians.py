@@ -79,6 +79,19 @@ def test_biases_of_convolutions_and_of_layers_without():
     assert density_local_complexity(model, x, sigma=sigma) == pytest.approx(want, rel=1e-10)
 
 
+def test_biases_of_linear_layers_on_sequences():
+    """Two positions, three neurons each: the bias is that of the neuron."""
+    torch.manual_seed(0)
+    model, x, sigma = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).double(), points(6, 2, 4), 0.5
+    draw = sigma * torch.randn(6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
+    weight, bias = (value.detach().numpy() for value in model[0].parameters())
+    z = (x.numpy() @ weight.T).reshape(6, 6) - draw
+    norms = np.tile(np.linalg.norm(weight, axis=1), 2)
+    want = (np.exp(-(z**2) / (2 * sigma**2)) * norms).sum(axis=1).mean()
+    assert np.abs(bias).max() > 0.1
+    assert density_local_complexity(model, x, sigma=sigma) == pytest.approx(want, rel=1e-12)
+
+
 def test_neurons_without_a_bias_of_their_own_are_refused():
     normalised = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU()).double()
     x = points(5, 3)
@@ -127,6 +140,15 @@ def test_smooth_networks_have_jacobians_too():
     model, x = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4), nn.GELU()).double(), points(6, 3)
     want = [torch.autograd.functional.jacobian(lambda p: model[:3](p)[0], p[None])[:, 0].norm() for p in x]
     assert total_variation(model, x) == pytest.approx(float(torch.stack(want).mean()), rel=1e-12)
+
+
+def test_a_value_that_is_detached_is_refused():
+    class Detached(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).relu().detach() + x
+
+    with pytest.raises(UnsupportedModelError, match=r"detach.*hides its derivative"):
+        total_variation(Detached(3, 3, dtype=torch.float64), points(5, 3), layer="output")
 
 
 def test_bad_arguments_are_named():

@@ -54,6 +54,17 @@ def test_last_layer_norm():
             return (torch.relu(self.body(x)) @ self.head.weight.T + self.head.bias) / 2
 
     assert last_layer_norm(Reordered(), x) == pytest.approx(want, rel=1e-14)
+
+    class Transposed(nn.Linear):
+        """The last parameter is read through a constant that is made of it."""
+
+        def forward(self, x):
+            return torch.relu(model[0](x)) @ (2 * self.weight.T)
+
+    head = Transposed(5, 3, bias=False, dtype=torch.float64)
+    assert last_layer_norm(nn.Sequential(model[0], nn.Sequential(nn.ReLU(), nn.Linear(5, 6).double(), head)), x) == (
+        pytest.approx(float(head.weight.detach().norm()), rel=1e-14)
+    )
     with torch.no_grad():
         model[2].weight.zero_()
     assert last_layer_norm(model, x) == pytest.approx(np.linalg.norm(bias), rel=1e-14)

@@ -7,7 +7,7 @@ from measures_reference import points, pre_activations, relu_net
 from torch import nn
 
 from pylinregion import capture, explain
-from pylinregion.measures import feature_ranks, linear_probes, tunnel_length
+from pylinregion.measures import feature_ranks, linear_probes, probes, tunnel_length
 
 EPS = 2.0**-52
 
@@ -65,6 +65,18 @@ def test_float32_models_are_evaluated_in_float64():
     nn.init.constant_(model[1].bias, 100.0)
     assert feature_ranks(model, x) == {"2": 3}
     assert rank(model[:2](x).detach().double().numpy(), 30) > 3
+
+
+def test_casts_inside_a_model_are_not_rounded_to():
+    """A cast to the model's dtype is one to float64 here."""
+
+    class Cast(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).to(torch.float32).relu()
+
+    model, x = Cast(nn.Linear(10, 3), nn.Linear(3, 30)), points(200, 10, dtype=torch.float32)
+    nn.init.constant_(model[1].bias, 100.0)
+    assert list(feature_ranks(model, x).values()) == [3]
 
 
 def test_ranks_of_convolutions():
@@ -125,7 +137,10 @@ def test_probes_are_those_of_numpy(penalty):
     assert list(found.test) == list(found.validation) == ["1", "3"]
     for number, name in enumerate(found.test):
         z, unseen = (pre_activations(model, points_.numpy())[number] for points_ in (x, x_test))
+        twin = torch.Generator().set_state(generator.get_state())
         theta = numpy_probe(z, y.numpy(), train, 3, 7, 0.05, 32, penalty, generator)
+        own = probes._train(torch.from_numpy(z[train]), y[train], 3, 7, 0.05, 32, penalty, twin)
+        assert np.allclose(torch.cat([own[0], own[1][:, None]], dim=1).numpy(), theta, rtol=1e-9, atol=1e-12)
 
         def accuracy(features, labels, theta=theta):
             return np.mean((features @ theta[:, :-1].T + theta[:, -1]).argmax(axis=1) == labels)

@@ -122,6 +122,16 @@ def test_a_sure_model_hides_behind_gradients_of_zero():
     assert seeing.accuracy.tolist() == [0.0] and seeing.zero_gradients.tolist() == [0.0]
 
 
+def test_points_of_a_batch_do_not_weigh_on_each_other():
+    """The gradient is 2^-149, the least float32 above 0, or a little more: a mean over the batch would make it 0."""
+    model = nn.Linear(1, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[-1.0], [1.0]]))
+    x, y = torch.full((200, 1), 51.0), torch.ones(200, dtype=torch.int64)  # exp(-102) is 5e-45
+    found = robust_accuracy(model, x, y, 60.0, low=None, high=None, alpha=10.0, random_start=False)
+    assert found.zero_gradients.tolist() == [0.0] and found.accuracy.tolist() == [0.0]
+
+
 def test_zero_gradients_are_those_of_whole_points():
     """An input that the model does not read has no gradient; that is no attack that stands still."""
     model = nn.Linear(2, 2, dtype=torch.float64)

@@ -1,14 +1,12 @@
 """Curvature of the loss, against Jacobians in NumPy and full Hessians."""
 
-import importlib
-
 import numpy as np
 import pytest
 import torch
 from measures_reference import parameter_jacobian, points, pre_activations, relu_net, softmax
 from torch import nn
 
-from pylinregion.measures import largest_eigenvalue, sharpness
+from pylinregion.measures import _gradients, largest_eigenvalue, sharpness
 
 
 def hessian(model, x, y, loss):
@@ -70,13 +68,65 @@ def test_at_interpolation_it_is_the_trace_whatever_the_network():
     assert sharpness(model, x) != pytest.approx(np.trace(hessian(model, x, off, "squared")), rel=1e-3)
 
 
-def test_jacobians_that_do_not_fit_at_once(monkeypatch):
-    model, x = relu_net([4, 6, 3], seed=1), points(17, 4)
-    whole = [sharpness(model, x, loss=loss) for loss in ("squared", "cross_entropy")]
-    module = importlib.import_module("pylinregion.measures.sharpness")  # the function has its name
-    monkeypatch.setattr(module, "_LARGEST_JACOBIANS", 5 * 3 * (4 * 6 + 6 + 6 * 3 + 3))
-    parts = [sharpness(model, x, loss=loss) for loss in ("squared", "cross_entropy")]
-    assert parts == pytest.approx(whole, rel=1e-12)
+def test_parameters_that_two_modules_share():
+    """One tensor with two names: one set of parameters, whose gradients add up."""
+    model, x = relu_net([3, 3, 3], seed=1), points(6, 3)
+    model[2].weight = model[0].weight
+    at = model(x).detach()
+    want = hessian(model, x, at, "squared")
+    assert len(want) == 15
+    assert sharpness(model, x) == pytest.approx(np.trace(want), rel=1e-10)
+    found = largest_eigenvalue(model, x, at)
+    assert found == pytest.approx(np.linalg.eigvalsh(want)[-1], rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
+def test_batches_change_nothing(loss, monkeypatch):
+    """Dense layers take as many points as they like, convolutions as many as their Jacobians leave room for."""
+    torch.manual_seed(0)
+    dense, x = relu_net([4, 6, 3], seed=1), points(17, 4)
+    mixed = nn.Sequential(
+        nn.Unflatten(1, (1, 4)), nn.Conv1d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(6, 3)
+    ).double()
+    whole = [sharpness(model, x, loss=loss) for model in (dense, mixed)]
+    alone = [np.mean([sharpness(model, point[None], loss=loss) for point in x]) for model in (dense, mixed)]
+    assert alone == pytest.approx(whole, rel=1e-12)
+    monkeypatch.setattr(_gradients, "_LARGEST_JACOBIANS", 5 * 3 * 6)
+    assert sharpness(mixed, x, loss=loss) == pytest.approx(whole[1], rel=1e-12)
+    monkeypatch.setattr(_gradients, "_BATCH", 4)
+    assert [sharpness(model, x, loss=loss) for model in (dense, mixed)] == pytest.approx(whole, rel=1e-12)
+
+
+class Odd(nn.Module):
+    """Linear layers of all kinds: one without a bias, one used twice, one on matrices, a weight read elsewhere too."""
+
+    def __init__(self):
+        super().__init__()
+        self.plain, self.twice, self.wide = nn.Linear(4, 4, bias=False), nn.Linear(4, 4), nn.Linear(2, 2)
+        self.scaled, self.fixed = nn.Linear(4, 3), nn.Linear(4, 4)
+        self.register_buffer("buffer", torch.randn(4, 4))
+
+    def forward(self, x):
+        h = self.twice(self.twice(self.plain(x)).relu()).relu()
+        h = self.wide(h.unflatten(1, (2, 2))).flatten(1).tanh()
+        h = nn.functional.linear(h, self.buffer, self.fixed.bias)
+        return self.scaled(h) * self.scaled.weight.sum()
+
+
+def test_gradients_of_layers_of_all_kinds():
+    torch.manual_seed(0)
+    model, x = Odd().double(), points(5, 4)
+    names = dict(model.named_parameters())
+    names.pop("fixed.weight")  # nothing reads it
+    want = 0.0
+    for point in x:
+
+        def outputs(*tensors, point=point):
+            return torch.func.functional_call(model, dict(zip(names, tensors, strict=True)), (point[None],))[0]
+
+        jacobians = torch.autograd.functional.jacobian(outputs, tuple(names.values()))
+        want += sum(float(jacobian.square().sum()) for jacobian in jacobians) / 5
+    assert sharpness(model, x) == pytest.approx(want, rel=1e-12)
 
 
 @pytest.mark.parametrize("loss", ["squared", "cross_entropy"])

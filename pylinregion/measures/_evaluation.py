@@ -12,6 +12,7 @@ from torch.autograd import forward_ad
 
 from pylinregion._checks import chosen_layers
 from pylinregion.capture import capture
+from pylinregion.errors import UnsupportedModelError
 from pylinregion.kinks import scalar_kink
 from pylinregion.measures import _checks
 from pylinregion.module_state import evaluation_mode, undisturbed, unwrap
@@ -126,19 +127,20 @@ class Evaluation:
         Returns:
             A ``[b, units]`` for each wanted node.
         """
+        values = self.values(x, parameters)
+        nodes = self.network.nodes
+        rows = [value.movedim(nodes[i].batch_dim, 0) for i, value in zip(self.wanted, values, strict=True)]
+        return [value.reshape(len(x), -1).to(torch.float64) for value in rows]
+
+    def values(self, x: Tensor, parameters: dict[str, Tensor] | None = None) -> list[Tensor]:
+        """The same in the shapes of their nodes: the very tensors that what comes after is computed from."""
         state = self.state
         if parameters:
             by_id = {id(self.state[name]): tensor for name, tensor in parameters.items()}
             state = {name: by_id.get(id(tensor), tensor) for name, tensor in self.state.items()}
-        nodes = self.network.nodes
-        given: dict[int, Any] = {index: state[nodes[index].state] for index in self._states}
+        given: dict[int, Any] = {index: state[self.network.nodes[index].state] for index in self._states}
         given[self._input] = x
-        values = self._program.run(given, len(x))
-        results = []
-        for index, value in zip(self.wanted, values, strict=True):
-            rows = value.movedim(nodes[index].batch_dim, 0).reshape(len(x), -1)
-            results.append(rows.to(torch.float64))
-        return results
+        return self._program.run(given, len(x))
 
     def batches(self, x: Tensor, batch_size: int) -> Iterator[list[Tensor]]:
         """The wanted values, a batch of points after the other, without gradients."""
@@ -167,7 +169,13 @@ class Evaluation:
 
         Yields:
             The wanted values, ``[b, units]``, and their derivatives, ``[b, directions, units]``.
+
+        Raises:
+            UnsupportedModelError: The model detaches a value.
         """
+        hidden = next((node for node in self.network.nodes if node.role == "value" and node.op_name == "detach"), None)
+        if hidden is not None:
+            raise UnsupportedModelError(f"{hidden.where} hides its derivative by the input")
         count, dimensions = len(points), points[0].numel()
         step = max(1, _DIRECTION_ROWS // count)
         for first in range(0, dimensions, step):
@@ -208,7 +216,7 @@ def untouched(model: Any) -> Iterator[nn.Module]:
     module = module_of(model)
     devices = {tensor.device for tensor in (*module.parameters(), *module.buffers()) if tensor.is_cuda}
     forked = torch.random.fork_rng(devices=sorted(device.index for device in devices))
-    with evaluation_mode(module), undisturbed(module), forked, full_precision():
+    with evaluation_mode(module), undisturbed(module), forked:
         yield module
 
 

@@ -7,16 +7,13 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import jacrev, vmap
 
 from pylinregion._checks import finite, positive_integer
 from pylinregion.measures import _checks
 from pylinregion.measures._evaluation import Evaluation, Model, captured, differentiated, output_node, undifferentiated
-from pylinregion.torch_state import quiet
+from pylinregion.measures._gradients import gradient_products
 
 LOSSES = ("squared", "cross_entropy")
-
-_LARGEST_JACOBIANS = 1 << 25  # numbers in the Jacobians of the points that are taken at once
 
 
 def sharpness(model: Model, x: Tensor, *, loss: str = "squared") -> float:
@@ -55,26 +52,18 @@ def sharpness(model: Model, x: Tensor, *, loss: str = "squared") -> float:
     """
     _checks.one_of("loss", loss, LOSSES)
     network = captured(model, x)
-    evaluation = Evaluation(network, [output_node(network)])
-    parameters = _parameters(evaluation)
-
-    def outputs(tensors: dict[str, Tensor], point: Tensor) -> Tensor:
-        return evaluation(point.unsqueeze(0), tensors)[0][0]
-
-    total = 0.0
-    with undifferentiated(), quiet():  # vmap says where it has no rule of its own and is slow
-        width = len(outputs(parameters, x[0].to(torch.float64)))
-        numbers = width * sum(tensor.numel() for tensor in parameters.values())
-        at_once = max(1, _LARGEST_JACOBIANS // numbers)
-        for begin in range(0, len(x), at_once):
-            points = x[begin : begin + at_once].to(torch.float64)
-            jacobians = vmap(jacrev(outputs), in_dims=(None, 0))(parameters, points)
+    output = output_node(network)
+    evaluation = Evaluation(network, [output])
+    total, begin = 0.0, 0
+    for products in gradient_products(network, output, x):
+        points = x[begin : begin + len(products)]
+        begin += len(products)
+        with undifferentiated():
             if loss == "cross_entropy":
-                p = evaluation(points)[0].softmax(dim=1)
-                inner = sum(torch.einsum("nkp,nlp->nkl", j, j) for j in (v.flatten(2) for v in jacobians.values()))
-                total += float(((torch.diag_embed(p) - p[:, :, None] * p[:, None, :]) * inner).sum())
+                p = evaluation(points.to(torch.float64))[0].softmax(dim=1)
+                total += float(((torch.diag_embed(p) - p[:, :, None] * p[:, None, :]) * products).sum())
             else:
-                total += sum(float(jacobian.square().sum()) for jacobian in jacobians.values())
+                total += float(products.diagonal(dim1=1, dim2=2).sum())
     return total / len(x)
 
 
