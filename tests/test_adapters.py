@@ -292,7 +292,7 @@ def test_torchmetrics():
     assert metric.compute() == counts.mean().mean and metric.compute().dtype == torch.float64
     assert model.training and metric.total.shape == metric.points.shape == ()
 
-    copies = MetricCollection({"lc": metric, "wide": LocalComplexity(model, 3.0, settings={"n_directions": 4})})
+    copies = MetricCollection({"lc": metric.clone(), "wide": LocalComplexity(model, 3.0, settings={"n_directions": 4})})
     with torch.no_grad():
         model[0].weight.mul_(-2)
     copies.reset()

@@ -157,10 +157,13 @@ def test_with_compiled_models(monkeypatch):
 
     plain, run = Run(), Run(lambda model: torch.compile(model, backend=backend))
     torch.manual_seed(2)
-    monitor = monitored(run, measures=ALL)
+    given = []
+    own = plr.Measure("own", lambda model: given.append(model) or 0.0, "model")
+    monitor = monitored(run, measures=[*ALL, own])
     for _ in range(4):
         run.step()
-        assert values(monitor.step()) == by_hand(run.model, monitor.steps)
+        assert values(monitor.step()) == by_hand(run.model, monitor.steps) | {"own": 0.0}
+    assert all(model is run.model for model in given)  # not the compiled one
     compiled = len(graphs)
     run.step()
     assert len(graphs) == compiled == 1 and [module for module in made if module is run.model] == [
