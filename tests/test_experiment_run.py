@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -85,6 +86,39 @@ def test_small_presets_run(name: str, tmp_path: Path) -> None:
     assert page.startswith("<!doctype html>") and "data:image/png;base64,iVBOR" in page
     assert not re.search(r'(src|href)="(?!data:)', page)  # nothing from elsewhere
     assert name in page and "small twin" in page and "training.weight_decay" in page
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if not name.endswith("-small")])
+def test_full_presets_run_on_files(name: str, tmp_path: Path) -> None:
+    """A step of the papers' settings, on a few images of their sizes, with networks that are narrow but as deep."""
+    random = np.random.default_rng(0)
+    path: Path | None = tmp_path / "data"
+    if preset(name).data.name == "mnist":
+        images = random.integers(0, 256, (40, 28, 28), dtype=np.uint8)
+        np.savez(path.with_suffix(".npz"), images=images, labels=np.arange(40) % 10)
+        path = path.with_suffix(".npz")
+    elif preset(name).data.name == "cifar10":
+        path.mkdir()
+        for file in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+            rows = random.integers(0, 10, (4, 3073), dtype=np.uint8)
+            (path / f"{file}.bin").write_bytes(rows.tobytes())
+    elif preset(name).data.name == "characters":
+        path.write_text("to be or not to be, that is the question. " * 40)
+    else:
+        path = None
+    changes = {
+        "training.steps": 1,
+        "measuring.records": 1,
+        "measuring.quantities": ["accuracy", "weight_norm"],
+        "model.width": 12,
+        "data.path": None if path is None else str(path),
+        "data.test_points": 10,
+    }
+    if preset(name).data.name == "mnist":
+        changes |= {"data.train_points": 30, "measuring.quantities": ["accuracy", "local_complexity"]}
+    folder = run(changed(preset(name), changes), tmp_path / "run")
+    assert [record["step"] for record in records_of(folder)] == [0, 1]
+    assert folder.report.exists() and "small twin" not in folder.report.read_text(encoding="utf-8")
 
 
 def test_records_are_the_measures_of_the_network(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -159,8 +158,3 @@ def test_matplotlib_is_missed_before_the_work(
     assert main(["grok", "mnist-mlp-scaled-small", *FEW, "--out", str(tmp_path / "run")]) == 1
     assert 'needs matplotlib: pip install "pylinregion[demo]"' in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-
-
-def test_the_command_of_a_shell() -> None:
-    command = [sys.executable, "-m", "pylinregion", "grok", "--list"]
-    assert "commutative-small" in subprocess.run(command, check=True, capture_output=True, text=True).stdout

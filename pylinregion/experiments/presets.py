@@ -191,7 +191,7 @@ _SMALL: dict[str, Mapping[str, Any]] = {
     "deep-mlp": {
         "data": {**_DIGITS, "order": "random"},
         "model": {"width": 100, "depth": 8, "init_scale": 4.0},
-        "training": {"steps": 20_000, "batch": 50, "learning_rate": 2e-3, "weight_decay": 0.035},
+        "training": {"steps": 25_000, "batch": 50, "learning_rate": 3e-3, "weight_decay": 0.035},
         "measuring": {"records": 50, "points": 300, "radius": 0.1},
     },
     "perturbed-mnist": {

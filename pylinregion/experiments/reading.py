@@ -88,7 +88,7 @@ def sentences(records: Sequence[Record]) -> list[str]:
         deepest = [key for key in last if key.startswith("test/rank/layer/")][-1]
         found.append(
             f"Rank of the deepest hidden layer: {records[0][deepest]:.0f} at the start, {last[deepest]:.0f} at the "
-            f"end; tunnel of {last['test/rank/tunnel']:.0f} layers at the end."
+            f"end; tunnel length {last['test/rank/tunnel']:.0f} at the end."
         )
     if "train/commutativity" in last:
         step = first_step(records, "train/commutativity", 0.99)
