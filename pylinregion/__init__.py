@@ -7,13 +7,15 @@
 torch.Size([3])
 """
 
-from pylinregion import measures
+from pylinregion import measures, sinks
 from pylinregion.capture import capture
 from pylinregion.count import count_regions
 from pylinregion.counts import Mean, RegionCounts
 from pylinregion.errors import BudgetExceededError, PylinregionError, UnsupportedModelError, VerificationError
 from pylinregion.explain import Explanation, explain
 from pylinregion.files import load
+from pylinregion.instruments import Measure
+from pylinregion.monitor import Monitor
 from pylinregion.neighbourhood import random_frame
 from pylinregion.network import Network
 from pylinregion.partition import partition
@@ -28,6 +30,8 @@ __all__ = [
     "BudgetExceededError",
     "Explanation",
     "Mean",
+    "Measure",
+    "Monitor",
     "Network",
     "Partition",
     "PylinregionError",
@@ -47,5 +51,6 @@ __all__ = [
     "partition",
     "partition_in_shards",
     "random_frame",
+    "sinks",
     "trace",
 ]

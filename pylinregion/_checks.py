@@ -76,11 +76,16 @@ def exact_doubles(name: str, value: Any) -> Tensor:
     return result
 
 
-def positive_integer(name: str, value: Any) -> int:
-    """An integer of at least 1."""
+def integer(name: str, value: Any) -> int:
+    """An integer."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if value < 1:
+    return int(value)
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """An integer of at least 1."""
+    if integer(name, value) < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
     return int(value)
 

@@ -1,4 +1,4 @@
-"""The command line: ``pylinregion count``, ``explain``, ``doctor`` and ``demo``.
+"""The command line: ``pylinregion count``, ``explain``, ``doctor``, ``demo`` and ``grok``.
 
 Pickles are refused: a model comes as a ``torch.export`` archive without pickled parts, or as a factory in Python code
 with its weights in a safetensors file; points come as a plain ``.npy`` array.
@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pylinregion import doctor, kernels
+from pylinregion import doctor, grok
 from pylinregion._checks import FLOATS
 from pylinregion.capture import capture
 from pylinregion.count import METHODS, count_regions
@@ -38,6 +38,7 @@ from pylinregion.counts import Mean, RegionCounts
 from pylinregion.errors import PylinregionError
 from pylinregion.explain import explain
 from pylinregion.network import Network, first_tensor
+from pylinregion.versions import versions
 
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS}
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
@@ -79,12 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pylinregion", description="Count the linear regions of ReLU networks around data (local complexity)."
     )
-    parser.add_argument("--version", action="version", version=f"pylinregion {doctor.versions()['pylinregion']}")
+    parser.add_argument("--version", action="version", version=f"pylinregion {versions()['pylinregion']}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_count(commands.add_parser("count", help="count around the points of a file"))
     _add_explain(commands.add_parser("explain", help="say what would be counted in a model, and by which methods"))
     command = commands.add_parser("doctor", help="report versions, kernels and devices, and try each device")
     command.set_defaults(run=lambda args: doctor.report())
+    grok.add_arguments(commands.add_parser("grok", help="rerun an experiment of the papers on grokking"))
     _add_demo(commands.add_parser("demo", help="train a small network, count meanwhile, and draw the paper's figure"))
     return parser
 
@@ -157,7 +159,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _count(args: argparse.Namespace) -> int:
-    device = _device(args.device)
+    device = doctor.named_device(args.device)
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise FileNotFoundError(f"--json: there is no folder {args.json.parent}")  # before the work, not after
     loaded = _load_model(args, device)
@@ -187,7 +189,7 @@ def _count(args: argparse.Namespace) -> int:
         "seed": args.seed,
         "dtype": args.dtype or _name(x.dtype),
         "device": str(device),
-        "versions": doctor.versions(),
+        "versions": versions(),
     }
     print(_summary(counts, network, inputs))
     if args.json is not None:
@@ -200,7 +202,7 @@ def _count(args: argparse.Namespace) -> int:
 def _explain(args: argparse.Namespace) -> int:
     if args.points is not None and args.shape is not None:
         _wrong_usage(args, "give POINTS.npy or --shape, not both")
-    loaded = _load_model(args, _device(args.device))
+    loaded = _load_model(args, doctor.named_device(args.device))
     if args.points is not None:
         example = _load_points(args.points, loaded)
     else:
@@ -209,7 +211,7 @@ def _explain(args: argparse.Namespace) -> int:
             _wrong_usage(args, "the input's shape is not known: give --shape, such as --shape 3,32,32, or POINTS.npy")
         _check_shape("--shape", shape, loaded)
         example = torch.zeros(0, *shape, dtype=loaded.dtype or torch.float32)
-    print(explain(loaded.model, example.to(_device(args.device))))
+    print(explain(loaded.model, example.to(doctor.named_device(args.device))))
     return 0
 
 
@@ -236,22 +238,6 @@ class _Loaded:
     model: nn.Module | torch.export.ExportedProgram
     dtype: torch.dtype | None
     input_shape: tuple[int | None, ...] | None
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"--device must be cpu, cuda or cuda:N, got {name!r}")
-    if device.type == "cuda":
-        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= seen:
-            raise ValueError(f"--device {name}: torch sees {seen or 'no'} CUDA device{'s' * (seen != 1)}")
-        if not kernels.cuda_built:
-            raise ValueError(f"--device {name}: this pylinregion was built without CUDA, see pylinregion doctor")
-    return device
 
 
 def _load_model(args: argparse.Namespace, device: torch.device) -> _Loaded:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +24,14 @@ from tqdm import tqdm
 
 from pylinregion.count import count_regions
 from pylinregion.counts import Mean
-from pylinregion.doctor import versions
+from pylinregion.experiments.config import Data, Model, Training
+from pylinregion.experiments.data import load, random_points
+from pylinregion.experiments.models import make
+from pylinregion.experiments.schedule import log_spaced_steps
+from pylinregion.experiments.training import Trainer
 from pylinregion.neighbourhood import random_frame
 from pylinregion.torch_state import one_thread
+from pylinregion.versions import versions
 
 PROBES = ("train", "test", "random")
 _COLOURS = {"train": "tab:green", "test": "tab:orange", "random": "tab:blue"}
@@ -156,19 +160,17 @@ def train(settings: Settings, on_step: Callable[[], object] = lambda: None) -> I
     data = load_digits(settings)
     model = make_network(settings)
     frame = random_frame((_PIXELS,), settings.directions, seed=settings.seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    training = Training(
+        batch=settings.batch,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        loss="mse",
     )
-    targets = nn.functional.one_hot(data.train_y, _CLASSES).to(torch.float64)
-    generator = torch.Generator().manual_seed(settings.seed)
+    trainer = Trainer(model, data.train_x, data.train_y, _CLASSES, training, settings.seed)
     done = 0
-    for step in checkpoint_steps(settings.steps, settings.checkpoints):
+    for step in log_spaced_steps(settings.steps, settings.checkpoints):
         for _ in range(done, step):
-            chosen = torch.randint(len(targets), (settings.batch,), generator=generator)
-            loss = nn.functional.mse_loss(model(data.train_x[chosen]), targets[chosen])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            trainer.step()
             on_step()
         done = step
         yield measure(model, data, settings, frame, step)
@@ -184,35 +186,23 @@ def measure(model: nn.Module, data: Digits, settings: Settings, frame: Tensor, s
 
 def load_digits(settings: Settings) -> Digits:
     """scikit-learn's 1797 digits of 8 x 8 pixels, split by the seed."""
-    images, labels = _require("sklearn.datasets", "scikit-learn").load_digits(return_X_y=True)
-    generator = torch.Generator().manual_seed(settings.seed)
-    order = torch.randperm(len(labels), generator=generator)
-    x, y = torch.from_numpy(images)[order] / 16, torch.from_numpy(labels)[order]
-    size, probed = settings.train_points, settings.probe_points
-    random = torch.rand(probed, _PIXELS, generator=generator, dtype=torch.float64)
-    probes = {"train": x[:size][:probed], "test": x[size:][:probed], "random": random}
-    return Digits(x[:size], y[:size], x[size:], y[size:], probes)
+    found = load(Data("digits", train_points=settings.train_points), settings.seed)
+    train_x, test_x = found.train_x.flatten(1), found.test_x.flatten(1)
+    probed = settings.probe_points
+    random = random_points((probed, _PIXELS), 0.0, 1.0, settings.seed)
+    return Digits(
+        train_x,
+        found.train_y,
+        test_x,
+        found.test_y,
+        {"train": train_x[:probed], "test": test_x[:probed], "random": random},
+    )
 
 
-def make_network(settings: Settings) -> nn.Sequential:
+def make_network(settings: Settings) -> nn.Module:
     """The MLP, float64, with torch's own initialisation times ``init_scale``; torch's random state is left alone."""
-    sizes = [_PIXELS, *[settings.width] * (settings.linear_layers - 1), _CLASSES]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        layers: list[nn.Module] = []
-        for inputs, outputs in itertools.pairwise(sizes):
-            layers += [nn.Linear(inputs, outputs, dtype=torch.float64), nn.ReLU()]
-    model = nn.Sequential(*layers[:-1])
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(settings.init_scale)
-    return model
-
-
-def checkpoint_steps(steps: int, count: int) -> list[int]:
-    """0, and up to ``count`` different steps from 1 to ``steps`` that are evenly spaced on a logarithmic axis."""
-    exponents = [position / max(1, count - 1) for position in range(count)]
-    return sorted({0, steps, *(round(steps**exponent) for exponent in exponents)})
+    model = Model("mlp", settings.width, settings.linear_layers, init_scale=settings.init_scale)
+    return make(model, (_PIXELS,), _CLASSES, torch.float64, settings.seed)
 
 
 def _accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:

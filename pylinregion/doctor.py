@@ -17,21 +17,31 @@ _CHANGES = [[4, 4], [0, 0]]
 _REGIONS = [5, 1]
 
 
-def versions() -> dict[str, str]:
-    """The versions that a result depends on, by name; ``"cuda"`` is the one that torch was built for, or ``"none"``."""
-    return {
-        "pylinregion": pylinregion.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "cuda": torch.version.cuda or "none",
-    }
-
-
 def devices() -> list[torch.device]:
     """The CPU and every CUDA device that torch sees."""
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return [torch.device("cpu"), *(torch.device("cuda", index) for index in range(found))]
+
+
+def named_device(name: str) -> torch.device:
+    """The device of ``--device``.
+
+    Raises:
+        ValueError: There is no such device, or nothing can be counted on it.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device must be cpu, cuda or cuda:N, got {name!r}")
+    if device.type == "cuda":
+        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= seen:
+            raise ValueError(f"--device {name}: torch sees {seen or 'no'} CUDA device{'s' * (seen != 1)}")
+        if not kernels.cuda_built:
+            raise ValueError(f"--device {name}: this pylinregion was built without CUDA, see pylinregion doctor")
+    return device
 
 
 def examine(device: torch.device) -> str | None:

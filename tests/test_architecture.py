@@ -91,11 +91,29 @@ def test_measures_are_made_of_captured_networks_and_nothing_is_made_of_them():
         if module.startswith("pylinregion.measures"):
             assert rooms <= below, module
         else:
-            assert "measures" not in rooms, module
+            assert "measures" not in rooms or module.startswith("pylinregion.experiments"), module
+
+
+def test_a_monitor_is_built_in_one_direction():
+    """Schedules, points and sinks know nothing of each other; adapters know the monitor, and nothing knows them."""
+    parts = {f"pylinregion.{name}" for name in ("schedule", "probes", "sinks", "undisturbed", "instruments")}
+    for module in parts:
+        own = imports_of(module)
+        assert not own & (parts | {"pylinregion.monitor"}), module
+        assert module in ("pylinregion.instruments",) or "pylinregion.count" not in own
+    users = {module for module in MODULES if imports_of(module) & (parts | {"pylinregion.monitor"})}
+    assert {module for module in users if not module.startswith("pylinregion.experiments")} == {"pylinregion.grok"} | {
+        "pylinregion",
+        "pylinregion.monitor",
+        "pylinregion.adapters.lightning",
+        "pylinregion.adapters.transformers",
+    } & set(MODULES)
+    for module in MODULES:
+        assert module.startswith("pylinregion.adapters") or not any("adapters" in name for name in imports_of(module))
 
 
 def test_nothing_imports_the_command_line():
-    shell = {"pylinregion.cli", "pylinregion.demo", "pylinregion.doctor"}
+    shell = {"pylinregion.cli", "pylinregion.demo", "pylinregion.doctor", "pylinregion.grok"}
     for module in MODULES:
         if module not in shell | {"pylinregion.__main__"} and not module.startswith("pylinregion.demo"):
             assert not imports_of(module) & shell, module
@@ -103,6 +121,7 @@ def test_nothing_imports_the_command_line():
 
 def test_optional_packages_are_not_imported_with_the_package(tmp_path):
     optional = ["matplotlib", "networkx", "pandas", "safetensors", "scipy", "sklearn"]
+    optional += ["lightning", "pytorch_lightning", "transformers", "torchmetrics", "tensorboard", "wandb"]
     code = f"import sys, pylinregion; print([name for name in {optional} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert ran.stdout.strip() == "[]"

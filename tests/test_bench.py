@@ -213,3 +213,29 @@ def test_verdicts():
     assert harness.compared("ours", {}, "bare", 1.0, 4.0, 0.35).as_json()["verdict"] == "met"
     assert harness.compared("ours", {}, "bare", 2.0, 4.0, 0.35).as_json()["verdict"] == "missed"
     assert harness.verdict(None, 100.0) == "not measured" and harness.verdict(1.0, None) == "no goal"
+
+
+def test_smoke_run_of_the_monitor(tmp_path):
+    command = [sys.executable, str(BENCH / "monitor.py"), "--smoke", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCH.parent)
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob("*-cpu.json")
+    records = json.loads(file.read_text())["monitor"]
+    assert [(row["training"].split()[0], row["steps"]) for row in records] == [("MLP", 20), ("PreAct-ResNet18", 3)]
+    for row in records:
+        assert row["records"]["without budget"] == row["steps"] and row["records"]["default"] >= 1
+        assert row["share"]["default"] == row["seconds"]["default"] / row["seconds"]["without"] - 1
+    assert "| monitor " in done.stdout and "(5%)" in done.stdout
+
+
+def test_a_training_that_watching_changes_is_noticed(monkeypatch):
+    import monitor
+
+    case = monitor.cases(smoke=True, steps=2)[0]
+    assert monitor.record(case, 1)["records"]["without budget"] == 2
+    step = plr.Monitor.step
+    monkeypatch.setattr(
+        plr.Monitor, "step", lambda self: torch.nn.init.zeros_(self._module[0].bias) is None or step(self)
+    )
+    with pytest.raises(SystemExit, match=r"training ends with other weights when it is watched \(default\)"):
+        monitor.record(case, 1)

@@ -138,6 +138,18 @@ def test_another_dtype_or_shape_is_another_capture(traces):
         plr.count_regions(network, x, 0.5, n_directions=2)
 
 
+def test_statistics_of_a_batch_norm_that_always_trains_are_put_back():
+    """Batch norm writes into them without counting it as a change."""
+
+    def normalised(self, x):
+        return F.batch_norm(self.linear(x), self.mean, self.variance, training=True).relu()
+
+    model = Do(normalised, linear=nn.Linear(6, 8), mean=torch.zeros(8), variance=torch.ones(8))
+    with pytest.raises(plr.UnsupportedModelError):
+        plr.capture(model, torch.randn(5, 6))
+    assert torch.equal(model.mean, torch.zeros(8)) and torch.equal(model.variance, torch.ones(8))
+
+
 def test_weight_norm_by_hooks_is_not_captured_each_time(traces):
     with pytest.warns(FutureWarning):
         model = nn.Sequential(nn.utils.weight_norm(nn.Linear(6, 8)), nn.ReLU())

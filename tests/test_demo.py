@@ -11,6 +11,7 @@ import torch
 import pylinregion as plr
 from pylinregion import Mean, demo
 from pylinregion.cli import main
+from pylinregion.experiments.schedule import log_spaced_steps
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -41,7 +42,7 @@ def test_json_holds_everything(quick: tuple[Path, str, str]) -> None:
     assert document["settings"] == dataclasses.asdict(demo.QUICK)
     assert document["versions"]["pylinregion"] == plr.__version__
     assert document["versions"]["torch"] == torch.__version__
-    assert [entry["step"] for entry in document["checkpoints"]] == demo.checkpoint_steps(60, 8)
+    assert [entry["step"] for entry in document["checkpoints"]] == log_spaced_steps(60, 8)
     for entry in document["checkpoints"]:
         assert 0 <= entry["train_accuracy"] <= 1 and 0 <= entry["test_accuracy"] <= 1
         assert list(entry["complexity"]) == ["train", "test", "random"]
@@ -134,20 +135,6 @@ def test_data_is_split_without_overlap() -> None:
     assert torch.equal(data.probes["train"], data.train_x[:20]) and torch.equal(data.probes["test"], data.test_x[:20])
     assert float(data.probes["random"].max()) <= 1 and data.probes["random"].shape == (20, 64)
     assert 0.45 < float(data.probes["random"].mean()) < 0.55
-
-
-@pytest.mark.parametrize(
-    ("steps", "count", "want"),
-    [
-        (1, 5, [0, 1]),
-        (8, 4, [0, 1, 2, 4, 8]),
-        (1000, 4, [0, 1, 10, 100, 1000]),
-        (7, 1, [0, 1, 7]),
-        (3, 99, [0, 1, 2, 3]),
-    ],
-)
-def test_checkpoints_are_spaced_on_a_log_axis(steps: int, count: int, want: list[int]) -> None:
-    assert demo.checkpoint_steps(steps, count) == want
 
 
 def test_reading_tells_of_delayed_generalisation() -> None:

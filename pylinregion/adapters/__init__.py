@@ -1,0 +1,1 @@
+"""The monitor in other libraries, each in a module of its own that imports its library."""

@@ -1,0 +1,104 @@
+"""What the records of a run say, in words and numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Record = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Course:
+    """How local complexity went: the three phases of paper A, cut at the ends of its largest rise.
+
+    Attributes:
+        start, end: At the first and the last record.
+        low, low_step: Where the largest rise begins; the first record, if there was no descent before it.
+        peak, peak_step: Where it ends.
+    """
+
+    start: float
+    low: float
+    low_step: int
+    peak: float
+    peak_step: int
+    end: float
+
+    def __str__(self) -> str:
+        rise = f"rises from {_short(self.low)} at step {self.low_step} to {_short(self.peak)} at step {self.peak_step}"
+        if self.peak == self.low:
+            rise = "never rises"
+        return f"starts at {_short(self.start)}, {rise}, ends at {_short(self.end)}"
+
+
+def course(records: Sequence[Record], key: str) -> Course:
+    """The course of a value.
+
+    Args:
+        records: At least one, in the order of their steps.
+        key: Of a value that all of them have.
+    """
+    values = [record[key] for record in records]
+    lowest = low = peak = 0
+    for place, value in enumerate(values):
+        if value < values[lowest]:
+            lowest = place
+        if value - values[lowest] > values[peak] - values[low]:
+            low, peak = lowest, place
+    steps = [int(record["step"]) for record in records]
+    return Course(values[0], values[low], steps[low], values[peak], steps[peak], values[-1])
+
+
+def first_step(records: Sequence[Record], key: str, at_least: float) -> int | None:
+    """The step of the first record with a value of at least that, None if there is none."""
+    return next((int(record["step"]) for record in records if record[key] >= at_least), None)
+
+
+def sentences(records: Sequence[Record]) -> list[str]:
+    """What happened when."""
+    last = records[-1]
+    found = []
+    if "train/accuracy" in last:
+        step = first_step(records, "train/accuracy", 0.99)
+        found.append(
+            "Train accuracy never reaches 99 %." if step is None else f"Train accuracy is 99 % at step {step}."
+        )
+        final = last["test/accuracy"]
+        step = first_step(records, "test/accuracy", 0.9 * final)
+        found.append(f"Test accuracy ends at {100 * final:.1f} %; 90 % of that is reached at step {step}.")
+    for key in last:
+        if key.startswith("test/robust/") and not key.endswith("zero_gradients"):
+            values = [record[key] for record in records]
+            found.append(
+                f"Adversarial accuracy at eps {key.rpartition('/')[2]}: {100 * max(values):.1f} % at its highest, "
+                f"{100 * min(values):.1f} % at its lowest, {100 * values[-1]:.1f} % at the end."
+            )
+    for name in ("train", "test", "random"):
+        if f"{name}/lc" in last:
+            found.append(f"Local complexity at {name} points {course(records, f'{name}/lc')}.")
+    if "train/slice/regions" in last:
+        found.append(f"Exact regions of slices around training points: {course(records, 'train/slice/regions')}.")
+    if "weight_norm" in last:
+        found.append(
+            f"Weight norm: {_short(records[0]['weight_norm'])} at the start, {_short(last['weight_norm'])} at the end."
+        )
+    if "test/rank/tunnel" in last:
+        deepest = [key for key in last if key.startswith("test/rank/layer/")][-1]
+        found.append(
+            f"Rank of the deepest hidden layer: {records[0][deepest]:.0f} at the start, {last[deepest]:.0f} at the "
+            f"end; tunnel length {last['test/rank/tunnel']:.0f} at the end."
+        )
+    if "train/commutativity" in last:
+        step = first_step(records, "train/commutativity", 0.99)
+        found.append(
+            "The Abelian test is never passed by 99 % of training pairs."
+            if step is None
+            else f"99 % of training pairs pass the Abelian test at step {step}."
+        )
+    return found
+
+
+def _short(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

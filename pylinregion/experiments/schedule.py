@@ -1,0 +1,11 @@
+"""Steps that are evenly spaced on a logarithmic axis."""
+
+
+def log_spaced_steps(steps: int, count: int) -> list[int]:
+    """0, and up to ``count`` different steps from 1 to ``steps`` that are evenly spaced on a logarithmic axis.
+
+    >>> log_spaced_steps(1000, 4)
+    [0, 1, 10, 100, 1000]
+    """
+    exponents = [position / max(1, count - 1) for position in range(count)]
+    return sorted({0, steps, *(round(steps**exponent) for exponent in exponents)})

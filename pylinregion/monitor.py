@@ -1,0 +1,243 @@
+"""``Monitor``: measures of a network, taken while it trains."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pylinregion import _checks
+from pylinregion.instruments import Measure, Settings, chosen, local_complexity
+from pylinregion.module_state import unwrap
+from pylinregion.partition import partition
+from pylinregion.probes import check_probes, device_of
+from pylinregion.schedule import Stopwatch, check_budget, schedule
+from pylinregion.sinks import Record, Sink, check_sinks
+from pylinregion.slice import Slice
+from pylinregion.undisturbed import set_aside
+
+_STATE = frozenset({"step", "training", "measuring", "last_cost"})
+
+
+class Monitor:
+    """Local complexity and other measures of a model while it trains.
+
+    Call :meth:`step` after each step of the optimiser. It measures at the steps of a schedule that the budget affords,
+    gives the record to the sinks and returns it. The model is captured once, here; records are those of the weights of
+    their step. Training is not disturbed: modes, buffers, gradients, random states, autocast and compiled code are what
+    they were. The monitor's state has a fixed size.
+
+    A model in ``torch.compile``, ``DataParallel`` or ``DistributedDataParallel`` may be given as it is. Where
+    ``torch.distributed`` is initialised, rank 0 measures and writes, without any communication; the other ranks only
+    count steps (and wait at their next collective operation).
+
+    Keys of records: ``docs/monitor.md``.
+
+    Args:
+        model: The module that is trained.
+        probes: By name, points ``[B, *input_shape]`` of the model's dtype, or pairs ``(x, y)`` of points and labels.
+            They are moved to the model's device, and not copied if they are there.
+        radius: Of the neighbourhoods; not needed without ``"local_complexity"``.
+        measures: Names (``"local_complexity"``, ``"accuracy"``, ``"loss"``, ``"weight_norm"``), functions
+            ``f(model, x, y) -> float | dict[str, float]``, also in ``functools.partial``, and :class:`Measure`. None:
+            local complexity, and the accuracy of probes with labels.
+        every: Measure at each ``every``-th step, at the steps of a collection, or ``"log"``: each step below 30, each
+            10th below 150, each 100th below 1000, each 1000th below 100 000, each 10 000th below 10^6 and so on.
+        budget: The share of the training time that measuring may take: a step of the schedule is left out while one
+            more measurement would exceed it. None: no step is left out.
+        sink: A function of a record, or a list of them; :mod:`pylinregion.sinks` has some.
+        n_directions, method, seed: Of :func:`pylinregion.count_regions`; measures that draw random numbers also start
+            from ``seed``, each time.
+        loss: Of the measure ``"loss"``: ``f(outputs, y)``, a number.
+        slices: By name, slices whose partitions to write.
+        slice_every: At which steps, as ``every``, whatever the budget; their time counts neither as training nor as
+            measuring.
+        slice_folder: Where to: ``NAME/STEP.npz``, which :func:`pylinregion.load` reads.
+        clock: Seconds; for tests.
+
+    Raises:
+        ValueError: An argument has a wrong value, or the parameters are NaN or infinite.
+        TypeError: An argument has a wrong type or dtype.
+        UnsupportedModelError: The model cannot be counted without guessing; the message says why.
+
+    >>> import torch, pylinregion as plr
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> monitor = plr.Monitor(model, {"random": torch.zeros(3, 4)}, 0.1, n_directions=4, every=2)
+    >>> monitor.step(), list(monitor.step())
+    (None, ['step', 'seconds', 'random/lc', 'random/lc/low', 'random/lc/high', 'random/lc/layer/1'])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        probes: Mapping[str, Tensor | tuple[Tensor, Tensor]],
+        radius: float | None = None,
+        *,
+        measures: Iterable[str | Measure | Callable[..., Any]] | None = None,
+        every: int | str | Collection[int] = "log",
+        budget: float | None = 0.05,
+        sink: Callable[[Record], Any] | Iterable[Callable[[Record], Any]] | None = None,
+        n_directions: int | None = None,
+        method: str = "vertices",
+        seed: int = 0,
+        loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
+        slices: Mapping[str, Slice] | None = None,
+        slice_every: int | str | Collection[int] | None = None,
+        slice_folder: str | os.PathLike[str] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._module = unwrap(model)
+        self._probes = check_probes(probes, self._module)
+        self._due = schedule("every", every)
+        self._sinks = check_sinks(sink)
+        self._slices = _Slices(slices, slice_every, slice_folder)
+        self._stopwatch = Stopwatch(clock, check_budget(budget))
+        self._seed = _checks.integer("seed", seed)
+        labelled = any(probe.y is not None for probe in self._probes.values())
+        if measures is None:
+            measures = ["local_complexity", "accuracy"] if labelled else ["local_complexity"]
+        counting = {"radius": radius, "n_directions": n_directions, "method": method, "seed": seed}
+        measures = list(measures) if isinstance(measures, Iterable) and not isinstance(measures, str) else measures
+        self._measures = chosen(measures, Settings(counting, loss))
+        if needy := [measure.name for measure in self._measures if measure.of == "labels" and not labelled]:
+            raise ValueError(f"the measure {needy[0]!r} needs probes (x, y) with labels, got none")
+        self._steps = 0
+        if "local_complexity" in measures:
+            if radius is None:
+                raise ValueError("radius must be a number for the measure 'local_complexity', got None")
+            for probe in self._probes.values():  # captured now: that takes a second, and is no part of a measurement
+                local_complexity(self._module, probe.x[:1], None, **counting)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the optimiser so far."""
+        return self._steps
+
+    @property
+    def share(self) -> float:
+        """The time spent measuring over the time spent training, so far; 0 before the first step."""
+        training = self._stopwatch.training
+        return self._stopwatch.measuring / training if training > 0 else 0.0
+
+    def step(self) -> dict[str, float] | None:
+        """Count a step of the optimiser, and measure if it is time to.
+
+        Returns:
+            The record, or None if nothing was measured.
+        """
+        self._steps += 1
+        self._stopwatch.start()
+        if not _measures_here():
+            return None
+        if self._slices.due(self._steps):
+            self._wait()
+            with self._stopwatch.left_out(), set_aside(self._module, self._seed):
+                self._slices.write(self._module, self._steps)
+        if not self._due(self._steps) or not self._stopwatch.affords():
+            return None
+        return self.measure()
+
+    def measure(self) -> dict[str, float] | None:
+        """Measure now, whatever schedule and budget say: before the first step, say, or after the last.
+
+        Returns:
+            The record, which the sinks have been given too; None on other ranks than 0.
+        """
+        if not _measures_here():
+            return None
+        self._wait()
+        seconds = self._stopwatch.training
+        with self._stopwatch.measured():
+            with set_aside(self._module, self._seed):
+                values = self._values()
+            record = {"step": self._steps, "seconds": seconds, **values}
+            for sink in self._sinks:
+                sink(record)
+        return record
+
+    def state_dict(self) -> dict[str, float]:
+        """The steps and seconds so far, plain numbers, for a checkpoint of the training."""
+        return {"step": self._steps, **self._stopwatch.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go on from a checkpoint: the sinks forget the records past it, and the budget goes on from its seconds.
+
+        Raises:
+            ValueError: It is no state of a monitor.
+        """
+        if not isinstance(state, Mapping) or set(state) != _STATE:
+            found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+            raise ValueError(f"state must be a monitor's, with {sorted(_STATE)}, got {found}")
+        self._steps = int(state["step"])
+        self._stopwatch.load_state_dict(state)
+        self._stopwatch.start()
+        if _measures_here():
+            for sink in self._sinks:
+                if isinstance(sink, Sink):
+                    sink.rewind(self._steps)
+
+    def close(self) -> None:
+        """Close the sinks."""
+        for sink in self._sinks:
+            if isinstance(sink, Sink):
+                sink.close()
+
+    def _wait(self) -> None:
+        """Let a GPU finish what training has given it: that is not measuring."""
+        if (device := device_of(self._module)).type == "cuda":
+            torch.cuda.synchronize(device)
+
+    def _values(self) -> dict[str, float]:
+        device = device_of(self._module)
+        found: dict[str, float] = {}
+        for measure in self._measures:
+            if measure.of == "model":
+                found |= measure.values(self._module)
+        for name, probe in self._probes.items():
+            x, y = probe.on(device)
+            for measure in self._measures:
+                if measure.of == "points" or (measure.of == "labels" and y is not None):
+                    before = probe.versions
+                    values = measure.values(self._module, x, y)
+                    if probe.versions != before:
+                        raise ValueError(f"the measure {measure.name!r} changed the points of probe {name!r} in place")
+                    found |= {f"{name}/{key}": value for key, value in values.items()}
+        return found
+
+
+class _Slices:
+    """Partitions of chosen slices at chosen steps, in a folder."""
+
+    def __init__(self, slices: Any, every: Any, folder: Any) -> None:
+        given = [value is not None for value in (slices, every, folder)]
+        if any(given) and not all(given):
+            raise ValueError("slices, slice_every and slice_folder must be given together")
+        self._slices: dict[str, Slice] = dict(slices or {})
+        for name, slice_ in self._slices.items():
+            if not isinstance(name, str) or not name or Path(name).name != name:
+                raise ValueError(f"slices must have names that can be a folder's, got {name!r}")
+            if not isinstance(slice_, Slice):
+                raise TypeError(f"slices[{name!r}] must be a pylinregion.Slice, got {type(slice_).__name__}")
+        self.due = schedule("slice_every", every) if self._slices else lambda step: False
+        self._folder = Path(folder or ".")
+
+    def write(self, module: nn.Module, step: int) -> None:
+        """Write the partitions of a step; a file is there as a whole or not at all."""
+        for name, slice_ in self._slices.items():
+            folder = self._folder / name
+            folder.mkdir(parents=True, exist_ok=True)
+            part = folder / f"{step:09d}.part"
+            partition(module, slice_).save(part)
+            part.replace(folder / f"{step:09d}.npz")
+
+
+def _measures_here() -> bool:
+    """Whether this process is the one that measures: the only one, or rank 0."""
+    distributed = torch.distributed
+    return not distributed.is_available() or not distributed.is_initialized() or distributed.get_rank() == 0

@@ -1,0 +1,278 @@
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import pylinregion as plr
+from pylinregion.experiments import PRESETS, Config, preset, run
+from pylinregion.experiments.config import changed, to_dict
+from pylinregion.experiments.data import load
+from pylinregion.experiments.folder import Folder, load_checkpoint, write_atomically
+from pylinregion.experiments.models import make
+from pylinregion.sinks import JSONLines
+from pylinregion.torch_state import one_thread
+
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+PNG = b"\x89PNG\r\n\x1a\n"
+FEW = {"training.steps": 12, "training.checkpoint_every": 5, "measuring.records": 6, "measuring.points": 8}
+TINY = {
+    **FEW,
+    "measuring.attack_points": 6,
+    "measuring.attack_steps": 2,
+    "measuring.slice_points": 2,
+    "model.width": 8,
+    "measuring.directions": 9,
+}
+SMALL = [name for name in PRESETS if name.endswith("-small")]
+
+
+def tiny(name: str, **more: Any) -> Config:
+    return changed(preset(name), {**TINY, **more})
+
+
+@pytest.fixture(autouse=True)
+def single_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+def without_seconds(records: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+
+
+def records_of(folder: Folder) -> list[dict[str, float]]:
+    return without_seconds(JSONLines.read(folder.records))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_presets_run(name: str, tmp_path: Path) -> None:
+    config = tiny(name, **{"data.test_points": 40, "measuring.records": 2, "training.steps": 3})
+    folder = run(config, tmp_path / "a" / "run")
+    assert json.loads(folder.config.read_text()) == json.loads(json.dumps(to_dict(config)))
+    surroundings = json.loads(folder.environment.read_text())
+    assert surroundings["torch"] == torch.__version__ and surroundings["threads"] == 1
+    assert surroundings["device"] == "cpu" and surroundings["pylinregion"] == plr.__version__
+    records = JSONLines.read(folder.records)
+    assert [record["step"] for record in records] == [0, 1, 3]
+    for record in records:
+        assert all(math.isfinite(value) for value in record.values())
+        for part in ("train", "test"):
+            assert 0 <= record[f"{part}/accuracy"] <= 1
+        for part in ("train", "test", "random"):
+            assert record[f"{part}/lc/low"] <= record[f"{part}/lc"] <= record[f"{part}/lc/high"]
+        for quantity, key in (
+            ("robust_accuracy", f"test/robust/{config.measuring.eps[0]:g}/zero_gradients"),
+            ("weight_norm", "weight_norm"),
+            ("feature_ranks", "test/rank/tunnel"),
+            ("commutativity", "train/logit_commutativity"),
+            ("entropies", "train/entropies/mid"),
+            ("perturbation_error", "train/perturbation_error"),
+            ("slice", "train/slice/regions"),
+        ):
+            assert (key in record) == (quantity in config.measuring.quantities)
+    assert folder.figure.read_bytes().startswith(PNG) and len(folder.figure.read_bytes()) > 20_000
+    page = folder.report.read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>") and "data:image/png;base64,iVBOR" in page
+    assert not re.search(r'(src|href)="(?!data:)', page)  # nothing from elsewhere
+    assert name in page and "small twin" in page and "training.weight_decay" in page
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if not name.endswith("-small")])
+def test_full_presets_run_on_files(name: str, tmp_path: Path) -> None:
+    """A step of the papers' settings, on a few images of their sizes, with networks that are narrow but as deep."""
+    random = np.random.default_rng(0)
+    path: Path | None = tmp_path / "data"
+    if preset(name).data.name == "mnist":
+        images = random.integers(0, 256, (40, 28, 28), dtype=np.uint8)
+        np.savez(path.with_suffix(".npz"), images=images, labels=np.arange(40) % 10)
+        path = path.with_suffix(".npz")
+    elif preset(name).data.name == "cifar10":
+        path.mkdir()
+        for file in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+            rows = random.integers(0, 10, (4, 3073), dtype=np.uint8)
+            (path / f"{file}.bin").write_bytes(rows.tobytes())
+    elif preset(name).data.name == "characters":
+        path.write_text("to be or not to be, that is the question. " * 40)
+    else:
+        path = None
+    changes = {
+        "training.steps": 1,
+        "measuring.records": 1,
+        "measuring.quantities": ["accuracy", "weight_norm"],
+        "model.width": 12,
+        "data.path": None if path is None else str(path),
+        "data.test_points": 10,
+    }
+    if preset(name).data.name == "mnist":
+        changes |= {"data.train_points": 30, "measuring.quantities": ["accuracy", "local_complexity"]}
+    folder = run(changed(preset(name), changes), tmp_path / "run")
+    assert [record["step"] for record in records_of(folder)] == [0, 1]
+    assert folder.report.exists() and "small twin" not in folder.report.read_text(encoding="utf-8")
+
+
+def test_records_are_the_measures_of_the_network(tmp_path: Path) -> None:
+    config = tiny("mnist-mlp-scaled-small")
+    folder = run(config, tmp_path)
+    data = load(config.data, 0)
+    model = make(config.model, (1, 8, 8), 10, torch.float64, 0)
+    first, *_, last = records_of(folder)
+    for record in (first, last):
+        if record is last:
+            model.load_state_dict(load_checkpoint(folder.checkpoint)["trainer"]["model"])
+        for part, x, y in (("train", data.train_x, data.train_y), ("test", data.test_x, data.test_y)):
+            assert record[f"{part}/accuracy"] == float((model(x).argmax(1) == y).double().mean())
+            mean = plr.count_regions(model, x[:8], 0.1, n_directions=9, seed=0).mean()
+            assert (record[f"{part}/lc"], record[f"{part}/lc/low"]) == (mean.mean, mean.low)
+        robust = plr.measures.robust_accuracy(
+            model, data.test_x[:6], data.test_y[:6], [0.03, 0.06, 0.1], low=0.0, high=1.0, alpha=0.0156, steps=2
+        )
+        assert [record[f"test/robust/{eps:g}"] for eps in (0.03, 0.06, 0.1)] == robust.accuracy.tolist()
+        slices = plr.count_regions(model, data.train_x[:2], 0.5, "slice", seed=0)
+        assert record["train/slice/regions"] == float(slices.regions.double().mean())
+        assert record["weight_norm"] == pytest.approx(plr.measures.weight_norm(model), rel=1e-12)
+    assert first["train/lc"] != last["train/lc"]
+
+
+def test_complexity_of_tokens_is_that_of_their_embeddings(tmp_path: Path) -> None:
+    config = tiny("modular-addition-small")
+    folder = run(config, tmp_path)
+    data = load(config.data, 0)
+    model = make(config.model, data.input_shape, data.classes, seed=0)
+    with torch.no_grad():
+        embedded = model.embed(data.train_x[:8])
+    counts = plr.count_regions(model.body, embedded, config.measuring.radius, n_directions=9, seed=0)
+    first = records_of(folder)[0]
+    assert first["train/lc"] == counts.mean().mean
+    assert first["train/commutativity"] == float(
+        (model(data.train_x).argmax(1) == model(data.train_x[:, [1, 0, 2]]).argmax(1)).double().mean()
+    )
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["mnist-mlp-scaled-small", "perturbed-small"])
+def test_a_stopped_run_goes_on_to_the_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(name, **{"training.batch": 50, "data.test_points": 40})
+    straight = run(config, tmp_path / "straight")
+    stopped = Folder(tmp_path / "stopped")
+    for number, at in enumerate((1, 7, 10)):  # before the first checkpoint past 0; after one; at one
+        steps = iter(range(100))
+        done = load_checkpoint(stopped.checkpoint)["step"] if number else 0
+
+        def stop(steps: Iterator[int] = steps, done: int = done, at: int = at) -> None:
+            if next(steps) + 1 + done == at:
+                raise Stop
+
+        with pytest.raises(Stop):
+            run(config, stopped.path, resume=number > 0, on_step=stop)
+    torch.randn(7)  # another process would have another state
+    run(config, stopped.path, resume=True)
+    assert records_of(stopped) == records_of(straight)
+    one, other = (load_checkpoint(folder.checkpoint) for folder in (straight, stopped))
+    assert one["step"] == other["step"] == 12
+    assert all(torch.equal(value, other["trainer"]["model"][key]) for key, value in one["trainer"]["model"].items())
+    assert [record["step"] for record in records_of(stopped)] == [0, 1, 2, 3, 4, 7, 12]
+
+
+KILLED = """
+import json, os, signal, sys, torch
+from pathlib import Path
+from pylinregion.experiments import Config, run
+from pylinregion.experiments.config import changed
+torch.set_num_threads(1)
+config = changed(Config(), json.loads(sys.argv[1]))
+run(config, Path(sys.argv[2]), on_record=lambda record: record["step"] == 7 and os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_killed_run_goes_on_to_the_bit(tmp_path: Path) -> None:
+    config = tiny("perturbed-small", **{"training.batch": 50})
+    arguments = [sys.executable, "-c", KILLED, json.dumps(to_dict(config)), str(tmp_path / "killed")]
+    killed = subprocess.run(arguments, check=False, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    folder = Folder(tmp_path / "killed")
+    assert [record["step"] for record in records_of(folder)][-1] == 7 and not folder.figure.exists()
+    assert load_checkpoint(folder.checkpoint)["step"] == 5
+    run(config, folder.path, resume=True)
+    assert records_of(folder) == records_of(run(config, tmp_path / "straight"))
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path: Path) -> None:
+    config = tiny("mnist-mlp-scaled-small")
+    folder = run(config, tmp_path)
+    want = records_of(folder)
+    folder.checkpoint.unlink()
+    run(config, tmp_path, resume=True)
+    assert records_of(folder) == want
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    config = tiny("mnist-mlp-scaled-small")
+    folder = run(config, tmp_path)
+    records = folder.records.read_bytes()
+    steps: list[int] = []
+    run(config, tmp_path, resume=True, on_step=lambda: steps.append(1))
+    assert folder.records.read_bytes() == records and steps == []
+
+
+def test_a_folder_is_one_runs(tmp_path: Path) -> None:
+    config = tiny("mnist-mlp-scaled-small")
+    with pytest.raises(FileNotFoundError, match="there is no run to resume in"):
+        run(config, tmp_path / "none", resume=True)
+    folder = run(config, tmp_path / "run")
+    before = folder.records.read_bytes()
+    with pytest.raises(
+        FileExistsError, match=r"there is a run in .*run: resume it, delete it, or choose another folder"
+    ):
+        run(config, folder.path)
+    other = changed(config, {"training.weight_decay": 0.5})
+    with pytest.raises(ValueError, match=r"another config: training.weight_decay is 0.035 there, 0.5 here$"):
+        run(other, folder.path, resume=True)
+    assert folder.records.read_bytes() == before
+
+
+def test_files_are_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    write_atomically(path, b"old")
+
+    def fail(self: Path, target: Path) -> None:
+        assert self.read_bytes() == b"new" and target.read_bytes() == b"old"
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        with pytest.raises(Stop):
+            write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
+    config = tiny("mnist-mlp-scaled-small")
+    folder = run(config, tmp_path)
+    folder.checkpoint.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"checkpoint.pt is no checkpoint"):
+        run(config, tmp_path, resume=True)
+
+
+def test_training_is_not_disturbed_by_measuring(tmp_path: Path) -> None:
+    models = []
+    for records in (1, 6):
+        folder = run(tiny("perturbed-small", **{"measuring.records": records}), tmp_path / str(records))
+        models.append(load_checkpoint(folder.checkpoint)["trainer"]["model"])
+    assert all(torch.equal(value, models[1][key]) for key, value in models[0].items())
