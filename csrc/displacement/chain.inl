@@ -408,6 +408,7 @@ class Counter {
 
  private:
   void refuse(int64_t point) {
+    out_.ambiguous[point] = 0;
     out_.nonfinite[exact_.failed() * points_.n + point] = 1;
     flips_.clear();
   }
