@@ -346,7 +346,7 @@ def test_the_faster_way_is_chosen(monkeypatch):
     ids=["convolutions", "frame per point", "smooth"],
 )
 def test_no_chain(net, x, options):
-    with pytest.raises(ValueError, match="displacement must not be True here: that needs a network on the CPU"):
+    with pytest.raises(ValueError, match="displacement must not be True here: that needs a network in float32"):
         plr.count_regions(net, x, 0.1, displacement=True, **({"n_directions": 2} | options))
 
 
