@@ -307,7 +307,8 @@ class _Layer:
         neurons, inputs = matrix.shape
         matrix = matrix.double()
         self.weight = None if self.exact is None else self.exact.to(dtype)
-        self.row_norm = matrix.norm(dim=1) * _UP + 1e-150 * (matrix != 0).any(dim=1)  # 0 for a row of zeros alone
+        lost = 1e-150 * (matrix != 0).any(dim=1).double()  # squares that underflow; 0 for a row of zeros alone
+        self.row_norm = matrix.norm(dim=1) * _UP + lost
         self.bias_size = matrix.new_zeros(neurons) if bias is None else bias.double().abs()
         frobenius = float(matrix.norm()) * _UP + 1e-150
         self.slope: Tensor | None = None

@@ -188,6 +188,17 @@ def test_neurons_without_weights_are_certain():
     assert counts.ambiguous.tolist() == [0] * 20
 
 
+def test_weights_whose_squares_underflow_are_weights():
+    """The norm of such a row is not 0: it was counted as one without weights, which is certain."""
+    net = network((2, 1, 1))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1e-200, 0.0]], dtype=torch.float64)), net[0].bias.zero_()
+    counts = plr.count_regions(
+        net, torch.zeros(1, 2).double(), 1.0, frame=torch.eye(2), displacement=True, estimate_ambiguous=True
+    )
+    assert counts.ambiguous.tolist() == [4]
+
+
 # --- against the way over all vertices ---
 
 
