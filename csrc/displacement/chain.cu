@@ -290,10 +290,7 @@ template <class T> class Walk {
 
   // What is left of the rows becomes the panel that the next layer is applied to.
   __device__ void compact() {
-    for (int64_t w = threadIdx.x; w < half_words(pairs_); w += kThreads) {
-      memory_.dirty[w] |= memory_.now_dirty[w];
-      memory_.now_dirty[w] = 0;
-    }
+    for (int64_t w = threadIdx.x; w < half_words(pairs_); w += kThreads) memory_.dirty[w] |= memory_.now_dirty[w];
     if (threadIdx.x == 0) *memory_.most = 0;
     __syncthreads();
     n_uneven_ = select(memory_.sums, pairs_, memory_.uneven, [&](int64_t p) { return bit(memory_.dirty, p); });

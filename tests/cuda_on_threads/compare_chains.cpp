@@ -180,6 +180,12 @@ template <class T> void chain_case(const Case& c, unsigned seed) {
     std::vector<unsigned char> scratch(bytes + 64, 0xff);
     chain_counts_cuda(dtype, chain, points, out, scratch.data(), nullptr);
     const bool untouched = std::count(scratch.begin() + static_cast<std::ptrdiff_t>(bytes), scratch.end(), 0xff) == 64;
+    if (c.points > 1) {  // the stand-in's device runs two blocks: the second has scratch of its own
+      const auto second = scratch.begin() + static_cast<std::ptrdiff_t>(chain_scratch_cuda(dtype, chain, 1));
+      const auto end = scratch.begin() + static_cast<std::ptrdiff_t>(bytes);
+      same(std::count(second, end, 0xff) < end - second, "scratch of a chain's second block", c.points, 2 * c.pairs,
+           neurons_in_all);
+    }
     same(untouched, "bytes behind a chain's scratch", c.points, 2 * c.pairs, neurons_in_all);
   });
   const auto compare = [&](const Found& cpu, const std::string& which, bool work) {
