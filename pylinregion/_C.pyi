@@ -106,7 +106,7 @@ class DenseChain:
         direction_size: int,
         direction_norm: float,
     ) -> None: ...
-    def count(
+    def count_cpu(
         self,
         points: int,
         centre: list[int],
@@ -122,6 +122,25 @@ class DenseChain:
         work: int,
         nonfinite: int,
         threads: int,
+    ) -> None: ...
+    def scratch_cuda(self, points: int) -> int: ...
+    def count_cuda(
+        self,
+        points: int,
+        centre: list[int],
+        norm: list[int],
+        radius: int,
+        vertices: int,
+        base: int,
+        changes: int,
+        changes_stride: int,
+        ambiguous: int,
+        classes: int,
+        classes_stride: int,
+        work: int,
+        nonfinite: int,
+        scratch: int,
+        stream: int,
     ) -> None: ...
 
 class TraceProblem:

@@ -102,10 +102,11 @@ def count_regions(
             variable ``PYLINREGION_MEMORY_BUDGET``, else 512 MiB (CUDA and ``"slice"``: half of the free memory). A
             batch is at least one point.
         progress: Show a bar.
-        displacement: How the dense layers that a network on the CPU ends in are counted: True, by how far the vertices
-            are from the points, which takes a fraction of the work where few neurons change; False, at every vertex
-            like all else; None: whichever takes less. The signs are the same but where rounding decides: False rounds
-            in ``dtype`` throughout, True decides what float32 leaves open in float64.
+        displacement: How the dense layers that a network ends in are counted: True, by how far the vertices are from
+            the points, which takes a fraction of the work where few neurons change; False, at every vertex like all
+            else; None: whichever takes less, and on CUDA at every vertex, since the kernel has not run on a GPU yet.
+            The signs are the same but where rounding decides: False rounds in ``dtype`` throughout, True decides what
+            float32 leaves open in float64.
 
     ``include_output``, ``estimate_ambiguous``, ``dtype``, ``batch_size`` and ``displacement`` belong to ``"vertices"``:
     exact methods refuse them.
@@ -292,13 +293,14 @@ class _Job:
         self.ambiguous = torch.zeros(len(x), dtype=torch.int64, device=device) if estimate else None
         self.estimators: list[tuple[Evaluator, list[Tensor]]] = []
         self.evaluator = self._evaluator(x.dtype)
-        if displacement is not False and not frame_per_point:
+        by_itself = displacement is None and not x.is_cuda  # on a GPU it has not been measured yet
+        if (displacement or by_itself) and not frame_per_point:
             self.evaluator.use_chain(len(x))
         self._use()
         if displacement and self.chain is None:
             raise ValueError(
-                "displacement must not be True here: that needs a network on the CPU, in float32 or float64, that ends "
-                "in linear layers and ReLU, LeakyReLU, PReLU or abs in turn, all counted, and one frame for all points"
+                "displacement must not be True here: that needs a network in float32 or float64 that ends in linear "
+                "layers and ReLU, LeakyReLU, PReLU or abs in turn, all counted, and one frame for all points"
             )
         proven = estimate and self._proven
         self.undecided = displacement is None and self.chain is not None and not proven

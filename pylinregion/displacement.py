@@ -161,7 +161,7 @@ class Chain:
             for layer in self._layers
         ]
         self._chain: Any = None
-        self.share = 0.0  # of the last count
+        self._work = torch.zeros(0, dtype=torch.int64)  # of the last count
 
     def _worth_norms(self, link: Link, points: int) -> bool:
         """Whether a spectral norm, a product of matrices, costs little beside the points; float64 needs none."""
@@ -175,7 +175,7 @@ class Chain:
             directions: Of a split: ``[P, neurons]`` float64, what the first layer makes of the frame.
         """
         self.pairs = pairs
-        rows = torch.zeros(0, dtype=torch.float64)
+        rows = torch.zeros(0, dtype=torch.float64, device=self._layers[0].row_norm.device)
         if directions is not None:
             rows = functional.pad(directions.T, (0, -pairs % 16)).contiguous()
         size = rows.abs().amax(dim=1) if len(rows) else rows
@@ -209,7 +209,6 @@ class Chain:
                 neurons of the chain are on the same sides there.
             threads: CPU threads.
 
-        :attr:`share` is then what was multiplied, as a share of the multiplications at all vertices.
         """
         keep: list[Tensor] = []
         radius = vertices = base = 0
@@ -230,29 +229,38 @@ class Chain:
             assert value.norm is not None
             norm = value.norm * _UP
         centres, norms = [z], [norm]
-        work = torch.zeros(points, dtype=torch.int64)
+        work = torch.zeros(points, dtype=torch.int64, device=z.device)
         for k in range(1, len(self._layers)):
             before = self._layers[k - 1].activate(z)
             norms.append(before.norm(dim=1) * _UP)
             z = self._apply(k, before, threads)
             centres.append(z)
-        self._chain.count(
-            points,
-            [each.data_ptr() for each in centres],
-            [each.data_ptr() for each in norms],
-            radius,
-            vertices,
-            base,
-            changes.data_ptr(),
-            changes.stride(0),
-            ambiguous.data_ptr(),
-            classes.data_ptr(),
-            classes.stride(1),
-            work.data_ptr(),
-            nonfinite.data_ptr(),
+        kernels.count_chain(
+            self._chain,
+            (
+                points,
+                [each.data_ptr() for each in centres],
+                [each.data_ptr() for each in norms],
+                radius,
+                vertices,
+                base,
+                changes.data_ptr(),
+                changes.stride(0),
+                ambiguous.data_ptr(),
+                classes.data_ptr(),
+                classes.stride(1),
+                work.data_ptr(),
+                nonfinite.data_ptr(),
+            ),
+            z.device,
             threads,
         )
-        self.share = float(work.sum()) / max(1, points * 2 * self.pairs * self._products * self.dtype.itemsize)
+        self._work = work
+
+    @property
+    def share(self) -> float:
+        """What the last count multiplied, as a share of the multiplications at all vertices."""
+        return float(self._work.sum()) / max(1, len(self._work) * 2 * self.pairs * self._products * self.dtype.itemsize)
 
     @property
     def _products(self) -> int:
@@ -299,12 +307,14 @@ class _Layer:
         neurons, inputs = matrix.shape
         matrix = matrix.double()
         self.weight = None if self.exact is None else self.exact.to(dtype)
-        self.row_norm = matrix.norm(dim=1) * _UP + 1e-150 * (matrix != 0).any(dim=1)  # 0 for a row of zeros alone
-        self.bias_size = torch.zeros(neurons, dtype=torch.float64) if bias is None else bias.double().abs()
+        lost = 1e-150 * (matrix != 0).any(dim=1).double()  # squares that underflow; 0 for a row of zeros alone
+        self.row_norm = matrix.norm(dim=1) * _UP + lost
+        self.bias_size = matrix.new_zeros(neurons) if bias is None else bias.double().abs()
         frobenius = float(matrix.norm()) * _UP + 1e-150
         self.slope: Tensor | None = None
         if isinstance(link.slope, Tensor) or link.slope != 0:
-            slope = torch.as_tensor(link.slope, dtype=torch.float64).reshape(-1).to(dtype).double()
+            slope = torch.as_tensor(link.slope, dtype=torch.float64, device=matrix.device)
+            slope = slope.reshape(-1).to(dtype).double()
             self.slope = slope.expand(neurons).contiguous()
         steepest = max(1.0, 0.0 if self.slope is None else float(self.slope.abs().max()))
         self.numbers = (
@@ -316,7 +326,7 @@ class _Layer:
             self.row_norm.data_ptr(),
             0 if self.slope is None else self.slope.data_ptr(),
             frobenius,
-            spectral_norm(matrix.numpy(), 1) if tight and link.weight is not None else frobenius,
+            spectral_norm(matrix.cpu().numpy(), 1) if tight and link.weight is not None else frobenius,
             float(self.bias_size.norm()) * _UP,
             steepest,
         )

@@ -36,6 +36,7 @@ __all__ = [
     "ScalarKink",
     "SliceProblem",
     "TraceProblem",
+    "count_chain",
     "cuda_architectures",
     "cuda_built",
     "distinct_patterns",
@@ -274,6 +275,27 @@ def distinct_patterns(words: Tensor, threads: int = 1, *, weak_hash: bool = Fals
     return distinct
 
 
+def count_chain(chain: Any, arguments: tuple[Any, ...], device: torch.device, threads: int = 1) -> None:
+    """Count a chain of dense layers around points.
+
+    Args:
+        chain: A :data:`DenseChain`, all of whose tensors are on ``device``.
+        arguments: Those of ``DenseChain.count_cpu`` but the last, on ``device`` too.
+        device: The CPU or a CUDA device.
+        threads: CPU threads.
+
+    Raises:
+        RuntimeError: ``device`` is one that this build cannot count on.
+    """
+    if device.type == "cpu":
+        chain.count_cpu(*arguments, threads)
+        return
+    count = _cuda("count_cuda", chain)
+    with torch.cuda.device(device):
+        scratch = torch.empty(chain.scratch_cuda(arguments[0]), dtype=torch.uint8, device=device)
+        count(*arguments, scratch.data_ptr(), torch.cuda.current_stream().cuda_stream)
+
+
 def dtype_code(dtype: torch.dtype) -> int:
     """The number of a dtype in ``_C``."""
     return _DTYPES[dtype]
@@ -447,10 +469,10 @@ def _launch_signs(
         _C.sign_changes_cpu(*arguments, threads)
 
 
-def _cuda(name: str) -> Any:
+def _cuda(name: str, owner: Any = _C) -> Any:
     if not cuda_built:
         raise RuntimeError(
             "pylinregion was built without CUDA, so it cannot count on a GPU: reinstall it from its source folder with "
             "a CUDA toolchain (nvcc): `PYLINREGION_CUDA=1 pip install .`, or move model and x to the CPU"
         )
-    return getattr(_C, name)
+    return getattr(owner, name)

@@ -529,7 +529,7 @@ class Evaluator:
 
         Points then come from :meth:`exact_split`, if the chain is all of the network behind its first linear layer.
         """
-        if self.dtype not in (torch.float32, torch.float64) or self.network.device.type != "cpu":
+        if self.dtype not in (torch.float32, torch.float64) or self.network.device.type not in ("cpu", "cuda"):
             return
         found = find(self.body)
         if found is None:

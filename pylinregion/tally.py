@@ -132,7 +132,7 @@ class SiteCounter:
     def chain(self, chain: Chain, value: Any) -> None:
         """Count the layers of a chain, of which this is the first, at a value in front of them."""
         tally, first = self.tally, self.site.column
-        tally.ambiguous = torch.empty(tally.points, dtype=torch.int64)
+        tally.ambiguous = torch.empty(tally.points, dtype=torch.int64, device=tally.changes.device)
         tally.numbered = tally.words.shape[2] == 1 and len(chain.numbers) == len(tally.sites)
         chain.count(
             value,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from count_cases import points
+from devices import DEVICES
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from networks import NETWORK_KINDS, random_network
@@ -188,22 +189,35 @@ def test_neurons_without_weights_are_certain():
     assert counts.ambiguous.tolist() == [0] * 20
 
 
+def test_weights_whose_squares_underflow_are_weights():
+    """The norm of such a row is not 0: it was counted as one without weights, which is certain."""
+    net = network((2, 1, 1))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1e-200, 0.0]], dtype=torch.float64)), net[0].bias.zero_()
+    counts = plr.count_regions(
+        net, torch.zeros(1, 2).double(), 1.0, frame=torch.eye(2), displacement=True, estimate_ambiguous=True
+    )
+    assert counts.ambiguous.tolist() == [4]
+
+
 # --- against the way over all vertices ---
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("radius", [1e-4, 0.01, 0.5, 5.0])
 @pytest.mark.parametrize("kink", KINKS)
-def test_random_networks(kink, radius, dtype):
-    net = network((40, 70, 33, 9, 8, 7, 1), dtype, kink)
-    assert_same(*both_ways(net, points(60, 40, dtype=dtype), radius, n_directions=25))
+def test_random_networks(kink, radius, dtype, device):
+    net = network((40, 70, 33, 9, 8, 7, 1), dtype, kink).to(device)
+    assert_same(*both_ways(net, points(60, 40, dtype=dtype).to(device), radius, n_directions=25))
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("pairs", [1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 65, 100])
-def test_any_number_of_pairs(pairs, dtype):
-    net = network((120, 40, 50, 30, 2), dtype, scale=2.0)
-    assert_same(*both_ways(net, points(20, 120, dtype=dtype), 0.7, n_directions=pairs))
+def test_any_number_of_pairs(pairs, dtype, device):
+    net = network((120, 40, 50, 30, 2), dtype, scale=2.0).to(device)
+    assert_same(*both_ways(net, points(20, 120, dtype=dtype).to(device), 0.7, n_directions=pairs))
 
 
 @pytest.mark.parametrize("widths", [(5, 1, 1), (5, 1, 7, 1, 2), (5, 8, 9, 3), (30, 200, 200, 2), (30, 1000, 40, 2)])
@@ -256,15 +270,16 @@ def test_batch_norms_and_dropout_between():
     assert_same(*both_ways(net, points(40, 3, 4), 1.0, n_directions=8))
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("radius", [0.01, 0.5, 4.0])
-def test_convolutions_in_front(radius, dtype):
+def test_convolutions_in_front(radius, dtype, device):
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 30), nn.ReLU(), nn.Linear(30, 20),
         nn.ReLU(), nn.Linear(20, 2),
-    ).to(dtype)  # fmt: skip
-    x = points(30, 1, 8, 8, dtype=dtype)
+    ).to(device, dtype)  # fmt: skip
+    x = points(30, 1, 8, 8, dtype=dtype).to(device)
     ours = plr.count_regions(net, x, radius, n_directions=10, displacement=True)
     assert_same(ours, plr.count_regions(net, x, radius, n_directions=10, displacement=False))
 
@@ -319,6 +334,38 @@ def test_some_layers(layers):
     assert_same(ours, plain)
 
 
+# --- on a GPU ---
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("radius", [0.01, 0.5, 20.0])
+@pytest.mark.parametrize("kink", KINKS)
+@pytest.mark.parametrize("widths", [(40, 70, 33, 9, 8, 7, 1), (30, 200, 200, 200, 3), (9, 3000, 5, 1)], ids=str)
+def test_cuda_counts_what_the_cpu_counts(widths, kink, radius, dtype):
+    net, x = network(widths, dtype, kink), points(60, widths[0], dtype=dtype)
+    options = {"n_directions": min(25, widths[0]), "displacement": True, "estimate_ambiguous": True}
+    want = plr.count_regions(net, x, radius, **options)
+    got = plr.count_regions(net.to("cuda"), x.to("cuda"), radius, **options)
+    assert got.changes.is_cuda
+    certain = (got.ambiguous.cpu() == 0) & (want.ambiguous == 0)
+    assert int(certain.sum()) > 55
+    assert torch.equal(got.changes.cpu()[certain], want.changes[certain])
+    assert torch.equal(got.regions.cpu()[certain], want.regions[certain])
+
+
+@pytest.mark.cuda
+def test_cuda_takes_displacements_by_request_alone(monkeypatch):
+    net, x = network((20, 30, 30, 1)).to("cuda"), points(10, 20).to("cuda")
+    calls = []
+    count = kernels.count_chain
+    monkeypatch.setattr(kernels, "count_chain", lambda *args: calls.append(args) or count(*args))
+    plr.count_regions(net, x, 0.1, n_directions=8)
+    assert not calls
+    plr.count_regions(net, x, 0.1, n_directions=8, displacement=True)
+    assert calls
+
+
 # --- the choice ---
 
 
@@ -346,7 +393,7 @@ def test_the_faster_way_is_chosen(monkeypatch):
     ids=["convolutions", "frame per point", "smooth"],
 )
 def test_no_chain(net, x, options):
-    with pytest.raises(ValueError, match="displacement must not be True here: that needs a network on the CPU"):
+    with pytest.raises(ValueError, match="displacement must not be True here: that needs a network in float32"):
         plr.count_regions(net, x, 0.1, displacement=True, **({"n_directions": 2} | options))
 
 

@@ -32,35 +32,57 @@ class DenseChain {
   }
   DenseChain(const DenseChain&) = delete;  // its parts point to each other
 
-  void count(int64_t points, const std::vector<Address>& centre, const std::vector<Address>& norm, Address radius,
-             Address vertices, Address base, Address changes, int64_t changes_stride, Address ambiguous,
-             Address classes, int64_t classes_stride, Address work, Address nonfinite, int threads) const {
-    std::vector<const double*> centres, norms;
-    for (const Address each : centre) centres.push_back(at<double>(each));
-    for (const Address each : norm) norms.push_back(at<double>(each));
-    const ChainPoints at_points{points,          centres.data(), norms.data(), at<double>(radius), at<void>(vertices),
-                                at<double>(base)};
-    const ChainCounts out{at<int64_t>(changes), changes_stride,    at<int64_t>(ambiguous), at<int64_t>(classes),
-                          classes_stride,       at<int64_t>(work), at<uint8_t>(nonfinite)};
-    const py::gil_scoped_release release;
-    chain_counts_cpu(dtype_, chain_, at_points, out, threads);
-  }
+  DType dtype() const { return dtype_; }
+  const Chain& chain() const { return chain_; }
 
  private:
   DType dtype_;
   std::vector<ChainLayer> layers_;
   Chain chain_;
 };
+
+// The CPU and the CUDA function take the same arguments but for the last ones.
+template <class... Last, class Run, class... Names>
+void def_count(py::class_<DenseChain>& chains, const char* name, Run run, Names... last) {
+  chains.def(
+      name,
+      [run](const DenseChain& chain, int64_t points, const std::vector<Address>& centre,
+            const std::vector<Address>& norm, Address radius, Address vertices, Address base, Address changes,
+            int64_t changes_stride, Address ambiguous, Address classes, int64_t classes_stride, Address work,
+            Address nonfinite, Last... executor) {
+        std::vector<const double*> centres, norms;
+        for (const Address each : centre) centres.push_back(at<double>(each));
+        for (const Address each : norm) norms.push_back(at<double>(each));
+        const ChainPoints at_points{
+            points, centres.data(), norms.data(), at<double>(radius), at<void>(vertices), at<double>(base)};
+        const ChainCounts out{at<int64_t>(changes), changes_stride,    at<int64_t>(ambiguous), at<int64_t>(classes),
+                              classes_stride,       at<int64_t>(work), at<uint8_t>(nonfinite)};
+        const py::gil_scoped_release release;
+        run(chain.dtype(), chain.chain(), at_points, out, executor...);
+      },
+      py::arg("points"), py::arg("centre"), py::arg("norm"), py::arg("radius"), py::arg("vertices"), py::arg("base"),
+      py::arg("changes"), py::arg("changes_stride"), py::arg("ambiguous"), py::arg("classes"),
+      py::arg("classes_stride"), py::arg("work"), py::arg("nonfinite"), py::arg(last)...);
+}
 }  // namespace
 
 void bind_displacement(py::module_& m) {
-  py::class_<DenseChain>(m, "DenseChain")
-      .def(py::init<int, const std::vector<LayerTuple>&, int64_t, Address, Address, double>(), py::arg("dtype"),
-           py::arg("layers"), py::arg("pairs"), py::arg("directions"), py::arg("direction_size"),
-           py::arg("direction_norm"))
-      .def("count", &DenseChain::count, py::arg("points"), py::arg("centre"), py::arg("norm"), py::arg("radius"),
-           py::arg("vertices"), py::arg("base"), py::arg("changes"), py::arg("changes_stride"), py::arg("ambiguous"),
-           py::arg("classes"), py::arg("classes_stride"), py::arg("work"), py::arg("nonfinite"), py::arg("threads"));
+  py::class_<DenseChain> chains(m, "DenseChain");
+  chains.def(py::init<int, const std::vector<LayerTuple>&, int64_t, Address, Address, double>(), py::arg("dtype"),
+             py::arg("layers"), py::arg("pairs"), py::arg("directions"), py::arg("direction_size"),
+             py::arg("direction_norm"));
+  def_count<int>(chains, "count_cpu", &chain_counts_cpu, "threads");
+#ifdef PLR_WITH_CUDA
+  chains.def(
+      "scratch_cuda",
+      [](const DenseChain& chain, int64_t points) { return chain_scratch_cuda(chain.dtype(), chain.chain(), points); },
+      py::arg("points"));
+  def_count<Address, Address>(
+      chains, "count_cuda",
+      [](DType dtype, const Chain& chain, const ChainPoints& points, const ChainCounts& out, Address scratch,
+         Address stream) { chain_counts_cuda(dtype, chain, points, out, at<void>(scratch), at<void>(stream)); },
+      "scratch", "stream");
+#endif
 }
 
 }  // namespace pylinregion

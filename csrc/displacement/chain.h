@@ -53,11 +53,18 @@ struct ChainCounts {
   // same
   int64_t* classes;
   int64_t classes_stride;
-  int64_t* work;       // [n]: bytes of vectors that were multiplied
-  uint8_t* nonfinite;  // [layers, n]: 1 where a pre-activation is NaN or infinite, else untouched
+  int64_t* work;  // [n]: bytes of vectors that were multiplied
+  // [layers, n]: 1 where a pre-activation is NaN or infinite, else untouched. Such a point has no classes and no work.
+  uint8_t* nonfinite;
 };
 
 void chain_counts_cpu(DType dtype, const Chain& chain, const ChainPoints& points, const ChainCounts& out, int threads);
+
+// The same where all numbers are in a device's memory (the arrays of layers, centres and norms are not), in one launch.
+// scratch: chain_scratch_cuda() bytes of the current device.
+int64_t chain_scratch_cuda(DType dtype, const Chain& chain, int64_t points);
+void chain_counts_cuda(DType dtype, const Chain& chain, const ChainPoints& points, const ChainCounts& out,
+                       void* scratch, void* stream);
 
 using ChainKernel = void (*)(DType dtype, const Chain& chain, const ChainPoints& points, const ChainCounts& out,
                              int64_t begin, int64_t end);

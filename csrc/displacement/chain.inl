@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <type_traits>
 #include <vector>
 
+#include "bounds.h"
 #include "chain.h"
 #include "panel.inl"
 
@@ -40,10 +40,6 @@ template <class T> class Walk {
   using L = Lanes<T>;
   using Vector = typename L::V;
   static constexpr int kCount = L::count;
-  static constexpr double kUnit = std::numeric_limits<T>::epsilon() / 2, kUnit64 = 0x1p-53;
-  static constexpr double kTiny = std::numeric_limits<T>::min();  // more than a row loses by underflow
-  static constexpr double kLargest = std::numeric_limits<double>::max();
-  static constexpr double kSlack = 1 + 1e-6;  // the rounding of bounds
 
  public:
   Walk(const Chain& chain, const ChainPoints& points, DType vertices) : chain_(chain), points_(points) {
@@ -100,17 +96,11 @@ template <class T> class Walk {
     if constexpr (std::is_same<T, double>::value) return layer_->exact + i * layer_->inputs;
     return static_cast<const T*>(layer_->weight) + i * layer_->inputs;
   }
-  static double gamma(int64_t products, double unit) { return static_cast<double>(products + 4) * unit * kSlack; }
 
   // The first layer of a split: the displacements of row i are the radius times directions[i].
   void begin(double norm, double radius) {
-    const double g = gamma(layer_->inputs, kUnit64);
-    for (int64_t i = 0; i < layer_->neurons; ++i) {
-      const double most = radius * chain_.direction_size[i];
-      off_[static_cast<size_t>(i)] =
-          g * kSlack * (layer_->row_norm[i] * (norm + radius) + layer_->bias_size[i]) + 4 * kUnit * most + kTiny;
-      reach_[static_cast<size_t>(i)] = most * kSlack;
-    }
+    const SplitRows<T> bounds(*layer_, chain_.direction_size, norm, radius);
+    take_bounds(bounds);
     const int64_t stride = (chain_.pairs + 15) / 16 * 16, n_rows = choose_rows();
     for (int64_t k = 0; k < n_rows; ++k) {
       const int64_t i = rows_[static_cast<size_t>(k)];
@@ -124,16 +114,15 @@ template <class T> class Walk {
       }
       finish(i, to);
     }
-    error_ = layer_->steepest * g * (layer_->frobenius * (norm + radius) + layer_->bias_norm) * kSlack +
-             changed(radius * chain_.direction_norm) + tiny();
+    error_ = bounds.error(*layer_, chain_.direction_norm);
   }
-  // What the kinks' own arithmetic rounds, for displacements of this size.
-  double changed(double size) const {
-    return (layer_->slope ? 6 * (1 + 2 * layer_->steepest) : 6) * kUnit * size * kSlack;
+  template <class Bounds> void take_bounds(const Bounds& bounds) {
+    double* const reach = reach_.data();
+    double* const off = off_.data();
+    for (int64_t i = 0; i < layer_->neurons; ++i) reach[i] = bounds.reach(i), off[i] = bounds.off(i);
   }
-  double tiny() const { return kTiny * layer_->steepest * static_cast<double>(layer_->neurons); }
   // Whether something behind needs a row all of whose vertices are on the side of the centre.
-  bool needed(int64_t i) const { return !last_ && (centre_[i] > 0 || slope(i) != 0); }
+  bool needed(int64_t i) const { return !last_ && is_passed_on(centre_[i], slope(i)); }
   // The rows that must be looked at, for the displacement of row i is at most reach_[i], and off by off_[i]; their
   // number.
   int64_t choose_rows() {
@@ -141,8 +130,8 @@ template <class T> class Walk {
     uint8_t* const settled = settled_.data();
     uint8_t* const wanted = wanted_.data();
     for (int64_t i = 0; i < n; ++i) {
-      settled[i] = (std::fabs(centre_[i]) > reach_[static_cast<size_t>(i)] + off_[static_cast<size_t>(i)]) |
-                   (layer_->row_norm[i] == 0);
+      settled[i] =
+          is_settled(centre_[i], reach_[static_cast<size_t>(i)], off_[static_cast<size_t>(i)], layer_->row_norm[i]);
       wanted[i] = static_cast<uint8_t>(1 - settled[i]) | static_cast<uint8_t>((1 - last_) & (centre_[i] > 0));
     }
     if (layer_->slope && !last_)
@@ -157,14 +146,8 @@ template <class T> class Walk {
 
   // A layer that is applied to the panel.
   void apply(double norm) {
-    const double fresh = gamma(roundings(n_), kUnit) * displacement_ + gamma(layer_->inputs, kUnit64) * norm;
-    const double g = fresh + error_;
-    const double g64 = gamma(layer_->inputs, kUnit64);
-    const double to_reach = displacement_ * kSlack, w_off = g * kSlack, b_off = g64 * kSlack;
-    for (int64_t i = 0; i < layer_->neurons; ++i) {
-      reach_[static_cast<size_t>(i)] = layer_->row_norm[i] * to_reach;
-      off_[static_cast<size_t>(i)] = layer_->row_norm[i] * w_off + layer_->bias_size[i] * b_off + kTiny;
-    }
+    const PanelRows<T> bounds(*layer_, n_, norm, displacement_, error_);
+    take_bounds(bounds);
     const int64_t n_rows = choose_rows();
     const int64_t even = n_dirty_ ? (n_dirty_ + kCount - 1) / kCount : 0, vectors = padded_ / kCount + even;
     work_ += n_rows * n_ * vectors * static_cast<int64_t>(sizeof(Vector));
@@ -176,9 +159,7 @@ template <class T> class Walk {
       for (int64_t r = k; r < std::min(k + kTileRows, n_rows); ++r)
         finish(rows_[static_cast<size_t>(r)], out_.data() + (r - k) * 2 * padded_);
     }
-    error_ =
-        layer_->steepest * kSlack * (layer_->spectral * error_ + layer_->frobenius * fresh + g64 * layer_->bias_norm) +
-        changed(layer_->spectral * displacement_) + tiny();
+    error_ = bounds.error(*layer_);
   }
 
   // The kink of row i, whose displacements are at z: o, then e of the dirty pairs. What it makes of them goes to the
@@ -199,10 +180,7 @@ template <class T> class Walk {
       left_[static_cast<size_t>(n_left_++)] = static_cast<int32_t>(i);
       return;
     }
-    const T kink = static_cast<T>(-centre_[i]);
-    const double unsure = (off_[static_cast<size_t>(i)] + 4 * kUnit * std::fabs(centre_[i])) * kSlack;
-    const Vector t = L::set(kink), base = L::set(std::max(kink, T(0))), bound = L::set(static_cast<T>(unsure));
-    const Vector below = L::set(a), rise = L::set(T(1) - a), half = L::set(T(0.5));
+    const Bend<L, T> bend(centre_[i], off_[static_cast<size_t>(i)], a);
     uint64_t* const flips = flips_->of(first_neuron_ + i);
     uint64_t some = 0;
     for (int64_t v = 0; v < padded_; v += kCount) {
@@ -211,11 +189,8 @@ template <class T> class Walk {
       e_from += __builtin_popcountll(dirty);
       const Vector plus = e + o, minus = e - o;
       const uint64_t valid = lanes(pairs_ - v);
-      const uint64_t plus_on = L::above(plus, t), minus_on = L::above(minus, t);
-      const uint64_t plus_sure = L::above(plus - t, bound) | L::above(t - plus, bound);
-      const uint64_t minus_sure = L::above(minus - t, bound) | L::above(t - minus, bound);
-      const uint64_t same = on ? ~uint64_t{0} : 0;
-      const uint64_t plus_flips = (plus_on ^ same) & valid, minus_flips = (minus_on ^ same) & valid;
+      const uint64_t plus_sure = bend.sure(plus), minus_sure = bend.sure(minus);
+      const uint64_t plus_flips = bend.flips(plus) & valid, minus_flips = bend.flips(minus) & valid;
       const int64_t word = v / 64, shift = v % 64;
       flips[word] |= plus_flips << shift, flips[flips_->words + word] |= minus_flips << shift;
       some |= plus_flips | minus_flips;
@@ -224,9 +199,8 @@ template <class T> class Walk {
         flagged_signs_ += __builtin_popcountll(~plus_sure & valid) + __builtin_popcountll(~minus_sure & valid);
       }
       if (last_) continue;
-      Vector up = L::max(plus, t) - base, down = L::max(minus, t) - base;
-      if (a != 0) up = below * plus + rise * up, down = below * minus + rise * down;
-      const Vector odd = half * (up - down), even = half * (up + down);
+      Vector odd, even;
+      bend.apply(plus, minus, odd, even);
       L::store(to + v, odd), L::store(to + padded_ + v, even);
       now_dirty_[static_cast<size_t>(word)] |= L::above(L::abs(even), L::set(0)) << shift;
     }
@@ -258,11 +232,10 @@ template <class T> class Walk {
     }
     double most = 0, probe = 0;
     for (int64_t p = 0; p < pairs_; ++p) {
-      const double size = std::sqrt(static_cast<double>(odd[p])) + std::sqrt(static_cast<double>(even[p]));
+      const double size = size_of_pair(odd[p], even[p]);
       most = std::max(most, size), probe += size - size;
     }
-    const double rows = static_cast<double>(n_left_);
-    displacement_ = n_left_ ? probe + most * (1 + (rows + 4) * 2 * kUnit) + 2 * std::sqrt(rows * kTiny) : 0;
+    displacement_ = displacement_bound<T>(probe + most, n_left_);
     std::swap(panel_, next_), std::swap(column_, left_);
     n_ = n_left_;
   }
@@ -290,7 +263,7 @@ template <class T> class Walk {
       size += most * most;
       if (!(most == 0)) left_[static_cast<size_t>(n_left_++)] = static_cast<int32_t>(k);
     }
-    error_ = 8 * kUnit * std::sqrt(size) * kSlack + kTiny * static_cast<double>(inputs);
+    error_ = error_of_vertices<T>(size, inputs);
     compact();
   }
   double vertex(size_t at) const {
@@ -435,6 +408,7 @@ class Counter {
 
  private:
   void refuse(int64_t point) {
+    out_.ambiguous[point] = 0;
     out_.nonfinite[exact_.failed() * points_.n + point] = 1;
     flips_.clear();
   }

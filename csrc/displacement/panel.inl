@@ -3,6 +3,8 @@
 #pragma once
 #include <cstdint>
 
+#include "bounds.h"
+
 namespace pylinregion {
 namespace {
 
@@ -19,10 +21,6 @@ template <class T> struct Panel {
   const int32_t* column;  // [n]
   int64_t n;
 };
-
-constexpr int64_t kBlock = 32;
-// How many roundings a sum over n products goes through: kBlock products are summed, then the blocks.
-inline int64_t roundings(int64_t n) { return n < kBlock ? n : kBlock + (n + kBlock - 1) / kBlock; }
 
 // out[r][0 .. kWide) = sum over the panel of row[r][column] times its vectors from `at` on.
 template <class T, int kWide>

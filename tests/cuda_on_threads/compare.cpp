@@ -1,4 +1,6 @@
 // The CUDA kernels, on threads, against the CPU kernels: equal to the bit, and nothing written beside the results.
+#include "compare.h"
+
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -12,10 +14,8 @@
 
 using namespace pylinregion;
 
-namespace {
-
-int failures = 0;
-int comparisons = 0;
+static int failures = 0;
+static int comparisons = 0;
 
 void same(bool equal, const char* what, int64_t points, int64_t vertices, int64_t neurons) {
   ++comparisons;
@@ -24,6 +24,8 @@ void same(bool equal, const char* what, int64_t points, int64_t vertices, int64_
   std::printf("%s differ for %lld points, %lld vertices, %lld neurons\n", what, static_cast<long long>(points),
               static_cast<long long>(vertices), static_cast<long long>(neurons));
 }
+
+namespace {
 
 template <class T> T number(double value) { return static_cast<T>(value); }
 template <> BFloat16 number<BFloat16>(double value) {
@@ -40,10 +42,6 @@ template <class T> struct Results {
   std::vector<int64_t> changes;
   std::vector<uint8_t> nonfinite;
 };
-
-template <class T> bool equal_bytes(const std::vector<T>& a, const std::vector<T>& b) {
-  return std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
 
 template <class T> void signs(DType dtype, int64_t points, int64_t vertices, int64_t neurons, const Kink& kink,
                               bool split, bool in_place, bool with_nan) {
@@ -150,6 +148,7 @@ int main() {
     distinct(3, 50, 10, weak_hash);
     distinct(1, 300, 40, weak_hash);
   }
+  compare_chains();
   std::printf("CUDA kernels on threads: %d of %d comparisons failed\n", failures, comparisons);
   return failures ? 1 : 0;
 }

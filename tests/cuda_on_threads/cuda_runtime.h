@@ -1,17 +1,24 @@
-// A stand-in for CUDA's header: a block is a group of host threads, a warp 32 of them in step where they vote or
-// exchange. It is slow and says nothing of speed or memory; it runs the logic of our kernels where there is no GPU.
+// A stand-in for CUDA's header: the threads of a block are coroutines of one host thread, which run in an order drawn
+// anew each time they meet, so that a missing barrier shows; a barrier that not all reach ends the program. It is slow
+// and says nothing of speed; it runs the logic of our kernels where there is no GPU.
 #pragma once
-#include <atomic>
-#include <barrier>
+#include <ucontext.h>
+
+#include <algorithm>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
-#include <thread>
+#include <random>
+#include <utility>
 #include <vector>
 
 #define __global__ static
 #define __device__
 #define __host__
 #define __shared__ static
+#define __launch_bounds__(...)
 
 using cudaStream_t = void*;
 using cudaError_t = int;
@@ -19,59 +26,159 @@ constexpr cudaError_t cudaSuccess = 0;
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorString(cudaError_t) { return ""; }
 
+// The device.
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrMaxSharedMemoryPerBlockOptin };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice };
+inline int shared_memory_limit = 227 << 10;
+inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrMultiProcessorCount ? 2 : shared_memory_limit;
+  return cudaSuccess;
+}
+template <class Kernel> cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int bytes) {
+  return bytes <= shared_memory_limit ? cudaSuccess : 1;
+}
+template <class Kernel> cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Kernel*, int, size_t) {
+  return *blocks = 1, cudaSuccess;
+}
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  return std::memcpy(to, from, bytes), cudaSuccess;
+}
+
+// The threads of a block.
 struct Index {
   unsigned x = 0;
 };
-struct Warp {
-  std::barrier<> meet{32};
-  std::atomic<unsigned> votes{0};
-  uint64_t values[32];
+inline Index threadIdx, blockIdx, gridDim;
+
+struct Meeting {
+  int size, arrived = 0;
+  unsigned turn = 0;
 };
-inline thread_local Index threadIdx;
-inline thread_local Warp* this_warp;
-inline Index blockIdx, gridDim;
-inline std::barrier<>* this_block;
+struct Lane {
+  ucontext_t context;
+  std::unique_ptr<char[]> stack = std::unique_ptr<char[]>(new char[kStack]);
+  const Meeting* meeting = nullptr;  // that it waits for, if that has not gone on since
+  unsigned turn = 0;
+  bool done = false;
+  static constexpr size_t kStack = 64 << 10;
+  bool waits() const { return meeting && meeting->turn == turn; }
+};
+struct Warp {
+  Meeting meeting{32};
+  unsigned votes = 0, seen_votes = 0;
+  uint64_t values[32], seen_values[32];
+};
+struct Block {
+  Meeting meeting;
+  bool all = true, seen_all = true;
+  std::vector<Warp> warps;
+};
+inline std::vector<Lane> lanes;
+inline Block* this_block;
+inline ucontext_t scheduler;
+inline void (*body_of_lane)(void*);
+inline void* body_argument;
+
+inline Warp& this_warp() { return this_block->warps[threadIdx.x / 32]; }
+// Waits for all; the last to come calls `last`.
+template <class Last> void meet(Meeting& meeting, const Last& last) {
+  const unsigned me = threadIdx.x;
+  if (++meeting.arrived == meeting.size) {
+    meeting.arrived = 0, ++meeting.turn;
+    last();
+    return;
+  }
+  lanes[me].meeting = &meeting, lanes[me].turn = meeting.turn;
+  swapcontext(&lanes[me].context, &scheduler);
+}
 
 inline unsigned __ballot_sync(unsigned, bool vote) {
-  const unsigned lane = threadIdx.x % 32;
-  if (vote) this_warp->votes |= 1u << lane;
-  this_warp->meet.arrive_and_wait();
-  const unsigned votes = this_warp->votes;
-  this_warp->meet.arrive_and_wait();
-  if (lane == 0) this_warp->votes = 0;
-  this_warp->meet.arrive_and_wait();
-  return votes;
+  Warp& warp = this_warp();
+  warp.votes |= unsigned{vote} << (threadIdx.x % 32);
+  meet(warp.meeting, [&] { warp.seen_votes = warp.votes, warp.votes = 0; });
+  return warp.seen_votes;
 }
 inline uint64_t __shfl_down_sync(unsigned, uint64_t value, int step) {
+  Warp& warp = this_warp();
   const int lane = static_cast<int>(threadIdx.x % 32);
-  this_warp->values[lane] = value;
-  this_warp->meet.arrive_and_wait();
-  const uint64_t other = lane + step < 32 ? this_warp->values[lane + step] : value;
-  this_warp->meet.arrive_and_wait();
-  return other;
+  warp.values[lane] = value;
+  meet(warp.meeting, [&] { std::copy(warp.values, warp.values + 32, warp.seen_values); });
+  return lane + step < 32 ? warp.seen_values[lane + step] : value;
+}
+inline void __syncwarp() {
+  meet(this_warp().meeting, [] {});
+}
+inline void __syncthreads() {
+  meet(this_block->meeting, [] {});
+}
+inline bool __syncthreads_and(bool vote) {
+  Block& block = *this_block;
+  block.all &= vote;
+  meet(block.meeting, [&] { block.seen_all = block.all, block.all = true; });
+  return block.seen_all;
 }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
-inline void __syncthreads() { this_block->arrive_and_wait(); }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long value) {
-  return __atomic_fetch_add(to, value, __ATOMIC_SEQ_CST);
+  return std::exchange(*to, *to + value);
 }
+inline unsigned long long atomicMax(unsigned long long* to, unsigned long long value) {
+  return std::exchange(*to, std::max(*to, value));
+}
+inline unsigned atomicOr(unsigned* to, unsigned value) { return std::exchange(*to, *to | value); }
 
-// What run.py makes of kernel<<<blocks, threads, 0, stream>>>(arguments).
-template <class Body> void launch_on_threads(unsigned blocks, int threads, const Body& body) {
+// Shared memory of a size that the launch says. What it holds at the start of a block is no number, and what is behind
+// it must not change.
+inline std::vector<unsigned char> shared_memory_bytes;
+inline void* dynamic_shared() { return shared_memory_bytes.data(); }
+
+// What run.py makes of kernel<<<blocks, threads, bytes, stream>>>(arguments).
+template <class Body> void launch_on_threads(unsigned blocks, int threads, size_t bytes, const Body& body) {
+  static std::mt19937 random(1);
+  constexpr size_t kBehind = 256;
+  if (lanes.size() < static_cast<size_t>(threads)) lanes.resize(static_cast<size_t>(threads));
+  body_of_lane = [](void* argument) { (*static_cast<const Body*>(argument))(); };
+  body_argument = const_cast<Body*>(&body);
   gridDim.x = blocks;
-  for (unsigned block = 0; block < blocks; ++block) {
-    blockIdx.x = block;
-    std::barrier<> meet(threads);
-    this_block = &meet;
-    std::vector<std::unique_ptr<Warp>> warps;
-    for (int w = 0; w < threads / 32; ++w) warps.push_back(std::make_unique<Warp>());
-    std::vector<std::thread> lanes;
-    for (int t = 0; t < threads; ++t)
-      lanes.emplace_back([&, t] {
-        threadIdx.x = static_cast<unsigned>(t);
-        this_warp = warps[static_cast<size_t>(t / 32)].get();
-        body();
-      });
-    for (std::thread& lane : lanes) lane.join();
+  std::vector<unsigned> live;
+  for (unsigned number = 0; number < blocks; ++number) {
+    blockIdx.x = number;
+    Block block{{threads}, true, true, std::vector<Warp>(static_cast<size_t>(threads / 32))};
+    this_block = &block;
+    shared_memory_bytes.assign(bytes + kBehind, 0xff);
+    live.clear();
+    for (int t = 0; t < threads; ++t) {
+      Lane& lane = lanes[static_cast<size_t>(t)];
+      lane.meeting = nullptr, lane.done = false;
+      getcontext(&lane.context);
+      lane.context.uc_stack.ss_sp = lane.stack.get();
+      lane.context.uc_stack.ss_size = Lane::kStack;
+      lane.context.uc_link = &scheduler;
+      makecontext(
+          &lane.context,
+          +[] {
+            const unsigned me = threadIdx.x;
+            body_of_lane(body_argument);
+            lanes[me].done = true;
+          },
+          0);
+      live.push_back(static_cast<unsigned>(t));
+    }
+    while (!live.empty()) {
+      std::shuffle(live.begin(), live.end(), random);
+      bool went_on = false;
+      for (const unsigned t : live) {
+        if (lanes[t].waits()) continue;
+        threadIdx.x = t, went_on = true;
+        swapcontext(&scheduler, &lanes[t].context);
+      }
+      if (!went_on) std::printf("threads of a block wait for each other\n"), std::abort();
+      live.erase(std::remove_if(live.begin(), live.end(), [](unsigned t) { return lanes[t].done; }), live.end());
+    }
+    const auto behind = shared_memory_bytes.begin() + static_cast<std::ptrdiff_t>(bytes);
+    if (std::count(behind, shared_memory_bytes.end(), 0xff) != kBehind)
+      std::printf("written behind shared memory\n"), std::abort();
   }
 }
