@@ -207,6 +207,11 @@ class Trace:
     def slopes(self) -> Array:
         """``[N + B, K]``: the derivative of the outputs by t on each region.
 
+        Computed in float64. They are sums of the changes along the segment where the rounding of these is estimated to
+        be below 1e-9 of the region's largest slope (each output in units of its weights' norm); else they come from the
+        region's pattern alone, as :meth:`Partition.affine_maps` does it. So a region is not the worse for a steeper one
+        before it.
+
         Raises:
             ValueError: They were not asked for.
         """
@@ -214,7 +219,7 @@ class Trace:
 
     @property
     def intercepts(self) -> Array:
-        """``[N + B, K]``: what the outputs of each region would be at t = 0.
+        """``[N + B, K]``: what the outputs of each region would be at t = 0; as good as :attr:`slopes` are.
 
         Raises:
             ValueError: They were not asked for.
