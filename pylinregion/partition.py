@@ -80,7 +80,8 @@ def partition(
     """
     if not isinstance(slice_, Slice):
         raise TypeError(f"slice_ must be a pylinregion.Slice, got {type(slice_).__name__}")
-    threads = torch.get_num_threads() if threads is None else _checks.positive_integer("threads", threads)
+    threads = _checks.threads(threads)
+    _checks.switch("cells", cells)
     for name, number in (("max_regions", max_regions), ("memory_budget", memory_budget)):
         if number is not None:
             _checks.positive_integer(name, number)

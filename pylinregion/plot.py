@@ -35,10 +35,14 @@ _MANY = 5000  # cells; more are drawn as pixels in vector formats
 def plot(part: Partition, ax: Axes | None, color: Any, boundary: bool, points: Any) -> Axes:
     """See :meth:`pylinregion.Partition.plot`."""
     optional("matplotlib", "plot()", "plot")
+    from matplotlib.axes import Axes
+
     if ax is None:
         from matplotlib import pyplot
 
         ax = pyplot.subplots(figsize=(6.4, 5.6), layout="constrained")[1]
+    elif not isinstance(ax, Axes):
+        raise TypeError(f"ax must be matplotlib axes, got {type(ax).__name__}")
     if isinstance(color, str) and color == "class":
         _classes(part, ax)
     else:

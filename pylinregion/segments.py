@@ -78,7 +78,10 @@ def trace(
     if ends["end"].shape != ends["start"].shape:
         shapes = [list(each.shape) for each in ends.values()]
         raise ValueError(f"end must have the shape of start, {shapes[0]}, got {shapes[1]}")
-    threads = torch.get_num_threads() if threads is None else _checks.positive_integer("threads", threads)
+    if not ends["start"].dim():
+        raise ValueError("start must be [B, *input_shape] or [*input_shape], got a single number")
+    _checks.switch("slopes", slopes)
+    threads = _checks.threads(threads)
     network, points = _captured(model, ends["start"])
     network.check_parameters()
     starts, stops = (each.reshape(points, math.prod(network.input_shape)).numpy() for each in ends.values())

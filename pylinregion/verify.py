@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pylinregion import _checks
 from pylinregion.errors import VerificationError
 from pylinregion.locate import Locator
 from pylinregion.maps import Array, evaluate
@@ -26,6 +27,9 @@ def verify(part: Partition, model: nn.Module | None, samples: int, seed: int) ->
     """See :meth:`pylinregion.Partition.verify`."""
     if model is not None and not part.whole:
         raise ValueError("the outputs of this partition, by its first layers only, are not the model's")
+    _checks.positive_integer("samples", samples)
+    if model is not None and not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
     report: dict[str, Any] = {}
     for check in (_tiling, _topology, _patterns):
         report |= check(part)

@@ -148,3 +148,9 @@ def test_a_partition_by_first_layers_has_no_boundary_to_draw(ax):
     assert len(part.plot(ax).collections) == 1
     with pytest.raises(ValueError, match="by its first layers only"):
         part.plot(ax, color="class")
+
+
+def test_axes_that_are_none_are_named():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
+    with pytest.raises(TypeError, match="ax must be matplotlib axes, got int"):
+        plr.partition(net, plr.Slice.box(-1, 1)).plot(ax=3)

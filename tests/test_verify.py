@@ -206,3 +206,13 @@ def test_a_missing_package_is_named(part, monkeypatch, method, package, extra):
     message = rf'{method}\(\) needs {package}: pip install "pylinregion\[{extra}\]"'
     with pytest.raises(ModuleNotFoundError, match=message):
         getattr(part, method)()
+
+
+def test_bad_arguments_are_named():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
+    part = plr.partition(net, plr.Slice.box(-1, 1))
+    with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
+        part.verify(samples=0)
+    with pytest.raises(TypeError, match=r"model must be an nn.Module, got Network"):
+        part.verify(plr.capture(net, torch.zeros(2, 2)))
