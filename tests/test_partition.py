@@ -586,3 +586,18 @@ def test_locate_inputs_checks_off_plane():
     with pytest.raises(TypeError, match="off_plane must be a number, got str"):
         part.locate_inputs(np.zeros(2), off_plane="a")
     assert part.locate_inputs(np.zeros(2), off_plane=0) >= 0
+
+
+@pytest.mark.parametrize("cells", [False, True])
+@pytest.mark.parametrize("duplicated", [False, True])
+def test_the_certificate_is_the_same_for_any_number_of_threads(cells, duplicated):
+    """The cells of tasks were settled twice, and their decisions counted twice; found by a review."""
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
+    if duplicated:
+        with torch.no_grad():
+            net[2].weight[32:], net[2].bias[32:] = net[2].weight[:32], net[2].bias[:32]
+    found = [
+        plr.partition(net, plr.Slice.box(-2, 2), cells=cells, threads=threads).certificate for threads in (1, 2, 3, 16)
+    ]
+    assert found[0] == found[1] == found[2] == found[3]
