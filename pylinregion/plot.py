@@ -86,7 +86,7 @@ def _values(part: Partition, ax: Axes, color: Any) -> None:
     elif isinstance(color, str):
         cells.set_clim(*np.quantile(values, [0.005, 0.995]))
     ax.add_collection(cells)
-    ax.figure.colorbar(cells, cax=ax.inset_axes((1.03, 0.0, 0.035, 1.0)), label=label or "")
+    ax.figure.colorbar(cells, ax=ax, fraction=0.19, pad=0.03, aspect=25, label=label or "")
 
 
 def _classes(part: Partition, ax: Axes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import os
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +42,6 @@ class Cells(Mesh):
     edge_neuron: NDArray[np.int32]
     patterns: NDArray[np.uint8]
 
-    def __post_init__(self) -> None:
-        for each in fields(self):
-            getattr(self, each.name).setflags(write=False)
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Partition:
@@ -59,7 +55,7 @@ class Partition:
         layers: The names of the layers that cut it.
         regions_per_layer: How many regions there are if the later layers are left out.
         certificate: How the decisions were taken.
-        stages: The network, a copy of its parameters.
+        stages: The network, a copy of its parameters. Do not write into it: what is computed later goes by it.
         whole: Whether these are all layers of the network, so that the outputs are the model's.
         cells: The cells; None if they were only counted, and then all that needs them raises a ``ValueError``.
     """

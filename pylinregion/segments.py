@@ -154,7 +154,7 @@ class Trace:
 
     Everything of all segments lies one after another. Segment ``b`` has the breakpoints
     ``t[offsets[b]:offsets[b + 1]]`` and the regions ``region_offsets[b]:region_offsets[b + 1]``, one more. A neuron is
-    a number from 0 up, layer after layer. Do not write into the arrays.
+    a number from 0 up, layer after layer. The arrays are read-only.
 
     Attributes:
         offsets: ``[B + 1]`` int64.
@@ -177,6 +177,11 @@ class Trace:
     layers: tuple[str, ...]
     certificate: Certificate
     numbering: Neurons = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for array in (self.offsets, self.t, self.neuron_offsets, self.neurons, self.maps):
+            if array is not None:
+                array.setflags(write=False)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -51,7 +51,8 @@ class Slice:
             dropped. None: the unit square.
 
     Attributes:
-        origin, u, v: ``[*input_shape]`` float64 on the CPU, copies.
+        origin, u, v: ``[*input_shape]`` float64 on the CPU, copies. Tensors cannot be made read-only: do not write into
+            them, since what is known of the slice goes by them.
         polygon: ``[n, 2]`` float64, counter-clockwise, strictly convex, read-only.
 
     Raises:

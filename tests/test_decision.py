@@ -173,3 +173,10 @@ def test_points_of_integers_are_not_taken_for_regions():
     assert part.class_of([[1, 0], [-1, 0]]).tolist() == part.class_of([[1.0, 0.0], [-1.0, 0.0]]).tolist() == [0, 1]
     assert part.class_of([[0, 1]]).shape == part.locate([[0, 1]]).shape == (1,)
     assert part.class_of([1.0, 0.0]).shape == () and part.class_of([0, 0]).shape == (2,)
+
+
+def test_arrays_are_read_only():
+    decision = of_outputs([[1, 0], [-1, 0]], [0, 0]).decision()
+    for array in (decision.parent, decision.winner, decision.mesh.vertices, decision.mesh.edge_cells):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0

@@ -545,5 +545,12 @@ def test_an_interrupt_is_heard_within_a_second(threads):
     assert (time.process_time() - pressed[0]) / threads < 1  # of the processor's time
 
 
+def test_arrays_are_read_only():
+    line = plr.trace(plain_net(), torch.zeros(2, 3), torch.ones(2, 3))
+    for array in (line.offsets, line.t, line.neuron_offsets, line.neurons, line.maps, line.slopes):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
 def test_activations_are_all_known():
     assert set(TRIED) <= set(ACTIVATIONS)
