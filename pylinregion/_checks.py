@@ -56,6 +56,8 @@ def exact_doubles(name: str, value: Any) -> Tensor:
             raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
         if value.is_complex() or value.dtype is torch.bool:
             raise TypeError(f"{name} must be a tensor of real numbers, got {value.dtype}")
+        if value.is_meta:
+            raise TypeError(f"{name} must be a tensor with data, got one on the meta device")
         integers, exact = not value.is_floating_point(), True
         result = value.detach().to("cpu", torch.float64, copy=True).contiguous()
     else:
@@ -77,17 +79,44 @@ def exact_doubles(name: str, value: Any) -> Tensor:
 
 
 def integer(name: str, value: Any) -> int:
-    """An integer."""
+    """An integer, of Python or NumPy."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
     return int(value)
 
 
-def positive_integer(name: str, value: Any) -> int:
-    """An integer of at least 1."""
-    if integer(name, value) < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return int(value)
+def positive_integer(name: str, value: Any, most: int = 2**62) -> int:
+    """An integer from 1 to ``most``, by default what the kernels can count to."""
+    number = integer(name, value)
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    if number > most:
+        raise ValueError(f"{name} must be at most {most}, got {number}")
+    return number
+
+
+def threads(value: Any) -> int:
+    """A number of CPU threads; torch's own for None."""
+    return torch.get_num_threads() if value is None else positive_integer("threads", value, 1 << 16)
+
+
+def switch(name: str, value: Any) -> None:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__}")
+
+
+def indices(name: str, value: Any, count: int) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Numbers of things, ``[...]`` integers from 0 to ``count - 1``; an empty list is of none."""
+    array = np.asarray(value)
+    if not array.size and array.dtype.kind == "f":
+        array = array.astype(np.intp)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got {array.dtype}")
+    if array.size and (array.min() < 0 or array.max() >= count):
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise ValueError(f"{name} must be from 0 to {count - 1}, got {wrong}")
+    return array.astype(np.intp)
 
 
 def radii(radius: Any, points: int, device: torch.device) -> Tensor:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 class Certificate:
     """How the decisions behind a partition were taken: each the sign of a polynomial in the network's parameters.
 
+    The numbers are the same for any number of threads. On processors with other instructions, whose roundings differ,
+    some decisions may go to the integers that do not here, and the other way round.
+
     Attributes:
         filter: Decisions that float64 took, with a proven bound of its rounding errors.
         exact: Decisions that integers took, because float64 could not.

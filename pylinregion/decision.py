@@ -36,7 +36,7 @@ class DecisionBoundary(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """The cells of a partition, cut where the class changes (and at other places).
+    """The cells of a partition, cut where the class changes (and at other places). The arrays are read-only.
 
     Attributes:
         mesh: The cut cells.
@@ -47,6 +47,10 @@ class Decision:
     mesh: Mesh
     parent: NDArray[np.int64]
     winner: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        for array in (self.parent, self.winner):
+            array.setflags(write=False)
 
     def of_regions(self, regions: int) -> NDArray[np.int64]:
         """``[regions]``: the class that has most of each region's area."""

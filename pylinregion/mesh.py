@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ Integers = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Convex cells that tile a convex polygon.
+    """Convex cells that tile a convex polygon. The arrays are read-only.
 
     Attributes:
         vertices: ``[V, 2]`` float64.
@@ -30,6 +30,10 @@ class Mesh:
     indices: Integers
     edges: Integers
     edge_cells: Integers
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            getattr(self, each.name).setflags(write=False)
 
     @property
     def cells(self) -> int:

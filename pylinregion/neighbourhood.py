@@ -28,7 +28,7 @@ def random_frame(input_shape: Sequence[int], n_directions: int = 25, *, seed: in
 
     Raises:
         ValueError: More directions than input dimensions, or fewer than one.
-        TypeError: ``n_directions`` is no integer.
+        TypeError: ``n_directions`` or ``seed`` is no integer.
 
     Source: the neighbourhood is that of Humayun, Balestriero, Baraniuk, "Deep Networks Always Grok and Here is Why",
         ICML 2024 (arXiv 2402.15555), section 2.2.
@@ -39,6 +39,7 @@ def random_frame(input_shape: Sequence[int], n_directions: int = 25, *, seed: in
     True
     """
     count = _checks.positive_integer("n_directions", n_directions)
+    seed = _checks.integer("seed", seed)
     dimensions = math.prod(input_shape)
     if count > dimensions:
         raise ValueError(f"n_directions must be at most the {dimensions} input dimensions, got {count}")

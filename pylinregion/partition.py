@@ -78,6 +78,7 @@ def partition(
     >>> part.n_regions, part.areas().tolist()
     (4, [1.0, 1.0, 1.0, 1.0])
     """
+    _checks.switch("cells", cells)
     ready = prepared(model, slice_, layers, threads, max_regions, memory_budget)
     budget = memory.budget(memory_budget) if cells else None
     with tqdm(unit=" regions", disable=not progress) as bar:
@@ -134,7 +135,7 @@ def prepared(
     """Check the arguments of :func:`partition`, and find the network's stages."""
     if not isinstance(slice_, Slice):
         raise TypeError(f"slice_ must be a pylinregion.Slice, got {type(slice_).__name__}")
-    threads = torch.get_num_threads() if threads is None else _checks.positive_integer("threads", threads)
+    threads = _checks.threads(threads)
     for name, number in (("max_regions", max_regions), ("memory_budget", memory_budget)):
         if number is not None:
             _checks.positive_integer(name, number)

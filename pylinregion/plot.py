@@ -35,10 +35,14 @@ _MANY = 5000  # cells; more are drawn as pixels in vector formats
 def plot(part: Partition, ax: Axes | None, color: Any, boundary: bool, points: Any) -> Axes:
     """See :meth:`pylinregion.Partition.plot`."""
     optional("matplotlib", "plot()", "plot")
+    from matplotlib.axes import Axes
+
     if ax is None:
         from matplotlib import pyplot
 
         ax = pyplot.subplots(figsize=(6.4, 5.6), layout="constrained")[1]
+    elif not isinstance(ax, Axes):
+        raise TypeError(f"ax must be matplotlib axes, got {type(ax).__name__}")
     if isinstance(color, str) and color == "class":
         _classes(part, ax)
     else:
@@ -82,7 +86,7 @@ def _values(part: Partition, ax: Axes, color: Any) -> None:
     elif isinstance(color, str):
         cells.set_clim(*np.quantile(values, [0.005, 0.995]))
     ax.add_collection(cells)
-    ax.figure.colorbar(cells, cax=ax.inset_axes((1.03, 0.0, 0.035, 1.0)), label=label or "")
+    ax.figure.colorbar(cells, ax=ax, fraction=0.19, pad=0.03, aspect=25, label=label or "")
 
 
 def _classes(part: Partition, ax: Axes) -> None:

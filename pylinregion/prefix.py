@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pylinregion import _checks
 from pylinregion.stages import INPUT, Stage, Stages, identity, sums
 
 
@@ -104,6 +105,7 @@ class Neurons:
 
     def named(self, neuron: int) -> Neuron:
         """The neuron of a number."""
+        neuron = _checks.integer("neuron", neuron)
         if not 0 <= neuron < self.first[-1]:
             raise ValueError(f"neuron must be from 0 to {self.first[-1] - 1}, got {neuron}")
         layer = int(np.searchsorted(self.first, neuron, side="right")) - 1

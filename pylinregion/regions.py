@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pylinregion import convert, files, mesh_measures
+from pylinregion import _checks, convert, files, mesh_measures
 from pylinregion.certificate import Certificate
 from pylinregion.decision import Decision, DecisionBoundary, decide
 from pylinregion.locate import Locator
@@ -42,10 +43,6 @@ class Cells(Mesh):
     edge_neuron: NDArray[np.int32]
     patterns: NDArray[np.uint8]
 
-    def __post_init__(self) -> None:
-        for each in fields(self):
-            getattr(self, each.name).setflags(write=False)
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Partition:
@@ -59,7 +56,7 @@ class Partition:
         layers: The names of the layers that cut it.
         regions_per_layer: How many regions there are if the later layers are left out.
         certificate: How the decisions were taken.
-        stages: The network, a copy of its parameters.
+        stages: The network, a copy of its parameters. Do not write into it: what is computed later goes by it.
         whole: Whether these are all layers of the network, so that the outputs are the model's.
         cells: The cells; None if they were only counted, and then all that needs them raises a ``ValueError``.
     """
@@ -232,6 +229,8 @@ class Partition:
         Returns:
             ``[n, K, 3]``: output k is ``a s + b t + c`` on the region.
         """
+        if regions is not None and np.ndim(regions) != 1:
+            raise ValueError(f"regions must be [n] region numbers, got {np.ndim(regions)} dimensions")
         patterns = self.patterns if regions is None else self.patterns[self._regions(regions)]
         maps = Maps(self.stages, torch.from_numpy(self.slice.plane), Reals())
         result = np.empty((len(patterns), maps.outputs, 3))
@@ -303,7 +302,8 @@ class Partition:
         """The class: the place of the largest output; of one output, 1 where it is above 0, else 0.
 
         Args:
-            where: Region numbers ``[...]`` (integers), or points (s, t) ``[..., 2]`` (floats).
+            where: Region numbers (integers, one or ``[n]``), or points (s, t) ``[..., 2]``: floats, or integers with
+                two dimensions or more. So ``[0, 1]`` is two regions, and ``[[0, 1]]`` and ``[0.0, 1.0]`` are a point.
 
         Returns:
             ``[...]``: for a region that the boundary crosses, the class that has most of its area; for points outside
@@ -312,7 +312,7 @@ class Partition:
         Raises:
             ValueError, TypeError: ``where`` is not that, or the partition is not that of the whole network.
         """
-        if np.asarray(where).dtype.kind in "iu":
+        if np.ndim(where) < 2 and np.asarray(where).dtype.kind in "iu":
             return self._decision.of_regions(self.n_regions)[self._regions(where)]
         st = coordinates_of("where", where)
         decision, cells = self._decision, self._located(st, self._decision_locator.locate)
@@ -342,7 +342,12 @@ class Partition:
             ``[...]``: the region; -1 for inputs that are not on the slice.
         """
         st, residual = self.slice.coordinates(x)
-        if off_plane is None:
+        if off_plane is not None:
+            if isinstance(off_plane, bool) or not isinstance(off_plane, numbers.Real):
+                raise TypeError(f"off_plane must be a number, got {type(off_plane).__name__}")
+            if not off_plane >= 0:
+                raise ValueError(f"off_plane must not be negative, got {off_plane}")
+        else:
             off_plane = 1e-6 * float(self.slice.points(self.slice.polygon).flatten(1).norm(dim=1).max())
         return np.where(residual <= off_plane, self.locate(st), -1)
 
@@ -470,16 +475,13 @@ class Partition:
         return metric
 
     def _region(self, region: int) -> int:
-        return int(self._regions(region))
+        number = np.asarray(region)
+        if number.ndim or number.dtype.kind not in "iu":
+            raise TypeError(f"region must be an integer, got {type(region).__name__}")
+        return int(_checks.indices("region", number, self.n_regions))
 
     def _regions(self, regions: Any) -> NDArray[np.intp]:
-        numbers = np.asarray(regions)
-        if numbers.dtype.kind not in "iu":
-            raise TypeError(f"regions must be integers, got {numbers.dtype}")
-        if numbers.size and (numbers.min() < 0 or numbers.max() >= self.n_regions):
-            wrong = numbers.min() if numbers.min() < 0 else numbers.max()
-            raise ValueError(f"regions must be from 0 to {self.n_regions - 1}, got {wrong}")
-        return numbers.astype(np.intp)
+        return _checks.indices("regions", regions, self.n_regions)
 
 
 def _components(regions: int, pairs: NDArray[np.integer[Any]]) -> NDArray[np.int64]:

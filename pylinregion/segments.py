@@ -78,7 +78,10 @@ def trace(
     if ends["end"].shape != ends["start"].shape:
         shapes = [list(each.shape) for each in ends.values()]
         raise ValueError(f"end must have the shape of start, {shapes[0]}, got {shapes[1]}")
-    threads = torch.get_num_threads() if threads is None else _checks.positive_integer("threads", threads)
+    if not ends["start"].dim():
+        raise ValueError("start must be [B, *input_shape] or [*input_shape], got a single number")
+    _checks.switch("slopes", slopes)
+    threads = _checks.threads(threads)
     network, points = _captured(model, ends["start"])
     network.check_parameters()
     starts, stops = (each.reshape(points, math.prod(network.input_shape)).numpy() for each in ends.values())
@@ -151,7 +154,7 @@ class Trace:
 
     Everything of all segments lies one after another. Segment ``b`` has the breakpoints
     ``t[offsets[b]:offsets[b + 1]]`` and the regions ``region_offsets[b]:region_offsets[b + 1]``, one more. A neuron is
-    a number from 0 up, layer after layer. Do not write into the arrays.
+    a number from 0 up, layer after layer. The arrays are read-only.
 
     Attributes:
         offsets: ``[B + 1]`` int64.
@@ -174,6 +177,11 @@ class Trace:
     layers: tuple[str, ...]
     certificate: Certificate
     numbering: Neurons = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for array in (self.offsets, self.t, self.neuron_offsets, self.neurons, self.maps):
+            if array is not None:
+                array.setflags(write=False)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -207,6 +215,11 @@ class Trace:
     def slopes(self) -> Array:
         """``[N + B, K]``: the derivative of the outputs by t on each region.
 
+        Computed in float64. They are sums of the changes along the segment where the rounding of these is estimated to
+        be below 1e-9 of the region's largest slope (each output in units of its weights' norm); else they come from the
+        region's pattern alone, as :meth:`Partition.affine_maps` does it. So a region is not the worse for a steeper one
+        before it.
+
         Raises:
             ValueError: They were not asked for.
         """
@@ -214,7 +227,7 @@ class Trace:
 
     @property
     def intercepts(self) -> Array:
-        """``[N + B, K]``: what the outputs of each region would be at t = 0.
+        """``[N + B, K]``: what the outputs of each region would be at t = 0; as good as :attr:`slopes` are.
 
         Raises:
             ValueError: They were not asked for.

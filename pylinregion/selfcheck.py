@@ -47,7 +47,8 @@ def same_function(network: Network, model: Callable[[Tensor], Any], example: Ten
     v = fresh_inputs(example, seed=2)
     whole, parts = split.prefix(x + v), zip(split.prefix(x), split.prefix_directions(v), strict=True)
     for index, at_sum, (centre, direction) in zip(split.frontier, whole, parts, strict=True):
-        if not _close(centre + direction, at_sum, loose):
+        if not _close(centre + direction, at_sum, loose, torch.finfo(network.dtype).tiny):
+            network.check_parameters()  # of infinite ones the sum is NaN
             where = network.nodes[index].where
             raise UnsupportedModelError(f"{where} is not affine in the input, or hides its derivative")
     first = _by_name(network, captured, reported)

@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 
 _UNIT = 2.0**-53
 _NO_UNDERFLOW = 1e-280
+_LARGEST_INPUT, _LEAST_DISTANCE = 1e150, 1e-150  # of `through`: their squares are in float64's range
 
 
 class Coordinates(NamedTuple):
@@ -50,7 +51,8 @@ class Slice:
             dropped. None: the unit square.
 
     Attributes:
-        origin, u, v: ``[*input_shape]`` float64 on the CPU, copies.
+        origin, u, v: ``[*input_shape]`` float64 on the CPU, copies. Tensors cannot be made read-only: do not write into
+            them, since what is known of the slice goes by them.
         polygon: ``[n, 2]`` float64, counter-clockwise, strictly convex, read-only.
 
     Raises:
@@ -118,14 +120,22 @@ class Slice:
             along, other = ([p - q for p, q in zip(_fractions(end), corner, strict=True)] for end in (first, second))
             return along, other
 
+        largest = max(float(part.abs().max()) if part.numel() else 0.0 for part in parts.values())
+        if largest > _LARGEST_INPUT:
+            raise ValueError(f"a, b and c must have entries up to {_LARGEST_INPUT:g} in size, got {largest:g}")
         along, other = first - start, second - start
         if _parallel(along, other, 16, exactly):
             raise ValueError("a, b and c must not lie on one line: they would span no plane")
         length = float(np.linalg.norm(along))
+        if length < _LEAST_DISTANCE:
+            raise ValueError(f"a and b must be at least {_LEAST_DISTANCE:g} apart, got {length:g}")
         u = along / length
         v = other - (other @ u) * u
         v = v - (v @ u) * u
-        v = v / np.linalg.norm(v)
+        across = float(np.linalg.norm(v))
+        if across < _LEAST_DISTANCE:
+            raise ValueError(f"c must be at least {_LEAST_DISTANCE:g} from the line through a and b, got {across:g}")
+        v = v / across
         third = np.array([other @ u, other @ v])
         low, high = -float(margin), 1 + float(margin)
         corners = [
@@ -155,6 +165,7 @@ class Slice:
             raise ValueError(f"x must have at least 2 input dimensions, got shape {list(centre.shape)}")
         if not isinstance(radius, numbers.Real) or isinstance(radius, bool):
             raise TypeError(f"radius must be a number, got {type(radius).__name__}")
+        seed = _checks.integer("seed", seed)
         r = float(_checks.radii(radius, 1, torch.device("cpu"))[0])
         u, v = random_frame(centre.shape, 2, seed=seed)
         return cls(centre, u, v, np.array([[r, 0], [0, r], [-r, 0], [0, -r]]))

@@ -200,6 +200,13 @@ def sums(units: Units) -> Array:
     return total
 
 
+def _breakpoints(node: Node) -> tuple[float, ...]:
+    """Those of an elementwise kink with scalar breakpoints."""
+    kink = scalar_kink(node)
+    assert kink is not None
+    return kink.breakpoints
+
+
 def stages_of(network: Network) -> Stages:
     """Find the stages of a network.
 
@@ -409,6 +416,14 @@ class _Walk:
             return same(rows, [0.0], [slope, 1], [0, 0])
         if op.kink == "hardsigmoid":
             return same(rows, [-3.0, 3.0], [0, 1, 0], [0, 3, 6], 6.0)
+        if node.op_name == "softshrink":
+            low, high = _breakpoints(node)
+            return same(rows, [low, high], [1, 0, 1], [high, 0, low])
+        if op.kink == "threshold" and arguments["threshold"] == arguments["value"]:
+            (low,) = _breakpoints(node)
+            return same(rows, [low], [0, 1], [low, 0])
+        if op.kink in ("threshold", "shrink"):
+            raise UnsupportedModelError(f"exact methods need continuous activations, and {node.where} jumps")
         if op.kink in ("relu6", "hardtanh", "clamp"):
             kink = scalar_kink(node)
             if kink is not None:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pylinregion import kernels
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.line_system import check_scale
+from pylinregion.maps import Maps, Reals
 from pylinregion.norms import frobenius_norm, spectral_norm
 from pylinregion.stages import Stages
 from pylinregion.tournament import Tournament
@@ -37,6 +39,7 @@ class Tracer:
         for number, stage in enumerate(stages.stages):
             if not all(np.isfinite(array).all() for array in (*stage.blocks.values(), stage.bias)):
                 raise UnsupportedModelError(f"the weights of affine map {number} are NaN or infinite")
+        self._stages = stages
         self._tournament = Tournament(stages)
         played = self._tournament.stages
         largest = max((float(np.abs(numbers).max(initial=0.0)) for numbers in inputs), default=0.0)
@@ -77,7 +80,8 @@ class Tracer:
 
         Returns:
             ``offsets [B + 1]`` into the breakpoints of all segments, ``t``, ``change_offsets`` into ``changes`` (the
-            lines that change at each, ascending); with ``maps`` ``[regions, outputs, 2]``: slope and value at t = 0;
+            lines that change at each, ascending); with ``maps`` ``[regions, outputs, 2]``: slope and value at t = 0,
+            found from the region's pattern where the sums along the segment would keep too much rounding;
             with ``starts`` ``[B, bytes]`` uint8, bit r % 8 of byte r / 8 for line r (of the candidates of a maximum the
             winner's line is on: where the winner changes, two lines do); and how many decisions each stage
             of the proof took: ``filter``, ``exact``, of these ``zeros``.
@@ -97,14 +101,43 @@ class Tracer:
             n_second=len(second),
             radii=0 if radii is None else radii.ctypes.data,
             maps=maps,
-            starts=starts or self._tournament.maxima > 0,
+            starts=starts or maps or self._tournament.maxima > 0,
             force_exact=force_exact,
             threads=threads,
             report=report,
         )
         for name, counts in (("offsets", "breakpoints"), ("change_offsets", "change_counts")):
             found[name] = np.concatenate([[0], np.cumsum(found.pop(counts), dtype=np.int64)])
-        return self._tournament.outcome(found, starts=starts)
+        found = self._tournament.outcome(found, starts=starts or maps)
+        if maps:
+            self._complete(found, first, second, pairs, radii)
+            if not starts:
+                del found["starts"]
+        return found
+
+    def _complete(
+        self, found: dict[str, Any], first: Array, second: Array, pairs: Integers, radii: Array | None
+    ) -> None:
+        """The maps that are NaN, each from its region's pattern alone."""
+        maps, offsets, bounds, changes = (found[name] for name in ("maps", "offsets", "change_offsets", "changes"))
+        wanted = np.flatnonzero(np.isnan(maps[:, 0, 0]))
+        regions = offsets + np.arange(len(offsets))
+        owner = np.searchsorted(regions, wanted, side="right") - 1
+        for b in np.unique(owner).tolist():
+            here = wanted[owner == b]
+            on = np.unpackbits(found["starts"][b], count=self._stages.lines, bitorder="little")
+            patterns, event = [], int(offsets[b])
+            for until in (here - b).tolist():  # events of earlier segments, and of this one before the region
+                np.bitwise_xor.at(on, changes[bounds[event] : bounds[until]], 1)
+                patterns.append(np.packbits(on, bitorder="little"))
+                event = until
+            start, end = first[pairs[b, 0]], second[pairs[b, 1]]
+            along = end - start
+            if radii is not None:
+                start, along = start - radii[b] * end, 2 * radii[b] * end
+            inputs = torch.from_numpy(np.stack([along, start], axis=1))
+            for rows, chunk in Maps(self._stages, inputs, Reals()).chunks(np.stack(patterns)):
+                maps[here[rows]] = chunk.numpy()
 
 
 def _norms(stages: Stages) -> list[list[float]]:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pylinregion import mesh_measures
+from pylinregion import _checks, mesh_measures
 from pylinregion.errors import VerificationError
 from pylinregion.locate import Locator
 from pylinregion.maps import Array, Evaluation, evaluate
@@ -34,8 +34,8 @@ def verify(part: Partition, model: nn.Module | None, samples: int, seed: int) ->
         raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
     if model is not None and not part.whole:
         raise ValueError("the outputs of this partition, by its first layers only, are not the model's")
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
-        raise ValueError(f"samples must be an integer, 0 or more, got {samples!r}")
+    if _checks.integer("samples", samples) < 0:
+        raise ValueError(f"samples must be 0 or more, got {samples}")
     report: dict[str, Any] = {}
     for check in (_tiling, _topology, _patterns, _neurons):
         report |= check(part)

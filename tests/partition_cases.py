@@ -19,6 +19,14 @@ ACTIVATIONS = {
     "relu6": (nn.ReLU6, lambda: exact.Pieces.clamp(0, 6)),
     "hardtanh": (nn.Hardtanh, lambda: exact.Pieces.clamp(-1, 1)),
     "hardsigmoid": (nn.Hardsigmoid, exact.Pieces.hardsigmoid),
+    "softshrink": (
+        lambda: nn.Softshrink(0.25),
+        lambda: exact.Pieces((F(-1, 4), F(1, 4)), (F(1), F(0), F(1)), (F(1, 4), F(0), F(-1, 4))),
+    ),
+    "threshold": (
+        lambda: nn.Threshold(0.5, 0.5),
+        lambda: exact.Pieces((F(1, 2),), (F(0), F(1)), (F(1, 2), F(0))),
+    ),
 }
 
 

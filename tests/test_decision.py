@@ -81,7 +81,7 @@ def test_three_classes_meet_in_a_point():
     assert ends(found) == [[(-1, 0), (0, 0)], [(0, -1), (0, 0)], [(0, 0), (1, 1)]]
     assert sorted(found.classes.tolist()) == [[0, 1], [0, 2], [1, 2]] and found.cells.tolist() == [0, 0, 0]
     assert part.class_of([[0.9, 0.1], [0.1, 0.9], [-0.5, -0.5], [3, 0]]).tolist() == [0, 1, 2, -1]
-    assert part.class_of(0) in (0, 1, 2) and part.class_of([[0, 0], [0, 0]]).shape == (2, 2)
+    assert part.class_of(0) in (0, 1, 2) and part.class_of([0, 0, 0]).shape == (3,)
 
 
 def test_the_class_of_a_region_has_most_of_its_area():
@@ -165,3 +165,18 @@ def test_classes_are_the_models_at_points():
 def test_wrong_points_and_regions_are_refused(where, error, message):
     with pytest.raises(error, match=message):
         of_outputs([[1, 1]], [0]).class_of(where)
+
+
+def test_points_of_integers_are_not_taken_for_regions():
+    """As ``locate`` has it; ``class_of([[0, 0]])`` once took them for two regions."""
+    part = of_outputs([[1, 0], [-1, 0]], [0, 0])
+    assert part.class_of([[1, 0], [-1, 0]]).tolist() == part.class_of([[1.0, 0.0], [-1.0, 0.0]]).tolist() == [0, 1]
+    assert part.class_of([[0, 1]]).shape == part.locate([[0, 1]]).shape == (1,)
+    assert part.class_of([1.0, 0.0]).shape == () and part.class_of([0, 0]).shape == (2,)
+
+
+def test_arrays_are_read_only():
+    decision = of_outputs([[1, 0], [-1, 0]], [0, 0]).decision()
+    for array in (decision.parent, decision.winner, decision.mesh.vertices, decision.mesh.edge_cells):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0

@@ -140,7 +140,7 @@ def test_piecewise_affine_models_are_covered_by_exact_methods():
 
 
 def test_what_partition_covers_is_what_it_takes():
-    linear = nn.Sequential(nn.Linear(6, 4), nn.PReLU(), nn.Linear(4, 2), nn.ReLU6())
+    linear = nn.Sequential(nn.Linear(6, 4), nn.PReLU(), nn.Linear(4, 2), nn.ReLU6(), nn.Softshrink())
     assert plr.explain(linear, torch.randn(2, 6)).coverage["partition"] is None
     text = str(plr.explain(linear, torch.randn(2, 6)))
     assert text.splitlines()[-1] == "vertices, axes, slice, partition, trace: covered"
@@ -149,7 +149,10 @@ def test_what_partition_covers_is_what_it_takes():
     assert plr.trace(pool, torch.zeros(1, 6), torch.tensor([[2.0, 1, 1, 2, 0, 0]])).n_regions == 1
     plr.count_regions(pool, torch.zeros(2, 6), radius=1.0, n_directions=2, method="axes")
     for model, message in (
-        (nn.Sequential(nn.Linear(6, 4), nn.Softshrink()), "exact methods do not take softshrink in module '1' yet"),
+        (
+            nn.Sequential(nn.Linear(6, 4), nn.Hardshrink()),
+            "exact methods need continuous activations, and hardshrink in module '1' jumps",
+        ),
         (nn.Sequential(nn.Linear(6, 12_000), nn.ReLU(), nn.Linear(12_000, 12_000)), "one of 12000 x 12000"),
         (Two(), "the model has 2 output tensors"),
         (Halves(), r"exact methods do not take chunk at test_explain.py:\d+: "),

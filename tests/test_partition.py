@@ -507,10 +507,10 @@ def test_wrong_regions_and_neurons_are_refused():
     part = small()
     for use in (part.polygon, part.pattern, part.jacobian, lambda r: part.affine_maps([r]), lambda r: part.class_of(r)):
         for wrong in (-1, part.n_regions):
-            with pytest.raises(ValueError, match=f"regions must be from 0 to {part.n_regions - 1}, got {wrong}"):
+            with pytest.raises(ValueError, match=f"regions? must be from 0 to {part.n_regions - 1}, got {wrong}"):
                 use(wrong)
     with pytest.raises(TypeError, match="regions must be integers, got float64"):
-        part.polygon(1.0)
+        part.affine_maps([1.0])
     with pytest.raises(ValueError, match="neuron must be from 0 to 15, got 16"):
         part.neuron(16)
 
@@ -529,3 +529,75 @@ def test_extreme_scales_are_exact_or_refused(scale):
         assert "scale" in str(error)
     else:
         assert set(patterns_of(part)) == set(patterns_of(plain))
+
+
+def tiny_net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+
+
+@pytest.mark.parametrize("name", ["max_regions", "memory_budget", "threads"])
+def test_integers_beyond_64_bits_are_no_error_of_the_binding(name):
+    with pytest.raises(ValueError, match=rf"{name} must be at most \d+, got {2**70}"):
+        plr.partition(tiny_net(), plr.Slice.box(-1, 1), **{name: 2**70})
+
+
+def test_cells_is_true_or_false():
+    with pytest.raises(TypeError, match="cells must be True or False, got int"):
+        plr.partition(tiny_net(), plr.Slice.box(-1, 1), cells=3)
+
+
+def test_infinite_weights_are_named():
+    """They once said that a linear layer is not affine, or hides its derivative; so did 5e-324."""
+    net = tiny_net().double()
+    with torch.no_grad():
+        net[0].weight.fill_(torch.inf)
+    with pytest.raises(plr.UnsupportedModelError, match=r"the model's 0.weight has NaN or infinite entries"):
+        plr.partition(net, plr.Slice.box(-1, 1))
+
+
+def test_weights_of_the_smallest_numbers_are_partitioned():
+    net = tiny_net().double()
+    with torch.no_grad():
+        net[0].weight.fill_(5e-324)
+        net[0].bias.fill_(5e-324)
+    part = plr.partition(net, plr.Slice.box(-2, 2))
+    assert part.n_regions == 2  # on both sides of s + t + 1 = 0
+
+
+def test_regions_and_neurons_that_are_no_integers_are_named():
+    part = plr.partition(tiny_net(), plr.Slice.box(-1, 1))
+    assert part.affine_maps([]).shape == (0, 1, 3)
+    with pytest.raises(ValueError, match=r"regions must be \[n\] region numbers, got 0 dimensions"):
+        part.affine_maps(0)
+    for use in (part.pattern, part.polygon, part.jacobian):
+        for wrong in ([0, 1], 0.0, True, "a"):
+            with pytest.raises(TypeError, match="region must be an integer, got"):
+                use(wrong)
+    with pytest.raises(TypeError, match="neuron must be an integer, got float"):
+        part.neuron(1.5)
+
+
+def test_locate_inputs_checks_off_plane():
+    part = plr.partition(tiny_net(), plr.Slice.box(-1, 1))
+    for wrong in (float("nan"), -1.0):
+        with pytest.raises(ValueError, match="off_plane must not be negative, got"):
+            part.locate_inputs(np.zeros(2), off_plane=wrong)
+    with pytest.raises(TypeError, match="off_plane must be a number, got str"):
+        part.locate_inputs(np.zeros(2), off_plane="a")
+    assert part.locate_inputs(np.zeros(2), off_plane=0) >= 0
+
+
+@pytest.mark.parametrize("cells", [False, True])
+@pytest.mark.parametrize("duplicated", [False, True])
+def test_the_certificate_is_the_same_for_any_number_of_threads(cells, duplicated):
+    """The cells of tasks were settled twice, and their decisions counted twice; found by a review."""
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
+    if duplicated:
+        with torch.no_grad():
+            net[2].weight[32:], net[2].bias[32:] = net[2].weight[:32], net[2].bias[:32]
+    found = [
+        plr.partition(net, plr.Slice.box(-2, 2), cells=cells, threads=threads).certificate for threads in (1, 2, 3, 16)
+    ]
+    assert found[0] == found[1] == found[2] == found[3]

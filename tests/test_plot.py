@@ -107,7 +107,19 @@ def test_a_new_figure_is_made(quarters):
     file = io.BytesIO()
     ax.figure.savefig(file)
     assert len(file.getvalue()) > 5000
-    assert [child.get_ylabel() for child in ax.child_axes] == ["norm of the slope"]
+    assert [other.get_ylabel() for other in ax.figure.axes if other is not ax] == ["norm of the slope"]
+    pyplot.close("all")
+
+
+@pytest.mark.parametrize("layout", [None, "constrained", "tight"])
+def test_subplots_do_not_overlap(quarters, layout):
+    """The label of a colour bar was once drawn over the next axes."""
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), layout=layout)
+    quarters.plot(axes[0])
+    quarters.plot(axes[1], color="area")
+    figure.savefig(io.BytesIO())
+    boxes = [each.get_tightbbox(figure.canvas.get_renderer()) for each in (axes[0], figure.axes[2], axes[1])]
+    assert boxes[0].x1 <= boxes[1].x0 and boxes[1].x1 <= boxes[2].x0
     pyplot.close("all")
 
 
@@ -148,3 +160,9 @@ def test_a_partition_by_first_layers_has_no_boundary_to_draw(ax):
     assert len(part.plot(ax).collections) == 1
     with pytest.raises(ValueError, match="by its first layers only"):
         part.plot(ax, color="class")
+
+
+def test_axes_that_are_none_are_named():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
+    with pytest.raises(TypeError, match="ax must be matplotlib axes, got int"):
+        plr.partition(net, plr.Slice.box(-1, 1)).plot(ax=3)

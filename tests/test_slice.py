@@ -309,3 +309,21 @@ def test_wrong_inputs_are_refused_by_name(name, place):
 def test_wrong_arguments_are_refused_by_name(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-320])
+def test_through_speaks_of_its_own_arguments(scale):
+    with pytest.raises(ValueError, match=r"^a, b and c must have entries|^a and b must be at least 1e-150 apart"):
+        plr.Slice.through([-scale, 0.0], [scale, 0.0], [0.0, scale])
+    with pytest.raises(ValueError, match=r"^c must be at least 1e-150 from the line"):
+        plr.Slice.through([0.0, 0.0], [1.0, 0.0], [0.5, 1e-200])
+
+
+def test_around_with_a_seed_that_is_no_integer():
+    with pytest.raises(TypeError, match="seed must be an integer, got float"):
+        plr.Slice.around(torch.zeros(3), 1.0, seed=1.5)
+
+
+def test_a_tensor_without_data_is_an_error_that_names_the_argument():
+    with pytest.raises(TypeError, match="origin must be a tensor with data, got one on the meta device"):
+        plr.Slice(torch.zeros(3, device="meta"), [1.0, 0.0, 0.0], [0.0, 1.0, 0.0])

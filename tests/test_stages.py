@@ -94,6 +94,9 @@ ACTIVATIONS = {
     "Hardtanh": (nn.Hardtanh, 2),
     "Hardtanh -0.3 1.7": (lambda: nn.Hardtanh(-0.3, 1.7), 2),
     "Hardsigmoid": (nn.Hardsigmoid, 2),
+    "Softshrink": (nn.Softshrink, 2),
+    "Softshrink 0.3": (lambda: nn.Softshrink(0.3), 2),
+    "Threshold 0.4": (lambda: nn.Threshold(0.4, 0.4), 1),
     "abs": (lambda: Do(lambda self, x: x.abs()), 1),
     "clamp": (lambda: Do(lambda self, x: torch.clamp(x, -0.1, 0.7)), 2),
     "clamp min": (lambda: Do(lambda self, x: x.clamp(min=-0.4)), 1),
@@ -457,9 +460,8 @@ REFUSED = {
     "two outputs": (Two, "one output tensor, this one has 2"),
     "product": (lambda: Do(product, linear=nn.Linear(4, 4)), "multiplies two values"),
     "quotient": (lambda: Do(quotient, linear=nn.Linear(4, 4)), "reciprocal|div"),
-    "softshrink": (lambda: nn.Sequential(nn.Linear(4, 4), nn.Softshrink()), "softshrink"),
-    "hardshrink": (lambda: nn.Sequential(nn.Linear(4, 4), nn.Hardshrink()), "hardshrink"),
-    "threshold": (lambda: nn.Sequential(nn.Linear(4, 4), nn.Threshold(0.1, 5.0)), "threshold"),
+    "hardshrink": (lambda: nn.Sequential(nn.Linear(4, 4), nn.Hardshrink()), "continuous.* hardshrink .* jumps"),
+    "threshold": (lambda: nn.Sequential(nn.Linear(4, 4), nn.Threshold(0.1, 5.0)), "continuous.* threshold .* jumps"),
     "clamp to tensors": (
         lambda: Do(
             lambda self, x: torch.clamp(self.a(x), self.low, self.low + 1), a=nn.Linear(4, 4), low=torch.zeros(4)

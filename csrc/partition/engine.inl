@@ -129,7 +129,9 @@ class Engine {
     my_turn_ = std::move(my_turn);
     on_ = task.on;
     Cell cell = task.cell;
-    cut(cell, 0);
+    const Arena::Mark mark = arena_.mark();
+    go_down(cell, 0);  // it was settled when it was made, and decisions count once
+    arena_.release(mark);
     flush();
   }
   Part take_result() {
@@ -303,20 +305,25 @@ class Engine {
     if (shared_.progress.stop.load(std::memory_order_relaxed)) return;
     const Arena::Mark mark = arena_.mark();
     if (cell.candidates.n) has_groups(cell.stage) ? settle_groups(cell) : settle(cell);
-    const bool last = cell.stage + 1 == n_stages_;
     if (cell.candidates.n == 0) {
       ++result_.regions[static_cast<size_t>(cell.stage++)];
       enter_stage(cell, depth);
-    } else if (last && !options_.cells && cell.polygon.n > 2 && !has_groups(cell.stage) && count_chords(cell)) {
-    } else if (tasks_ && depth >= shared_.split_depth) {
+    } else {
+      go_down(cell, depth);
+    }
+    if (!tasks_) arena_.release(mark);  // what the cells of tasks point to stays
+  }
+  // What is left of a settled cell's candidates crosses it.
+  void go_down(Cell& cell, int64_t depth) {
+    const bool last = cell.stage + 1 == n_stages_;
+    if (last && !options_.cells && cell.polygon.n > 2 && !has_groups(cell.stage) && count_chords(cell)) return;
+    if (tasks_ && depth >= shared_.split_depth) {
       before_->push_back(take_result());
       tasks_->push_back({cell, on_});
-      return;  // what the cell points to stays
-    } else {
-      if (!last && options_.fold_ahead) refold(cell);
-      has_groups(cell.stage) ? split_group(cell, depth) : split(cell, depth);
+      return;
     }
-    if (!tasks_) arena_.release(mark);
+    if (!last && options_.fold_ahead) refold(cell);
+    has_groups(cell.stage) ? split_group(cell, depth) : split(cell, depth);
   }
 
   void split(const Cell& cell, int64_t depth) {

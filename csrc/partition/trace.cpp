@@ -148,6 +148,13 @@ TraceNetwork::TraceNetwork(const std::vector<ExactStage>& given, int64_t inputs,
     lines += from.line_begin[from.rows] - from.line_begin[0];
     stages.push_back(std::move(to));
   }
+  output_scales.assign(static_cast<size_t>(outputs), 0.0);
+  for (int64_t o = 0; o < outputs; ++o) {
+    double whole = 0, own = 0;
+    for (const TraceBlock& block : stages.back().blocks)
+      whole += block.frobenius, own += block.row_norms[static_cast<size_t>(o)];
+    if (own > 0) output_scales[static_cast<size_t>(o)] = whole / own;
+  }
   digits = digit_network(given, inputs);
 }
 

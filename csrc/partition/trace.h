@@ -51,6 +51,7 @@ class TraceNetwork {
   int64_t dimensions, lines, outputs;
   int64_t last_with_lines;  // stage number, -1: none
   int64_t input_rows;       // padded rows of the stages with input weights
+  Doubles output_scales;    // [outputs]: the norm of the last stage's weights over that of an output's, 0: it has none
   std::shared_ptr<DigitNetwork> digits;
 };
 
@@ -75,7 +76,7 @@ struct Traced {
   Doubles t;                     // [breakpoints], ascending for each segment
   Array<int64_t> change_counts;  // [breakpoints]
   Array<int32_t> changes;        // the lines that change at each, ascending
-  Doubles maps;                  // [regions, outputs, 2]: slope and value at t = 0
+  Doubles maps;                  // [regions, outputs, 2]: slope and value at t = 0; NaN: find them another way
   Array<uint8_t> starts;         // [segments, bytes]: bit r % 8 of byte r / 8: line r in the first region
 };
 

@@ -9,7 +9,8 @@
 namespace pylinregion {
 namespace {
 
-constexpr double kFar = 1e-6;  // breakpoints not known to be nearer are placed by integers; decides nothing
+constexpr double kMapError = 1e-9;  // what sums of jumps may be off by, as is estimated, relative to a region's map
+constexpr double kFar = 1e-6;       // breakpoints not known to be nearer are placed by integers; decides nothing
 
 constexpr int64_t kMany = 256;  // breakpoints of a window
 constexpr int64_t kBlock = 4;   // events that are gone along together
@@ -146,6 +147,7 @@ class Tracer final : public SegmentTracer, private Rows {
     for (int64_t r = stage.rows; r < size; ++r) at(gaps_, r) = at(out_sizes_, r) = 0;
     out.size = norm_of(out_sizes_.data(), size);
     out.error = (stage.lipschitz * error_ + norm_of(gaps_.data(), size)) * kInflate;
+    out.noise = stage.lipschitz * noise_ + kUnit * out.size;
   }
 
   // The signs of all lines at all events, and where they differ. The jumps of rows become those of units. Eight rows at
@@ -445,20 +447,28 @@ class Tracer final : public SegmentTracer, private Rows {
     if (options_.maps) write_maps(out, new_region);
   }
 
+  // Sums of jumps keep what rounding did on the steepest piece. Where that is too much for a region, its map is NaN.
   void write_maps(Traced& out, bool first) {
     Values& values = values_.back();
     const int64_t n = breakpoints(), outputs = network_.outputs, size = network_.stages.back().padded;
     const double begin = window_.t(), scale = 1 / window_.width();
+    const double least = values.noise / kMapError, least_slope = least * scale,
+                 least_value = least + least_slope * begin;
     double *slope = values.slope.data(), *value = values.start.data();  // at the window's start
     const size_t written = out.maps.size();
     out.maps.resize(written + static_cast<size_t>((n + first) * outputs * 2));
     double* to = out.maps.data() + written;
     const auto add = [&] {
+      double largest_slope = 0, largest_value = 0;  // of what the same noise is in all
       for (int64_t o = 0; o < outputs; ++o) {
-        const double rate = slope[o] * scale;
-        *to++ = rate;
-        *to++ = value[o] - rate * begin;
+        to[2 * o] = slope[o] * scale;
+        to[2 * o + 1] = value[o] - to[2 * o] * begin;
+        largest_slope = std::max(largest_slope, std::fabs(to[2 * o]) * at(network_.output_scales, o));
+        largest_value = std::max(largest_value, std::fabs(to[2 * o + 1]) * at(network_.output_scales, o));
       }
+      if (!(largest_slope >= least_slope && largest_value >= least_value))
+        std::fill_n(to, 2 * outputs, std::numeric_limits<double>::quiet_NaN());
+      to += 2 * outputs;
     };
     if (first) add();
     rows_.assign(static_cast<size_t>(n + 2), -1);

@@ -39,6 +39,7 @@ struct Values {
   Doubles jumps;                // [events, padded]
   double error;                 // >= 2-norm of the difference to the exact units, anywhere on the window
   double size;                  // >= 2-norm of |start| + |slope| + sum |jumps|
+  double noise;                 // about the 2-norm of what rounding has changed these sums by
 };
 
 class Rows : protected Timeline {
@@ -86,6 +87,7 @@ class Rows : protected Timeline {
     std::fill_n(errors_.begin(), size, 0.0);
     std::fill_n(reach_.begin(), size, 0.0);
     error_ = static_cast<double>(stage.rows) * kTiny + g * stage.bias_norm;
+    noise_ = 0;
     for (const TraceBlock& block : stage.blocks) {
       double given = 0, own = size_;  // errors that come in, and sizes of what is rounded
       if (block.source < 0) {
@@ -102,6 +104,7 @@ class Rows : protected Timeline {
         products_.multiply(block, size, from_.data(), to_.data(), count(from_), reach_.data(), more);
         given = in.error;
         own = in.size;
+        noise_ += block.frobenius / std::sqrt(static_cast<double>(block.width)) * (in.noise + kUnit * in.size);
       }
       error_ += block.norm * given + g * block.frobenius * own;
       const V each = set((given + g * own) * kInflate);
@@ -120,6 +123,7 @@ class Rows : protected Timeline {
       store(sizes_.data() + i, (reach + abs(bias)) * set(kInflate));
       store(errors_.data() + i, (load(errors_.data() + i) + abs(bias) * set(g)) * set(kInflate));
     }
+    noise_ += kUnit * norm_of(sizes_.data(), size);
   }
 
   void from_input(int64_t size, bool more) {
@@ -152,6 +156,7 @@ class Rows : protected Timeline {
     }
     out.size = norm_of(out_sizes_.data(), size);
     out.error = (stage_->lipschitz * error_ + 4 * kUnit * out.size) * kInflate;
+    out.noise = stage_->lipschitz * noise_ + kUnit * out.size;
   }
 
   const TraceNetwork& network_;
@@ -169,6 +174,7 @@ class Rows : protected Timeline {
   Doubles reach_;                       // [padded] >= |slope| anywhere on the window, and |v|
   Doubles sizes_, errors_, out_sizes_;  // [padded]: of the rows, their errors; of the units
   double error_ = 0;                    // >= 2-norm of the errors
+  double noise_ = 0;                    // about what they are: as if roundings were independent
 
  private:
   Products products_;
