@@ -69,10 +69,25 @@ def test_step_0_has_no_place_on_the_axis() -> None:
 
 
 def test_a_sweep_has_a_curve_for_each_value() -> None:
-    runs = {"2": [record(1), record(9)], "3": [record(1, lc=8.0), record(9, lc=2.0)]}
-    assert draw_sweep(runs, "model.depth", "t") != draw_sweep({"2": runs["2"]}, "model.depth", "t")
-    accuracies = [[{"step": step, "train/accuracy": 1.0, "test/accuracy": 1.0} for step in (1, 9)]]
-    assert draw_sweep({"2": accuracies[0]}, "seed", "t").startswith(b"\x89PNG")
+    one, other = [record(1), record(9)], [record(1, lc=8.0), record(9, lc=2.0)]
+    drawn = draw_sweep({"2": one, "3": other}, "model.depth", "t")
+    assert drawn != draw_sweep({"2": one}, "model.depth", "t")
+    for key in (
+        "train/accuracy",
+        "test/accuracy",
+        "train/lc",
+        "train/lc/low",
+        "train/lc/high",
+    ):  # each is in the figure
+        moved = [other[0], {**other[1], key: other[1][key] / 2}]
+        assert drawn != draw_sweep({"2": one, "3": moved}, "model.depth", "t"), key
+
+
+def test_a_sweep_needs_no_complexity() -> None:
+    accuracies: list[dict[str, float]] = [
+        {"step": step, "train/accuracy": 1.0, "test/accuracy": 1.0} for step in (1, 9)
+    ]
+    assert draw_sweep({"2": accuracies}, "seed", "t").startswith(b"\x89PNG")
 
 
 def test_drawing_leaves_matplotlib_as_it_was() -> None:
