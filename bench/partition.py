@@ -233,7 +233,7 @@ def by_instruction_set(name: str, repeats: int, smoke: bool) -> list[dict[str, A
     model, plane, corners = cases(smoke)[name]
     engine = Engine(stages_of(plr.capture(model, torch.zeros(2, len(plane)))), plane, corners)
     found = []
-    for simd in ("avx512", "avx2", "portable")[("avx512", "avx2", "portable").index(kernels.simd()) :]:
+    for simd in kernels.simd_sets():
         harness.progress(f"{name}: {simd}")
         with kernels.use_simd(simd):
             seconds = [

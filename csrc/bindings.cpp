@@ -76,6 +76,7 @@ PYBIND11_MODULE(_C, m) {
   m.attr("cuda_architectures") = "";
 #endif
   m.def("simd", &simd_name);
+  m.def("has_simd", &has_simd, py::arg("name"));
   m.def("set_simd", &set_simd, py::arg("name"));
 
   def_sign_changes<int>(m, "sign_changes_cpu", "threads",

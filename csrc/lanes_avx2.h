@@ -4,28 +4,13 @@
 
 #include <cstdint>
 
+#include "lanes_in_memory.h"
+
 namespace pylinregion {
 namespace {
 
 // Lanes<T>: a vector of T, and the bits of z > c; expand and compress as in lanes_avx512.h.
 template <class T> struct Lanes;
-template <class L, class T> typename L::V expand_lanes(uint64_t bits, const T* from) {
-  T lanes[L::count];
-  for (int i = 0; i < L::count; ++i) {
-    lanes[i] = bits >> i & 1 ? *from : 0;
-    from += bits >> i & 1;
-  }
-  return L::load(lanes);
-}
-template <class L, class T> void compress_lanes(T* to, typename L::V z, uint64_t bits) {
-  T lanes[L::count];
-  L::store(lanes, z);
-  for (const T& lane : lanes) {
-    *to = lane;
-    to += bits & 1;
-    bits >>= 1;
-  }
-}
 template <> struct Lanes<float> {
   using V = __m256;
   static constexpr int count = 8;

@@ -41,8 +41,10 @@ void linear_cpu(DType dtype, const void* x, int64_t rows, const LinearLayer& lay
 #if defined(__x86_64__)
   if (simd() == Simd::avx512) kernel = linear_rows_avx512;
   if (simd() == Simd::avx2) kernel = linear_rows_avx2;
+#elif defined(__aarch64__)
+  if (simd() == Simd::neon) kernel = linear_rows_neon;
 #endif
-  if (!kernel) throw std::invalid_argument("linear needs avx2 or avx512");
+  if (!kernel) throw std::invalid_argument("linear needs avx2, avx512 or neon");
   const size_t size = dtype == DType::float64 ? 8 : 4;
   parallel_ranges(rows, threads, [&](int64_t begin, int64_t end) {
     kernel(dtype, static_cast<const char*>(x) + static_cast<size_t>(begin * layer.in) * size, end - begin, layer,

@@ -38,5 +38,6 @@ void linear_cpu(DType dtype, const void* x, int64_t rows, const LinearLayer& lay
 using LinearRows = void (*)(DType dtype, const void* x, int64_t rows, const LinearLayer& layer, void* y);
 void linear_rows_avx2(DType dtype, const void* x, int64_t rows, const LinearLayer& layer, void* y);
 void linear_rows_avx512(DType dtype, const void* x, int64_t rows, const LinearLayer& layer, void* y);
+void linear_rows_neon(DType dtype, const void* x, int64_t rows, const LinearLayer& layer, void* y);
 
 }  // namespace pylinregion

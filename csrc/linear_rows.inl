@@ -56,7 +56,7 @@ template <class T, int kRows, int kWide> void rows_of_panel(const T* x, int64_t 
   for (; r < rows; ++r) tile<T, 1, kWide>(x + r * in, in, panel, panel_stride, depth, bias, y + r * out, out, columns);
 }
 
-// The registers hold 24 sums with 32 vectors, 12 with 16: the fewer columns, the more rows.
+// The registers hold 24 sums with 32 vectors (avx512, neon), 12 with 16: the fewer columns, the more rows.
 template <class T> void panel_rows(int64_t groups, const T* x, int64_t rows, int64_t in, const T* panel, int64_t depth,
                                    const T* bias, T* y, int64_t out, int64_t columns) {
   const int64_t stride = groups * kGroup<T>;

@@ -11,6 +11,8 @@ RowKernel row_kernel() {
 #if defined(__x86_64__)
   if (simd() == Simd::avx512) return row_avx512;
   if (simd() == Simd::avx2) return row_avx2;
+#elif defined(__aarch64__)
+  if (simd() == Simd::neon) return row_neon;
 #endif
   return row_portable;
 }

@@ -46,5 +46,6 @@ using RowKernel = bool (*)(DType dtype, const Row& row, const Kink& kink);  // t
 bool row_portable(DType dtype, const Row& row, const Kink& kink);
 bool row_avx2(DType dtype, const Row& row, const Kink& kink);
 bool row_avx512(DType dtype, const Row& row, const Kink& kink);
+bool row_neon(DType dtype, const Row& row, const Kink& kink);
 
 }  // namespace pylinregion

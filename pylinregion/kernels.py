@@ -50,6 +50,7 @@ __all__ = [
     "sign_changes_split",
     "sign_words",
     "simd",
+    "simd_sets",
     "use_simd",
 ]
 
@@ -376,8 +377,13 @@ most_folds: int = _C.most_folds  # of the slice engine, one below the other
 
 
 def simd() -> str:
-    """The instruction set of the CPU kernels: ``"avx512"``, ``"avx2"`` or ``"portable"``."""
+    """The instruction set of the CPU kernels: ``"avx512"``, ``"avx2"``, ``"neon"`` or ``"portable"``."""
     return _C.simd()
+
+
+def simd_sets() -> list[str]:
+    """Those that this machine has, the best first."""
+    return [name for name in ("avx512", "avx2", "neon", "portable") if _C.has_simd(name)]
 
 
 @contextmanager

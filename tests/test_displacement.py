@@ -18,7 +18,7 @@ from pylinregion import kernels
 from pylinregion.reference import exact
 
 DTYPES = [torch.float32, torch.float64]
-SIMD = [kernels.simd(), *{"avx512": ["avx2", "portable"], "avx2": ["portable"]}.get(kernels.simd(), [])]
+SIMD = kernels.simd_sets()
 KINKS = {
     "relu": nn.ReLU,
     "leaky_relu": lambda: nn.LeakyReLU(0.25),

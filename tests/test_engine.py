@@ -51,7 +51,7 @@ from pylinregion.stages import INPUT, Stages
 SCALE = int(os.environ.get("PYLINREGION_TEST_SCALE", "1"))
 random_ones = settings(max_examples=40 * SCALE, deadline=None, derandomize=True, database=None)
 
-SIMD = [kernels.simd(), *{"avx512": ["avx2", "portable"], "avx2": ["portable"]}.get(kernels.simd(), [])]
+SIMD = kernels.simd_sets()
 
 
 def same_arrays(one, other):

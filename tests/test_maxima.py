@@ -109,10 +109,8 @@ def test_ties_that_are_broken_by_the_last_bits(seed):
     check_case(any_case(seed)[0], coordinates=False)
 
 
-@pytest.mark.parametrize("simd", ["portable", "avx2", "avx512"])
+@pytest.mark.parametrize("simd", kernels.simd_sets())
 def test_instruction_sets(simd):
-    if (simd == "avx512" and kernels.simd() != "avx512") or (simd == "avx2" and kernels.simd() == "portable"):
-        pytest.skip(f"this machine has no {simd}")
     with kernels.use_simd(simd):
         for seed, kind in enumerate(["generic", "small_int", "duplicated", "int8"]):
             check_case(wide_maxima_case(kind, seed), runs=("plain", "exact"))

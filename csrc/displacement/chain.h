@@ -71,5 +71,6 @@ using ChainKernel = void (*)(DType dtype, const Chain& chain, const ChainPoints&
 void chain_portable(DType, const Chain&, const ChainPoints&, const ChainCounts&, int64_t begin, int64_t end);
 void chain_avx2(DType, const Chain&, const ChainPoints&, const ChainCounts&, int64_t begin, int64_t end);
 void chain_avx512(DType, const Chain&, const ChainPoints&, const ChainCounts&, int64_t begin, int64_t end);
+void chain_neon(DType, const Chain&, const ChainPoints&, const ChainCounts&, int64_t begin, int64_t end);
 
 }  // namespace pylinregion

@@ -9,7 +9,7 @@ namespace pylinregion {
 namespace {
 
 constexpr int kTileRows = 6;
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kTileWide = 4;  // 24 sums in 32 registers
 #else
 constexpr int kTileWide = 2;

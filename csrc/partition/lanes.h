@@ -5,6 +5,8 @@
 #include <cstring>
 #if defined(__SSE2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace pylinregion {
@@ -76,6 +78,15 @@ inline Word select(uint32_t bits, Word yes, Word no) {
   return ((WordBits{} + static_cast<int64_t>(bits)) & each) != 0 ? yes : no;
 }
 #else
+#if defined(__aarch64__)
+inline Word multiply_add(Word a, Word b, Word c) {
+  return Word(vfmaq_f64(float64x2_t(c), float64x2_t(a), float64x2_t(b)));
+}
+inline uint32_t above(Word a, Word b) {
+  const uint64x2_t each{1, 2};
+  return static_cast<uint32_t>(vaddvq_u64(vandq_u64(vcgtq_f64(float64x2_t(a), float64x2_t(b)), each)));
+}
+#else
 inline Word multiply_add(Word a, Word b, Word c) { return a * b + c; }
 inline uint32_t above(Word a, Word b) {
 #if defined(__SSE2__)
@@ -84,6 +95,7 @@ inline uint32_t above(Word a, Word b) {
   return static_cast<uint32_t>(a[0] > b[0]) | static_cast<uint32_t>(a[1] > b[1]) << 1;
 #endif
 }
+#endif
 inline Word select(uint32_t bits, Word yes, Word no) {
   return WordBits{-static_cast<int64_t>(bits & 1), -static_cast<int64_t>(bits >> 1 & 1)} ? yes : no;
 }
