@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pylinregion.count import count_regions
+from pylinregion.measures import weight_norm
 
 _OF = ("points", "labels", "model")
 _BATCH = 256  # points of a forward pass: large probes need no more memory than a batch of training
@@ -124,11 +124,6 @@ def loss(model: nn.Module, x: Tensor, y: Tensor, *, function: Callable[[Tensor, 
     """``function(outputs, y)``, a number."""
     with torch.no_grad():
         return float(function(outputs(model, x), y))
-
-
-def weight_norm(model: nn.Module) -> float:
-    """The square root of the sum of the squares of all parameters, in float64."""
-    return math.hypot(*(float(torch.linalg.vector_norm(p.detach(), dtype=torch.float64)) for p in model.parameters()))
 
 
 @dataclass(frozen=True)
