@@ -1,4 +1,4 @@
-"""The command line: ``pylinregion count``, ``explain``, ``doctor``, ``demo`` and ``grok``.
+"""The command line: ``pylinregion count``, ``partition``, ``explain``, ``doctor``, ``demo`` and ``grok``.
 
 Pickles are refused: a model comes as a ``torch.export`` archive without pickled parts, or as a factory in Python code
 with its weights in a safetensors file; points come as a plain ``.npy`` array.
@@ -10,25 +10,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import io
 import json
-import logging
 import math
-import operator
 import os
 import sys
-import traceback
-import warnings
-import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pylinregion import doctor, grok
 from pylinregion._checks import FLOATS
@@ -37,13 +29,25 @@ from pylinregion.count import METHODS, count_regions
 from pylinregion.counts import Mean, RegionCounts
 from pylinregion.errors import PylinregionError
 from pylinregion.explain import explain
+from pylinregion.inputs import (
+    Loaded,
+    Rows,
+    check_shape,
+    dtype_name,
+    fixed,
+    load_model,
+    load_points,
+    one_line,
+    wrong_usage,
+)
 from pylinregion.network import Network, first_tensor
+from pylinregion.partition import partition
+from pylinregion.sharded import ShardedCounts, count_in_shards, partition_in_shards
+from pylinregion.shards import processes
+from pylinregion.slice import Slice
 from pylinregion.versions import versions
 
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS}
-_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
-_WHY_NO_PICKLE = "a pickle, and loading one runs whatever code is in it"
-_NUMPY_MAGIC = b"\x93NUMPY"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (PylinregionError, ValueError, TypeError, OSError, ImportError, torch.OutOfMemoryError) as error:
-        print(f"pylinregion: error: {_one_line(error)}", file=sys.stderr)
+        print(f"pylinregion: error: {one_line(error)}", file=sys.stderr)
         return 1
     return code
 
@@ -83,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pylinregion {versions()['pylinregion']}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_count(commands.add_parser("count", help="count around the points of a file"))
+    _add_partition(commands.add_parser("partition", help="find the exact regions on the slice through three points"))
     _add_explain(commands.add_parser("explain", help="say what would be counted in a model, and by which methods"))
     command = commands.add_parser("doctor", help="report versions, kernels and devices, and try each device")
     command.set_defaults(run=lambda args: doctor.report())
@@ -110,7 +115,34 @@ def _add_count(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", metavar="N", type=int, help="points per batch (default: sized for the cache)")
     parser.add_argument("--progress", action="store_true", help="show a bar")
     parser.add_argument("--json", metavar="OUT", type=Path, help="write all counts to this file")
+    parser.add_argument("--shard-size", metavar="N", type=int, default=10_000, help="points in a shard (10000)")
+    _add_shards(parser)
     parser.set_defaults(run=_count, parser=parser)
+
+
+def _add_partition(parser: argparse.ArgumentParser) -> None:
+    parser.description = "The exact regions of a network on the slice through three inputs."
+    _add_model(parser)
+    parser.add_argument("points", metavar="POINTS.npy", help="array [3, *input_shape]")
+    parser.add_argument("--margin", metavar="M", type=float, default=0.1, help="of the slice around them (default 0.1)")
+    parser.add_argument("--layers", metavar="NAME,...", help="the first layers alone (default all)")
+    parser.add_argument("--count-only", action="store_true", help="no cells: faster, in little memory")
+    parser.add_argument("--out", metavar="FILE.npz", type=Path, help="save the partition; pylinregion.load reads it")
+    parser.add_argument("--plot", metavar="FILE.png", type=Path, help="draw it")
+    parser.add_argument("--parts", metavar="N", type=int, default=64, help="shards that the slice is cut into (64)")
+    parser.add_argument("--progress", action="store_true", help="show a bar")
+    _add_shards(parser)
+    parser.set_defaults(run=_partition, parser=parser)
+
+
+def _add_shards(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shards",
+        metavar="DIR",
+        type=Path,
+        help="work shard by shard, each a file in this folder as soon as it is done; the same command goes on from "
+        "there, and with torchrun --nproc-per-node=N -m pylinregion ... N processes share the work",
+    )
 
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:
@@ -162,23 +194,22 @@ def _count(args: argparse.Namespace) -> int:
     device = doctor.named_device(args.device)
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise FileNotFoundError(f"--json: there is no folder {args.json.parent}")  # before the work, not after
-    loaded = _load_model(args, device)
-    x = _load_points(args.points, loaded).to(device)
+    loaded = load_model(args, device)
+    options: dict[str, Any] = {
+        "method": args.method,
+        "n_directions": args.directions,
+        "seed": args.seed,
+        "layers": args.layers.split(",") if args.layers else None,
+        "include_output": args.include_output,
+        "estimate_ambiguous": args.estimate_ambiguous,
+        "dtype": _DTYPES.get(args.dtype),
+        "batch_size": args.batch_size,
+    }
+    if args.shards is not None:
+        return _count_in_shards(args, device, loaded, options)
+    x = load_points(args.points, loaded).to(device)
     network = capture(loaded.model, x)
-    counts = count_regions(
-        network,
-        x,
-        args.radius,
-        args.method,
-        n_directions=args.directions,
-        seed=args.seed,
-        layers=args.layers.split(",") if args.layers else None,
-        include_output=args.include_output,
-        estimate_ambiguous=args.estimate_ambiguous,
-        dtype=_DTYPES.get(args.dtype),
-        batch_size=args.batch_size,
-        progress=args.progress,
-    )
+    counts = count_regions(network, x, args.radius, progress=args.progress, **options)
     inputs = {
         "model": args.model,
         "weights": args.weights,
@@ -187,7 +218,7 @@ def _count(args: argparse.Namespace) -> int:
         "radius": args.radius,
         "directions": args.directions or (2 if args.method == "slice" else 25),
         "seed": args.seed,
-        "dtype": args.dtype or _name(x.dtype),
+        "dtype": args.dtype or dtype_name(x.dtype),
         "device": str(device),
         "versions": versions(),
     }
@@ -199,25 +230,76 @@ def _count(args: argparse.Namespace) -> int:
     return 0
 
 
-def _explain(args: argparse.Namespace) -> int:
-    if args.points is not None and args.shape is not None:
-        _wrong_usage(args, "give POINTS.npy or --shape, not both")
-    loaded = _load_model(args, doctor.named_device(args.device))
-    if args.points is not None:
-        example = _load_points(args.points, loaded)
-    else:
-        shape = args.shape or _fixed(loaded.input_shape)
-        if shape is None:
-            _wrong_usage(args, "the input's shape is not known: give --shape, such as --shape 3,32,32, or POINTS.npy")
-        _check_shape("--shape", shape, loaded)
-        example = torch.zeros(0, *shape, dtype=loaded.dtype or torch.float32)
-    print(explain(loaded.model, example.to(doctor.named_device(args.device))))
+def _count_in_shards(args: argparse.Namespace, device: torch.device, loaded: Loaded, options: dict[str, Any]) -> int:
+    if args.json is not None:
+        wrong_usage(args, "--json goes without --shards: the counts are in the shards")
+    with processes(device) as (rank, own):
+        rows = Rows(args.points, loaded)
+        model = loaded.model.to(own) if isinstance(loaded.model, nn.Module) else loaded.model
+        counts = count_in_shards(
+            model,
+            rows,
+            args.radius,
+            args.shards,
+            shard_size=args.shard_size,
+            device=own,
+            progress=args.progress,
+            **options,
+        )
+        if rank == 0:
+            network = capture(model, rows[slice(0, 1)].to(own))
+            mean = counts.mean()
+            print(f"{args.model}: {counts.points} points in {counts.shards.count} shards in {args.shards}\n")
+            print(f"local complexity {_number(mean.mean)}, 99 % interval {_interval(mean)}\n")
+            print("\n".join([*_layer_table(counts, network), "", counts.definition]))
     return 0
 
 
-def _wrong_usage(args: argparse.Namespace, text: str) -> NoReturn:
-    parser: argparse.ArgumentParser = args.parser
-    parser.error(text)
+def _partition(args: argparse.Namespace) -> int:
+    for name, path in (("--out", args.out), ("--plot", args.plot)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise FileNotFoundError(f"{name}: there is no folder {path.parent}")
+        if path is not None and args.count_only:
+            wrong_usage(args, f"{name} goes without --count-only: there are no cells")
+    loaded = load_model(args, doctor.named_device(args.device))
+    points = load_points(args.points, loaded)
+    if len(points) != 3:
+        raise ValueError(f"{args.points} must hold three points [3, *input_shape], got {list(points.shape)}")
+    a, b, c = points
+    where = Slice.through(a, b, c, margin=args.margin)
+    options: dict[str, Any] = {
+        "cells": not args.count_only,
+        "layers": args.layers.split(",") if args.layers else None,
+        "progress": args.progress,
+    }
+    with processes(torch.device("cpu")) if args.shards else contextlib.nullcontext():
+        if args.shards:
+            part = partition_in_shards(loaded.model, where, args.shards, parts=args.parts, **options)
+        else:
+            part = partition(loaded.model, where, **options)
+        if part is not None:
+            print(part)
+            if args.out is not None:
+                part.save(args.out)
+            if args.plot is not None:
+                part.plot().figure.savefig(args.plot, dpi=200)  # type: ignore[union-attr]
+    return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+    if args.points is not None and args.shape is not None:
+        wrong_usage(args, "give POINTS.npy or --shape, not both")
+    loaded = load_model(args, doctor.named_device(args.device))
+    if args.points is not None:
+        example = load_points(args.points, loaded)
+    else:
+        shape = args.shape or fixed(loaded.input_shape)
+        if shape is None:
+            wrong_usage(args, "the input's shape is not known: give --shape, such as --shape 3,32,32, or POINTS.npy")
+        check_shape("--shape", shape, loaded)
+        example = torch.zeros(0, *shape, dtype=loaded.dtype or torch.float32)
+    print(explain(loaded.model, example.to(doctor.named_device(args.device))))
+    return 0
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -226,208 +308,6 @@ def _demo(args: argparse.Namespace) -> int:
     settings = demo.QUICK if args.quick else demo.Settings()
     demo.run(args.out, settings.changed(seed=args.seed, steps=args.steps))
     return 0
-
-
-# What comes in
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A model with what is known of its input: dtype (None: any) and the shape of a point (None: not known, or any)."""
-
-    model: nn.Module | torch.export.ExportedProgram
-    dtype: torch.dtype | None
-    input_shape: tuple[int | None, ...] | None
-
-
-def _load_model(args: argparse.Namespace, device: torch.device) -> _Loaded:
-    name: str = args.model
-    suffix = Path(name).suffix.lower()
-    if suffix in _PICKLES:
-        raise ValueError(
-            f"{name} is {_WHY_NO_PICKLE}: give a .pt2 archive (torch.export.save), or the code as "
-            "package.module:factory with --weights FILE.safetensors"
-        )
-    if suffix == ".pt2":
-        if args.weights is not None:
-            _wrong_usage(args, "--weights goes with package.module:factory; a .pt2 archive has its own")
-        return _load_archive(Path(name), device)
-    if not all(name.partition(":")):
-        raise ValueError(f"MODEL must be a .pt2 archive or package.module:factory, got {name!r}")
-    module = _make_module(name)
-    if args.weights is not None:
-        _load_weights(module, args.weights)
-    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
-    return _Loaded(module.to(device), dtype, None)
-
-
-def _load_archive(path: Path, device: torch.device) -> _Loaded:
-    """Load a program, refusing what is pickled in it; an archive that torch cannot load is a ``ValueError``."""
-    _refuse_pickled_parts(path)
-    with _weights_only(), _silent():
-        try:
-            program = torch.export.load(path)
-            if device.type != "cpu":
-                from torch.export.passes import move_to_device_pass
-
-                program = move_to_device_pass(program, str(device))
-        except Exception as error:  # torch fails in many ways on a bad archive
-            raise ValueError(f"{path}: torch.export.load raised {type(error).__name__}: {_one_line(error)}") from error
-    inputs = program.graph_signature.user_inputs
-    found = next((n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder" and n.name in inputs), None)
-    if not isinstance(found, Tensor) or found.dim() < 1:
-        return _Loaded(program, None, None)
-    shape = tuple(size if isinstance(size, int) else None for size in found.shape[1:])
-    return _Loaded(program, found.dtype, shape)
-
-
-def _refuse_pickled_parts(path: Path) -> None:
-    """Say so if a file is no archive of ``torch.export.save``, or if it is one with pickled objects."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no archive of torch.export.save (not a zip file)")
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if any(name.endswith("/data.pkl") for name in names):
-            raise ValueError(f"{path} is {_WHY_NO_PICKLE} (torch.save wrote it): use torch.export.save")
-        if not any(name.endswith(("/archive_format", "serialized_exported_program.json")) for name in names):
-            raise ValueError(f"{path} is no archive of torch.export.save")
-        if any("/data/aotinductor/" in name for name in names):
-            raise ValueError(f"{path} has compiled code in it: give an archive of torch.export.save")
-        configs = [name for name in names if name.endswith(("_weights_config.json", "_constants_config.json"))]
-        for config in configs:
-            for entry, meta in json.loads(archive.read(config))["config"].items():
-                if meta["use_pickle"] or not meta["path_name"].startswith(("weight_", "tensor_")):
-                    raise ValueError(f"{path}: its {entry!r} is {_WHY_NO_PICKLE}")
-
-
-@contextlib.contextmanager
-def _weights_only() -> Iterator[None]:
-    """Let ``torch.load`` make tensors and nothing else, wherever torch calls it."""
-    variable = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(variable)
-    os.environ[variable] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[variable]
-        if before is not None:
-            os.environ[variable] = before
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Without warnings and logs about torch's internals; what goes wrong is in our error."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-
-
-def _make_module(name: str) -> nn.Module:
-    """Import ``package.module:factory``, the current directory first, and call the factory."""
-    module_name, _, attribute = name.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        factory = operator.attrgetter(attribute)(importlib.import_module(module_name))
-        model = factory() if callable(factory) and not isinstance(factory, nn.Module) else factory
-    except Exception as error:  # the user's code may raise anything
-        raise ValueError(f"{name}: {type(error).__name__}{_place(error)}: {_one_line(error)}") from error
-    if model is factory or not isinstance(model, nn.Module):
-        expected = "a callable without arguments that returns an nn.Module"
-        raise TypeError(f"{name} must be {expected}, got {type(model).__name__}")
-    return model
-
-
-def _place(error: Exception) -> str:
-    """The innermost line of the user's code that an error passed through, in words; "" if there is none."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        file = Path(frame.filename)
-        ours = frame.filename in (__file__, importlib.__file__) or frame.filename.startswith("<frozen importlib")
-        if not ours and Path(torch.__file__).parent not in file.parents:
-            return f" at {file.name}:{frame.lineno}"
-    return ""
-
-
-def _load_weights(module: nn.Module, path: str) -> None:
-    """Load a safetensors file; a module of lesser precision than the file is converted, so that nothing is rounded."""
-    if Path(path).suffix.lower() in _PICKLES:
-        raise ValueError(f"--weights: {path} is {_WHY_NO_PICKLE}: give a .safetensors file")
-    try:
-        from safetensors import SafetensorError, safe_open
-        from safetensors.torch import load_model
-    except ModuleNotFoundError as error:
-        raise _missing("--weights", error, "safetensors") from error
-    try:
-        with safe_open(path, framework="pt") as file:
-            dtypes = {file.get_tensor(key).dtype for key in file.keys()}  # noqa: SIM118 (it is no dict)
-        _widen(module, dtypes)
-        load_model(module, path)
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"--weights {path}: {_one_line(error)}") from error
-
-
-def _widen(module: nn.Module, dtypes: set[torch.dtype]) -> None:
-    own = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
-    wide = None
-    for dtype in own | {dtype for dtype in dtypes if dtype.is_floating_point}:
-        wide = dtype if wide is None else torch.promote_types(wide, dtype)
-    if wide is not None and own and own != {wide}:
-        module.to(wide)
-        _note(f"the weights are {_name(wide)}, the factory's module is not: converted the module")
-
-
-def _load_points(path: str, loaded: _Loaded) -> Tensor:
-    """``[B, *input_shape]`` of the model's dtype, on the CPU."""
-    with Path(path).open("rb") as file:
-        magic = file.read(len(_NUMPY_MAGIC))
-    if magic != _NUMPY_MAGIC:
-        raise ValueError(f"{path} is no .npy array: write one with numpy.save")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            why = f"{path} holds Python objects; it is {_WHY_NO_PICKLE}: save an array of numbers"
-        else:
-            why = f"{path}: {_one_line(error)}"
-        raise ValueError(why) from error
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{path} must hold real numbers, got {array.dtype}")
-    _check_shape(path, array.shape[1:], loaded)
-    wanted = loaded.dtype or (torch.float64 if array.dtype == np.float64 else torch.float32)
-    if array.dtype.name != _name(wanted):
-        _note(f"{path} is {array.dtype.name}, the model takes {_name(wanted)}: converted the points")
-    known = array.dtype.kind == "f" and array.dtype.itemsize <= 8
-    native = array.astype(array.dtype.newbyteorder("=") if known else np.float64)
-    return torch.from_numpy(native).to(wanted)
-
-
-def _fixed(shape: Sequence[int | None] | None) -> tuple[int, ...] | None:
-    """A shape if all of it is known, else None."""
-    sizes = [size for size in shape or () if size is not None]
-    return None if shape is None or len(sizes) < len(shape) else tuple(sizes)
-
-
-def _check_shape(what: str, shape: Sequence[int], loaded: _Loaded) -> None:
-    """The shape of a point against that of an archive."""
-    expected = loaded.input_shape
-    if expected is None:
-        return
-    if len(shape) != len(expected) or any(b not in (a, None) for a, b in zip(shape, expected, strict=True)):
-        wanted = ", ".join("any" if size is None else str(size) for size in expected)
-        found = ", ".join(map(str, shape))
-        raise ValueError(f"{what} must be points [B, {wanted}], as the model was exported, got [B, {found}]")
-
-
-def _missing(what: str, error: ModuleNotFoundError, extra: str) -> ImportError:
-    return ImportError(f'{what} needs {error.name}, which is not installed: pip install "pylinregion[{extra}]"')
 
 
 # What goes out
@@ -455,7 +335,7 @@ def _summary(counts: RegionCounts, network: Network, inputs: dict[str, Any]) -> 
     return "\n".join([*lines, "", *_layer_table(counts, network), "", counts.definition])
 
 
-def _layer_table(counts: RegionCounts, network: Network) -> list[str]:
+def _layer_table(counts: RegionCounts | ShardedCounts, network: Network) -> list[str]:
     known = {layer.name: (layer.op_name, layer.units) for layer in network.layers}
     known["output"] = ("output", first_tensor(network.nodes, network.outputs[0]).units)
     rows = [("layer", "op", "neurons", "changes", "99 % interval")]
@@ -477,15 +357,3 @@ def _number(value: float) -> str:
 
 def _interval(mean: Mean) -> str:
     return "-" if math.isnan(mean.low) else f"[{_number(mean.low)}, {_number(mean.high)}]"
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _note(text: str) -> None:
-    print(f"pylinregion: note: {text}", file=sys.stderr)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

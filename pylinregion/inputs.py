@@ -1,0 +1,276 @@
+"""What the command line takes: models and points from files, without running what a pickle holds."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import logging
+import operator
+import os
+import sys
+import traceback
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
+_WHY_NO_PICKLE = "a pickle, and loading one runs whatever code is in it"
+_NUMPY_MAGIC = b"\x93NUMPY"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with what is known of its input: dtype (None: any) and the shape of a point (None: not known, or any)."""
+
+    model: nn.Module | torch.export.ExportedProgram
+    dtype: torch.dtype | None
+    input_shape: tuple[int | None, ...] | None
+
+
+def load_model(args: argparse.Namespace, device: torch.device) -> Loaded:
+    """The model of the arguments ``model`` and ``weights``.
+
+    Raises:
+        ValueError, TypeError, OSError, ImportError: It cannot be had; a pickle is refused.
+    """
+    name: str = args.model
+    suffix = Path(name).suffix.lower()
+    if suffix in _PICKLES:
+        raise ValueError(
+            f"{name} is {_WHY_NO_PICKLE}: give a .pt2 archive (torch.export.save), or the code as "
+            "package.module:factory with --weights FILE.safetensors"
+        )
+    if suffix == ".pt2":
+        if args.weights is not None:
+            wrong_usage(args, "--weights goes with package.module:factory; a .pt2 archive has its own")
+        return _load_archive(Path(name), device)
+    if not all(name.partition(":")):
+        raise ValueError(f"MODEL must be a .pt2 archive or package.module:factory, got {name!r}")
+    module = _make_module(name)
+    if args.weights is not None:
+        _load_weights(module, args.weights)
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+    return Loaded(module.to(device), dtype, None)
+
+
+def _load_archive(path: Path, device: torch.device) -> Loaded:
+    """Load a program, refusing what is pickled in it; an archive that torch cannot load is a ``ValueError``."""
+    _refuse_pickled_parts(path)
+    with _weights_only(), _silent():
+        try:
+            program = torch.export.load(path)
+            if device.type != "cpu":
+                from torch.export.passes import move_to_device_pass
+
+                program = move_to_device_pass(program, str(device))
+        except Exception as error:  # torch fails in many ways on a bad archive
+            raise ValueError(f"{path}: torch.export.load raised {type(error).__name__}: {one_line(error)}") from error
+    inputs = program.graph_signature.user_inputs
+    found = next((n.meta.get("val") for n in program.graph.nodes if n.op == "placeholder" and n.name in inputs), None)
+    if not isinstance(found, Tensor) or found.dim() < 1:
+        return Loaded(program, None, None)
+    shape = tuple(size if isinstance(size, int) else None for size in found.shape[1:])
+    return Loaded(program, found.dtype, shape)
+
+
+def _refuse_pickled_parts(path: Path) -> None:
+    """Say so if a file is no archive of ``torch.export.save``, or if it is one with pickled objects."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no archive of torch.export.save (not a zip file)")
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if any(name.endswith("/data.pkl") for name in names):
+            raise ValueError(f"{path} is {_WHY_NO_PICKLE} (torch.save wrote it): use torch.export.save")
+        if not any(name.endswith(("/archive_format", "serialized_exported_program.json")) for name in names):
+            raise ValueError(f"{path} is no archive of torch.export.save")
+        if any("/data/aotinductor/" in name for name in names):
+            raise ValueError(f"{path} has compiled code in it: give an archive of torch.export.save")
+        configs = [name for name in names if name.endswith(("_weights_config.json", "_constants_config.json"))]
+        for config in configs:
+            for entry, meta in json.loads(archive.read(config))["config"].items():
+                if meta["use_pickle"] or not meta["path_name"].startswith(("weight_", "tensor_")):
+                    raise ValueError(f"{path}: its {entry!r} is {_WHY_NO_PICKLE}")
+
+
+@contextlib.contextmanager
+def _weights_only() -> Iterator[None]:
+    """Let ``torch.load`` make tensors and nothing else, wherever torch calls it."""
+    variable = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(variable)
+    os.environ[variable] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[variable]
+        if before is not None:
+            os.environ[variable] = before
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without warnings and logs about torch's internals; what goes wrong is in our error."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def _make_module(name: str) -> nn.Module:
+    """Import ``package.module:factory``, the current directory first, and call the factory."""
+    module_name, _, attribute = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        factory = operator.attrgetter(attribute)(importlib.import_module(module_name))
+        model = factory() if callable(factory) and not isinstance(factory, nn.Module) else factory
+    except Exception as error:  # the user's code may raise anything
+        raise ValueError(f"{name}: {type(error).__name__}{_place(error)}: {one_line(error)}") from error
+    if model is factory or not isinstance(model, nn.Module):
+        expected = "a callable without arguments that returns an nn.Module"
+        raise TypeError(f"{name} must be {expected}, got {type(model).__name__}")
+    return model
+
+
+def _place(error: Exception) -> str:
+    """The innermost line of the user's code that an error passed through, in words; "" if there is none."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        ours = frame.filename in (__file__, importlib.__file__) or frame.filename.startswith("<frozen importlib")
+        if not ours and Path(torch.__file__).parent not in file.parents:
+            return f" at {file.name}:{frame.lineno}"
+    return ""
+
+
+def _load_weights(module: nn.Module, path: str) -> None:
+    """Load a safetensors file; a module of lesser precision than the file is converted, so that nothing is rounded."""
+    if Path(path).suffix.lower() in _PICKLES:
+        raise ValueError(f"--weights: {path} is {_WHY_NO_PICKLE}: give a .safetensors file")
+    try:
+        from safetensors import SafetensorError, safe_open
+        from safetensors.torch import load_model
+    except ModuleNotFoundError as error:
+        raise _missing("--weights", error, "safetensors") from error
+    try:
+        with safe_open(path, framework="pt") as file:
+            dtypes = {file.get_tensor(key).dtype for key in file.keys()}  # noqa: SIM118 (it is no dict)
+        _widen(module, dtypes)
+        load_model(module, path)
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"--weights {path}: {one_line(error)}") from error
+
+
+def _widen(module: nn.Module, dtypes: set[torch.dtype]) -> None:
+    own = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
+    wide = None
+    for dtype in own | {dtype for dtype in dtypes if dtype.is_floating_point}:
+        wide = dtype if wide is None else torch.promote_types(wide, dtype)
+    if wide is not None and own and own != {wide}:
+        module.to(wide)
+        note(f"the weights are {dtype_name(wide)}, the factory's module is not: converted the module")
+
+
+def load_points(path: str, loaded: Loaded) -> Tensor:
+    """``[B, *input_shape]`` of the model's dtype, on the CPU."""
+    with Path(path).open("rb") as file:
+        magic = file.read(len(_NUMPY_MAGIC))
+    if magic != _NUMPY_MAGIC:
+        raise ValueError(f"{path} is no .npy array: write one with numpy.save")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            why = f"{path} holds Python objects; it is {_WHY_NO_PICKLE}: save an array of numbers"
+        else:
+            why = f"{path}: {one_line(error)}"
+        raise ValueError(why) from error
+    return _converted(array, _checked_dtype(path, array, loaded))
+
+
+def _checked_dtype(path: str, array: np.ndarray[Any, Any], loaded: Loaded) -> torch.dtype:
+    """The dtype that the model takes, once it is clear that the points fit it."""
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{path} must hold real numbers, got {array.dtype}")
+    check_shape(path, array.shape[1:], loaded)
+    wanted = loaded.dtype or (torch.float64 if array.dtype == np.float64 else torch.float32)
+    if array.dtype.name != dtype_name(wanted):
+        note(f"{path} is {array.dtype.name}, the model takes {dtype_name(wanted)}: converted the points")
+    return wanted
+
+
+def _converted(array: np.ndarray[Any, Any], dtype: torch.dtype) -> Tensor:
+    known = array.dtype.kind == "f" and array.dtype.itemsize <= 8
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("=") if known else np.float64)).to(dtype)
+
+
+class Rows:
+    """The points of a file, read some at a time."""
+
+    def __init__(self, path: str, loaded: Loaded) -> None:
+        try:
+            self._array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except ValueError:
+            load_points(path, loaded)  # says what is wrong with it
+            raise
+        self.shape = self._array.shape
+        self._dtype = _checked_dtype(path, self._array, loaded)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return _converted(self._array[rows], self._dtype)
+
+
+def fixed(shape: Sequence[int | None] | None) -> tuple[int, ...] | None:
+    """A shape if all of it is known, else None."""
+    sizes = [size for size in shape or () if size is not None]
+    return None if shape is None or len(sizes) < len(shape) else tuple(sizes)
+
+
+def check_shape(what: str, shape: Sequence[int], loaded: Loaded) -> None:
+    """The shape of a point against that of an archive."""
+    expected = loaded.input_shape
+    if expected is None:
+        return
+    if len(shape) != len(expected) or any(b not in (a, None) for a, b in zip(shape, expected, strict=True)):
+        wanted = ", ".join("any" if size is None else str(size) for size in expected)
+        found = ", ".join(map(str, shape))
+        raise ValueError(f"{what} must be points [B, {wanted}], as the model was exported, got [B, {found}]")
+
+
+def _missing(what: str, error: ModuleNotFoundError, extra: str) -> ImportError:
+    return ImportError(f'{what} needs {error.name}, which is not installed: pip install "pylinregion[{extra}]"')
+
+
+def wrong_usage(args: argparse.Namespace, text: str) -> NoReturn:
+    """End with the usage and exit code 2."""
+    parser: argparse.ArgumentParser = args.parser
+    parser.error(text)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Without torch's prefix."""
+    return str(dtype).removeprefix("torch.")
+
+
+def note(text: str) -> None:
+    """Tell the user something that is no error."""
+    print(f"pylinregion: note: {text}", file=sys.stderr)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's words on one line."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,117 @@
+"""``pylinregion count --shards`` and ``partition``, by one process and by two that ``torchrun`` starts."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pylinregion as plr
+from pylinregion.cli import main
+
+FACTORY = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 2)).double()
+"""
+
+
+def model():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 2)).double()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "model_of_shards.py").write_text(FACTORY)
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(11, 4)))
+    np.save(tmp_path / "three.npy", 2 * np.random.default_rng(1).normal(size=(3, 4)))
+    np.save(tmp_path / "objects.npy", np.array([{}, {}]), allow_pickle=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("model_of_shards", None)
+
+
+COUNT = ["count", "model_of_shards:build", "x.npy", "--radius", "0.5", "--directions", "3", "--shards", "counts"]
+PARTITION = ["partition", "model_of_shards:build", "three.npy", "--out", "part.npz"]
+
+
+def counts():
+    found = []
+    for path in sorted(os.scandir("counts"), key=lambda entry: entry.name):
+        if path.name.startswith("shard-"):
+            with np.load(path.path) as file:
+                found.append(file["changes"])
+    return np.concatenate(found)
+
+
+def where():
+    a, b, c = torch.from_numpy(np.load("three.npy"))
+    return plr.Slice.through(a, b, c, margin=0.1)
+
+
+def test_counts_of_shards(capsys):
+    assert main([*COUNT, "--shard-size", "4"]) == 0
+    wanted = plr.count_regions(model(), torch.from_numpy(np.load("x.npy")), 0.5, n_directions=3)
+    assert np.array_equal(counts(), wanted.changes.numpy())
+    said = capsys.readouterr().out
+    assert (
+        f"model_of_shards:build: 11 points in 3 shards in counts\n\nlocal complexity {wanted.mean().mean:.4g}" in said
+    )
+    assert wanted.definition in said
+
+
+def test_a_partition_is_saved_and_drawn(capsys, folder):
+    assert main([*PARTITION, "--plot", "part.png"]) == 0
+    wanted = plr.partition(model(), where())
+    assert capsys.readouterr().out == f"{wanted}\n"
+    assert np.array_equal(plr.load("part.npz").patterns, wanted.patterns)
+    assert (folder / "part.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_partition_is_counted(capsys):
+    wanted = plr.partition(model(), where(), cells=False, layers=["1"]).n_regions
+    for shards in ([], ["--shards", "parts", "--parts", "3"]):
+        assert main([*PARTITION[:3], "--count-only", "--layers", "1", *shards]) == 0
+        assert f"{wanted} regions, counted only" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([*PARTITION[:2], "x.npy"], "x.npy must hold three points [3, *input_shape], got [11, 4]"),
+        ([*PARTITION[:3], "--out", "nowhere/part.npz"], "--out: there is no folder nowhere"),
+        ([*COUNT[:2], "objects.npy", *COUNT[3:]], "objects.npy holds Python objects; it is a pickle"),
+        ([*COUNT[:2], "model_of_shards.py", *COUNT[3:]], "model_of_shards.py is no .npy array"),
+        ([*COUNT, "--shard-size", "0"], "shard_size must be at least 1, got 0"),
+    ],
+)
+def test_wrong_arguments(arguments, message, capsys):
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[*COUNT, "--json", "x.json"], [*PARTITION, "--count-only"]])
+def test_wrong_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2 and "goes without" in capsys.readouterr().err
+
+
+def test_two_processes_share_the_work():
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "pylinregion"]
+    for arguments in ([*COUNT, "--shard-size", "2"], [*PARTITION, "--shards", "parts", "--parts", "5"]):
+        done = subprocess.run([*run, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("regions") >= 1
+    wanted = plr.count_regions(model(), torch.from_numpy(np.load("x.npy")), 0.5, n_directions=3)
+    assert np.array_equal(counts(), wanted.changes.numpy())
+    part, alone = plr.load("part.npz"), plr.partition(model(), where())
+    assert np.array_equal(part.patterns, alone.patterns) and np.array_equal(part.vertices, alone.vertices)
