@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pylinregion.certificate import Certificate
 from pylinregion.slice import Slice
 from pylinregion.stages import INPUT, Stage, Stages, Units
+from pylinregion.whole_files import replace_file
 
 if TYPE_CHECKING:
     from pylinregion.regions import Cells, Partition
@@ -62,8 +63,8 @@ def save(part: Partition, path: str | os.PathLike[str], compress: bool) -> None:
         "arrays": {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()},
     }
     arrays["header"] = np.array(json.dumps(header))
-    with Path(path).open("wb") as file:  # a file, for savez would add an ending to a name
-        (np.savez_compressed if compress else np.savez)(file, **arrays)
+    savez = np.savez_compressed if compress else np.savez
+    replace_file(Path(path), lambda file: savez(file, allow_pickle=False, **arrays))
 
 
 def load(path: str | os.PathLike[str]) -> Partition:

@@ -232,9 +232,7 @@ class _Slices:
         for name, slice_ in self._slices.items():
             folder = self._folder / name
             folder.mkdir(parents=True, exist_ok=True)
-            part = folder / f"{step:09d}.part"
-            partition(module, slice_).save(part)
-            part.replace(folder / f"{step:09d}.npz")
+            partition(module, slice_).save(folder / f"{step:09d}.npz")
 
 
 def _measures_here() -> bool:

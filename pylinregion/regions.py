@@ -397,7 +397,10 @@ class Partition:
         return convert.to_geojson(self)
 
     def save(self, path: str | os.PathLike[str], *, compress: bool = False) -> None:
-        """Write everything to a file: NumPy's npz format, without pickle. :func:`pylinregion.load` reads it."""
+        """Write everything to a file: NumPy's npz format, without pickle. :func:`pylinregion.load` reads it.
+
+        The file is there as a whole or not at all.
+        """
         files.save(self, path, compress)
 
     def plot(self, ax: Axes | None = None, *, color: Any = "slope", boundary: bool = True, points: Any = None) -> Axes:

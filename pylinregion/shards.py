@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from pylinregion.errors import PylinregionError
 from pylinregion.network import Network
+from pylinregion.whole_files import replace_file
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -134,7 +135,7 @@ class Shards:
             if self.folder.exists() and any(self.folder.iterdir()):
                 raise ValueError(f"{self.folder} must be empty or hold shards, and has neither a {_JOB} nor is empty")
             self.folder.mkdir(parents=True, exist_ok=True)
-            _replace(path, lambda file: file.write(json.dumps(job, indent=1).encode()))
+            replace_file(path, lambda file: file.write(json.dumps(job, indent=1).encode()))
             return
         try:
             there = dict(json.loads(path.read_text(encoding="utf-8")))
@@ -156,7 +157,7 @@ class Shards:
         return missing
 
     def _write(self, number: int, arrays: Arrays) -> None:
-        _replace(self.path(number), lambda file: np.savez(file, allow_pickle=False, **arrays))
+        replace_file(self.path(number), lambda file: np.savez(file, allow_pickle=False, **arrays))
 
     def _await(self, left: Sequence[int]) -> None:
         """Files that others wrote can take a moment to be seen on a network's disk."""
@@ -194,19 +195,6 @@ def processes(device: torch.device) -> Iterator[tuple[int, torch.device]]:
     finally:
         distributed.destroy_process_group()
         signal.signal(signal.SIGTERM, before)
-
-
-def _replace(path: Path, write: Callable[[Any], Any]) -> None:
-    """Write a file under another name first: it is there as a whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def digest_of(*values: Tensor | NDArray[Any] | str) -> str:

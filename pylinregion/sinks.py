@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pylinregion._optional import optional
+from pylinregion.whole_files import replace_file
 
 Record = Mapping[str, float]
 
@@ -51,9 +52,7 @@ class _Lines(Sink):
         if self.path.exists():
             whole = self.path.read_bytes().rpartition(b"\n")[0].split(b"\n")
             kept = self._kept([line.decode() for line in whole if line], step)
-            part = self.path.with_name(self.path.name + ".part")  # replaced at once: a kill leaves the one or the other
-            part.write_bytes(b"".join(line.encode() + b"\n" for line in kept))
-            part.replace(self.path)
+            replace_file(self.path, lambda file: file.write(b"".join(line.encode() + b"\n" for line in kept)))
         self._mine = True
 
     def _kept(self, lines: list[str], step: int) -> list[str]:

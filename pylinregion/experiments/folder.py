@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from pylinregion.whole_files import replace_file
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,7 @@ class Folder:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file at once: a kill, or a power cut, leaves the old file or the new one."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    if os.name == "posix":  # the new name, too, is to last
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    replace_file(path, lambda file: file.write(content))
 
 
 def write_json(path: Path, value: Any) -> None:
