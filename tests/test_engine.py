@@ -285,6 +285,11 @@ def test_areas_on_a_slice_that_is_far_away_and_small():
     check_case(any_case(3535)[0], runs=("plain",))
 
 
+def test_areas_of_a_thin_slice():
+    """A cell was 1e-7 of its area too small: coordinates were good to parts of the slice's length, not of its width."""
+    check_case(any_case(106924)[0], runs=("plain",))
+
+
 # ---- other ways to run, on networks that are too large for the oracle
 
 

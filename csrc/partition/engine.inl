@@ -73,7 +73,7 @@ struct Part {
   bool found = false;
 };
 
-// Of the slice's extent: coordinates that are less certain are computed from integers. Decides nothing.
+// Of the smaller extent of the slice: coordinates that are less certain come from the integers. Decides nothing.
 constexpr double kBlur = 1e-7;
 
 struct Shared {

@@ -86,7 +86,8 @@ EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, c
     double& most = i % 2 ? shared.ht : shared.hs;
     most = std::max(most, std::fabs(system.corners[i]) * (1 + 1e-6));
   }
-  shared.blur = std::max(kBlur * (high[0] - low[0] + high[1] - low[1]), 64 * kUnit * (shared.hs + shared.ht));
+  const double across = system.n_corners > 2 ? std::min(high[0] - low[0], high[1] - low[1]) : high[0] - low[0];
+  shared.blur = std::max(kBlur * across, 64 * kUnit * (shared.hs + shared.ht));
   for (const StageView& stage : system.stages) shared.widest = std::max(shared.widest, stage.end - stage.begin);
   shared.budget = 8 * shared.widest + 64;
   shared.prepaid = static_cast<double>(shared.budget) * kUnit * (1 + 4e-9);  // >= gamma of it: 4.1 there
