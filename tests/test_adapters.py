@@ -314,15 +314,15 @@ def test_torchmetrics():
         ("torchmetrics", ["torchmetrics"], "torchmetrics"),
     ],
 )
-def test_missing_packages_are_named(adapter, packages, extra):
+def test_missing_packages_are_named(adapter, packages, extra, tmp_path):
     block = "\n".join(f"sys.modules[{name!r}] = None" for name in packages)
     code = f"import sys\n{block}\nimport pylinregion.adapters.{adapter}"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert f'needs {packages[0]}: pip install "pylinregion[{extra}]"' in ran.stderr
 
 
 @pytest.mark.parametrize(("sink", "package"), [("TensorBoard('x')", "tensorboard"), ("WandB()", "wandb")])
-def test_missing_packages_of_sinks_are_named(sink, package):
+def test_missing_packages_of_sinks_are_named(sink, package, tmp_path):
     code = f"import sys; sys.modules[{package!r}] = None\nfrom pylinregion.sinks import *\n{sink}"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert f'needs {package}: pip install "pylinregion[{package}]"' in ran.stderr

@@ -202,7 +202,7 @@ run(config, Path(sys.argv[2]), on_record=lambda record: record["step"] == 7 and 
 def test_a_killed_run_goes_on_to_the_bit(tmp_path: Path) -> None:
     config = tiny("perturbed-small", **{"training.batch": 50})
     arguments = [sys.executable, "-c", KILLED, json.dumps(to_dict(config)), str(tmp_path / "killed")]
-    killed = subprocess.run(arguments, check=False, capture_output=True, text=True)
+    killed = subprocess.run(arguments, check=False, capture_output=True, text=True, cwd=tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder = Folder(tmp_path / "killed")
     assert [record["step"] for record in records_of(folder)][-1] == 7 and not folder.figure.exists()

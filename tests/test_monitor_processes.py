@@ -1,7 +1,6 @@
 """The monitor in a process that is killed, and in two that train together."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -78,11 +77,8 @@ distributed.destroy_process_group()
 
 
 def start(code, *arguments):
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    }
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", code, *map(str, arguments)]  # in this folder: the checkout is not what is tested
+    return subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def ran(process):
