@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import chains
 import harness
 import kernel_cases
 import memory
@@ -22,9 +23,10 @@ import workloads
 from baselines import WrongCountsError
 from harness import progress
 from speed import HOOKS, OURS, Options, Setup, Sweep, bare_name, measure_speed
+from torch import Tensor
 from workloads import MLPS, RESNETS, Sizes, Workload
 
-PARTS = ("mlp", "resnet", "kernels")
+PARTS = ("mlp", "resnet", "kernels", "chains")
 CUDA_RESNET_POINTS = 256
 
 Sweeps = dict[tuple[Any, ...], dict[str, Sweep]]
@@ -32,7 +34,7 @@ Sweeps = dict[tuple[Any, ...], dict[str, Sweep]]
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure; default: all")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="what to measure; default: all (CUDA: all but chains)")
     parser.add_argument("--threads", nargs="+", type=int, help="CPU threads, one run each; default: 1 and 2")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--points", type=int, help="points; default: 1000 for MLPs, 64 (CUDA: 256) for ResNets")
@@ -51,6 +53,10 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         parser.error("--threads must be at least 1")
     if chosen.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device")
+    if chosen.only is None:
+        chosen.only = [part for part in PARTS if part != "chains" or chosen.device == "cpu"]
+    if "chains" in chosen.only and chosen.device == "cuda":
+        parser.error("--only chains: they are measured on the CPU")
     if chosen.repeats is None:
         chosen.repeats = 1 if chosen.smoke else 7
     return chosen
@@ -66,11 +72,17 @@ def sizes_for(chosen: argparse.Namespace) -> Sizes:
     return sizes
 
 
-def mlp_workloads(sizes: Sizes, mnist: Path | None) -> tuple[list[Workload], str]:
-    """Both MLPs, random and trained, and where the points come from."""
+def images_for(sizes: Sizes, mnist: Path | None) -> tuple[Tensor, Tensor, str]:
+    """The points of the MLPs, their labels, and where they come from."""
     images, labels, source = workloads.images_and_labels(mnist)
     if len(images) < sizes.mlp_points:
         raise SystemExit(f"--points {sizes.mlp_points}: there are only {len(images)} images ({source})")
+    return images, labels, source
+
+
+def mlp_workloads(sizes: Sizes, mnist: Path | None) -> tuple[list[Workload], str]:
+    """Both MLPs, random and trained, and where the points come from."""
+    images, labels, source = images_for(sizes, mnist)
     works = []
     for hidden in MLPS.values():
         trained = workloads.trained_mlp(hidden, sizes, images, labels)
@@ -125,6 +137,9 @@ class Report:
             "sweeps": [],
             "memory": [],
             "kernels": [],
+            "chains": [],
+            "chain_radii": [],
+            "chain_threads": [],
         }
 
     def add(self, section: str, rows: list[dict[str, Any]]) -> None:
@@ -150,6 +165,15 @@ def measure_networks(
     report.add("memory", memory_records(networks, sweeps, chosen))
 
 
+def measure_chains(sizes: Sizes, chosen: argparse.Namespace, report: Report) -> None:
+    images, _, source = images_for(sizes, chosen.mnist)
+    report.contents["points"] = f"MLPs: {source}"
+    report.add("chains", chains.by_shape(sizes, images, chosen.repeats))
+    report.add("chain_radii", chains.by_radius(sizes, images, chosen.repeats))
+    if several := sorted(set(chosen.threads) - {1}):
+        report.add("chain_threads", chains.by_threads(sizes, images, chosen.repeats, several))
+
+
 def main(given: list[str] | None = None) -> int:
     chosen = arguments(given)
     sizes = sizes_for(chosen)
@@ -168,6 +192,8 @@ def main(given: list[str] | None = None) -> int:
             measure_networks(networks, list(networks.values()), chosen, report)
         if "kernels" in chosen.only:
             report.add("kernels", kernel_records(chosen))
+        if "chains" in chosen.only:
+            measure_chains(sizes, chosen, report)
     except WrongCountsError as error:
         print(f"wrong counts: {error}", file=sys.stderr)
         return 1

@@ -129,10 +129,16 @@ class Contest:
             allowed_differences(self.models[hooks.layout], vertices, hooks.points, hooks.layout),
         )
 
-    def ours(self, radius: float, batch: int | None) -> plr.RegionCounts:
+    def ours(self, radius: float, batch: int | None, displacement: bool | None = None) -> plr.RegionCounts:
         """The call that a user writes; the frame is drawn in it."""
-        directions = self.work.directions
-        return plr.count_regions(self.models["contiguous"], self.x, radius, n_directions=directions, batch_size=batch)
+        return plr.count_regions(
+            self.models["contiguous"],
+            self.x,
+            radius,
+            n_directions=self.work.directions,
+            batch_size=batch,
+            displacement=displacement,
+        )
 
     def hooks(self, radius: float, setup: Setup) -> Tensor:
         return count_with_hooks(self.models[setup.layout], self.x, self.frame, radius, setup.points, setup.layout)

@@ -130,12 +130,83 @@ def kernels(found: Rows) -> str:
     return markdown((*header, "share of copy"), rows)
 
 
-SECTIONS = {"records": speed, "sweeps": sweeps, "memory": memory, "kernels": kernels}
+def chains(found: Rows) -> str:
+    """Chains of every width and depth: the times, and the floor."""
+    rows = []
+    for row in found:
+        s = row["setting"]
+        ours, generic, bare, floor = (row[f"{name}seconds"] for name in ("", "generic_", "bare_", "floor_"))
+        rows.append(
+            (
+                s["network"],
+                s["dtype"],
+                f"{s['radius']:g}",
+                f"{s['local_complexity']:.3g}",
+                str(s["differing_neurons"]),
+                row["way"],
+                f"{row['share']:.2f}",
+                milliseconds(ours),
+                milliseconds(generic),
+                f"{milliseconds(bare)} ({row['bare_batch']})",
+                milliseconds(floor),
+                f"{ours / generic:.2f}",
+                f"{ours / bare:.3f}",
+                f"{ours / floor:.1f}",
+            )
+        )
+    header = ("network", "dtype", "r", "LC", "differing", "way", "share", f"{OURS}, ms", "every vertex, ms")
+    beside = ("of every vertex", "of bare", "times the floor")
+    return markdown((*header, f"{BARE}, ms (batch)", "floor, ms", *beside), rows)
+
+
+def chain_radii(found: Rows) -> str:
+    """A row for each dtype and radius, a column for each number of directions: the ratios, and the way."""
+    directions = list(dict.fromkeys(row["setting"]["directions"] for row in found))
+    by_place: dict[tuple[str, float], dict[int, str]] = {}
+    for row in found:
+        s = row["setting"]
+        way = "v" if s["way"] == row["baseline"] else "d"
+        by_place.setdefault((s["dtype"], s["radius"]), {})[s["directions"]] = f"{row['ratio']:.2f} {way}"
+    rows = [(dtype, f"{radius:g}", *cells.values()) for (dtype, radius), cells in by_place.items()]
+    worst = max(found, key=lambda row: float(row["ratio"]))
+    at = f"{worst['setting']['dtype']}, r = {worst['setting']['radius']:g}, P = {worst['setting']['directions']}"
+    goal = "" if worst["goal"] is None else f" (at most {worst['goal']:g}: {worst['verdict']})"
+    table = markdown(("dtype", "r", *(f"P = {p}" for p in directions)), rows)
+    return (
+        f"{table}\n\n{found[0]['setting']['network']}: time of {OURS} as a share of that at every vertex; "
+        f"d: it counts by displacements, v: at every vertex. Worst: {worst['ratio']:.3f}, {at}{goal}"
+    )
+
+
+def chain_threads(found: Rows) -> str:
+    """Several threads beside one."""
+    rows = []
+    for row in found:
+        s = row["setting"]
+        goal = "" if row["goal"] is None else f" (at least {1 / row['goal']:g}: {row['verdict']})"
+        ours, one = milliseconds(row["seconds"]), milliseconds(row["baseline_seconds"])
+        times = f"{1 / row['ratio']:.2f}{goal}"
+        rows.append((s["network"], s["dtype"], f"{s['radius']:g}", str(s["threads"]), ours, one, times))
+    return markdown(("network", "dtype", "r", "threads", "ms", "one thread, ms", "times faster"), rows)
+
+
+SECTIONS = {
+    "records": speed,
+    "sweeps": sweeps,
+    "memory": memory,
+    "kernels": kernels,
+    "chains": chains,
+    "chain_radii": chain_radii,
+    "chain_threads": chain_threads,
+}
 TITLES = {
     "records": "Speed",
     "sweeps": "Batch sizes",
     "memory": "Peak memory of one count",
     "kernels": "Kernels, one thread",
+    "chains": "Chains of dense layers, one thread",
+    "chain_radii": "Chains at all radii, one thread",
+    "chain_threads": "Chains on several threads",
 }
 
 
@@ -153,4 +224,4 @@ def head(report: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     saved = json.loads(Path(sys.argv[1]).read_text())
-    print("\n\n".join([head(saved), *(section(name, saved[name]) for name in SECTIONS if saved[name])]))
+    print("\n\n".join([head(saved), *(section(name, saved[name]) for name in SECTIONS if saved.get(name))]))

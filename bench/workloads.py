@@ -90,6 +90,11 @@ class Sizes:
     resnet_directions: int = 20
     resnet_radii: tuple[float, ...] = (0.005, 0.05)
     resnet_batches: tuple[int, ...] = (1, 2, 4, 16)
+    chain_widths: tuple[int, ...] = (50, 100, 200, 500, 1000, 2000)
+    chain_depths: tuple[int, ...] = (2, 3, 4, 6, 8, 12)
+    chain_radii: tuple[float, ...] = (0.05, 0.5)
+    chain_all_radii: tuple[float, ...] = (1e-4, 1e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+    chain_directions: tuple[int, ...] = (4, 8, 16, 25, 100)
     goals: bool = True
 
 
@@ -107,6 +112,11 @@ SMOKE = Sizes(
     resnet_directions=2,
     resnet_radii=(0.5,),
     resnet_batches=(1, 2),
+    chain_widths=(8, 16),
+    chain_depths=(2,),
+    chain_radii=(0.5,),
+    chain_all_radii=(0.05, 5.0),
+    chain_directions=(4, 5),
     goals=False,
 )
 

@@ -15,12 +15,15 @@ BENCH = Path(__file__).resolve().parents[1] / "bench"
 sys.path.insert(0, str(BENCH))
 
 import baselines  # noqa: E402
+import chains  # noqa: E402
 import harness  # noqa: E402
 import models  # noqa: E402
 import peer  # noqa: E402
 import run  # noqa: E402
 import tables  # noqa: E402
 import workloads  # noqa: E402
+
+DTYPES = ("float32", "float64")
 
 # Written for this test with the interface of the published code; it also wants CUDA and its own frame.
 STAND_IN = """
@@ -93,6 +96,16 @@ def test_smoke_run_writes_every_row(tmp_path):
     assert {sweep["name"] for sweep in report["sweeps"]} >= {"pylinregion", "hooks", "bare forward"}
     assert [row["name"] for row in report["memory"]] == ["pylinregion"] * 2
     assert {row["setting"]["kernel"] for row in report["kernels"]} >= {"sign_changes", "distinct_patterns"}
+    shapes = [(s["width"], s["depth"], s["dtype"]) for s in (row["setting"] for row in report["chains"])]
+    assert sorted(shapes) == sorted((*shape, dtype) for shape in ((8, 3), (16, 3), (16, 2)) for dtype in DTYPES)
+    for row in report["chains"]:
+        assert all(row[f"{name}seconds"] > 0 for name in ("", "generic_", "bare_", "floor_")) and row["share"] > 0
+        assert row["way"] == "every vertex" and row["bare_batch"] in (5, 12)  # 3 directions are too few
+    settings = [row["setting"] for row in report["chain_radii"]]
+    places = {(s["dtype"], s["directions"], s["radius"]) for s in settings}
+    assert len(settings) == 8 and places == set(itertools.product(DTYPES, (4, 5), (0.05, 5.0)))
+    settings = [row["setting"] for row in report["chain_threads"]]
+    assert [(s["dtype"], s["threads"]) for s in settings] == [("float32", 2), ("float64", 2)]
     for name, title in tables.TITLES.items():
         assert f"## {title}\n\n| " in done.stdout and tables.section(name, report[name]).startswith(f"## {title}")
     for part in tables.speed(report["records"]).split("\n\n"):
@@ -145,18 +158,69 @@ def test_nothing_is_allowed_in_float64_and_little_in_float32():
     assert allowed.shape == (50, 2) and int(allowed.sum()) < 5
 
 
-def test_wrong_counts_end_the_run(tmp_path, monkeypatch, capsys, threads):
+@pytest.mark.parametrize(
+    ("part", "wrong", "name"),
+    [
+        ("mlp", None, "pylinregion"),
+        ("chains", None, "pylinregion"),
+        ("chains", True, "displacements"),
+        ("chains", False, "every vertex"),
+    ],
+)
+def test_wrong_counts_end_the_run(tmp_path, monkeypatch, capsys, threads, part, wrong, name):
     counted = plr.count_regions
 
     def off_by_one(*args, **kwargs):
         counts = counted(*args, **kwargs)
-        counts.changes[3, 1] += 8
+        counts.changes[3, 1] += 8 * (kwargs["displacement"] is wrong)
         return counts
 
     monkeypatch.setattr(plr, "count_regions", off_by_one)
-    assert run.main(["--smoke", "--only", "mlp", "--threads", "1", "--out", str(tmp_path)]) == 1
-    assert "wrong counts: pylinregion counts" in capsys.readouterr().err
+    assert run.main(["--smoke", "--only", part, "--threads", "1", "--out", str(tmp_path)]) == 1
+    assert f"wrong counts: {name} counts" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def chain_contest(dtype, width=16, directions=16, points=12):
+    images = torch.rand(points, 784, generator=torch.Generator().manual_seed(2))
+    sizes = workloads.Sizes(mlp_points=points, mlp_batches=(points,))
+    return chains.ChainContest(width, 3, directions, dtype, sizes, images)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=DTYPES)
+def test_share_and_floor_are_those_of_the_products_that_are_left(threads, dtype):
+    contest = chain_contest(dtype, points=300)  # more than one batch
+    with torch.no_grad():
+        first = contest.models["contiguous"][:1](contest.x) > 0
+        second = contest.models["contiguous"][:3](contest.x) > 0
+    # So near, no neuron changes: rows and columns of neurons that are on, one column for two vertices, nothing in the
+    # last layer.
+    share = float((first.sum(1) * second.sum(1)).sum()) / (300 * 2 * 2 * 16 * 16)
+    found = contest.multiplied(1e-6)
+    assert found.share == pytest.approx(share, rel=1e-12) and 0.03 < share < 0.3
+    rates = {torch.float64: 2.0, torch.float32: 4.0}
+    centres, displacements = 300 * (784 * 16 + 2 * 16 * 16), 300 * 32 * 2 * 16 * 16 * share
+    assert contest.floor(share, rates) == pytest.approx(centres / 2 + displacements / rates[dtype], rel=1e-12)
+
+
+def test_the_way_that_is_reported_is_the_one_taken(threads):
+    assert chain_contest(torch.float32, width=200, directions=25, points=200).multiplied(1e-3).kept
+    assert not chain_contest(torch.float32, width=200, directions=3, points=200).multiplied(1e-3).kept
+    few = chain_contest(torch.float32, width=8, directions=4)  # tried, and then left
+    with chains.batches_of_chains() as batches:
+        few.ours(5.0, None)
+    assert len(batches) == 1 and not few.multiplied(5.0).kept
+    assert not few.checked(5.0)["differing_neurons"]
+
+
+def test_table_of_radii_names_the_worst(threads):
+    rows = []
+    for radius, directions, seconds, way in ((0.1, 4, 1.0, "displacements"), (0.1, 8, 3.0, "every vertex")):
+        setting = {"network": "MLP", "dtype": "float32", "radius": radius, "directions": directions, "way": way}
+        rows.append(harness.compared("ours", setting, "every vertex", seconds, 2.0, 1.0).as_json())
+    table = tables.section("chain_radii", rows)
+    assert "| float32 | 0.1 | 0.50 d | 1.50 v |" in table
+    assert "Worst: 1.500, float32, r = 0.1, P = 8 (at most 1: missed)" in table
 
 
 def stand_in(tmp_path, extra, points=12):
