@@ -92,13 +92,12 @@ class ChainContest(Contest):
         if self.dtype != torch.float64:
             model = self.models["contiguous"]
             allowed = count_with_hooks(model, self.x, self.frame, radius, hooks.points, reduce=near_zero)
-        differing = 0
-        for name, displacement in ((OURS, None), (DISPLACEMENTS, True), (GENERIC, False)):
-            counts = self.ours(radius, None, displacement=displacement).changes
-            found = compare_counts(name, counts, expected, allowed)
-            differing = found if name == OURS else differing
+        differing = {
+            name: compare_counts(name, self.ours(radius, None, way).changes, expected, allowed)
+            for name, way in ((OURS, None), (DISPLACEMENTS, True), (GENERIC, False))
+        }
         local_complexity = float(expected.sum(dim=1).double().mean())
-        return {"radius": radius, "local_complexity": local_complexity, "differing_neurons": differing}
+        return {"radius": radius, "local_complexity": local_complexity, "differing_neurons": differing[OURS]}
 
     def multiplied(self, radius: float) -> Multiplied:
         """Which way ``count_regions`` takes, and what share displacements multiply."""

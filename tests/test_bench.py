@@ -189,17 +189,17 @@ def chain_contest(dtype, width=16, directions=16, points=12):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=DTYPES)
 def test_share_and_floor_are_those_of_the_products_that_are_left(threads, dtype):
-    contest = chain_contest(dtype)
+    contest = chain_contest(dtype, points=300)  # more than one batch
     with torch.no_grad():
         first = contest.models["contiguous"][:1](contest.x) > 0
         second = contest.models["contiguous"][:3](contest.x) > 0
     # So near, no neuron changes: rows and columns of neurons that are on, one column for two vertices, nothing in the
     # last layer.
-    share = float((first.sum(1) * second.sum(1)).sum()) / (12 * 2 * 2 * 16 * 16)
+    share = float((first.sum(1) * second.sum(1)).sum()) / (300 * 2 * 2 * 16 * 16)
     found = contest.multiplied(1e-6)
     assert found.share == pytest.approx(share, rel=1e-12) and 0.03 < share < 0.3
     rates = {torch.float64: 2.0, torch.float32: 4.0}
-    centres, displacements = 12 * (784 * 16 + 2 * 16 * 16), 12 * 32 * 2 * 16 * 16 * share
+    centres, displacements = 300 * (784 * 16 + 2 * 16 * 16), 300 * 32 * 2 * 16 * 16 * share
     assert contest.floor(share, rates) == pytest.approx(centres / 2 + displacements / rates[dtype], rel=1e-12)
 
 
