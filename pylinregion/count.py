@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import queue
 import threading
@@ -27,6 +28,7 @@ from pylinregion.neighbourhood import check_frame, random_frame
 from pylinregion.network import Network
 from pylinregion.ops import Kind
 from pylinregion.program import Evaluator, Split, Workspace
+from pylinregion.ranks import ALONE, Ranks
 from pylinregion.selfcheck import observe
 from pylinregion.tally import Tally, sites
 from pylinregion.torch_state import full_precision, one_thread
@@ -61,6 +63,7 @@ def count_regions(
     memory_budget: int | None = None,
     progress: bool = False,
     displacement: bool | None = None,
+    _ranks: Ranks = ALONE,  # the monitor's: processes that share the points, and all get all counts
 ) -> RegionCounts:
     """Count the neurons that change their activation around each point (local complexity), and the regions met.
 
@@ -173,17 +176,19 @@ def count_regions(
         with torch.no_grad(), full_precision():
             network.check_parameters()
             if exact:
-                return count_exactly(
+                own = _ranks.part(len(x))
+                counts = count_exactly(
                     method,
                     network,
-                    x,
-                    radii,
-                    directions,
+                    x[own],
+                    radii[own],
+                    directions[own] if each else directions,
                     counted,
                     threads=n_threads,
                     memory_budget=memory_budget,
                     progress=progress,
                 )
+                return counts if _ranks.world == 1 else _whole(counts, own, len(x), _ranks)
             job = _Job(
                 network,
                 x.to(compute),
@@ -195,7 +200,7 @@ def count_regions(
                 estimate_ambiguous,
                 displacement=displacement,
             )
-            job.run(batch_size, memory_budget, progress, n_threads)
+            job.run(batch_size, memory_budget, progress, n_threads, _ranks)
         names = [network.layer_names[number] for number in counted] + [OUTPUT] * include_output
         job.check_finite(names)
         return RegionCounts(
@@ -227,6 +232,15 @@ def _refuse_for_exact_methods(
     for name, (given, why) in reasons.items():
         if given:
             raise ValueError(f"{name} must not be given for method {method!r}: {why}")
+
+
+def _whole(counts: RegionCounts, own: slice, points: int, ranks: Ranks) -> RegionCounts:
+    """Exact counts of all points, from those that each process has of its own."""
+    changes = counts.changes.new_zeros(points, len(counts.layers))
+    regions = counts.regions.new_zeros(points)
+    changes[own], regions[own] = counts.changes, counts.regions
+    changes, regions = ranks.summed(changes, regions)
+    return dataclasses.replace(counts, changes=changes, regions=regions, ambiguous=torch.zeros_like(regions))
 
 
 def _in_model_dtype(model: Any, x: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -323,8 +337,10 @@ class _Job:
         assert self.chain is not None
         self.undecided = False
         if self.vertices >= 2 * FEWEST_PAIRS and len(self.x):
-            self._count(0, min(len(self.x), _TRIED, batch), 1)  # overwritten later
-            self.nonfinite.zero_()
+            self._count(0, min(len(self.x), _TRIED, batch), 1)
+            for found in (self.changes, self.regions, self.nonfinite, self.ambiguous):
+                if found is not None:
+                    found.zero_()
             if self.chain.pays(len(self.x)):
                 return
         self.evaluator.drop_chain()
@@ -349,19 +365,29 @@ class _Job:
             return []
         return evaluator.prefix_directions(self.frame.to(self.x.dtype).to(evaluator.dtype))
 
-    def run(self, batch_size: int | None, memory_budget: int | None, progress: bool, n_threads: int) -> None:
-        """Count all points."""
+    def run(
+        self, batch_size: int | None, memory_budget: int | None, progress: bool, n_threads: int, ranks: Ranks
+    ) -> None:
+        """Count all points: each process some of the batches, which are those of one process, so that all bits are."""
         threads = 1 if self.x.is_cuda else n_threads
         if self.undecided:
             self._decide(self._plan(batch_size, memory_budget, threads).batch)
         plan = self._plan(batch_size, memory_budget, threads)
-        starts = range(0, len(self.x), plan.batch)
-        ranges = [(start, min(start + plan.batch, len(self.x))) for start in starts]
-        with tqdm(total=len(self.x), unit="point", disable=not progress) as bar:
+        batch = ranks.agreed(plan.batch)  # it may depend on what memory is free
+        ranges = [(start, min(start + batch, len(self.x))) for start in range(0, len(self.x), batch)]
+        own = ranks.own(ranges)
+        with tqdm(total=sum(end - begin for begin, end in own), unit="point", disable=not progress) as bar:
             if plan.workers == 1:
-                _in_turn(ranges, self._halving(), n_threads, bar.update)
+                _in_turn(own, self._halving(), n_threads, bar.update)
             else:
-                _in_parallel(ranges, self._count, plan.workers, bar.update)
+                _in_parallel(own, self._count, plan.workers, bar.update)
+        self._together(ranks)
+
+    def _together(self, ranks: Ranks) -> None:
+        """Results of all points, from those that each process has of its own, in whose place others have zeros."""
+        self.changes, self.regions, self.nonfinite = ranks.summed(self.changes, self.regions, self.nonfinite)
+        if self.ambiguous is not None:
+            (self.ambiguous,) = ranks.summed(self.ambiguous)
 
     def _plan(self, batch_size: int | None, memory_budget: int | None, threads: int) -> _Plan:
         cuda = self.x.is_cuda
@@ -479,7 +505,10 @@ def _default_budget(x: Tensor) -> int:
 
 
 def _in_turn(
-    ranges: list[tuple[int, int]], count: Callable[[int, int, int], None], n_threads: int, done: Callable[[int], Any]
+    ranges: Sequence[tuple[int, int]],
+    count: Callable[[int, int, int], None],
+    n_threads: int,
+    done: Callable[[int], Any],
 ) -> None:
     torch.set_num_threads(n_threads)
     for begin, end in ranges:
@@ -488,7 +517,7 @@ def _in_turn(
 
 
 def _in_parallel(
-    ranges: list[tuple[int, int]], count: Callable[[int, int, int], None], workers: int, done: Callable[[int], Any]
+    ranges: Sequence[tuple[int, int]], count: Callable[[int, int, int], None], workers: int, done: Callable[[int], Any]
 ) -> None:
     """Batches side by side, each on one thread: no operator is cut up, and no thread waits for another.
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pylinregion.count import count_regions
 from pylinregion.measures import weight_norm
+from pylinregion.ranks import ALONE, Ranks
 
 _OF = ("points", "labels", "model")
 _BATCH = 256  # points of a forward pass: large probes need no more memory than a batch of training
@@ -29,11 +30,14 @@ class Measure:
             model. It must not change ``x`` and ``y``; gradients are taken with ``torch.autograd.grad``, not with
             ``backward``.
         of: ``"points"``: of every probe; ``"labels"``: of the probes that have labels; ``"model"``: once.
+        shared: Where ranks share points: True, all of them call the function, which sees to it itself that each does
+            its part and that rank 0 returns the value; False, rank 0 alone calls it.
     """
 
     name: str
     function: Callable[..., float | Mapping[str, float]]
     of: str = "points"
+    shared: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -64,19 +68,22 @@ class Measure:
         return float(value.detach() if isinstance(value, Tensor) else value)
 
 
-def local_complexity(model: nn.Module, x: Tensor, y: Tensor | None, **settings: Any) -> dict[str, float]:
+def local_complexity(
+    model: nn.Module, x: Tensor, y: Tensor | None, ranks: Ranks = ALONE, **settings: Any
+) -> dict[str, float]:
     """The mean of local complexity over points, with its 99 % interval, and the mean of each layer.
 
     Args:
         model: A module.
         x: ``[B, *input_shape]``.
         y: Not used.
+        ranks: The processes that share the points.
         settings: Of :func:`pylinregion.count_regions`, ``radius`` among them.
 
     Returns:
         ``""``: the mean, ``"low"``, ``"high"``: the interval, ``"layer/NAME"``: the mean of that layer.
     """
-    counts = count_regions(model, x, **settings)
+    counts = count_regions(model, x, _ranks=ranks, **settings)
     mean, low, high = counts.mean()
     layers = {f"layer/{name}": counts.mean(name).mean for name in counts.layers}
     return {"": mean, "low": low, "high": high, **layers}
@@ -95,7 +102,7 @@ def outputs(model: nn.Module, x: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+def accuracy(model: nn.Module, x: Tensor, y: Tensor, ranks: Ranks = ALONE) -> float:
     """The share of points whose largest output is that of their label.
 
     Args:
@@ -103,10 +110,21 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
         x: ``[B, *input_shape]``.
         y: Classes, integers ``[B]`` or ``[B, ...]``; or numbers of the outputs' shape, of which the largest counts (one
             for the class, else 0).
+        ranks: The processes that share the points: each takes some of the batches.
 
     Raises:
         ValueError: The shapes do not go together, or there is but one class.
     """
+    own = ranks.part(-(-len(x) // _BATCH))
+    rows = slice(own.start * _BATCH, own.stop * _BATCH)
+    found = _right(model, x[rows], y[rows]) if own.stop > own.start else torch.zeros(2, dtype=torch.int64)
+    (found,) = ranks.summed(found)
+    right, labels = found.tolist()
+    return float(right / labels)
+
+
+def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """``[2]`` int64: how many labels are those of the largest output, and how many there are."""
     said = outputs(model, x)
     if said.dim() < 2 or said.shape[1] < 2:
         raise ValueError(f"accuracy needs outputs [B, K] of at least 2 classes, got {list(said.shape)}")
@@ -117,7 +135,7 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     found = said.argmax(dim=1)
     if found.shape != y.shape:
         raise ValueError(f"y must be classes {list(found.shape)}, as the outputs are, got {list(y.shape)}")
-    return float((found == y).double().mean())
+    return torch.tensor([int((found == y).sum()), y.numel()])
 
 
 def loss(model: nn.Module, x: Tensor, y: Tensor, *, function: Callable[[Tensor, Tensor], Tensor]) -> float:
@@ -133,16 +151,20 @@ class Settings:
     Attributes:
         counting: Of :func:`pylinregion.count_regions`.
         loss: ``f(outputs, y)``.
+        ranks: The processes that share the points.
     """
 
     counting: dict[str, Any]
     loss: Callable[[Tensor, Tensor], Tensor]
+    ranks: Ranks = ALONE
 
 
 # The measures that have names. A new one is a row here.
 NAMED: dict[str, Callable[[Settings], Measure]] = {
-    "local_complexity": lambda s: Measure("lc", functools.partial(local_complexity, **s.counting)),
-    "accuracy": lambda s: Measure("accuracy", accuracy, "labels"),
+    "local_complexity": lambda s: Measure(
+        "lc", functools.partial(local_complexity, ranks=s.ranks, **s.counting), shared=True
+    ),
+    "accuracy": lambda s: Measure("accuracy", functools.partial(accuracy, ranks=s.ranks), "labels", shared=True),
     "loss": lambda s: Measure("loss", functools.partial(loss, function=s.loss), "labels"),
     "weight_norm": lambda s: Measure("weight_norm", weight_norm, "model"),
 }

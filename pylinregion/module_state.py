@@ -26,6 +26,14 @@ def unwrap(model: Any) -> nn.Module:
     return model if inner is None else unwrap(inner)
 
 
+def replicated(model: nn.Module) -> bool:
+    """Whether ``DistributedDataParallel`` keeps a copy of the model in every process there is."""
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        return bool(model.process_group.size() == torch.distributed.get_world_size())
+    inner = getattr(model, "_orig_mod", None)
+    return inner is not None and replicated(inner)
+
+
 @contextlib.contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Eval mode for a while; each submodule gets its own flag back."""

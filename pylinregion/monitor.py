@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pylinregion import _checks
+from pylinregion.errors import PylinregionError
 from pylinregion.instruments import Measure, Settings, chosen, local_complexity
-from pylinregion.module_state import unwrap
+from pylinregion.module_state import replicated, unwrap
 from pylinregion.partition import partition
-from pylinregion.probes import check_probes, device_of
+from pylinregion.probes import Probe, check_probes, device_of
+from pylinregion.ranks import ALONE, Ranks, checksum
 from pylinregion.schedule import Stopwatch, check_budget, schedule
+from pylinregion.shards import digest_of
 from pylinregion.sinks import Record, Sink, check_sinks
 from pylinregion.slice import Slice
 from pylinregion.undisturbed import set_aside
@@ -34,8 +37,10 @@ class Monitor:
     they were. The monitor's state has a fixed size.
 
     A model in ``torch.compile``, ``DataParallel`` or ``DistributedDataParallel`` may be given as it is. Where
-    ``torch.distributed`` is initialised, rank 0 measures and writes, without any communication; the other ranks only
-    count steps (and wait at their next collective operation).
+    ``torch.distributed`` is initialised, rank 0 alone has records and writes them. The points of a model in
+    ``DistributedDataParallel`` are shared out over the ranks, with the records of one process: all ranks make the
+    monitor with the same arguments, and call :meth:`step` and :meth:`measure` alike. Other models are measured by rank
+    0 alone, without any communication; the other ranks only count steps (and wait at their next collective operation).
 
     Keys of records: ``docs/monitor.md``.
 
@@ -59,12 +64,17 @@ class Monitor:
         slice_every: At which steps, as ``every``, whatever the budget; their time counts neither as training nor as
             measuring.
         slice_folder: Where to: ``NAME/STEP.npz``, which :func:`pylinregion.load` reads.
+        shared: Whether the ranks of ``torch.distributed`` share the points, for local complexity and accuracy, and for
+            each :class:`Measure` that says so. Their parameters must be the same. None: if the model is in
+            ``DistributedDataParallel``, with all ranks in its process group.
         clock: Seconds; for tests.
 
     Raises:
         ValueError: An argument has a wrong value, or the parameters are NaN or infinite.
         TypeError: An argument has a wrong type or dtype.
         UnsupportedModelError: The model cannot be counted without guessing; the message says why.
+        PylinregionError: Points are shared, and the ranks have other arguments, or one of them ended. (:meth:`step` and
+            :meth:`measure`: or they are at other steps, or their parameters differ.)
 
     >>> import torch, pylinregion as plr
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
@@ -90,6 +100,7 @@ class Monitor:
         slices: Mapping[str, Slice] | None = None,
         slice_every: int | str | Collection[int] | None = None,
         slice_folder: str | os.PathLike[str] | None = None,
+        shared: bool | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._module = unwrap(model)
@@ -102,9 +113,12 @@ class Monitor:
         labelled = any(probe.y is not None for probe in self._probes.values())
         if measures is None:
             measures = ["local_complexity", "accuracy"] if labelled else ["local_complexity"]
-        counting = {"radius": radius, "n_directions": n_directions, "method": method, "seed": seed}
+        counting: dict[str, Any] = {"radius": radius, "n_directions": n_directions, "method": method, "seed": seed}
         measures = list(measures) if isinstance(measures, Iterable) and not isinstance(measures, str) else measures
-        self._measures = chosen(measures, Settings(counting, loss))
+        if shared is not None and not isinstance(shared, bool):
+            raise TypeError(f"shared must be True, False or None, got {type(shared).__name__}")
+        self._ranks = Ranks.beside_training() if (replicated(model) if shared is None else shared) else ALONE
+        self._measures = chosen(measures, Settings(counting, loss, self._ranks))
         if needy := [measure.name for measure in self._measures if measure.of == "labels" and not labelled]:
             raise ValueError(f"the measure {needy[0]!r} needs probes (x, y) with labels, got none")
         self._steps = 0
@@ -113,6 +127,9 @@ class Monitor:
                 raise ValueError("radius must be a number for the measure 'local_complexity', got None")
             for probe in self._probes.values():  # captured now: that takes a second, and is no part of a measurement
                 local_complexity(self._module, probe.x[:1], None, **counting)
+        names = [(measure.name, measure.of, measure.shared) for measure in self._measures]
+        at = every if isinstance(every, (int, str)) else sorted(every)
+        _check_same_arguments(self._ranks, self._probes, counting=counting, measures=names, every=at, budget=budget)
 
     @property
     def steps(self) -> int:
@@ -133,13 +150,11 @@ class Monitor:
         """
         self._steps += 1
         self._stopwatch.start()
-        if not _measures_here():
-            return None
-        if self._slices.due(self._steps):
+        if self._slices.due(self._steps) and _is_first():
             self._wait()
             with self._stopwatch.left_out(), set_aside(self._module, self._seed):
                 self._slices.write(self._module, self._steps)
-        if not self._due(self._steps) or not self._stopwatch.affords():
+        if not self._measures_here() or not self._due(self._steps) or not self._affords():
             return None
         return self.measure()
 
@@ -149,13 +164,16 @@ class Monitor:
         Returns:
             The record, which the sinks have been given too; None on other ranks than 0.
         """
-        if not _measures_here():
+        if not self._measures_here():
             return None
         self._wait()
         seconds = self._stopwatch.training
         with self._stopwatch.measured():
             with set_aside(self._module, self._seed):
+                self._meet()
                 values = self._values()
+            if not _is_first():
+                return None
             record = {"step": self._steps, "seconds": seconds, **values}
             for sink in self._sinks:
                 sink(record)
@@ -177,7 +195,7 @@ class Monitor:
         self._steps = int(state["step"])
         self._stopwatch.load_state_dict(state)
         self._stopwatch.start()
-        if _measures_here():
+        if _is_first():
             for sink in self._sinks:
                 if isinstance(sink, Sink):
                     sink.rewind(self._steps)
@@ -188,6 +206,37 @@ class Monitor:
             if isinstance(sink, Sink):
                 sink.close()
 
+    def _measures_here(self) -> bool:
+        """Whether this process has a part in measuring."""
+        return self._ranks.world > 1 or _is_first()
+
+    def _affords(self) -> bool:
+        """Whether the budget allows to measure, by the clock of the first rank."""
+        affords = self._stopwatch.affords()
+        return affords if self._stopwatch.budget is None else bool(self._ranks.agreed(affords))
+
+    def _meet(self) -> None:
+        """See to it that all ranks that share points look at one model: buffers are those of the first meanwhile.
+
+        ``DistributedDataParallel`` keeps parameters equal, but each rank has batch statistics of its own after a step.
+        """
+        if self._ranks.world == 1:
+            return
+        buffers = [buffer for buffer in self._module.buffers() if not buffer.is_inference()]
+        fixed = [buffer for buffer in self._module.buffers() if buffer.is_inference()]
+        found = self._ranks.gathered(self._steps, checksum([*self._module.parameters(), *fixed]))
+        for rank, (steps, weights) in enumerate(found):
+            if steps != found[0][0]:
+                raise PylinregionError(
+                    f"the ranks must be at one step to share points, got {found[0][0]} on rank 0 and {steps} on {rank}"
+                )
+            if weights != found[0][1]:
+                raise PylinregionError(
+                    f"the ranks must have the same parameters to share points, but those of rank {rank} differ from "
+                    f"those of rank 0 at step {steps}: shared=False measures on rank 0 alone"
+                )
+        self._ranks.take_from_first(buffers)
+
     def _wait(self) -> None:
         """Let a GPU finish what training has given it: that is not measuring."""
         if (device := device_of(self._module)).type == "cuda":
@@ -196,12 +245,13 @@ class Monitor:
     def _values(self) -> dict[str, float]:
         device = device_of(self._module)
         found: dict[str, float] = {}
-        for measure in self._measures:
+        measures = [measure for measure in self._measures if measure.shared or _is_first()]
+        for measure in measures:
             if measure.of == "model":
                 found |= measure.values(self._module)
         for name, probe in self._probes.items():
             x, y = probe.on(device)
-            for measure in self._measures:
+            for measure in measures:
                 if measure.of == "points" or (measure.of == "labels" and y is not None):
                     before = probe.versions
                     values = measure.values(self._module, x, y)
@@ -235,7 +285,22 @@ class _Slices:
             partition(module, slice_).save(folder / f"{step:09d}.npz")
 
 
-def _measures_here() -> bool:
-    """Whether this process is the one that measures: the only one, or rank 0."""
-    distributed = torch.distributed
-    return not distributed.is_available() or not distributed.is_initialized() or distributed.get_rank() == 0
+def _is_first() -> bool:
+    """Whether this process is the only one, or rank 0."""
+    return Ranks.current().rank == 0
+
+
+def _check_same_arguments(ranks: Ranks, probes: Mapping[str, Probe], **settings: Any) -> None:
+    """Compare what decides a record, and at which steps ranks meet; it must be the same on all of them."""
+    if ranks.world == 1:
+        return
+    tensors = [part for name, probe in probes.items() for part in (name, probe.x, probe.y) if part is not None]
+    digests = {"probes": digest_of(*tensors)} | {name: digest_of(repr(value)) for name, value in settings.items()}
+    found = ranks.gathered(*(int(digest[:15], 16) for digest in digests.values()))
+    for rank, numbers in enumerate(found):
+        differing = [name for name, one, own in zip(digests, found[0], numbers, strict=True) if one != own]
+        if differing:
+            raise PylinregionError(
+                f"all ranks must make the monitor with the same arguments to share points, but {', '.join(differing)} "
+                f"of rank {rank} differ from those of rank 0"
+            )

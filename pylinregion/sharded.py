@@ -21,8 +21,9 @@ from pylinregion.engine import Engine, mesh_of_parts
 from pylinregion.errors import BudgetExceededError
 from pylinregion.network import Network
 from pylinregion.partition import found_partition, prepared
+from pylinregion.ranks import Ranks
 from pylinregion.regions import Partition
-from pylinregion.shards import Arrays, Ranks, Shards, digest_of, digest_of_network
+from pylinregion.shards import Arrays, Shards, digest_of, digest_of_network
 from pylinregion.slice import Slice
 
 _CELLS = ("offsets", "xy", "keys", "rows", "patterns")

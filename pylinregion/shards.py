@@ -13,7 +13,6 @@ import os
 import signal
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,47 +24,12 @@ from tqdm import tqdm
 
 from pylinregion.errors import PylinregionError
 from pylinregion.network import Network
+from pylinregion.ranks import Ranks
 from pylinregion.whole_files import replace_file
 
 Arrays = dict[str, NDArray[Any]]
 
 _JOB = "job.json"
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """The processes that work together.
-
-    Attributes:
-        rank: This one's number.
-        world: How many there are.
-    """
-
-    rank: int
-    world: int
-
-    @classmethod
-    def current(cls) -> Ranks:
-        """Those of ``torch.distributed``; this process alone where that is not initialised."""
-        if distributed.is_available() and distributed.is_initialized():
-            return cls(distributed.get_rank(), distributed.get_world_size())
-        return cls(0, 1)
-
-    def first(self, make: Callable[[], Any]) -> Any:
-        """What process 0 makes, for all; an error of it is raised by all."""
-        if self.world == 1:
-            return make()
-        answer: list[Any] = [None]
-        if self.rank == 0:
-            try:
-                answer = [(make(), None)]
-            except Exception as error:
-                answer = [(None, error)]
-        distributed.broadcast_object_list(answer, src=0)
-        value, wrong = answer[0]
-        if wrong is not None:
-            raise wrong
-        return value
 
 
 class Shards:

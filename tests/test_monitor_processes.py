@@ -1,15 +1,12 @@
-"""The monitor in a process that is killed, and in two that train together."""
+"""The monitor in a process that is killed and resumed; for those that train together see test_monitor_ranks.py."""
 
-import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import torch
-from monitor_cases import RADIUS, network, probes, values
+from monitor_cases import values
 
-import pylinregion as plr
 from pylinregion.sinks import JSONLines
 
 HERE = Path(__file__).parent
@@ -43,38 +40,6 @@ while monitor.steps < 20:
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
-TOGETHER = """
-import datetime, json, sys
-from pathlib import Path
-import torch
-from monitor_cases import RADIUS, Run, probes
-from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
-import pylinregion as plr
-from pylinregion.sinks import JSONLines
-
-folder, rank, watch = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "watch"
-torch.set_num_threads(1)
-distributed.init_process_group(
-    "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=120)
-)
-run = Run(DistributedDataParallel)
-if watch:
-    monitor = plr.Monitor(
-        run.called, probes(), RADIUS, n_directions=4, every=2, budget=None, sink=JSONLines(folder / "records.jsonl")
-    )
-    found = [monitor.measure()]
-torch.manual_seed(10 + rank)  # each rank has batches of its own
-for _ in range(6):
-    run.step()
-    if watch:
-        found.append(monitor.step())
-torch.save(run.model.state_dict(), folder / f"{rank}.pt")
-if watch:
-    (folder / f"{rank}.json").write_text(json.dumps([found, monitor.state_dict()["step"]]))
-distributed.destroy_process_group()
-"""
-
 
 def start(code, *arguments):
     command = [sys.executable, "-c", code, *map(str, arguments)]  # in this folder: the checkout is not what is tested
@@ -103,29 +68,3 @@ def test_a_run_that_is_killed_and_resumed_gives_the_same_records(tmp_path):
     assert [values(record) for record in JSONLines.read(parts / "records.jsonl")] == expected
     tables = [(folder / "records.csv").read_text().splitlines() for folder in (whole, parts)]
     assert [row.split(",")[2:] for row in tables[0]] == [row.split(",")[2:] for row in tables[1]]
-
-
-def test_two_processes_that_train_together(tmp_path):
-    weights = {}
-    for watch in ("watch", "do not"):
-        folder = tmp_path / watch
-        folder.mkdir()
-        processes = [start(TOGETHER, folder, rank, watch) for rank in (0, 1)]
-        for process in processes:
-            code, errors = ran(process)
-            assert code == 0, errors
-        weights[watch] = [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
-    for name, tensor in weights["watch"][0].items():
-        assert torch.equal(tensor, weights["do not"][0][name])
-        assert torch.equal(weights["watch"][1][name], weights["do not"][1][name])
-
-    found, steps = json.loads((tmp_path / "watch" / "0.json").read_text())
-    others, other_steps = json.loads((tmp_path / "watch" / "1.json").read_text())
-    assert steps == other_steps == 6 and others == [None] * 7  # rank 1 only counts
-    measured = [record for record in found if record is not None]
-    assert [record["step"] for record in measured] == [0, 2, 4, 6]
-    assert measured == JSONLines.read(tmp_path / "watch" / "records.jsonl")
-    model = network()
-    model.load_state_dict(weights["watch"][0])
-    by_hand = plr.Monitor(model, probes(), RADIUS, n_directions=4).measure()
-    assert values(measured[-1]) == values(by_hand) | {"step": 6}

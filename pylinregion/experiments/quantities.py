@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ Points = dict[str, tuple[Tensor, Tensor]]
 
 def _local_complexity(config: Config, dataset: Dataset, points: Points) -> list[Measure]:
     settings = config.measuring
-    counting = {"radius": settings.radius, "n_directions": settings.directions, "seed": config.seed}
+    counting: dict[str, Any] = {"radius": settings.radius, "n_directions": settings.directions, "seed": config.seed}
 
     def at(x: Tensor, model: nn.Module) -> dict[str, float]:
         embed, body = embedding_and_body(model)
