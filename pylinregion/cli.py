@@ -1,7 +1,7 @@
 """The command line: ``pylinregion count``, ``partition``, ``explain``, ``doctor``, ``demo`` and ``grok``.
 
 Pickles are refused: a model comes as a ``torch.export`` archive without pickled parts, or as a factory in Python code
-with its weights in a safetensors file; points come as a plain ``.npy`` array.
+with its weights in a safetensors file; points come as a plain ``.npy`` array or in a safetensors file.
 
 Exit codes: 0 done, 1 an error (one line on stderr), 2 wrong usage, 130 interrupted.
 """
@@ -31,22 +31,22 @@ from pylinregion.errors import PylinregionError
 from pylinregion.explain import explain
 from pylinregion.inputs import (
     Loaded,
-    Rows,
     check_shape,
     dtype_name,
     fixed,
     load_model,
-    load_points,
     one_line,
     wrong_usage,
 )
 from pylinregion.network import Network, first_tensor
 from pylinregion.partition import partition
+from pylinregion.points import Rows, load_points
 from pylinregion.sharded import ShardedCounts, count_in_shards, partition_in_shards
 from pylinregion.shards import processes
 from pylinregion.slice import Slice
 from pylinregion.versions import versions
 
+_FILE = "FILE.npy, FILE.safetensors, or FILE.safetensors:NAME for one of several tensors:"
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS}
 
 
@@ -103,7 +103,7 @@ def _add_count(parser: argparse.ArgumentParser) -> None:
         "anywhere on the axes to these vertices (axes), or on the slice of two of them (slice), and the regions there."
     )
     _add_model(parser)
-    parser.add_argument("points", metavar="POINTS.npy", help="array [B, *input_shape], cast to the model's dtype")
+    parser.add_argument("points", metavar="POINTS", help=f"{_FILE} [B, *input_shape], cast to the model's dtype")
     parser.add_argument("--radius", metavar="R", type=float, required=True, help="Euclidean, in the points' units")
     parser.add_argument("--method", choices=METHODS, default="vertices", help="default %(default)s; others are exact")
     parser.add_argument("--directions", metavar="P", type=int, help="orthonormal directions (default 25; slice: 2)")
@@ -123,7 +123,7 @@ def _add_count(parser: argparse.ArgumentParser) -> None:
 def _add_partition(parser: argparse.ArgumentParser) -> None:
     parser.description = "The exact regions of a network on the slice through three inputs."
     _add_model(parser)
-    parser.add_argument("points", metavar="POINTS.npy", help="array [3, *input_shape]")
+    parser.add_argument("points", metavar="POINTS", help=f"{_FILE} [3, *input_shape]")
     parser.add_argument("--margin", metavar="M", type=float, default=0.1, help="of the slice around them (default 0.1)")
     parser.add_argument("--layers", metavar="NAME,...", help="the first layers alone (default all)")
     parser.add_argument("--count-only", action="store_true", help="no cells: faster, in little memory")
@@ -148,7 +148,7 @@ def _add_shards(parser: argparse.ArgumentParser) -> None:
 def _add_explain(parser: argparse.ArgumentParser) -> None:
     parser.description = "List every kink with its module, units and source line, or say why a model cannot be counted."
     _add_model(parser)
-    parser.add_argument("points", metavar="POINTS.npy", nargs="?", help="array [B, *input_shape]")
+    parser.add_argument("points", metavar="POINTS", nargs="?", help=f"{_FILE} [B, *input_shape]")
     parser.add_argument(
         "--shape", metavar="N,...", type=_shape, help="input shape, such as 3,32,32 (default: that of the archive)"
     )
@@ -288,14 +288,14 @@ def _partition(args: argparse.Namespace) -> int:
 
 def _explain(args: argparse.Namespace) -> int:
     if args.points is not None and args.shape is not None:
-        wrong_usage(args, "give POINTS.npy or --shape, not both")
+        wrong_usage(args, "give POINTS or --shape, not both")
     loaded = load_model(args, doctor.named_device(args.device))
     if args.points is not None:
         example = load_points(args.points, loaded)
     else:
         shape = args.shape or fixed(loaded.input_shape)
         if shape is None:
-            wrong_usage(args, "the input's shape is not known: give --shape, such as --shape 3,32,32, or POINTS.npy")
+            wrong_usage(args, "the input's shape is not known: give --shape, such as --shape 3,32,32, or POINTS")
         check_shape("--shape", shape, loaded)
         example = torch.zeros(0, *shape, dtype=loaded.dtype or torch.float32)
     print(explain(loaded.model, example.to(doctor.named_device(args.device))))

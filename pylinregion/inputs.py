@@ -1,4 +1,4 @@
-"""What the command line takes: models and points from files, without running what a pickle holds."""
+"""What the command line takes: models from files, without running what a pickle holds; points are in ``points.py``."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
-_WHY_NO_PICKLE = "a pickle, and loading one runs whatever code is in it"
-_NUMPY_MAGIC = b"\x93NUMPY"
+WHY_NO_PICKLE = "a pickle, and loading one runs whatever code is in it"
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def load_model(args: argparse.Namespace, device: torch.device) -> Loaded:
     suffix = Path(name).suffix.lower()
     if suffix in _PICKLES:
         raise ValueError(
-            f"{name} is {_WHY_NO_PICKLE}: give a .pt2 archive (torch.export.save), or the code as "
+            f"{name} is {WHY_NO_PICKLE}: give a .pt2 archive (torch.export.save), or the code as "
             "package.module:factory with --weights FILE.safetensors"
         )
     if suffix == ".pt2":
@@ -91,7 +89,7 @@ def _refuse_pickled_parts(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if any(name.endswith("/data.pkl") for name in names):
-            raise ValueError(f"{path} is {_WHY_NO_PICKLE} (torch.save wrote it): use torch.export.save")
+            raise ValueError(f"{path} is {WHY_NO_PICKLE} (torch.save wrote it): use torch.export.save")
         if not any(name.endswith(("/archive_format", "serialized_exported_program.json")) for name in names):
             raise ValueError(f"{path} is no archive of torch.export.save")
         if any("/data/aotinductor/" in name for name in names):
@@ -100,7 +98,7 @@ def _refuse_pickled_parts(path: Path) -> None:
         for config in configs:
             for entry, meta in json.loads(archive.read(config))["config"].items():
                 if meta["use_pickle"] or not meta["path_name"].startswith(("weight_", "tensor_")):
-                    raise ValueError(f"{path}: its {entry!r} is {_WHY_NO_PICKLE}")
+                    raise ValueError(f"{path}: its {entry!r} is {WHY_NO_PICKLE}")
 
 
 @contextlib.contextmanager
@@ -160,7 +158,7 @@ def _place(error: Exception) -> str:
 def _load_weights(module: nn.Module, path: str) -> None:
     """Load a safetensors file; a module of lesser precision than the file is converted, so that nothing is rounded."""
     if Path(path).suffix.lower() in _PICKLES:
-        raise ValueError(f"--weights: {path} is {_WHY_NO_PICKLE}: give a .safetensors file")
+        raise ValueError(f"--weights: {path} is {WHY_NO_PICKLE}: give a .safetensors file")
     try:
         from safetensors import SafetensorError, safe_open
         from safetensors.torch import load_model
@@ -183,55 +181,6 @@ def _widen(module: nn.Module, dtypes: set[torch.dtype]) -> None:
     if wide is not None and own and own != {wide}:
         module.to(wide)
         note(f"the weights are {dtype_name(wide)}, the factory's module is not: converted the module")
-
-
-def load_points(path: str, loaded: Loaded) -> Tensor:
-    """``[B, *input_shape]`` of the model's dtype, on the CPU."""
-    with Path(path).open("rb") as file:
-        magic = file.read(len(_NUMPY_MAGIC))
-    if magic != _NUMPY_MAGIC:
-        raise ValueError(f"{path} is no .npy array: write one with numpy.save")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            why = f"{path} holds Python objects; it is {_WHY_NO_PICKLE}: save an array of numbers"
-        else:
-            why = f"{path}: {one_line(error)}"
-        raise ValueError(why) from error
-    return _converted(array, _checked_dtype(path, array, loaded))
-
-
-def _checked_dtype(path: str, array: np.ndarray[Any, Any], loaded: Loaded) -> torch.dtype:
-    """The dtype that the model takes, once it is clear that the points fit it."""
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{path} must hold real numbers, got {array.dtype}")
-    check_shape(path, array.shape[1:], loaded)
-    wanted = loaded.dtype or (torch.float64 if array.dtype == np.float64 else torch.float32)
-    if array.dtype.name != dtype_name(wanted):
-        note(f"{path} is {array.dtype.name}, the model takes {dtype_name(wanted)}: converted the points")
-    return wanted
-
-
-def _converted(array: np.ndarray[Any, Any], dtype: torch.dtype) -> Tensor:
-    known = array.dtype.kind == "f" and array.dtype.itemsize <= 8
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("=") if known else np.float64)).to(dtype)
-
-
-class Rows:
-    """The points of a file, read some at a time."""
-
-    def __init__(self, path: str, loaded: Loaded) -> None:
-        try:
-            self._array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except ValueError:
-            load_points(path, loaded)  # says what is wrong with it
-            raise
-        self.shape = self._array.shape
-        self._dtype = _checked_dtype(path, self._array, loaded)
-
-    def __getitem__(self, rows: slice) -> Tensor:
-        return _converted(self._array[rows], self._dtype)
 
 
 def fixed(shape: Sequence[int | None] | None) -> tuple[int, ...] | None:
