@@ -47,6 +47,8 @@ def test_each_measured_quantity_has_its_panel() -> None:
     plain = pixels(draw_run([record(1), record(9)], "t")).shape
     more = {
         "weight_norm": 3.0,
+        "last_layer_norm": 1.0,
+        "test/probe/layer/1": 0.5,
         "train/slice/regions": 4.0,
         "test/rank/layer/1": 8.0,
         "test/rank/tunnel": 1.0,
@@ -59,6 +61,17 @@ def test_each_measured_quantity_has_its_panel() -> None:
     }
     full = pixels(draw_run([record(1, **more), record(9, **more)], "t")).shape
     assert full[0] > 1.8 * plain[0] and full[1] > 1.5 * plain[1]  # 4 rows of 2 panels
+
+
+def test_linear_probes_are_drawn_where_they_are() -> None:
+    probes = {"test/probe/layer/1": 0.5, "test/probe/layer/2": 0.2}
+    records = [record(1, **probes), record(3), record(9, **probes)]
+    drawn = draw_run(records, "t")
+    assert drawn == draw_run([records[0], record(4), records[2]], "t") != draw_run([record(1), records[2]], "t")
+    for key in probes:
+        assert drawn != draw_run([*records[:2], {**records[2], key: 0.9}], "t"), key
+    norms = [record(step, weight_norm=3.0, last_layer_norm=1.0) for step in (1, 9)]
+    assert draw_run(norms, "t") != draw_run([norms[0], {**norms[1], "last_layer_norm": 2.0}], "t")
 
 
 def test_step_0_has_no_place_on_the_axis() -> None:

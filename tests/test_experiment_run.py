@@ -18,6 +18,7 @@ from pylinregion.experiments.config import changed, to_dict
 from pylinregion.experiments.data import load
 from pylinregion.experiments.folder import Folder, load_checkpoint, write_atomically
 from pylinregion.experiments.models import make
+from pylinregion.experiments.reading import sentences
 from pylinregion.sinks import JSONLines
 from pylinregion.torch_state import one_thread
 
@@ -28,6 +29,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 FEW = {"training.steps": 12, "training.checkpoint_every": 5, "measuring.records": 6, "measuring.points": 8}
 TINY = {
     **FEW,
+    "measuring.probe_records": 2,
     "measuring.attack_points": 6,
     "measuring.attack_steps": 2,
     "measuring.slice_points": 2,
@@ -57,7 +59,9 @@ def records_of(folder: Folder) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_small_presets_run(name: str, tmp_path: Path) -> None:
-    config = tiny(name, **{"data.test_points": 40, "measuring.records": 2, "training.steps": 3})
+    config = tiny(
+        name, **{"data.test_points": 40, "measuring.probe_records": 3, "measuring.records": 2, "training.steps": 3}
+    )
     folder = run(config, tmp_path / "a" / "run")
     assert json.loads(folder.config.read_text()) == json.loads(json.dumps(to_dict(config)))
     surroundings = json.loads(folder.environment.read_text())
@@ -75,6 +79,8 @@ def test_small_presets_run(name: str, tmp_path: Path) -> None:
             ("robust_accuracy", f"test/robust/{config.measuring.eps[0]:g}/zero_gradients"),
             ("weight_norm", "weight_norm"),
             ("feature_ranks", "test/rank/tunnel"),
+            ("last_layer_norm", "last_layer_norm"),
+            ("linear_probes", "test/probe/layer/2"),
             ("commutativity", "train/logit_commutativity"),
             ("entropies", "train/entropies/mid"),
             ("perturbation_error", "train/perturbation_error"),
@@ -144,6 +150,31 @@ def test_records_are_the_measures_of_the_network(tmp_path: Path) -> None:
     assert first["train/lc"] != last["train/lc"]
 
 
+def test_linear_probes_are_in_some_of_the_records(tmp_path: Path) -> None:
+    config = tiny("deep-mlp-small", **{"data.test_points": 40})
+    folder = run(config, tmp_path)
+    records = records_of(folder)
+    assert [record["step"] for record in records] == [0, 1, 2, 3, 4, 7, 12]
+    assert [record["step"] for record in records if "test/probe/layer/2" in record] == [2, 12]
+    data = load(config.data, 0)
+    model = make(config.model, (1, 8, 8), 10, torch.float64, 0)
+    model.load_state_dict(load_checkpoint(folder.checkpoint)["trainer"]["model"])
+    want = plr.measures.linear_probes(model, data.train_x, data.train_y, data.test_x, data.test_y, seed=0)
+    prefix = "test/probe/layer/"
+    assert {key[len(prefix) :]: v for key, v in records[-1].items() if key.startswith(prefix)} == want.test
+    assert len(want.test) == config.model.depth - 1
+    last = [parameter.detach().double().square().sum() for parameter in list(model.parameters())[-2:]]
+    assert records[-1]["last_layer_norm"] == pytest.approx(float(sum(last)) ** 0.5, rel=1e-12)
+    assert all("last_layer_norm" in record for record in records)
+    (sentence,) = [said for said in sentences(records) if "probes" in said]
+    first = records[2]
+    accuracies = [f"{100 * each[key]:.1f}" for key in (f"{prefix}2", f"{prefix}14") for each in (first, records[-1])]
+    assert sentence == (
+        "Test accuracy of linear probes at step 2 and at the end: {} and {} % on the first layer, {} and {} % on the "
+        "deepest.".format(*accuracies)
+    )
+
+
 def test_complexity_of_tokens_is_that_of_their_embeddings(tmp_path: Path) -> None:
     config = tiny("modular-addition-small")
     folder = run(config, tmp_path)
@@ -163,7 +194,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", ["mnist-mlp-scaled-small", "perturbed-small"])
+@pytest.mark.parametrize("name", ["mnist-mlp-scaled-small", "perturbed-small", "deep-mlp-small"])
 def test_a_stopped_run_goes_on_to_the_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(name, **{"training.batch": 50, "data.test_points": 40})
     straight = run(config, tmp_path / "straight")

@@ -16,7 +16,9 @@ QUANTITIES = (
     "local_complexity",
     "robust_accuracy",
     "weight_norm",
+    "last_layer_norm",
     "feature_ranks",
+    "linear_probes",
     "commutativity",
     "entropies",
     "perturbation_error",
@@ -121,6 +123,7 @@ class Measuring:
         eps, attack_steps, attack_step_size, attack_points: Of robust accuracy, on test points; None: all.
         sigma: Of the noise of entropies and of the perturbation error, on training points.
         slice_points, slice_radius: Training points around which the exact regions of a slice are counted, and its size.
+        probe_records: Linear probes are trained at so many of the records at most, evenly chosen, the last among them.
     """
 
     records: int = 100
@@ -135,6 +138,7 @@ class Measuring:
     sigma: float = 0.1
     slice_points: int = 100
     slice_radius: float = 0.5
+    probe_records: int = 25
 
 
 @dataclass(frozen=True)
@@ -285,6 +289,7 @@ _AT_LEAST_ONE = (
     "measuring.attack_steps",
     "measuring.attack_points",
     "measuring.slice_points",
+    "measuring.probe_records",
 )
 _ABOVE_ZERO = (
     "data.train_share",
@@ -329,6 +334,7 @@ _MODELS = {  # of which data
 _NEEDS = {  # quantities that not all data or models have
     "commutativity": (("modular",), tuple(_MODELS)),
     "entropies": (("mnist", "cifar10", "digits", "modular"), tuple(_MODELS)),
+    "linear_probes": (("mnist", "cifar10", "digits"), ("mlp", "cnn", "resnet18")),
     "slice": (("mnist", "cifar10", "digits"), ("mlp", "cnn", "resnet18")),
 }
 

@@ -46,7 +46,7 @@ def draw_run(records: Sequence[Record], title: str) -> bytes:
     shown = [record for record in records if record["step"] > 0]
     if not shown:
         raise ValueError("records must have one past step 0, got none")
-    panels = [draw for present, draw in _PANELS if any(key in shown[-1] for key in present)]
+    panels = [draw for present, draw in _PANELS if any(key.startswith(present) for key in shown[-1])]
     return _figure(len(panels), title, lambda axes: [draw(a, shown) for draw, a in zip(panels, axes, strict=True)])
 
 
@@ -175,20 +175,37 @@ def _slices(axes: Any, records: Sequence[Record]) -> None:
 
 
 def _norm(axes: Any, records: Sequence[Record]) -> None:
-    axes.plot(_steps(records), [record["weight_norm"] for record in records], color="0.25")
+    axes.plot(_steps(records), [record["weight_norm"] for record in records], color="0.25", label="all layers")
+    if "last_layer_norm" in records[-1]:
+        last = [record["last_layer_norm"] for record in records]
+        axes.plot(_steps(records), last, color="0.25", ls="--", lw=1.3, label="last layer")
+        _legend_above(axes)
     axes.set_ylabel("Weight norm")
     _from_zero(axes)
 
 
 def _ranks(axes: Any, records: Sequence[Record]) -> None:
-    import matplotlib as mpl
-
-    keys = [key for key in records[-1] if key.startswith("test/rank/layer/")]
-    for place, key in enumerate(keys):
-        colour = mpl.colormaps["viridis"](0.9 * place / max(1, len(keys) - 1))
-        axes.plot(_steps(records), [record[key] for record in records], color=colour, lw=1.4, label=str(place + 1))
+    _by_layer(axes, records, "test/rank/layer/", 1)
     axes.set_ylabel("Feature rank, test points")
     _from_zero(axes)
+
+
+def _probes(axes: Any, records: Sequence[Record]) -> None:
+    """Linear probes, which are in some of the records."""
+    _by_layer(axes, [record for record in records if records[-1].keys() <= record.keys()], "test/probe/layer/", 100)
+    axes.set_ylabel("Linear probes,\ntest accuracy (%)")
+    axes.set_ylim(0, 103)
+
+
+def _by_layer(axes: Any, records: Sequence[Record], prefix: str, factor: float) -> None:
+    """A curve for each layer, from the first, dark, to the last, light."""
+    import matplotlib as mpl
+
+    keys = [key for key in records[-1] if key.startswith(prefix)]
+    for place, key in enumerate(keys):
+        colour = mpl.colormaps["viridis"](0.9 * place / max(1, len(keys) - 1))
+        values = [factor * record[key] for record in records]
+        axes.plot(_steps(records), values, color=colour, lw=1.4, label=str(place + 1))
     axes.legend(title="layer", loc="center left", bbox_to_anchor=(1, 0.5), alignment="left")
 
 
@@ -238,6 +255,7 @@ _PANELS: tuple[tuple[tuple[str, ...], Panel], ...] = (
     (("train/lc",), _complexity),
     (("train/slice/regions",), _slices),
     (("test/rank/tunnel",), _ranks),
+    (("test/probe/layer/",), _probes),
     (("train/commutativity",), _abelian),
     (("train/entropies/pmi",), _entropies),
     (("train/perturbation_error",), _perturbation),

@@ -61,7 +61,16 @@ _DEEP_MLP = Config(
     data=Data("mnist", train_points=2000, order="first"),
     model=Model("mlp", width=400, depth=12, init_scale=8.0),
     training=Training(steps=100_000, batch=200, weight_decay=0.01, loss="mse", dtype="float64"),
-    measuring=Measuring(quantities=("accuracy", "local_complexity", "weight_norm", "feature_ranks")),
+    measuring=Measuring(
+        quantities=(
+            "accuracy",
+            "local_complexity",
+            "weight_norm",
+            "last_layer_norm",
+            "feature_ranks",
+            "linear_probes",
+        )
+    ),
 )
 
 _FULL = {
@@ -112,7 +121,8 @@ _FULL = {
         _DEEP_MLP,
         "C, figure 1; with other depths and sizes figures 2 to 7",
         "Depth 12, 2 000 points: train accuracy rises at 29 000 to 47 000 steps, test accuracy from then on, to 91.5 "
-        "%. Ranks of all layers stay near 400 until step 47 000; then deep layers fall to about 50.",
+        "%. Ranks of all layers stay near 400 until step 47 000; then deep layers fall to about 50, and linear probes "
+        "of all layers, before that at 85 to 89 % behind the first and 16 to 25 % behind the last, rise at once.",
     ),
     "perturbed": Preset(
         changed(_MODULAR_ADDITION, {"name": "perturbed", "training.noise": (0.5, 0.4)}),

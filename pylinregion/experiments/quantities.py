@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,10 +15,12 @@ from pylinregion.count import count_regions
 from pylinregion.experiments.config import Config
 from pylinregion.experiments.data import Dataset, random_points
 from pylinregion.experiments.models import embedding_and_body
+from pylinregion.experiments.schedule import log_spaced_steps, thinned
 from pylinregion.instruments import Measure, local_complexity
 
 _ENTROPY_BATCH = 200  # paper B takes entropies of batches of training
 _RANK_POINTS = 10_000
+_RARE = ("linear_probes",)  # 9 s on one core for paper C's network, where the ranks take 3
 
 
 def probes(dataset: Dataset, config: Config) -> dict[str, tuple[Tensor, Tensor]]:
@@ -30,21 +33,36 @@ def probes(dataset: Dataset, config: Config) -> dict[str, tuple[Tensor, Tensor]]
     return {name: (dataset.points(x, dtype), y) for name, (x, y) in parts.items()}
 
 
-def chosen(config: Config, dataset: Dataset, points: dict[str, tuple[Tensor, Tensor]]) -> list[str | Measure]:
-    """The measures of an experiment.
+def steps(config: Config) -> list[int]:
+    """The steps of records."""
+    return log_spaced_steps(config.training.steps, config.measuring.records)
+
+
+def chosen(
+    config: Config, dataset: Dataset, points: dict[str, tuple[Tensor, Tensor]], step: Callable[[], int]
+) -> list[str | Measure]:
+    """The measures of an experiment. Some of them are in few records alone.
 
     Args:
         config: The experiment.
         dataset: Its data.
         points: Of :func:`probes`.
+        step: The step that is being measured.
     """
     found: list[str | Measure] = []
+    few = frozenset(thinned(steps(config), config.measuring.probe_records))
     for name in config.measuring.quantities:
         if name in ("accuracy", "weight_norm"):
             found.append(name)
         else:
-            found += _TABLE[name](config, dataset, points)
+            measures_of = _TABLE[name](config, dataset, points)
+            found += [_at(few, step, measure) for measure in measures_of] if name in _RARE else measures_of
     return found
+
+
+def _at(few: frozenset[int], step: Callable[[], int], measure: Measure) -> Measure:
+    """A measure that has values at some steps only."""
+    return replace(measure, function=lambda *args: measure.function(*args) if step() in few else {})
 
 
 Points = dict[str, tuple[Tensor, Tensor]]
@@ -126,6 +144,26 @@ def _feature_ranks(config: Config, dataset: Dataset, points: Points) -> list[Mea
     return [Measure("test/rank", ranks, "model")]
 
 
+def _linear_probes(config: Config, dataset: Dataset, points: Points) -> list[Measure]:
+    (x, y), (x_test, y_test) = points["train"], (part[:_RANK_POINTS] for part in points["test"])
+
+    def accuracies(model: nn.Module) -> dict[str, float]:
+        found = measures.linear_probes(model, x, y, x_test, y_test, seed=config.seed)
+        return {f"layer/{name}": accuracy for name, accuracy in found.test.items()}
+
+    return [Measure("test/probe", accuracies, "model")]
+
+
+def _last_layer_norm(config: Config, dataset: Dataset, points: Points) -> list[Measure]:
+    x = points["train"][0][:1]
+
+    def norm(model: nn.Module) -> float:
+        embed, body = embedding_and_body(model)
+        return measures.last_layer_norm(body, _embedded(embed, x))
+
+    return [Measure("last_layer_norm", norm, "model")]
+
+
 def _commutativity(config: Config, dataset: Dataset, points: Points) -> list[Measure]:
     x = points["train"][0]
     return [
@@ -178,7 +216,9 @@ def _embedded(embed: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 _TABLE: dict[str, Callable[[Config, Dataset, Points], list[Measure]]] = {
     "local_complexity": _local_complexity,
     "robust_accuracy": _robust_accuracy,
+    "last_layer_norm": _last_layer_norm,
     "feature_ranks": _feature_ranks,
+    "linear_probes": _linear_probes,
     "commutativity": _commutativity,
     "entropies": _entropies,
     "perturbation_error": _perturbation_error,

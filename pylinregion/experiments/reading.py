@@ -84,11 +84,21 @@ def sentences(records: Sequence[Record]) -> list[str]:
         found.append(
             f"Weight norm: {_short(records[0]['weight_norm'])} at the start, {_short(last['weight_norm'])} at the end."
         )
+    if "last_layer_norm" in last:
+        norms = [_short(record["last_layer_norm"]) for record in (records[0], last)]
+        found.append(f"Norm of the last layer: {norms[0]} at the start, {norms[1]} at the end.")
     if "test/rank/tunnel" in last:
         deepest = [key for key in last if key.startswith("test/rank/layer/")][-1]
         found.append(
             f"Rank of the deepest hidden layer: {records[0][deepest]:.0f} at the start, {last[deepest]:.0f} at the "
             f"end; tunnel length {last['test/rank/tunnel']:.0f} at the end."
+        )
+    if probed := [key for key in last if key.startswith("test/probe/layer/")]:
+        first = next(record for record in records if probed[0] in record)
+        shallow, deep = (f"{100 * first[key]:.1f} and {100 * last[key]:.1f} %" for key in (probed[0], probed[-1]))
+        found.append(
+            f"Test accuracy of linear probes at step {first['step']:.0f} and at the end: {shallow} on the first layer, "
+            f"{deep} on the deepest."
         )
     if "train/commutativity" in last:
         step = first_step(records, "train/commutativity", 0.99)

@@ -16,7 +16,6 @@ from pylinregion.experiments import data, models, quantities
 from pylinregion.experiments.config import Config, flat, to_dict
 from pylinregion.experiments.folder import Folder, load_checkpoint, save_checkpoint, write_json
 from pylinregion.experiments.report import write_report
-from pylinregion.experiments.schedule import log_spaced_steps
 from pylinregion.experiments.training import Trainer
 from pylinregion.monitor import Monitor
 from pylinregion.sinks import JSONLines, Record
@@ -67,12 +66,11 @@ def run(
     model = models.make(config.model, dataset.input_shape, dataset.classes, dtype, config.seed).to(target)
     trainer = Trainer(model, dataset.train_x, dataset.train_y, dataset.classes, config.training, config.seed)
     probes = quantities.probes(dataset, config)
-    steps = log_spaced_steps(config.training.steps, config.measuring.records)
     monitor = Monitor(
         model,
         probes,
-        measures=quantities.chosen(config, dataset, probes),
-        every=steps,
+        measures=quantities.chosen(config, dataset, probes, lambda: monitor.steps),
+        every=quantities.steps(config),
         budget=None,
         sink=[JSONLines(folder.records), on_record],
         seed=config.seed,
