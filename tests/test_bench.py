@@ -304,3 +304,40 @@ def test_a_training_that_watching_changes_is_noticed(monkeypatch):
     )
     with pytest.raises(SystemExit, match=r"training ends with other weights when it is watched \(default\)"):
         monitor.record(case, 1)
+
+
+def test_smoke_run_of_shards(tmp_path):
+    command = [sys.executable, str(BENCH / "shards.py"), "--smoke", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCH.parent)
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob("*-cpu.json")
+    records = json.loads(file.read_text())["shards"]
+    assert [row["work"].split(",")[0] for row in records] == ["count_in_shards", "partition_in_shards"]
+    for row in records:
+        one, two, each = (row["seconds"][mode][0] for mode in ("one process", "two processes", "each all"))
+        assert row["gain"] == one / two and row["ceiling"] == 2 * one / each
+    assert [row["goal"] for row in records] == [1.7, None]
+    assert records[0]["verdict"] == ("met" if records[0]["gain"] >= 1.7 else "missed")
+    assert "| partition_in_shards, 2-16x3-1, 8 parts " in done.stdout
+
+
+def test_shards_that_differ_or_a_process_that_ends_are_noticed(tmp_path):
+    import shards
+
+    class Told:
+        """A pair whose answers are written down."""
+
+        def __init__(self, *digests):
+            self.digests = iter(digests)
+
+        def run(self, number, mode):
+            return 1.0, next(self.digests)
+
+    work = shards.Work("it", lambda folder: None, lambda found: "", 1.7)
+    same = shards.record(Told(["a"], ["a", "a"], ["a", "a"]), 0, work, 1)
+    assert (same["gain"], same["ceiling"], same["verdict"]) == (1.0, 2.0, "missed")
+    for digests in ((["a"], ["b", "b"], ["a", "a"]), (["a"], ["a", "b"], ["a", "a"])):
+        with pytest.raises(SystemExit, match="it: two processes have other results than one"):
+            shards.record(Told(*digests), 0, work, 1)
+    with pytest.raises(SystemExit, match="a process ended: Traceback"), shards.Pair(smoke=True) as pair:
+        pair.run(5, "one process")
