@@ -327,15 +327,17 @@ def test_shards_that_differ_or_a_process_that_ends_are_noticed(tmp_path):
     class Told:
         """A pair whose answers are written down."""
 
-        def __init__(self, *digests):
-            self.digests = iter(digests)
+        def __init__(self, *digests, shared=1.0):
+            self.digests, self.shared = iter(digests), shared
 
         def run(self, number, mode):
-            return 1.0, next(self.digests)
+            return self.shared if mode == "two processes" else 1.0, next(self.digests)
 
     work = shards.Work("it", lambda folder: None, lambda found: "", 1.7)
     same = shards.record(Told(["a"], ["a", "a"], ["a", "a"]), 0, work, 1)
     assert (same["gain"], same["ceiling"], same["verdict"]) == (1.0, 2.0, "missed")
+    faster = shards.record(Told(["a"], ["a", "a"], ["a", "a"], shared=0.5), 0, work, 1)
+    assert (faster["gain"], faster["verdict"]) == (2.0, "met")
     for digests in ((["a"], ["b", "b"], ["a", "a"]), (["a"], ["a", "b"], ["a", "a"])):
         with pytest.raises(SystemExit, match="it: two processes have other results than one"):
             shards.record(Told(*digests), 0, work, 1)
