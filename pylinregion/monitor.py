@@ -243,22 +243,32 @@ class Monitor:
             torch.cuda.synchronize(device)
 
     def _values(self) -> dict[str, float]:
-        device = device_of(self._module)
-        found: dict[str, float] = {}
-        measures = [measure for measure in self._measures if measure.shared or _is_first()]
-        for measure in measures:
-            if measure.of == "model":
-                found |= measure.values(self._module)
+        """The record's values, in the order of probes and measures.
+
+        What rank 0 does alone comes last: an error of it leaves no other rank in the middle of an exchange.
+        """
+        jobs = [("", measure) for measure in self._measures if measure.of == "model"]
         for name, probe in self._probes.items():
-            x, y = probe.on(device)
-            for measure in measures:
-                if measure.of == "points" or (measure.of == "labels" and y is not None):
-                    before = probe.versions
-                    values = measure.values(self._module, x, y)
-                    if probe.versions != before:
-                        raise ValueError(f"the measure {measure.name!r} changed the points of probe {name!r} in place")
-                    found |= {f"{name}/{key}": value for key, value in values.items()}
-        return found
+            kinds = ("points",) if probe.y is None else ("points", "labels")
+            jobs += [(name, measure) for measure in self._measures if measure.of in kinds]
+        found: dict[int, dict[str, float]] = {}
+        for shared in (True, False) if _is_first() else (True,):
+            for place, (name, measure) in enumerate(jobs):
+                if measure.shared == shared:
+                    found[place] = self._value(measure, name)
+        return {key: value for place in sorted(found) for key, value in found[place].items()}
+
+    def _value(self, measure: Measure, name: str) -> dict[str, float]:
+        """The values of a measure of the model, or of a probe."""
+        if measure.of == "model":
+            return measure.values(self._module)
+        probe = self._probes[name]
+        x, y = probe.on(device_of(self._module))
+        before = probe.versions
+        values = measure.values(self._module, x, y)
+        if probe.versions != before:
+            raise ValueError(f"the measure {measure.name!r} changed the points of probe {name!r} in place")
+        return {f"{name}/{key}": value for key, value in values.items()}
 
 
 class _Slices:

@@ -113,6 +113,20 @@ def train(watch):
             run.model[4].weight.copy_(end[0]["4.weight"])
         monitors["shared"]._steps += rank == world - 1
         result["steps"] = said(monitors["shared"].measure)
+        monitors["shared"]._steps -= rank == world - 1
+        # An error of rank 0's own measures, first in order, leaves the others ready for the next measurement.
+        outcomes = [0.0, None]
+
+        def fails(model):
+            if outcomes[-1] is None:
+                outcomes.pop()
+                raise ValueError("wrong once")
+            return outcomes[-1]
+
+        once = plr.Measure("once", fails, "model")
+        monitor = plr.Monitor(run.called, points, RADIUS, n_directions=4, measures=[once, "local_complexity"])
+        result["wrong"] = said(monitor.measure)
+        result["right"] = [monitor.measure(), plr.Monitor(run.called, points, RADIUS, n_directions=4).measure()]
         x = points["train"][0]
         for name, probe, radius in (("radius", x, 0.1 + 0.1 * rank), ("probes", x.roll(rank, 0), 0.1)):
             result[name] = said(lambda: plr.Monitor(run.called, {"a": probe}, radius, n_directions=4))
@@ -227,6 +241,9 @@ def test_ranks_share_the_points_and_records_are_those_of_one_process(tmp_path, w
     del by_hand["step"], by_hand["seconds"]
     assert {key: whole[-1][key] for key in by_hand} == by_hand
 
+    assert [each["wrong"] for each in found] == ["wrong once", *[None] * (world - 1)]
+    record, plain = first["right"]
+    assert record["many/lc"] == plain["many/lc"] == whole[-1]["many/lc"]
     last = world - 1
     for each in found:
         assert each["weights"] == each["weights exact"]
