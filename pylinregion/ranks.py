@@ -146,5 +146,5 @@ def _all_there() -> Iterator[None]:
     except RuntimeError as error:
         raise PylinregionError(
             "all ranks share the points, and one of them ended, or did not come before the time limit; all must make "
-            f"the monitor, and call step() and measure() alike: {str(error).strip().splitlines()[0]}"
+            "the monitor, and call step() and measure() alike"
         ) from error

@@ -18,7 +18,7 @@ from pylinregion.sinks import JSONLines
 HERE = Path(__file__).parent
 
 START = """
-import copy, json, os, signal, sys
+import copy, datetime, json, os, signal, sys
 from pathlib import Path
 import torch
 from monitor_cases import RADIUS, Clock, Run, data, probes
@@ -32,6 +32,7 @@ from pylinregion.sinks import JSONLines
 
 folder, rank, world = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
+distributed.distributed_c10d.default_pg_timeout = datetime.timedelta(seconds=60)  # a rank that waits in vain says so
 distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
 # Small batches, so that there is something to share. Each rank would choose others, but rank 0's are taken.
 count._CACHE_BYTES["cpu"], count._CHAIN_BATCH = 1000 * (1 + rank), 7 + rank
@@ -124,8 +125,11 @@ def train(watch):
             return outcomes[-1]
 
         once = plr.Measure("once", fails, "model")
-        monitor = plr.Monitor(run.called, points, RADIUS, n_directions=4, measures=[once, "local_complexity"])
+        calls = []
+        everyone = plr.Measure("everyone", lambda model: calls.append(model) or 7.0, "model", shared=True)
+        monitor = plr.Monitor(run.called, points, RADIUS, n_directions=4, measures=[once, everyone, "local_complexity"])
         result["wrong"] = said(monitor.measure)
+        result["failed"], result["called"] = len(outcomes) == 1, len(calls)
         result["right"] = [monitor.measure(), plr.Monitor(run.called, points, RADIUS, n_directions=4).measure()]
         x = points["train"][0]
         for name, probe, radius in (("radius", x, 0.1 + 0.1 * rank), ("probes", x.roll(rank, 0), 0.1)):
@@ -242,7 +246,10 @@ def test_ranks_share_the_points_and_records_are_those_of_one_process(tmp_path, w
     assert {key: whole[-1][key] for key in by_hand} == by_hand
 
     assert [each["wrong"] for each in found] == ["wrong once", *[None] * (world - 1)]
+    assert [each["failed"] for each in found] == [True, *[False] * (world - 1)]
+    assert all(each["called"] == 1 for each in found)
     record, plain = first["right"]
+    assert list(record)[2:4] == ["once", "everyone"] and record["everyone"] == 7.0
     assert record["many/lc"] == plain["many/lc"] == whole[-1]["many/lc"]
     last = world - 1
     for each in found:
