@@ -128,7 +128,7 @@ class Monitor:
             for probe in self._probes.values():  # captured now: that takes a second, and is no part of a measurement
                 local_complexity(self._module, probe.x[:1], None, **counting)
         names = [(measure.name, measure.of, measure.shared) for measure in self._measures]
-        at = every if isinstance(every, (int, str)) else sorted(every)
+        at = every if isinstance(every, str) or not isinstance(every, Collection) else sorted(every)
         _check_same_arguments(self._ranks, self._probes, counting=counting, measures=names, every=at, budget=budget)
 
     @property

@@ -364,6 +364,14 @@ def test_state_has_a_fixed_size(monkeypatch):
     assert set(monitor.state_dict()) == {"step", "training", "measuring", "last_cost"}
 
 
+@pytest.mark.parametrize(
+    ("every", "steps"), [(np.int64(2), [2, 4]), (np.array([3, 1]), [1, 3]), ({4, 1}, [1, 4]), (range(2, 4), [2, 3])]
+)
+def test_steps_may_be_said_in_many_ways(every, steps):
+    monitor = plr.Monitor(network(), {"a": data()[0]}, measures=["weight_norm"], every=every, budget=None)
+    assert [step for step in range(1, 5) if monitor.step() is not None] == steps
+
+
 def test_slices_are_written_at_their_steps(tmp_path):
     clock, run = Clock(), Run()
     slice_ = plr.Slice.around(data()[0][0], 1.0, seed=1)
