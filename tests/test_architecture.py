@@ -41,6 +41,8 @@ def test_reference_and_results_know_nothing_of_the_code_they_judge_or_report():
             assert "torch" not in imports_of(module), module
         if module in ("pylinregion.counts", "pylinregion.certificate", "pylinregion.mesh"):
             assert not own
+        if module == "pylinregion.ranks":
+            assert own <= {"pylinregion.errors", "pylinregion.errors.PylinregionError"}
         if module in ("pylinregion.mesh_measures", "pylinregion.locate"):
             assert own <= {"pylinregion.mesh", "pylinregion.mesh.Array", "pylinregion.mesh.Mesh"}, module
         if module == "pylinregion.plot":  # the partition's type, and how cells are held
