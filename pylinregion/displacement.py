@@ -151,7 +151,7 @@ class Chain:
         self.start, self.split, self.dtype = found.start, found.split, dtype
         self.numbers = tuple(link.number for link in found.links)
         self._layers = [
-            _Layer(link, dtype, prefix if k == 0 and found.split else None, self._worth_norms(link, points))
+            _Layer(link, dtype, prefix if k == 0 and found.split else None, self._worth_norms(k, found.links, points))
             for k, link in enumerate(found.links)
         ]
         self._packed = [
@@ -163,9 +163,13 @@ class Chain:
         self._chain: Any = None
         self._work = torch.zeros(0, dtype=torch.int64)  # of the last count
 
-    def _worth_norms(self, link: Link, points: int) -> bool:
-        """Whether a spectral norm, a product of matrices, costs little beside the points; float64 needs none."""
-        return self.dtype == torch.float32 and link.weight is not None and len(link.weight) <= points
+    def _worth_norms(self, k: int, links: tuple[Link, ...], points: int) -> bool:
+        """Whether a layer's spectral norm, some products of matrices, costs little beside the points and is needed.
+
+        Float64 needs none, and no error goes on behind the last layer.
+        """
+        weight = links[k].weight
+        return self.dtype == torch.float32 and weight is not None and len(weight) <= points and k + 1 < len(links)
 
     def prepare(self, pairs: int, directions: Tensor | None) -> None:
         """Fix the frame.
@@ -310,6 +314,7 @@ class _Layer:
         lost = 1e-150 * (matrix != 0).any(dim=1).double()  # squares that underflow; 0 for a row of zeros alone
         self.row_norm = matrix.norm(dim=1) * _UP + lost
         self.bias_size = matrix.new_zeros(neurons) if bias is None else bias.double().abs()
+        self.column_square = matrix.square().sum(dim=0) * _UP + 1e-300
         frobenius = float(matrix.norm()) * _UP + 1e-150
         self.slope: Tensor | None = None
         if isinstance(link.slope, Tensor) or link.slope != 0:
@@ -326,9 +331,10 @@ class _Layer:
             self.row_norm.data_ptr(),
             0 if self.slope is None else self.slope.data_ptr(),
             frobenius,
-            spectral_norm(matrix.cpu().numpy(), 1) if tight and link.weight is not None else frobenius,
+            spectral_norm(matrix.cpu().numpy(), dtype=torch.float32) if tight else frobenius,
             float(self.bias_size.norm()) * _UP,
             steepest,
+            self.column_square.data_ptr(),
         )
 
     def activate(self, z: Tensor) -> Tensor:

@@ -166,6 +166,40 @@ def test_rounding_of_the_layers_before_is_not_forgotten():
     assert counts.ambiguous.tolist() == [4, 0]
 
 
+@pytest.mark.parametrize("simd", SIMD)
+@pytest.mark.parametrize("layer", [1, 2])
+@pytest.mark.parametrize("blocks", [1, 4, 32])
+def test_the_worst_rounding_of_float32_is_allowed_for(blocks, layer, simd):
+    """A sum that loses half a unit at every addition, all to one side, is as far off as the bound of section 12 allows.
+
+    Neuron 0 of layer 1 is displaced by 1 and weighs 1; 31 more of the first block, and one of each further block, are
+    displaced by 2^-12 and weigh as much: each adds 2^-24 to 1, which rounds to 1. The sign of a neuron of the layer
+    after the sum, or of the sum itself, depends on what was lost.
+    """
+    n, lost = 32 * blocks, 30 + blocks
+    small = torch.zeros(n)
+    small[:32], small[::32] = 2.0**-12, 2.0**-12
+    small[0] = 1
+    offset = 2 * small + (small == 0)  # all of layer 1 are on
+    net = network((1, n, 1, 1, 1), torch.float32)
+    at_plus = 3 * (1 + lost * 2.0**-24)  # the sum, in the real numbers
+    bias = -((at_plus - 2.0**-24) // 2.0**-22 * 2.0**-22)  # at least 2^-24 less, and a number of float32
+    with torch.no_grad():
+        for linear, weight, b in zip(
+            net[::2],
+            (small[:, None], small[None], torch.ones(1, 1), torch.ones(1, 1)),
+            (offset, bias if layer == 1 else 0.0, 1.0 if layer == 1 else bias, 0.0),
+            strict=True,
+        ):
+            linear.weight.copy_(weight)
+            linear.bias.copy_(torch.as_tensor(b))
+    with kernels.use_simd(simd):
+        counts = plr.count_regions(
+            net, torch.zeros(1, 1), 1.0, frame=torch.ones(1, 1), displacement=True, estimate_ambiguous=True
+        )
+    assert counts.changes.tolist() == [[0, int(layer == 1), int(layer == 2)]] and counts.ambiguous.tolist() == [0]
+
+
 def test_patterns_of_more_than_64_neurons():
     """64 neurons tell the minus vertices apart, 36 more only plus from minus: five patterns."""
     net = network((4, 100, 1))

@@ -159,7 +159,27 @@ template <class T> class Walk {
       for (int64_t r = k; r < std::min(k + kTileRows, n_rows); ++r)
         finish(rows_[static_cast<size_t>(r)], out_.data() + (r - k) * 2 * padded_);
     }
-    error_ = bounds.error(*layer_);
+    error_ = bounds.error(*layer_, {row_squares(n_rows), column_squares()});
+  }
+  double row_squares(int64_t n_rows) const {
+    return sum(n_rows, [&](int64_t k) {
+      const double norm = layer_->row_norm[rows_[static_cast<size_t>(k)]];
+      return norm * norm;
+    });
+  }
+  double column_squares() const {
+    return sum(n_,
+               [&](int64_t k) { return weighted<T>(layer_->column_square[column_[static_cast<size_t>(k)]], k, n_); });
+  }
+  template <class Number> static double sum(int64_t n, Number number) {
+    double parts[kSumParts] = {};
+    for (int64_t begin = 0; begin < n; begin += kSumParts) {
+      const int64_t some = std::min<int64_t>(n - begin, kSumParts);
+      for (int64_t k = 0; k < some; ++k) parts[k] += number(begin + k);
+    }
+    for (int half = kSumParts / 2; half; half /= 2)
+      for (int k = 0; k < half; ++k) parts[k] += parts[k + half];
+    return parts[0];
   }
 
   // The kink of row i, whose displacements are at z: o, then e of the dirty pairs. What it makes of them goes to the
