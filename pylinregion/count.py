@@ -19,7 +19,6 @@ from pylinregion import _checks
 from pylinregion.ambiguity import ambiguous_signs
 from pylinregion.capture import capture
 from pylinregion.counts import RegionCounts
-from pylinregion.displacement import FEWEST_PAIRS
 from pylinregion.displacement import OUTPUT as OUTPUT_NUMBER
 from pylinregion.exact_count import EXACT_METHODS, count_exactly
 from pylinregion.kernels import ScalarKink
@@ -292,10 +291,12 @@ class _Job:
         self.regions = torch.zeros(len(x), dtype=torch.int64, device=device)
         self.ambiguous = torch.zeros(len(x), dtype=torch.int64, device=device) if estimate else None
         self.estimators: list[tuple[Evaluator, list[Tensor]]] = []
+        self.done = 0  # points that are counted
         self.evaluator = self._evaluator(x.dtype)
         by_itself = displacement is None and not x.is_cuda  # on a GPU it has not been measured yet
         if (displacement or by_itself) and not frame_per_point:
-            self.evaluator.use_chain(len(x))
+            ask = by_itself and not estimate  # what a chain proves needs no estimate, which takes far longer
+            self.evaluator.use_chain(len(x), self.vertices // 2, self._changing_first if ask else None)
         self._use()
         if displacement and self.chain is None:
             raise ValueError(
@@ -319,16 +320,27 @@ class _Job:
         self.sites, self.words = sites(self.network, self.counted, self.evaluator.body, self.include_output, self.chain)
 
     def _decide(self, batch: int) -> None:
-        """Keep the chain if it is the faster way, going by some points."""
+        """Keep the chain if it is the faster way, going by some points. What was counted for these stays."""
         assert self.chain is not None
         self.undecided = False
-        if self.vertices >= 2 * FEWEST_PAIRS and len(self.x):
-            self._count(0, min(len(self.x), _TRIED, batch), 1)  # overwritten later
-            self.nonfinite.zero_()
-            if self.chain.pays(len(self.x)):
-                return
-        self.evaluator.drop_chain()
-        self._use()
+        if len(self.x) == 0:
+            return
+        tried = min(len(self.x), _TRIED, batch)
+        self._count(0, tried, 1)
+        if not bool(self.nonfinite.any()):
+            self.done = tried
+        if not self.chain.pays():
+            self.evaluator.drop_chain()
+            self._use()
+
+    def _changing_first(self) -> float:
+        """The share of the first layer's neurons that change around some points, about."""
+        evaluator, dtype = self.evaluator, self.evaluator.dtype
+        x, radii = self.x[:_TRIED].to(dtype), self.radii[:_TRIED]
+        frame = self.frame.to(dtype)
+        z, of_frame, of_zero = (evaluator.prefix(each)[0] for each in (x, frame, frame[:1] * 0))
+        reach = (of_frame - of_zero).abs().amax(dim=0) * radii.to(dtype).view(-1, *[1] * (z.dim() - 1))
+        return float((z.abs() <= reach).double().mean())
 
     @property
     def _proven(self) -> bool:
@@ -355,16 +367,17 @@ class _Job:
         if self.undecided:
             self._decide(self._plan(batch_size, memory_budget, threads).batch)
         plan = self._plan(batch_size, memory_budget, threads)
-        starts = range(0, len(self.x), plan.batch)
+        starts = range(self.done, len(self.x), plan.batch)
         ranges = [(start, min(start + plan.batch, len(self.x))) for start in starts]
         with tqdm(total=len(self.x), unit="point", disable=not progress) as bar:
+            bar.update(self.done)
             if plan.workers == 1:
                 _in_turn(ranges, self._halving(), n_threads, bar.update)
             else:
                 _in_parallel(ranges, self._count, plan.workers, bar.update)
 
     def _plan(self, batch_size: int | None, memory_budget: int | None, threads: int) -> _Plan:
-        cuda = self.x.is_cuda
+        cuda, left = self.x.is_cuda, len(self.x) - self.done
         if memory_budget is None:
             memory_budget = _default_budget(self.x)
         peak, largest = self.evaluator.body.bytes_per_row(self.x.dtype)
@@ -378,10 +391,10 @@ class _Job:
             batch_size = min(batch_size, affordable)
         # Every worker gets as much; with a single batch, torch's own threads share the work instead.
         if threads > 1:
-            batches = -(-len(self.x) // (batch_size * threads)) * threads
-            batch_size = -(-len(self.x) // max(1, batches))
+            batches = -(-left // (batch_size * threads)) * threads
+            batch_size = -(-left // max(1, batches))
         batch_size = max(1, batch_size)
-        batches = -(-len(self.x) // batch_size)
+        batches = -(-left // batch_size)
         return _Plan(batch_size, min(threads, batches) if threads > 1 and batches > 1 else 1)
 
     def _halving(self) -> Callable[[int, int, int], None]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from pylinregion.displacement import Chain, Found, find
+from pylinregion.displacement import Chain, Costs, Found, find
 from pylinregion.kernels import PackedLinear
 from pylinregion.kinks import Counter, evaluator
 from pylinregion.network import Network, Node, Ref, refs
@@ -524,10 +524,16 @@ class Evaluator:
         self.chain: Chain | None = None
         self.exact: Evaluator | None = None
 
-    def use_chain(self, points: int) -> None:
+    def use_chain(self, points: int, pairs: int, first: Callable[[], float] | None) -> None:
         """Count the chain of dense layers that the network ends in, if it does, by displacements around so many points.
 
         Points then come from :meth:`exact_split`, if the chain is all of the network behind its first linear layer.
+
+        Args:
+            points: How many there will be.
+            pairs: ``P``.
+            first: Gives the share of the frontier's neurons that change, about, for whether that is to be expected to
+                take less than evaluating all vertices; None: it is not asked.
         """
         if self.dtype not in (torch.float32, torch.float64) or self.network.device.type not in ("cpu", "cuda"):
             return
@@ -536,14 +542,19 @@ class Evaluator:
             return
         linear = None
         if found.split:
-            outputs = bool(self.body.wanted)
-            self.exact = self
-            if self.dtype != torch.float64:
-                self.exact = Evaluator(self.network, torch.float64, self.counted, outputs=outputs, split=True)
-            linear = self.exact._prefix.only_linear_layer()
+            linear = self._prefix.only_linear_layer()
             if self.frontier != [found.start] or linear is None:
-                self.exact = None
                 return
+        if first is not None:
+            costs = Costs.of(found, self.dtype, pairs, None if linear is None else linear[0])
+            if not costs.promise(0.0, points) or (found.split and not costs.promise(first(), points)):
+                return
+        if found.split and self.dtype == torch.float64:
+            self.exact = self
+        elif found.split:
+            outputs = bool(self.body.wanted)
+            self.exact = Evaluator(self.network, torch.float64, self.counted, outputs=outputs, split=True)
+            linear = self.exact._prefix.only_linear_layer()
         self.chain = Chain(found, self.dtype, points, linear)
         self.body = self._plain.chained(self.chain, found)
 
