@@ -429,7 +429,7 @@ class _Job:
             self.own.workspace = Workspace()
         workspace: Workspace = self.own.workspace
         tally = Tally(self.sites, self.words, end - begin, self.vertices, self.x.device, workspace, threads)
-        values = self._frontier(self.evaluator, self.directions, begin, end)
+        values = self._frontier(self.evaluator, self.directions, begin, end, workspace)
         outputs = self.evaluator.run(values, (end - begin) * self.vertices, tally.counter, workspace, threads)
         if self.include_output and (self.chain is None or OUTPUT_NUMBER not in self.chain.numbers):
             tally.counter(-1).signs(outputs[0], ScalarKink())
@@ -440,20 +440,22 @@ class _Job:
             proven = tally.ambiguous if self._proven else None
             self.ambiguous[begin:end] = self._estimate(begin, end) if proven is None else proven
 
-    def _frontier(self, evaluator: Evaluator, directions: list[Tensor], begin: int, end: int) -> list[Any]:
+    def _frontier(
+        self, evaluator: Evaluator, directions: list[Tensor], begin: int, end: int, workspace: Workspace
+    ) -> list[Any]:
         """What the evaluator starts from, for the points ``[begin, end)``: splits, or the vertices themselves."""
         x, radii = self.x[begin:end].to(evaluator.dtype), self.radii[begin:end]
         if self.frame_per_point:
             return [_vertices(x, radii, self.frame[begin:end].to(evaluator.dtype))]
         if evaluator.exact is not None:
-            return [evaluator.exact_split(x, directions[0], radii)]
+            return [evaluator.exact_split(x, directions[0], radii, workspace)]
         return [Split(centre, v, radii) for centre, v in zip(evaluator.prefix(x), directions, strict=True)]
 
     def _estimate(self, begin: int, end: int) -> Tensor:
         """The ambiguous signs of the points ``[begin, end)``."""
         seen = []
         for evaluator, directions in self.estimators:
-            values = self._frontier(evaluator, directions, begin, end)
+            values = self._frontier(evaluator, directions, begin, end, self.own.workspace)
             formed = [value.materialise() if isinstance(value, Split) else value for value in values]
             seen.append(observe(evaluator, formed, (end - begin) * self.vertices)[1])
         own, other = seen

@@ -371,8 +371,11 @@ class _Layer:
         neurons, inputs = matrix.shape
         matrix = matrix.double()
         self.weight = None if self.exact is None else self.exact.to(dtype)
-        lost = 1e-150 * (matrix != 0).any(dim=1).double()  # squares that underflow; 0 for a row of zeros alone
-        self.row_norm = matrix.norm(dim=1) * _UP + lost
+        self.row_norm = matrix.norm(dim=1) * _UP
+        lost = self.row_norm > 0  # squares that underflow; nothing in a row of zeros alone
+        if not bool(lost.all()):
+            lost = (matrix != 0).any(dim=1)
+        self.row_norm += 1e-150 * lost.double()
         self.bias_size = matrix.new_zeros(neurons) if bias is None else bias.double().abs()
         self.column_square = matrix.square().sum(dim=0) * _UP + 1e-300
         frobenius = float(matrix.norm()) * _UP + 1e-150
