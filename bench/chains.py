@@ -38,7 +38,7 @@ class Multiplied:
     """What a count multiplied in a chain.
 
     Attributes:
-        kept: Whether the points were counted by displacements: if only tried, some of them were.
+        kept: Whether all points were counted by displacements: if only tried, some of them were.
         share: Of the multiplications at all vertices behind the first layer.
     """
 
@@ -106,7 +106,7 @@ class ChainContest(Contest):
         with batches_of_chains() as batches:
             self.ours(radius, None, displacement=True)
         points = sum(n for n, _ in batches)
-        kept = sum(n for n, _ in tried) > len(self.x)  # some points are tried, then all are counted if that was faster
+        kept = sum(n for n, _ in tried) == len(self.x)  # else some points were tried at most
         return Multiplied(kept, sum(n * share for n, share in batches) / points)
 
     def bare_at_best(self) -> tuple[int, Run]:

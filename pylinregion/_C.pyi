@@ -101,7 +101,7 @@ class DenseChain:
     def __init__(
         self,
         dtype: int,
-        layers: list[tuple[int, int, int, int, int, int, int, float, float, float, float]],
+        layers: list[tuple[int, int, int, int, int, int, int, float, float, float, float, int]],
         pairs: int,
         directions: int,
         direction_size: int,

@@ -20,7 +20,6 @@ from pylinregion import _checks
 from pylinregion.ambiguity import ambiguous_signs
 from pylinregion.capture import capture
 from pylinregion.counts import RegionCounts
-from pylinregion.displacement import FEWEST_PAIRS
 from pylinregion.displacement import OUTPUT as OUTPUT_NUMBER
 from pylinregion.exact_count import EXACT_METHODS, count_exactly
 from pylinregion.kernels import ScalarKink
@@ -306,10 +305,12 @@ class _Job:
         self.regions = torch.zeros(len(x), dtype=torch.int64, device=device)
         self.ambiguous = torch.zeros(len(x), dtype=torch.int64, device=device) if estimate else None
         self.estimators: list[tuple[Evaluator, list[Tensor]]] = []
+        self.done = 0  # points that are counted
         self.evaluator = self._evaluator(x.dtype)
         by_itself = displacement is None and not x.is_cuda  # on a GPU it has not been measured yet
         if (displacement or by_itself) and not frame_per_point:
-            self.evaluator.use_chain(len(x))
+            ask = by_itself and not estimate  # what a chain proves needs no estimate, which takes far longer
+            self.evaluator.use_chain(len(x), self.vertices // 2, self._changing_first if ask else None)
         self._use()
         if displacement and self.chain is None:
             raise ValueError(
@@ -333,18 +334,27 @@ class _Job:
         self.sites, self.words = sites(self.network, self.counted, self.evaluator.body, self.include_output, self.chain)
 
     def _decide(self, batch: int) -> None:
-        """Keep the chain if it is the faster way, going by some points."""
+        """Keep the chain if it is the faster way, going by some points. What was counted for these stays."""
         assert self.chain is not None
         self.undecided = False
-        if self.vertices >= 2 * FEWEST_PAIRS and len(self.x):
-            self._count(0, min(len(self.x), _TRIED, batch), 1)
-            for found in (self.changes, self.regions, self.nonfinite, self.ambiguous):
-                if found is not None:
-                    found.zero_()
-            if self.chain.pays(len(self.x)):
-                return
-        self.evaluator.drop_chain()
-        self._use()
+        if len(self.x) == 0:
+            return
+        tried = min(len(self.x), _TRIED, batch)
+        self._count(0, tried, 1)
+        if not bool(self.nonfinite.any()):
+            self.done = tried
+        if not self.chain.pays():
+            self.evaluator.drop_chain()
+            self._use()
+
+    def _changing_first(self) -> float:
+        """The share of the first layer's neurons that change around some points, about."""
+        evaluator, dtype = self.evaluator, self.evaluator.dtype
+        x, radii = self.x[:_TRIED].to(dtype), self.radii[:_TRIED]
+        frame = self.frame.to(dtype)
+        z, of_frame, of_zero = (evaluator.prefix(each)[0] for each in (x, frame, frame[:1] * 0))
+        reach = (of_frame - of_zero).abs().amax(dim=0) * radii.to(dtype).view(-1, *[1] * (z.dim() - 1))
+        return float((z.abs() <= reach).double().mean())
 
     @property
     def _proven(self) -> bool:
@@ -373,10 +383,16 @@ class _Job:
         if self.undecided:
             self._decide(self._plan(batch_size, memory_budget, threads).batch)
         plan = self._plan(batch_size, memory_budget, threads)
+        if ranks.rank or not self.done:  # what was tried is rank 0's, or is counted again
+            for found in (self.changes, self.regions, self.nonfinite, self.ambiguous):
+                if found is not None:
+                    found.zero_()
         batch = ranks.agreed(plan.batch)  # it may depend on what memory is free
-        ranges = [(start, min(start + batch, len(self.x))) for start in range(0, len(self.x), batch)]
+        ranges = [(start, min(start + batch, len(self.x))) for start in range(self.done, len(self.x), batch)]
         own = ranks.own(ranges)
-        with tqdm(total=sum(end - begin for begin, end in own), unit="point", disable=not progress) as bar:
+        tried = 0 if ranks.rank else self.done
+        with tqdm(total=tried + sum(end - begin for begin, end in own), unit="point", disable=not progress) as bar:
+            bar.update(tried)
             if plan.workers == 1:
                 _in_turn(own, self._halving(), n_threads, bar.update)
             else:
@@ -390,7 +406,7 @@ class _Job:
             (self.ambiguous,) = ranks.summed(self.ambiguous)
 
     def _plan(self, batch_size: int | None, memory_budget: int | None, threads: int) -> _Plan:
-        cuda = self.x.is_cuda
+        cuda, left = self.x.is_cuda, len(self.x) - self.done
         if memory_budget is None:
             memory_budget = _default_budget(self.x)
         peak, largest = self.evaluator.body.bytes_per_row(self.x.dtype)
@@ -404,10 +420,10 @@ class _Job:
             batch_size = min(batch_size, affordable)
         # Every worker gets as much; with a single batch, torch's own threads share the work instead.
         if threads > 1:
-            batches = -(-len(self.x) // (batch_size * threads)) * threads
-            batch_size = -(-len(self.x) // max(1, batches))
+            batches = -(-left // (batch_size * threads)) * threads
+            batch_size = -(-left // max(1, batches))
         batch_size = max(1, batch_size)
-        batches = -(-len(self.x) // batch_size)
+        batches = -(-left // batch_size)
         return _Plan(batch_size, min(threads, batches) if threads > 1 and batches > 1 else 1)
 
     def _halving(self) -> Callable[[int, int, int], None]:
@@ -442,7 +458,7 @@ class _Job:
             self.own.workspace = Workspace()
         workspace: Workspace = self.own.workspace
         tally = Tally(self.sites, self.words, end - begin, self.vertices, self.x.device, workspace, threads)
-        values = self._frontier(self.evaluator, self.directions, begin, end)
+        values = self._frontier(self.evaluator, self.directions, begin, end, workspace)
         outputs = self.evaluator.run(values, (end - begin) * self.vertices, tally.counter, workspace, threads)
         if self.include_output and (self.chain is None or OUTPUT_NUMBER not in self.chain.numbers):
             tally.counter(-1).signs(outputs[0], ScalarKink())
@@ -453,20 +469,22 @@ class _Job:
             proven = tally.ambiguous if self._proven else None
             self.ambiguous[begin:end] = self._estimate(begin, end) if proven is None else proven
 
-    def _frontier(self, evaluator: Evaluator, directions: list[Tensor], begin: int, end: int) -> list[Any]:
+    def _frontier(
+        self, evaluator: Evaluator, directions: list[Tensor], begin: int, end: int, workspace: Workspace
+    ) -> list[Any]:
         """What the evaluator starts from, for the points ``[begin, end)``: splits, or the vertices themselves."""
         x, radii = self.x[begin:end].to(evaluator.dtype), self.radii[begin:end]
         if self.frame_per_point:
             return [_vertices(x, radii, self.frame[begin:end].to(evaluator.dtype))]
         if evaluator.exact is not None:
-            return [evaluator.exact_split(x, directions[0], radii)]
+            return [evaluator.exact_split(x, directions[0], radii, workspace)]
         return [Split(centre, v, radii) for centre, v in zip(evaluator.prefix(x), directions, strict=True)]
 
     def _estimate(self, begin: int, end: int) -> Tensor:
         """The ambiguous signs of the points ``[begin, end)``."""
         seen = []
         for evaluator, directions in self.estimators:
-            values = self._frontier(evaluator, directions, begin, end)
+            values = self._frontier(evaluator, directions, begin, end, self.own.workspace)
             formed = [value.materialise() if isinstance(value, Split) else value for value in values]
             seen.append(observe(evaluator, formed, (end - begin) * self.vertices)[1])
         own, other = seen

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from pylinregion.displacement import Chain, Found, find
+from pylinregion.displacement import Chain, Costs, Found, find
 from pylinregion.kernels import PackedLinear
 from pylinregion.kinks import Counter, evaluator
 from pylinregion.network import Network, Node, Ref, refs
@@ -491,6 +491,7 @@ class Evaluator:
         outputs: Whether the outputs are computed.
         split: Whether the vertices come from a shared frame (:meth:`prefix`) or ready-made.
         channels_last: Whether images are laid out channels_last.
+        pack: Whether the body is to run fast: one that never runs need not be packed.
     """
 
     def __init__(
@@ -502,6 +503,7 @@ class Evaluator:
         outputs: bool,
         split: bool,
         channels_last: bool = False,
+        pack: bool = True,
     ) -> None:
         self.network = network
         self.dtype = dtype
@@ -514,20 +516,26 @@ class Evaluator:
         given = {index: self._state(network.nodes[index]) for index in plan.constants.given}
         values = plan.constants.run(given, 0)
         constants = dict(zip(plan.constants.wanted, values, strict=True))
-        pack = PackedLinear.takes(dtype, network.device)
+        packs = PackedLinear.takes(dtype, network.device)
         self.frontier = plan.frontier
         self._input = plan.input
-        self._prefix = plan.prefix.bind(constants, pack)
+        self._prefix = plan.prefix.bind(constants, packs)
         self._differentiable = plan.prefix.bind(constants)
-        self.body = plan.body.bind(constants, pack)
+        self.body = plan.body.bind(constants, packs and pack)
         self._plain = self.body
         self.chain: Chain | None = None
         self.exact: Evaluator | None = None
 
-    def use_chain(self, points: int) -> None:
+    def use_chain(self, points: int, pairs: int, first: Callable[[], float] | None) -> None:
         """Count the chain of dense layers that the network ends in, if it does, by displacements around so many points.
 
         Points then come from :meth:`exact_split`, if the chain is all of the network behind its first linear layer.
+
+        Args:
+            points: How many there will be.
+            pairs: ``P``.
+            first: Gives the share of the frontier's neurons that change, about, for whether that is to be expected to
+                take less than evaluating all vertices; None: it is not asked.
         """
         if self.dtype not in (torch.float32, torch.float64) or self.network.device.type not in ("cpu", "cuda"):
             return
@@ -536,14 +544,19 @@ class Evaluator:
             return
         linear = None
         if found.split:
-            outputs = bool(self.body.wanted)
-            self.exact = self
-            if self.dtype != torch.float64:
-                self.exact = Evaluator(self.network, torch.float64, self.counted, outputs=outputs, split=True)
-            linear = self.exact._prefix.only_linear_layer()
+            linear = self._prefix.only_linear_layer()
             if self.frontier != [found.start] or linear is None:
-                self.exact = None
                 return
+        if first is not None:
+            costs = Costs.of(found, self.dtype, pairs, None if linear is None else linear[0])
+            if not costs.promise(0.0, points) or (found.split and not costs.promise(first(), points)):
+                return
+        if found.split and self.dtype == torch.float64:
+            self.exact = self
+        elif found.split:
+            outputs = bool(self.body.wanted)
+            self.exact = Evaluator(self.network, torch.float64, self.counted, outputs=outputs, split=True, pack=False)
+            linear = self.exact._prefix.only_linear_layer()
         self.chain = Chain(found, self.dtype, points, linear)
         self.body = self._plain.chained(self.chain, found)
 
@@ -551,16 +564,18 @@ class Evaluator:
         """Evaluate every vertex again."""
         self.body, self.chain, self.exact = self._plain, None, None
 
-    def exact_split(self, x: Tensor, directions: Tensor, radius: Tensor) -> Split:
+    def exact_split(self, x: Tensor, directions: Tensor, radius: Tensor, workspace: Workspace) -> Split:
         """What a chain starts from, in float64.
 
         Args:
             x: ``[b, *input_shape]``.
             directions: ``[P, ...]``, the only one of :meth:`prefix_directions` of :attr:`exact`.
             radius: ``[b]`` float64.
+            workspace: Memory for the points in float64.
         """
         assert self.exact is not None
-        x = x.double()
+        if x.dtype != torch.float64:
+            x = workspace.take("points", tuple(x.shape), torch.float64, x.device).copy_(x)
         return Split(self.exact.prefix(x)[0], directions, radius, x.flatten(1).norm(dim=1))
 
     def prefix(self, x: Tensor) -> list[Tensor]:

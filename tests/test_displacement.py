@@ -14,7 +14,7 @@ from networks import NETWORK_KINDS, random_network
 from torch import nn
 
 import pylinregion as plr
-from pylinregion import kernels
+from pylinregion import displacement, kernels
 from pylinregion.reference import exact
 
 DTYPES = [torch.float32, torch.float64]
@@ -164,6 +164,40 @@ def test_rounding_of_the_layers_before_is_not_forgotten():
     x = torch.tensor([[0.1], [0.3]], dtype=torch.float64)
     counts = plr.count_regions(net, x, 1e-12, frame=torch.ones(1, 1), displacement=True, estimate_ambiguous=True)
     assert counts.ambiguous.tolist() == [4, 0]
+
+
+@pytest.mark.parametrize("simd", SIMD)
+@pytest.mark.parametrize("layer", [1, 2])
+@pytest.mark.parametrize("blocks", [1, 4, 32])
+def test_the_worst_rounding_of_float32_is_allowed_for(blocks, layer, simd):
+    """A sum that loses half a unit at every addition, all to one side, is as far off as the bound of section 12 allows.
+
+    Neuron 0 of layer 1 is displaced by 1 and weighs 1; 31 more of the first block, and one of each further block, are
+    displaced by 2^-12 and weigh as much: each adds 2^-24 to 1, which rounds to 1. The sign of a neuron of the layer
+    after the sum, or of the sum itself, depends on what was lost.
+    """
+    n, lost = 32 * blocks, 30 + blocks
+    small = torch.zeros(n)
+    small[:32], small[::32] = 2.0**-12, 2.0**-12
+    small[0] = 1
+    offset = 2 * small + (small == 0)  # all of layer 1 are on
+    net = network((1, n, 1, 1, 1), torch.float32)
+    at_plus = 3 * (1 + lost * 2.0**-24)  # the sum, in the real numbers
+    bias = -((at_plus - 2.0**-24) // 2.0**-22 * 2.0**-22)  # at least 2^-24 less, and a number of float32
+    with torch.no_grad():
+        for linear, weight, b in zip(
+            net[::2],
+            (small[:, None], small[None], torch.ones(1, 1), torch.ones(1, 1)),
+            (offset, bias if layer == 1 else 0.0, 1.0 if layer == 1 else bias, 0.0),
+            strict=True,
+        ):
+            linear.weight.copy_(weight)
+            linear.bias.copy_(torch.as_tensor(b))
+    with kernels.use_simd(simd):
+        counts = plr.count_regions(
+            net, torch.zeros(1, 1), 1.0, frame=torch.ones(1, 1), displacement=True, estimate_ambiguous=True
+        )
+    assert counts.changes.tolist() == [[0, int(layer == 1), int(layer == 2)]] and counts.ambiguous.tolist() == [0]
 
 
 def test_patterns_of_more_than_64_neurons():
@@ -373,14 +407,101 @@ def test_the_faster_way_is_chosen(monkeypatch):
     """Where little changes, displacements; where much does, or few pairs fill the vectors, the vertices."""
     net = network((784, 200, 200, 200, 10), torch.float32)
     x = points(1000, 784, dtype=torch.float32)
-    chosen = []
-    plan = plr.count._Job._plan
-    monkeypatch.setattr(
-        plr.count._Job, "_plan", lambda job, *args: chosen.append(job.chain is not None) or plan(job, *args)
-    )
+    ranges = counted_ranges(monkeypatch)
     for radius, pairs in ((0.05, 25), (5.0, 25), (0.05, 2)):
-        plr.count_regions(net, x[:40] if pairs == 2 else x, radius, n_directions=pairs)
-    assert chosen[1::2] == [True, False, False]
+        plr.count_regions(net, x, radius, n_directions=pairs)
+    chosen = [chained for _, end, chained in ranges if end == 1000]
+    assert chosen == [True, False, False]
+
+
+def counted_ranges(monkeypatch):
+    """A list that takes, of all that is counted, the first point, the last and whether by displacements."""
+    ranges = []
+    count = plr.count._Job._count
+
+    def record(job, begin, end, threads):
+        ranges.append((begin, end, job.chain is not None))
+        count(job, begin, end, threads)
+
+    monkeypatch.setattr(plr.count._Job, "_count", record)
+    return ranges
+
+
+@pytest.mark.parametrize("pays", [True, False])
+@pytest.mark.parametrize("batch_size", [None, 7])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_points_that_were_tried_are_not_counted_again(pays, batch_size, threads, monkeypatch):
+    net, x = network((784, 60, 60, 10)), points(300, 784)
+    want = plr.count_regions(net, x, 0.5, displacement=False, n_directions=20)
+    monkeypatch.setattr(displacement.Chain, "pays", lambda chain: pays)
+    ranges = counted_ranges(monkeypatch)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        assert_same(plr.count_regions(net, x, 0.5, n_directions=20, batch_size=batch_size), want)
+    finally:
+        torch.set_num_threads(before)
+    assert ranges[0] == (0, min(16, batch_size or 16), True)
+    assert {chained for *_, chained in ranges[1:]} == {pays}
+    assert sorted(point for begin, end, _ in ranges for point in range(begin, end)) == list(range(300))
+
+
+def test_points_that_overflow_when_tried_are_counted_again(monkeypatch):
+    """What is refused names the point and the layer as if nothing had been tried."""
+    net, x = network((784, 60, 60, 10), torch.float64), points(300, 784)
+    with torch.no_grad():
+        net[2].weight[3] = torch.finfo(torch.float64).max
+    monkeypatch.setattr(displacement.Chain, "pays", lambda chain: False)
+    ranges = counted_ranges(monkeypatch)
+    with pytest.raises(ValueError, match="pre-activations of layer '3' are NaN or infinite around point 0"):
+        plr.count_regions(net, x, 0.5, n_directions=20)
+    assert ranges[:2] == [(0, 16, True), (0, ranges[1][1], False)]
+
+
+@pytest.mark.parametrize(
+    ("n", "pairs", "radius"),
+    [(1, 25, 0.05), (16, 25, 0.05), (1000, 3, 0.05), (1000, 25, 20.0), (0, 25, 0.05)],
+    ids=["one point", "few points", "few pairs", "most neurons change", "no points"],
+)
+def test_nothing_is_tried_where_displacements_promise_nothing(n, pairs, radius, monkeypatch):
+    """A chain's weights in float64 alone cost more than evaluating the vertices of a few points."""
+    net, x = network((784, 200, 200, 200, 10), torch.float32), points(n, 784, dtype=torch.float32)
+    ranges = counted_ranges(monkeypatch)
+    plr.count_regions(net, x, radius, n_directions=pairs)
+    assert not any(chained for *_, chained in ranges)
+
+
+def test_pairs_that_leave_vectors_empty_promise_less(monkeypatch):
+    """4 pairs in vectors of 16 float32 or of 8 float64 are multiplied as 16 and 8."""
+    monkeypatch.setattr(kernels, "simd", lambda: "avx512")
+    shares = {
+        (pairs, size): displacement.Costs(pairs, size, 80_000, 156_800, 784, 600, 3).share(0.1)
+        for pairs in (4, 16, 17)
+        for size in (4, 8)
+    }
+    one = shares[16, 4]
+    want = {(4, 4): 4, (16, 4): 1, (17, 4): 32 / 17, (4, 8): 2, (16, 8): 1, (17, 8): 24 / 17}
+    assert {key: share / one for key, share in shares.items()} == pytest.approx(want)
+
+
+@pytest.mark.parametrize("width", [50, 100, 200])
+@pytest.mark.parametrize("radius", [0.05, 0.5])
+def test_displacements_are_taken_for_narrow_layers_too(width, radius, monkeypatch):
+    net, x = network((784, width, width, width, 10), torch.float32), points(1000, 784, dtype=torch.float32)
+    ranges = counted_ranges(monkeypatch)
+    plr.count_regions(net, x / 4, radius, n_directions=25)
+    assert all(chained for *_, chained in ranges)
+
+
+def test_the_share_that_changes_in_the_first_layer_is_guessed_from_a_few_points():
+    net, x = network((30, 500, 20, 1)), points(400, 30)
+    frame = plr.random_frame((30,), 12).double()
+    radii = torch.full((400,), 0.3, dtype=torch.float64)
+    job = plr.count._Job(plr.capture(net, x), x, radii, frame, False, (0, 1), False, False, None)
+    counts = plr.count_regions(net, x[:16], 0.3, frame=frame, displacement=False)
+    with torch.no_grad():
+        guessed = job._changing_first()
+    assert guessed == pytest.approx(float(counts.changes[:, 0].double().mean()) / 500, abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,7 @@ def test_norms_are_bounds_and_near():
             true = np.linalg.norm(weight, 2)
             assert true * (1 - 1e-12) <= spectral_norm(weight, 6) <= 1.05 * true
             assert true * (1 - 1e-12) <= spectral_norm(weight) <= 1.4 * true
+            assert true * (1 - 1e-12) <= spectral_norm(weight, dtype=torch.float32) <= 1.4 * true
     assert spectral_norm(np.zeros((3, 4))) == 0
 
 

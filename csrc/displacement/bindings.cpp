@@ -16,7 +16,7 @@ using Address = std::uintptr_t;
 template <class T> T* at(Address address) { return reinterpret_cast<T*>(address); }
 
 using LayerTuple =
-    std::tuple<int64_t, int64_t, Address, Address, Address, Address, Address, double, double, double, double>;
+    std::tuple<int64_t, int64_t, Address, Address, Address, Address, Address, double, double, double, double, Address>;
 
 class DenseChain {
  public:
@@ -24,9 +24,10 @@ class DenseChain {
              Address direction_size, double direction_norm)
       : dtype_(static_cast<DType>(dtype)) {
     for (const auto& [inputs, neurons, weight, exact, bias_size, row_norm, slope, frobenius, spectral, bias_norm,
-                      steepest] : layers)
+                      steepest, column_square] : layers)
       layers_.push_back({inputs, neurons, at<void>(weight), at<double>(exact), at<double>(bias_size),
-                         at<double>(row_norm), at<double>(slope), frobenius, spectral, bias_norm, steepest});
+                         at<double>(row_norm), at<double>(slope), frobenius, spectral, bias_norm, steepest,
+                         at<double>(column_square)});
     chain_ = {static_cast<int64_t>(layers_.size()), layers_.data(), pairs, at<double>(directions),
               at<double>(direction_size),           direction_norm};
   }

@@ -18,10 +18,15 @@ constexpr double kSlack = 1 + 1e-6;  // the rounding of bounds
 template <class T> constexpr double kUnit = std::numeric_limits<T>::epsilon() / 2;
 template <class T> constexpr double kTiny = std::numeric_limits<T>::min();  // more than a row loses by underflow
 
-constexpr int64_t kBlock = 32;
-// How many roundings a sum over n products goes through: kBlock products are summed, then the blocks.
-PLR_HD inline int64_t roundings(int64_t n) { return n < kBlock ? n : kBlock + (n + kBlock - 1) / kBlock; }
 PLR_HD inline double gamma(int64_t products, double unit) { return static_cast<double>(products + 4) * unit * kSlack; }
+// A sum over n products: kBlock products are summed, then the blocks.
+constexpr int64_t kBlock = 32;
+// How many roundings the most-rounded product goes through, and product k.
+PLR_HD inline int64_t roundings(int64_t n) { return n < kBlock ? n : kBlock + (n + kBlock - 1) / kBlock; }
+PLR_HD inline int64_t roundings_of(int64_t k, int64_t n) {
+  const int64_t block = k / kBlock, end = (block + 1) * kBlock;
+  return (end < n ? end : n) - k + (n + kBlock - 1) / kBlock - block;
+}
 
 // What the kinks' own arithmetic rounds, for displacements of this size.
 template <class T> PLR_HD inline double changed(const ChainLayer& layer, double size) {
@@ -55,27 +60,45 @@ template <class T> struct SplitRows {
   }
 };
 
+// A sum in an order that a warp can keep: number k goes to part k % kSumParts, then halves of these are added.
+constexpr int kSumParts = 32;
+
+// What of a layer's weights takes part, as sums of squares. Rows: those that are looked at. Columns: those of the
+// panel's n rows, row k's times the square of what its products are rounded by.
+struct Part {
+  double rows, columns;
+};
+template <class T> PLR_HD inline double weighted(double column_square, int64_t k, int64_t n) {
+  const double g = gamma(roundings_of(k, n), kUnit<T>);
+  return g * g * column_square;
+}
+
 // The same of a layer that is applied to n rows of displacements: |o_p| + |e_p| <= displacement for all pairs, in
 // 2-norms; c + e_p +- o_p is off by error at most, in the 2-norm.
 template <class T> struct PanelRows {
   const double *row_norm, *bias_size;
-  double displacement, before, fresh, g64, to_reach, w_off, b_off;
+  double displacement, before, g, g64, point, to_reach, w_off, b_off;
 
   PLR_HD PanelRows(const ChainLayer& layer, int64_t n, double norm, double displacement_, double error_before)
       : row_norm(layer.row_norm),
         bias_size(layer.bias_size),
         displacement(displacement_),
         before(error_before),
-        fresh(gamma(roundings(n), kUnit<T>) * displacement_ + gamma(layer.inputs, kUnit64) * norm),
+        g(gamma(roundings(n), kUnit<T>)),
         g64(gamma(layer.inputs, kUnit64)),
+        point(g64 * norm),
         to_reach(displacement_ * kSlack),
-        w_off((fresh + error_before) * kSlack),
+        w_off((g * displacement_ + point + error_before) * kSlack),
         b_off(g64 * kSlack) {}
   PLR_HD double reach(int64_t i) const { return row_norm[i] * to_reach; }
   PLR_HD double off(int64_t i) const { return row_norm[i] * w_off + bias_size[i] * b_off + kTiny<T>; }
-  PLR_HD double error(const ChainLayer& layer) const {
-    return layer.steepest * kSlack * (layer.spectral * before + layer.frobenius * fresh + g64 * layer.bias_norm) +
-           changed<T>(layer, layer.spectral * displacement) + tiny<T>(layer);
+  PLR_HD double error(const ChainLayer& layer, const Part& part) const {
+    const double rows = std::sqrt(part.rows), columns = std::sqrt(part.columns);
+    const double spectral = rows < layer.spectral ? rows : layer.spectral;
+    const double products = g * rows < columns ? g * rows : columns;
+    return layer.steepest * kSlack *
+               (spectral * before + products * displacement + rows * point + g64 * layer.bias_norm) +
+           changed<T>(layer, spectral * displacement) + tiny<T>(layer);
   }
 };
 

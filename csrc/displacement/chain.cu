@@ -109,6 +109,14 @@ template <class Keep> __device__ int64_t select(int* sums, int64_t n, int32_t* o
   return total;
 }
 
+// The sum of number(0) to number(n - 1), the same in all threads; each warp takes it for itself.
+template <class Number> __device__ double sum(int64_t n, Number number) {
+  double part = 0;
+  for (int64_t k = lane(); k < n; k += kSumParts) part += number(k);
+  for (int half = kSumParts / 2; half; half /= 2) part += __shfl_xor_sync(kWarp, part, half);
+  return part;
+}
+
 // The walk of chain.inl around one point, for some pairs or, where `chosen` is null, for all. Panels stay as they are
 // written: of those rows that are left, and of the pairs that have an e, there are lists.
 template <class T> class Walk {
@@ -181,6 +189,10 @@ template <class T> class Walk {
 
   __device__ void apply(const PanelRows<T>& bounds) {
     choose_rows(bounds);
+    const ChainLayer& layer = link_->layer;
+    const Part part{
+        sum(n_rows_, [&](int64_t k) { return layer.row_norm[memory_.rows[k]] * layer.row_norm[memory_.rows[k]]; }),
+        sum(n_, [&](int64_t k) { return weighted<T>(layer.column_square[memory_.column[k]], k, n_); })};
     const int64_t columns = pairs_ + n_uneven_;
     work_ += n_rows_ * n_ * columns * static_cast<int64_t>(sizeof(T));
     for (int64_t k = warp() * kTileRows; k < n_rows_; k += kWarps * kTileRows) {
@@ -193,7 +205,7 @@ template <class T> class Walk {
       __syncwarp();
       for (int64_t r = k; r < k + kTileRows && r < n_rows_; ++r) kink(r, bounds);
     }
-    error_ = bounds.error(link_->layer);
+    error_ = bounds.error(layer, part);
   }
 
   // Rows k to k + kTileRows of those looked at, and columns from `first` on: o of all pairs, then e of the uneven ones.

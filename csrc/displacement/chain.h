@@ -21,6 +21,7 @@ struct ChainLayer {
   const double* slope;      // [neurons], or null: all 0
   double frobenius, spectral, bias_norm;  // >= these norms of the weight and the bias
   double steepest;                        // >= |slope| and 1
+  const double* column_square;            // [inputs] >= the square of the 2-norm of a column
 };
 
 struct Chain {

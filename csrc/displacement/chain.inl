@@ -69,9 +69,10 @@ template <class T> class Walk {
       layer_ = &chain_.layers[layer_number_];
       last_ = layer_number_ + 1 == chain_.n_layers;
       centre_ = points_.centre[layer_number_] + point * layer_->neurons;
-      bool finite = displacement_ <= kLargest;
-      for (int64_t i = 0; i < layer_->neurons; ++i) finite &= std::fabs(centre_[i]) <= kLargest;
-      if (!finite) return false;
+      int64_t infinite = !(displacement_ <= kLargest);
+      for (int64_t i = 0; i < layer_->neurons; ++i)
+        infinite |= static_cast<int64_t>(!(std::fabs(centre_[i]) <= kLargest));
+      if (infinite) return false;
       const double norm = points_.norm[layer_number_][point];
       n_left_ = 0;
       if (layer_number_ == 0 && !points_.vertices)
@@ -116,7 +117,7 @@ template <class T> class Walk {
     }
     error_ = bounds.error(*layer_, chain_.direction_norm);
   }
-  template <class Bounds> void take_bounds(const Bounds& bounds) {
+  template <class Bounds> void take_bounds(const Bounds bounds) {  // a copy, which reach and off cannot overwrite
     double* const reach = reach_.data();
     double* const off = off_.data();
     for (int64_t i = 0; i < layer_->neurons; ++i) reach[i] = bounds.reach(i), off[i] = bounds.off(i);
@@ -127,12 +128,14 @@ template <class T> class Walk {
   // number.
   int64_t choose_rows() {
     const int64_t n = layer_->neurons;
-    uint8_t* const settled = settled_.data();
-    uint8_t* const wanted = wanted_.data();
+    int64_t* const settled = settled_.data();
+    int64_t* const wanted = wanted_.data();
+    const double *const centre = centre_, *const reach = reach_.data(), *const off = off_.data();
+    const double* const row_norm = layer_->row_norm;
+    const int64_t passes_on = !last_;
     for (int64_t i = 0; i < n; ++i) {
-      settled[i] =
-          is_settled(centre_[i], reach_[static_cast<size_t>(i)], off_[static_cast<size_t>(i)], layer_->row_norm[i]);
-      wanted[i] = static_cast<uint8_t>(1 - settled[i]) | static_cast<uint8_t>((1 - last_) & (centre_[i] > 0));
+      settled[i] = is_settled(centre[i], reach[i], off[i], row_norm[i]);
+      wanted[i] = (1 - settled[i]) | (passes_on & static_cast<int64_t>(centre[i] > 0));
     }
     if (layer_->slope && !last_)
       for (int64_t i = 0; i < n; ++i) wanted[i] |= layer_->slope[i] != 0;
@@ -149,7 +152,7 @@ template <class T> class Walk {
     const PanelRows<T> bounds(*layer_, n_, norm, displacement_, error_);
     take_bounds(bounds);
     const int64_t n_rows = choose_rows();
-    const int64_t even = n_dirty_ ? (n_dirty_ + kCount - 1) / kCount : 0, vectors = padded_ / kCount + even;
+    const int64_t vectors = n_dirty_ ? in_vectors(e_at_ + n_dirty_) : padded_ / kCount;
     work_ += n_rows * n_ * vectors * static_cast<int64_t>(sizeof(Vector));
     const Panel<T> panel{panel_.data(), 2 * padded_, column_.data(), n_};
     for (int64_t k = 0; k < n_rows; k += kTileRows) {
@@ -159,7 +162,27 @@ template <class T> class Walk {
       for (int64_t r = k; r < std::min(k + kTileRows, n_rows); ++r)
         finish(rows_[static_cast<size_t>(r)], out_.data() + (r - k) * 2 * padded_);
     }
-    error_ = bounds.error(*layer_);
+    error_ = bounds.error(*layer_, {row_squares(n_rows), column_squares()});
+  }
+  double row_squares(int64_t n_rows) const {
+    return sum(n_rows, [&](int64_t k) {
+      const double norm = layer_->row_norm[rows_[static_cast<size_t>(k)]];
+      return norm * norm;
+    });
+  }
+  double column_squares() const {
+    return sum(n_,
+               [&](int64_t k) { return weighted<T>(layer_->column_square[column_[static_cast<size_t>(k)]], k, n_); });
+  }
+  template <class Number> static double sum(int64_t n, Number number) {
+    double parts[kSumParts] = {};
+    for (int64_t begin = 0; begin < n; begin += kSumParts) {
+      const int64_t some = std::min<int64_t>(n - begin, kSumParts);
+      for (int64_t k = 0; k < some; ++k) parts[k] += number(begin + k);
+    }
+    for (int half = kSumParts / 2; half; half /= 2)
+      for (int k = 0; k < half; ++k) parts[k] += parts[k + half];
+    return parts[0];
   }
 
   // The kink of row i, whose displacements are at z: o, then e of the dirty pairs. What it makes of them goes to the
@@ -168,7 +191,7 @@ template <class T> class Walk {
     const bool on = centre_[i] > 0;
     const T a = static_cast<T>(slope(i));
     T* const to = next_.data() + n_left_ * 2 * padded_;
-    const T* e_from = z + padded_;
+    const T* e_from = z + e_at_;
     if (settled_[static_cast<size_t>(i)]) {
       const Vector scale = L::set(on ? T(1) : a);
       for (int64_t v = 0; v < padded_; v += kCount) {
@@ -202,13 +225,14 @@ template <class T> class Walk {
       Vector odd, even;
       bend.apply(plus, minus, odd, even);
       L::store(to + v, odd), L::store(to + padded_ + v, even);
-      now_dirty_[static_cast<size_t>(word)] |= L::above(L::abs(even), L::set(0)) << shift;
+      now_dirty_[static_cast<size_t>(word)] |= (L::above(L::abs(even), L::set(0)) & valid) << shift;
     }
     if (some) flips_->touched.push_back(static_cast<int32_t>(first_neuron_ + i));
     if (!last_ && (some || needed(i))) left_[static_cast<size_t>(n_left_++)] = static_cast<int32_t>(i);
   }
 
-  // What is left of the rows becomes the panel that the next layer is applied to: o, then e of the dirty pairs.
+  // What is left of the rows becomes the panel that the next layer is applied to: o, then e of the dirty pairs. These
+  // are right behind the o of the last pair where that saves a vector, else in vectors of their own.
   void compact() {
     for (size_t w = 0; w < dirty_.size(); ++w) dirty_[w] |= now_dirty_[w], now_dirty_[w] = 0;
     n_dirty_ = 0;
@@ -219,16 +243,19 @@ template <class T> class Walk {
       L::store(odd + v, sum_of_squares(next_.data() + v));
       L::store(even + v, dirty_bits(v) ? sum_of_squares(next_.data() + padded_ + v) : L::set(0));
     }
-    const int64_t end = (n_dirty_ + kCount - 1) / kCount * kCount;
-    for (int64_t k = 0; k < n_left_ && n_dirty_; ++k) {
-      T* const from = next_.data() + k * 2 * padded_ + padded_;
-      T* to = from;
+    e_at_ = in_vectors(pairs_ + n_dirty_) < padded_ / kCount + in_vectors(n_dirty_) ? pairs_ : padded_;
+    const int64_t end = in_vectors(e_at_ + n_dirty_) * kCount;
+    const bool in_place = n_dirty_ == 0 || (n_dirty_ == pairs_ && e_at_ == padded_);
+    for (int64_t k = 0; k < n_left_ && !in_place; ++k) {
+      T* const row = next_.data() + k * 2 * padded_;
+      const T* const from = row + padded_;
+      T* to = row + e_at_;
       for (int64_t v = 0; v < padded_; v += kCount) {
         const uint64_t dirty = dirty_bits(v);
         L::compress(to, L::load(from + v), dirty);  // never past what was read
         to += __builtin_popcountll(dirty);
       }
-      for (; to < from + end; ++to) *to = 0;
+      for (; to < row + end; ++to) *to = 0;
     }
     double most = 0, probe = 0;
     for (int64_t p = 0; p < pairs_; ++p) {
@@ -272,11 +299,17 @@ template <class T> class Walk {
   }
 
   Vector sum_of_squares(const T* from) const {  // of a column of vectors
-    Vector sum[2] = {L::set(0), L::set(0)};
-    for (int64_t k = 0; k < n_left_; ++k, from += 2 * padded_)
-      sum[k % 2] = L::multiply_add(L::load(from), L::load(from), sum[k % 2]);
-    return sum[0] + sum[1];
+    Vector even = L::set(0), odd = L::set(0);   // rows: two sums do not wait for each other
+    const int64_t stride = 2 * padded_;
+    int64_t k = 0;
+    for (; k + 2 <= n_left_; k += 2, from += 2 * stride) {
+      const Vector first = L::load(from), second = L::load(from + stride);
+      even = L::multiply_add(first, first, even), odd = L::multiply_add(second, second, odd);
+    }
+    if (k < n_left_) even = L::multiply_add(L::load(from), L::load(from), even);
+    return even + odd;
   }
+  static int64_t in_vectors(int64_t numbers) { return (numbers + kCount - 1) / kCount; }
   static uint64_t lanes(int64_t n) {
     return n >= kCount ? (kCount == 64 ? ~uint64_t{0} : (uint64_t{1} << kCount) - 1) : (uint64_t{1} << n) - 1;
   }
@@ -300,7 +333,7 @@ template <class T> class Walk {
   // at most, in the 2-norm.
   std::vector<T> panel_;  // [n_][2 padded_]
   std::vector<int32_t> column_;
-  int64_t n_ = 0, n_dirty_ = 0;
+  int64_t n_ = 0, n_dirty_ = 0, e_at_ = 0;  // e_at_: where e of the dirty pairs is in a row of the panel
   double displacement_ = 0, error_ = 0;
   std::vector<uint64_t> dirty_, now_dirty_;  // bits: pairs whose e is not 0
   // What it leaves.
@@ -309,7 +342,7 @@ template <class T> class Walk {
   int64_t n_left_ = 0;
   std::vector<int32_t> rows_;  // that are looked at
   std::vector<double> reach_, off_;
-  std::vector<uint8_t> settled_, wanted_;
+  std::vector<int64_t> settled_, wanted_;  // as wide as the numbers that decide: loops become vectors
   std::vector<T> out_, squares_;
   std::vector<uint64_t> flagged_;
   int64_t flagged_signs_ = 0, work_ = 0;

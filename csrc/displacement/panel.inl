@@ -23,6 +23,7 @@ template <class T> struct Panel {
 };
 
 // out[r][0 .. kWide) = sum over the panel of row[r][column] times its vectors from `at` on.
+// The loops over rows are unrolled by force: GCC keeps the sums of narrow tiles in memory else.
 template <class T, int kWide>
 inline void tile(const T* const* row, const Panel<T>& panel, int64_t at, T* out, int64_t out_stride) {
   using L = Lanes<T>;
@@ -30,6 +31,7 @@ inline void tile(const T* const* row, const Panel<T>& panel, int64_t at, T* out,
   int64_t k = 0;
   do {
     typename L::V sum[kTileRows][kWide];
+#pragma GCC unroll 6
     for (int r = 0; r < kTileRows; ++r)
       for (int w = 0; w < kWide; ++w) sum[r][w] = L::set(0);
     const int64_t begin = k, end = panel.n - k < kBlock ? panel.n : k + kBlock;
@@ -37,11 +39,13 @@ inline void tile(const T* const* row, const Panel<T>& panel, int64_t at, T* out,
       typename L::V h[kWide];
       for (int w = 0; w < kWide; ++w) h[w] = L::load(numbers + w * L::count);
       const int64_t column = panel.column[k];
+#pragma GCC unroll 6
       for (int r = 0; r < kTileRows; ++r) {
         const typename L::V weight = L::set(row[r][column]);
         for (int w = 0; w < kWide; ++w) sum[r][w] = L::multiply_add(weight, h[w], sum[r][w]);
       }
     }
+#pragma GCC unroll 6
     for (int r = 0; r < kTileRows; ++r)
       for (int w = 0; w < kWide; ++w) {
         T* const to = out + r * out_stride + at + w * L::count;

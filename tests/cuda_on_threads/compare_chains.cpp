@@ -58,7 +58,7 @@ Numbers norms(const Numbers& x, int64_t width) {
 }
 
 template <class T> struct Layer {
-  Numbers exact, bias, bias_size, row_norm, slope;
+  Numbers exact, bias, bias_size, row_norm, column_square, slope;
   std::vector<T> weight;
 };
 struct Found {
@@ -101,6 +101,9 @@ template <class T> void chain_case(const Case& c, unsigned seed) {
       const double size = norm(layer.exact.data() + i * in, in);
       layer.row_norm.push_back(size == 0 ? 0 : size + 1e-150);
     }
+    layer.column_square.assign(static_cast<size_t>(in), 1e-300);
+    for (size_t k = 0; k < layer.exact.size(); ++k)
+      layer.column_square[k % static_cast<size_t>(in)] += layer.exact[k] * layer.exact[k] * (1 + 1e-9);
     if (c.slope == Slope::leaky) layer.slope.assign(static_cast<size_t>(out), 0.25);
     if (c.slope == Slope::abs) layer.slope.assign(static_cast<size_t>(out), -1);
     if (c.slope == Slope::each)
@@ -110,7 +113,7 @@ template <class T> void chain_case(const Case& c, unsigned seed) {
     const double frobenius = norm(layer.exact.data(), in * out) + 1e-150;
     layers.push_back({in, out, l == 0 && c.split ? nullptr : layer.weight.data(), layer.exact.data(),
                       layer.bias_size.data(), layer.row_norm.data(), layer.slope.empty() ? nullptr : layer.slope.data(),
-                      frobenius, frobenius, norm(layer.bias_size.data(), out), steepest});
+                      frobenius, frobenius, norm(layer.bias_size.data(), out), steepest, layer.column_square.data()});
   }
 
   Numbers x = numbers(c.points * inputs, 1), frame = numbers(c.pairs * inputs, 1 / std::sqrt(double(inputs)));

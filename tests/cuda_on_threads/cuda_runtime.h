@@ -69,6 +69,7 @@ struct Warp {
   Meeting meeting{32};
   unsigned votes = 0, seen_votes = 0;
   uint64_t values[32], seen_values[32];
+  double numbers[32], seen_numbers[32];
 };
 struct Block {
   Meeting meeting;
@@ -106,6 +107,13 @@ inline uint64_t __shfl_down_sync(unsigned, uint64_t value, int step) {
   warp.values[lane] = value;
   meet(warp.meeting, [&] { std::copy(warp.values, warp.values + 32, warp.seen_values); });
   return lane + step < 32 ? warp.seen_values[lane + step] : value;
+}
+inline double __shfl_xor_sync(unsigned, double value, int mask) {
+  Warp& warp = this_warp();
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  warp.numbers[lane] = value;
+  meet(warp.meeting, [&] { std::copy(warp.numbers, warp.numbers + 32, warp.seen_numbers); });
+  return warp.seen_numbers[lane ^ mask];
 }
 inline void __syncwarp() {
   meet(this_warp().meeting, [] {});

@@ -33,7 +33,7 @@ template <class T> struct Problem {
   struct Layer {
     int64_t inputs, neurons;
     std::vector<T> weight;
-    std::vector<double> exact, bias, bias_size, row_norm, slope;
+    std::vector<double> exact, bias, bias_size, row_norm, column_square, slope;
   };
   Shape shape;
   int64_t points = 3;
@@ -45,7 +45,7 @@ template <class T> struct Problem {
     std::mt19937 random(seed);
     for (int64_t l = 0; l < shape.layers; ++l) {
       const int64_t in = l ? shape.width : shape.inputs, out = shape.width + l % 2;
-      Layer layer{l ? layers.back().neurons : in, out, {}, {}, {}, {}, {}, {}};
+      Layer layer{l ? layers.back().neurons : in, out, {}, {}, {}, {}, {}, {}, {}};
       const double scale = shape.grid ? 1 : shape.size * std::sqrt(2.0 / static_cast<double>(layer.inputs));
       layer.weight = numbers<T>(random, out * layer.inputs, shape.grid, scale);
       for (int64_t i = 0; i < layer.inputs && out > 3; ++i) layer.weight[length(2 * layer.inputs + i)] = 0;  // row 2
@@ -55,6 +55,9 @@ template <class T> struct Problem {
         layer.bias_size.push_back(std::fabs(layer.bias[length(i)]));
         layer.row_norm.push_back(norm(layer.exact.data() + i * layer.inputs, layer.inputs));
       }
+      layer.column_square.assign(length(layer.inputs), 0);
+      for (size_t k = 0; k < layer.exact.size(); ++k)
+        layer.column_square[k % length(layer.inputs)] += layer.exact[k] * layer.exact[k] * kUp;
       if (shape.slope != 0) layer.slope.assign(length(out), shape.slope);
       layers.push_back(std::move(layer));
     }
@@ -134,7 +137,8 @@ template <class T> Counts by_displacements(const Problem<T>& problem) {
     chain_layers.push_back({layer.inputs, layer.neurons, begins ? nullptr : layer.weight.data(),
                             begins ? nullptr : layer.exact.data(), layer.bias_size.data(), layer.row_norm.data(),
                             shape.slope != 0 ? layer.slope.data() : nullptr, frobenius, frobenius,
-                            norm(layer.bias.data(), layer.neurons), std::max(1.0, std::fabs(shape.slope))});
+                            norm(layer.bias.data(), layer.neurons), std::max(1.0, std::fabs(shape.slope)),
+                            layer.column_square.data()});
   }
   std::vector<double> directions(length(first.neurons * stride)), size(length(first.neurons));
   double direction_norm = 0;
@@ -190,6 +194,8 @@ template <class T> Counts by_displacements(const Problem<T>& problem) {
   return out;
 }
 
+int64_t with_empty_lanes = 0;  // points: portable vectors have none
+
 template <class T> void chains(const Shape& shape, bool overflows = false) {
   const Problem<T> problem(shape, static_cast<unsigned>(shape.width * 1000 + shape.pairs));
   const std::initializer_list<int64_t> sizes{
@@ -217,8 +223,9 @@ template <class T> void chains(const Shape& shape, bool overflows = false) {
     const int64_t one = portable.work[b], four = neon.work[b];
     if (shape.pairs % 4 == 0)
       same(one <= four && 5 * four <= 8 * one, "work", sizes);
-    else  // lanes stay empty: it was NEON
-      same(one < four || one == 0, "work with lanes that stay empty", sizes);
+    else
+      same(one <= four, "work with lanes that may stay empty", sizes);
+    with_empty_lanes += one < four;
   }
 }
 }  // namespace
@@ -241,4 +248,5 @@ void compare_chains() {
   chains<float>({9, 33, 5, 18, 0, 0.3, true, false, 1e10});          // past float32, not float64
   chains<double>({9, 33, 5, 18, 0, 0.3, true, false, 1e100}, true);  // past float64, too
   chains<double>({9, 33, 5, 18, 0, 0.3, false, false, 1e100}, true);
+  same(with_empty_lanes > 500, "points with lanes that stay empty", {with_empty_lanes});  // it was NEON
 }
