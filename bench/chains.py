@@ -29,6 +29,7 @@ DISPLACEMENTS = "displacements"
 NEVER_SLOWER = 1.0  # than every vertex, from FEWEST_PAIRS pairs on
 TWO_THREADS = 1 / 1.8
 DTYPES = (torch.float32, torch.float64)
+_WIDE = 500  # wider networks are counted around fewer points, so that each width takes about as long
 
 Rows = list[dict[str, Any]]
 
@@ -69,7 +70,8 @@ class ChainContest(Contest):
     def __init__(
         self, width: int, depth: int, directions: int, dtype: torch.dtype, sizes: Sizes, images: Tensor
     ) -> None:
-        sizes = dataclasses.replace(sizes, mlp_width=width, mlp_directions=directions, goals=False)
+        few = max(1, int(sizes.mlp_points * min(1.0, (_WIDE / width) ** 2)))
+        sizes = dataclasses.replace(sizes, mlp_width=width, mlp_directions=directions, mlp_points=few, goals=False)
         super().__init__(mlp_workload(depth, sizes, images), dtype, 1, Options())
         self.dtype = dtype
         self.setting |= {"width": width, "depth": depth, "weights": self.work.weights}

@@ -139,6 +139,7 @@ def chains(found: Rows) -> str:
         rows.append(
             (
                 s["network"],
+                str(s["points"]),
                 s["dtype"],
                 f"{s['radius']:g}",
                 f"{s['local_complexity']:.3g}",
@@ -154,7 +155,7 @@ def chains(found: Rows) -> str:
                 f"{ours / floor:.1f}",
             )
         )
-    header = ("network", "dtype", "r", "LC", "differing", "way", "share", f"{OURS}, ms", "every vertex, ms")
+    header = ("network", "points", "dtype", "r", "LC", "differing", "way", "share", f"{OURS}, ms", "every vertex, ms")
     beside = ("of every vertex", "of bare", "times the floor")
     return markdown((*header, f"{BARE}, ms (batch)", "floor, ms", *beside), rows)
 
