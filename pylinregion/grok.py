@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pylinregion import doctor
-from pylinregion.experiments.config import Config, changed, parse_setting
+from pylinregion.experiments.config import Config, changed, completed, parse_setting
 from pylinregion.experiments.folder import Folder
 from pylinregion.experiments.presets import PRESETS, preset
 from pylinregion.experiments.report import write_sweep
@@ -60,9 +60,9 @@ def configure(args: argparse.Namespace) -> Config:
     """
     given: dict[str, Any] = {}
     if args.config is not None:
-        given = _read(args.config)
+        given = completed(_read(args.config))
     elif args.resume and args.name is None and args.out is not None and args.sweep is None:
-        given = _read(args.out / "config.json")
+        given = completed(_read(args.out / "config.json"))
     name = args.name or given.get("name")
     if name is None:
         raise ValueError("give the NAME of an experiment (see --list), or --config FILE")

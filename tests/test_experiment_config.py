@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from pylinregion.experiments import PRESETS, Config, preset
-from pylinregion.experiments.config import changed, flat, parse_setting, to_dict
+from pylinregion.experiments.config import changed, completed, flat, parse_setting, to_dict
 from pylinregion.experiments.schedule import log_spaced_steps
 
 
@@ -25,16 +25,22 @@ def test_presets_survive_json(name: str) -> None:
         ("mnist-mlp", {"training.loss": "mse", "training.dtype": "float64", "measuring.attack_steps": 100}),
         ("mnist-mlp", {"measuring.directions": 25, "measuring.attack_step_size": 0.0156}),
         ("mnist-mlp", {"measuring.eps": [0.03, 0.06, 0.1, 0.13, 0.16, 0.2]}),
+        ("mnist-mlp", {"measuring.radius": 0.05, "measuring.include_output": True, "training.loss_dtype": "float64"}),
+        ("mnist-mlp-scaled", {"measuring.include_output": True, "measuring.radius": 0.05}),
         ("mnist-mlp-scaled", {"model.init_scale": 8.0, "model.depth": 4, "training.learning_rate": 1e-3}),
         ("cifar10-resnet18", {"model.width": 16, "model.batch_norm": False, "training.batch": 256}),
         ("cifar10-resnet18", {"training.weight_decay": 0.0, "training.steps": 500_000, "measuring.radius": 0.005}),
+        ("cifar10-resnet18", {"training.loss_dtype": "float32", "measuring.include_output": False}),
+        ("cifar10-cnn", {"training.loss_dtype": "float32", "measuring.include_output": False}),
         ("cifar10-cnn", {"model.name": "cnn", "training.loss": "cross_entropy", "measuring.points": 1024}),
         ("modular-addition", {"data.modulus": 113, "data.train_share": 0.3, "model.width": 128, "model.heads": 4}),
         ("modular-addition", {"training.weight_decay": 1.0, "training.betas": [0.9, 0.98], "training.batch": None}),
+        ("modular-addition", {"training.loss_dtype": "float64", "measuring.include_output": False}),
         ("modular-addition", {"training.noise": [], "training.commutative": 0.0, "measuring.sigma": 0.4}),
         ("gpt-char", {"model.depth": 12, "model.heads": 12, "model.activation": "gelu", "measuring.eps": [0.03]}),
         ("deep-mlp", {"model.depth": 12, "model.width": 400, "model.init_scale": 8.0, "data.order": "first"}),
         ("deep-mlp", {"data.train_points": 2000, "training.weight_decay": 0.01, "training.steps": 100_000}),
+        ("deep-mlp", {"measuring.radius": 0.05, "measuring.include_output": True}),
         ("perturbed", {"training.noise": [0.5, 0.4], "data.modulus": 113}),
         ("perturbed-mnist", {"training.noise": [0.06, 0.03], "model.depth": 3, "measuring.sigma": 0.1}),
         ("commutative", {"training.commutative": 100.0, "training.noise": []}),
@@ -68,6 +74,8 @@ def test_every_preset_has_a_small_twin_that_differs() -> None:
         ({"training.steps": None}, TypeError, "training.steps must be an integer, got None"),
         ({"training.weight_decay": "x"}, TypeError, "training.weight_decay must be a number, got 'x'"),
         ({"model.batch_norm": 1}, TypeError, "model.batch_norm must be true or false, got 1"),
+        ({"measuring.include_output": 1}, TypeError, "measuring.include_output must be true or false, got 1"),
+        ({"training.loss_dtype": "float16"}, ValueError, "training.loss_dtype must be one of 'float32', 'float64'"),
         ({"data.path": 7}, TypeError, "data.path must be a string, got 7"),
         ({"measuring.eps": ["a"]}, TypeError, "measuring.eps must be a number, got 'a'"),
         ({"model.activation": "tanh"}, ValueError, "model.activation must be one of 'relu', 'gelu', got 'tanh'"),
@@ -111,6 +119,25 @@ def test_sections_and_dotted_keys_go_together() -> None:
     config = changed(Config(), {"training": {"steps": 5}, "training.batch": None, "seed": 3})
     assert (config.training.steps, config.training.batch, config.seed) == (5, None, 3)
     assert changed(Config(), {"training.batch": 7, "training": {"steps": 5}}).training.batch == 7
+
+
+def test_settings_of_older_versions_mean_what_they_meant() -> None:
+    """What a preset has today would be another run: the file of an old one says all that there was to say."""
+    today = flat(to_dict(preset("mnist-mlp")))
+    old = {key: value for key, value in today.items() if key not in ("training.loss_dtype", "measuring.include_output")}
+    assert len(old) == len(today) - 2
+    nested: dict[str, dict[str, object]] = {"data": {}, "model": {}, "training": {}, "measuring": {}}
+    for key, value in old.items():
+        section, _, name = key.rpartition(".")
+        (nested[section] if section else nested)[name] = value
+    for values in (old, nested):
+        config = changed(preset("mnist-mlp"), completed(values))
+        assert config.measuring.include_output is False and config.training.loss_dtype == "float64"
+        assert changed(config, {"measuring.include_output": True}) == preset("mnist-mlp")
+    assert changed(Config(), completed({**old, "training.loss_dtype": "float32"})).training.loss_dtype == "float32"
+    assert completed(today) == today
+    del old["seed"]  # some settings: the others are the preset's
+    assert completed(old) == old
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import pylinregion as plr
+from pylinregion.cli import main
 from pylinregion.experiments import PRESETS, Config, preset, run
 from pylinregion.experiments.config import changed, to_dict
 from pylinregion.experiments.data import load
@@ -138,8 +139,10 @@ def test_records_are_the_measures_of_the_network(tmp_path: Path) -> None:
             model.load_state_dict(load_checkpoint(folder.checkpoint)["trainer"]["model"])
         for part, x, y in (("train", data.train_x, data.train_y), ("test", data.test_x, data.test_y)):
             assert record[f"{part}/accuracy"] == float((model(x).argmax(1) == y).double().mean())
-            mean = plr.count_regions(model, x[:8], 0.1, n_directions=9, seed=0).mean()
-            assert (record[f"{part}/lc"], record[f"{part}/lc/low"]) == (mean.mean, mean.low)
+            counts = plr.count_regions(model, x[:8], 0.1, n_directions=9, include_output=True, seed=0)
+            assert (record[f"{part}/lc"], record[f"{part}/lc/low"]) == counts.mean()[:2]
+            assert counts.layers[-1] == "output"
+            assert record[f"{part}/lc/layer/output"] == counts.mean("output").mean
         robust = plr.measures.robust_accuracy(
             model, data.test_x[:6], data.test_y[:6], [0.03, 0.06, 0.1], low=0.0, high=1.0, alpha=0.0156, steps=2
         )
@@ -258,6 +261,29 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     steps: list[int] = []
     run(config, tmp_path, resume=True, on_step=lambda: steps.append(1))
     assert folder.records.read_bytes() == records and steps == []
+
+
+def test_a_run_of_an_older_version_goes_on_to_the_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its config has no word on outputs and the loss's dtype: it counted hidden neurons, and took float64."""
+    config = tiny("mnist-mlp-scaled-small", **{"measuring.include_output": False})
+    assert config != tiny("mnist-mlp-scaled-small")
+    straight, old = run(config, tmp_path / "straight"), Folder(tmp_path / "old")
+
+    def stop(record: dict[str, float]) -> None:
+        if record["step"] == 7:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(config, old.path, on_record=stop)
+    values = json.loads(old.config.read_text())
+    assert values["measuring"].pop("include_output") is False and values["training"].pop("loss_dtype") == "float64"
+    old.config.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"another config: measuring.include_output is False there, True here$"):
+        run(tiny("mnist-mlp-scaled-small"), old.path, resume=True)
+    assert main(["grok", "--resume", "--out", str(old.path)]) == 0
+    capsys.readouterr()
+    assert records_of(old) == records_of(straight)
+    assert [record["step"] for record in records_of(old)] == [0, 1, 2, 3, 4, 7, 12]
 
 
 def test_a_folder_is_one_runs(tmp_path: Path) -> None:

@@ -86,6 +86,29 @@ def test_steps_are_those_of_the_optimiser(optimizer: str, loss: str) -> None:
     np.testing.assert_allclose(found, flat, atol=1e-5)  # differences are good to 1e-9; Adam divides small gradients
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_loss_is_taken_in_its_own_dtype(dtype: torch.dtype) -> None:
+    """At a margin of 20 the gradient at the right class is -2 exp(-20); in float32 it is lost beside 1."""
+    found = {}
+    for loss_dtype in ("float32", "float64"):
+        model = make(Model("mlp", width=8, depth=2), (6,), 3, dtype, seed=5)
+        *_, last = model.children()
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias.copy_(torch.tensor([20.0, 0.0, 0.0]))
+        settings = Training(batch=None, loss="cross_entropy", loss_dtype=loss_dtype)
+        Trainer(model, X.to(dtype), torch.zeros(23, dtype=torch.int64), 3, settings, 0).step()
+        found[loss_dtype] = last.bias.grad[0].item()
+    assert found["float32"] == 0.0 and found["float64"] == pytest.approx(-2 * np.exp(-20.0), rel=1e-6)
+    squared = {}
+    for loss_dtype in ("float32", "float64"):
+        one = trainer(batch=None, loss_dtype=loss_dtype)
+        one.step()
+        squared[loss_dtype] = torch.cat([parameter.grad.flatten() for parameter in one.model.parameters()])
+    assert not torch.equal(*squared.values())
+    torch.testing.assert_close(*squared.values(), rtol=1e-4, atol=1e-6)
+
+
 def test_batches_are_those_of_the_seed() -> None:
     one, same, other = trainer(), trainer(), trainer(seed=1)
     for each in (one, same, other):

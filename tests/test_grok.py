@@ -85,7 +85,7 @@ def test_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         layers = [
             key for key in JSONLines.read(tmp_path / f"model.depth={depth}" / "records.jsonl")[0] if "layer" in key
         ]
-        assert len(layers) == 3 * (depth - 1)
+        assert len(layers) == 3 * depth  # hidden layers, and the outputs
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "sweep.html").read_text(encoding="utf-8")
     assert "model.depth = 2" in page and 'href="model.depth=3/report.html"' in page and "data:image/png" in page

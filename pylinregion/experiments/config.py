@@ -90,7 +90,9 @@ class Training:
         batch: Points of a step; None: all. Each epoch is a new random order of the points; a last batch may be smaller.
         optimizer: ``"adamw"`` or ``"adam"`` (whose weight decay is part of the gradient).
         learning_rate, weight_decay, betas: Of the optimiser.
-        loss: ``"mse"`` to one-hot labels or ``"cross_entropy"``, taken in float64.
+        loss: ``"mse"`` to one-hot labels or ``"cross_entropy"``.
+        loss_dtype: Outputs are converted to it, and the loss is taken in it. Cross-entropy is exactly 0, and with it
+            the gradient at the right class, for margins above 17 in float32, above 37 in float64.
         dtype: Of parameters and data.
         noise: ``(l1, l2)`` of :class:`pylinregion.experiments.GaussianNoise`; empty: none.
         commutative: Weight of :func:`pylinregion.experiments.commutative_penalty`; 0: none.
@@ -104,6 +106,7 @@ class Training:
     weight_decay: float = 0.01
     betas: tuple[float, ...] = (0.9, 0.999)
     loss: Literal["mse", "cross_entropy"] = "mse"
+    loss_dtype: Literal["float32", "float64"] = "float64"
     dtype: Literal["float32", "float64"] = "float32"
     noise: tuple[float, ...] = ()
     commutative: float = 0.0
@@ -118,6 +121,8 @@ class Measuring:
         records: At most this many steps, evenly spaced on a logarithmic axis, besides step 0.
         quantities: Of :data:`QUANTITIES`.
         radius, directions: Of neighbourhoods; one frame for all points and steps.
+        include_output: Whether local complexity counts the outputs that change their sign too, as one more layer,
+            ``"output"``: paper A's code does so for MLPs.
         points: Train, test and random points to take local complexity at, at most so many of each; None: all (and as
             many random points as test points).
         eps, attack_steps, attack_step_size, attack_points: Of robust accuracy, on test points; None: all.
@@ -130,6 +135,7 @@ class Measuring:
     quantities: tuple[str, ...] = ("accuracy", "local_complexity", "robust_accuracy", "weight_norm")
     radius: float = 0.005
     directions: int = 25
+    include_output: bool = False
     points: int | None = 1024
     eps: tuple[float, ...] = (0.03, 0.06, 0.10, 0.13, 0.16, 0.20)
     attack_steps: int = 10
@@ -194,6 +200,23 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     3
     """
     return _replaced(config, _nested(changes), "")
+
+
+_ADDED = {"training.loss_dtype": "float64", "measuring.include_output": False}
+
+
+def completed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in the ``config.json`` of a run, with the keys that were not there when an older version wrote it.
+
+    Args:
+        values: As JSON has them. If they are not all settings of a run, but some, nothing is added.
+
+    Returns:
+        By key: a field or a ``section.field``.
+    """
+    found = flat(values)
+    whole = found.keys() | _ADDED.keys() == flat(to_dict(Config())).keys()
+    return {**_ADDED, **found} if whole else found
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

@@ -70,7 +70,12 @@ Points = dict[str, tuple[Tensor, Tensor]]
 
 def _local_complexity(config: Config, dataset: Dataset, points: Points) -> list[Measure]:
     settings = config.measuring
-    counting: dict[str, Any] = {"radius": settings.radius, "n_directions": settings.directions, "seed": config.seed}
+    counting: dict[str, Any] = {
+        "radius": settings.radius,
+        "n_directions": settings.directions,
+        "include_output": settings.include_output,
+        "seed": config.seed,
+    }
 
     def at(x: Tensor, model: nn.Module) -> dict[str, float]:
         embed, body = embedding_and_body(model)

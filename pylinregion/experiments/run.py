@@ -13,7 +13,7 @@ import torch
 
 from pylinregion._optional import optional
 from pylinregion.experiments import data, models, quantities
-from pylinregion.experiments.config import Config, flat, to_dict
+from pylinregion.experiments.config import Config, completed, flat, to_dict
 from pylinregion.experiments.folder import Folder, load_checkpoint, save_checkpoint, write_json
 from pylinregion.experiments.report import write_report
 from pylinregion.experiments.training import Trainer
@@ -110,8 +110,8 @@ def environment(device: str) -> dict[str, Any]:
 
 def _check(folder: Folder, config: Config, resume: bool) -> None:
     """See to it that the folder is free, or has this run."""
-    found = json.loads(folder.config.read_text(encoding="utf-8")) if folder.config.exists() else None
-    wanted = json.loads(json.dumps(to_dict(config)))
+    found = completed(json.loads(folder.config.read_text(encoding="utf-8"))) if folder.config.exists() else None
+    wanted = flat(json.loads(json.dumps(to_dict(config))))
     if not resume:
         if found is not None:
             raise FileExistsError(f"there is a run in {folder.path}: resume it, delete it, or choose another folder")
@@ -119,7 +119,6 @@ def _check(folder: Folder, config: Config, resume: bool) -> None:
     if found is None:
         raise FileNotFoundError(f"there is no run to resume in {folder.path}")
     if found != wanted:
-        there, here = flat(found), flat(wanted)
-        differing = [key for key in here if there.get(key) != here[key]]
-        differs = ", ".join(f"{key} is {there.get(key)!r} there, {here[key]!r} here" for key in differing)
+        differing = [key for key in wanted if found.get(key) != wanted[key]]
+        differs = ", ".join(f"{key} is {found.get(key)!r} there, {wanted[key]!r} here" for key in differing)
         raise ValueError(f"the run in {folder.path} has another config: {differs or 'other keys'}")

@@ -72,7 +72,7 @@ class Trainer:
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, classes: int, settings: Training, seed: int) -> None:
         self.model, self._x, self._y, self._settings = model, x, y, settings
         self._embed, self._body = embedding_and_body(model)
-        self._loss = _loss(settings.loss, classes, y)
+        self._loss = _loss(settings.loss, getattr(torch, settings.loss_dtype), classes, y)
         self._batches = Batches(len(x), settings.batch, stream(seed, _BATCHES))
         kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
         self._optimizer = kind(
@@ -138,9 +138,9 @@ class Trainer:
         torch.set_rng_state(state["torch_rng"])
 
 
-def _loss(name: str, classes: int, y: Tensor) -> Callable[[Tensor, Rows], Tensor]:
+def _loss(name: str, dtype: torch.dtype, classes: int, y: Tensor) -> Callable[[Tensor, Rows], Tensor]:
     """A loss of outputs and the rows that they are of."""
     if name == "mse":
-        targets = nn.functional.one_hot(y, classes).to(torch.float64)
-        return lambda out, rows: nn.functional.mse_loss(out.double(), targets[rows])
-    return lambda out, rows: nn.functional.cross_entropy(out.double(), y[rows])
+        targets = nn.functional.one_hot(y, classes).to(dtype)
+        return lambda out, rows: nn.functional.mse_loss(out.to(dtype), targets[rows])
+    return lambda out, rows: nn.functional.cross_entropy(out.to(dtype), y[rows])

@@ -55,8 +55,8 @@ def last_layer_norm(model: Model, x: Tensor) -> float:
         ValueError: An argument has a wrong value or shape, or the model reads no parameters.
         UnsupportedModelError: The model cannot be captured.
 
-    Source: Fan, Pascanu, Jaggi (arXiv 2405.19454) log it. How they choose the layer was NOT FOUND; their networks are
-        chains of linear layers, which leave no choice.
+    Source: Fan, Pascanu, Jaggi (arXiv 2405.19454) log it; their code takes ``mlp[-1].parameters()``, of the linear
+        layer that makes the outputs.
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 4))
     >>> last_layer_norm(model, torch.zeros(1, 2)) == weight_norm(model[2])
