@@ -73,7 +73,7 @@ _DEEP_MLP = Config(
             "last_layer_norm",
             "feature_ranks",
             "linear_probes",
-        )
+        ),
     ),
 )
 
