@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+
 
 def optional(module: str, what: str, extra: str) -> Any:
     """Import a module.
@@ -22,7 +24,8 @@ def optional(module: str, what: str, extra: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
             raise
-        package = error.name.split(".")[0]
+        package = module.split(".")[0]
+        package = _DISTRIBUTIONS.get(package, package)
         raise ModuleNotFoundError(
             f'{what} needs {package}: pip install "pylinregion[{extra}]"', name=error.name
         ) from None

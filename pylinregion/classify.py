@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from pylinregion.batch import batch_symbol, place_batch
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.kinks import describe_breakpoints
-from pylinregion.network import Layer, Network, Node, Ref, first_tensor, refs
+from pylinregion.network import OUTPUT, Layer, Network, Node, Ref, first_tensor, refs
 from pylinregion.ops import NO_DERIVATIVE, SHAPE_OF_SECOND, SHAPE_ONLY, WHY_NOT, Degree, Kind, combined_degree, lookup
 from pylinregion.source import source_of
 from pylinregion.tracing import FinalRefusal, Trace
@@ -237,7 +237,7 @@ def _layers(nodes: list[Node]) -> tuple[Layer, ...]:
         if node.role == "value" and node.op is not None and node.op.kind in (Kind.KINK, Kind.SMOOTH)
     ]
     bases = [node.path or node.op_name for _, node in found]
-    several = Counter(bases)
+    several = Counter([*bases, OUTPUT])
     seen: Counter[str] = Counter()
     layers = []
     for base, (index, node) in zip(bases, found, strict=True):

@@ -24,7 +24,7 @@ from pylinregion.displacement import OUTPUT as OUTPUT_NUMBER
 from pylinregion.exact_count import EXACT_METHODS, count_exactly
 from pylinregion.kernels import ScalarKink
 from pylinregion.neighbourhood import check_frame, random_frame
-from pylinregion.network import Network
+from pylinregion.network import OUTPUT, Network
 from pylinregion.ops import Kind
 from pylinregion.program import Evaluator, Split, Workspace
 from pylinregion.ranks import ALONE, Ranks
@@ -33,7 +33,6 @@ from pylinregion.tally import Tally, sites
 from pylinregion.torch_state import full_precision, one_thread
 
 METHODS = ("vertices", *EXACT_METHODS)
-OUTPUT = "output"
 
 # A batch is small enough for its largest activation to stay in the cache (bench/README.md has the measurements),
 # and never needs more than the memory budget.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
+from pylinregion._optional import optional
+
 if TYPE_CHECKING:
     import pandas
 
@@ -84,15 +86,20 @@ class RegionCounts:
 
         Raises:
             ModuleNotFoundError: pandas is not installed (``pip install "pylinregion[pandas]"``).
+            ValueError: A layer has the name of one of these columns.
         """
-        import pandas as pd
-
-        columns: dict[str, Any] = {name: self.changes[:, i].cpu().numpy() for i, name in enumerate(self.layers)}
-        columns["total"] = self.total.cpu().numpy()
-        columns["regions"] = self.regions.cpu().numpy()
+        pd = optional("pandas", "to_frame()", "pandas")
+        columns = {"total": self.total, "regions": self.regions}
         if self.ambiguous is not None:
-            columns["ambiguous"] = self.ambiguous.cpu().numpy()
-        return pd.DataFrame(columns).rename_axis("point")
+            columns["ambiguous"] = self.ambiguous
+        if taken := columns.keys() & set(self.layers):
+            raise ValueError(
+                f"to_frame() needs layers of other names than its columns {', '.join(map(repr, columns))}, got "
+                f"{sorted(taken)[0]!r}: take changes, whose columns are those of layers"
+            )
+        every = {**dict(zip(self.layers, self.changes.T, strict=True)), **columns}
+        frame: pandas.DataFrame = pd.DataFrame({name: values.cpu().numpy() for name, values in every.items()})
+        return frame.rename_axis("point")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain lists and strings, for JSON."""

@@ -10,7 +10,6 @@ as the regions leave the data for the decision boundary.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from pylinregion._optional import optional
 from pylinregion.count import count_regions
 from pylinregion.counts import Mean
 from pylinregion.experiments.config import Data, Model, Training
@@ -124,10 +124,10 @@ def run(out: Path, settings: Settings) -> None:
         settings: The experiment.
 
     Raises:
-        ImportError: matplotlib or scikit-learn is not installed.
+        ModuleNotFoundError: matplotlib or scikit-learn is not installed.
     """
-    for name, package in (("matplotlib", "matplotlib"), ("sklearn", "scikit-learn")):
-        _require(name, package)  # before the work, not after
+    for name in ("matplotlib", "sklearn"):
+        optional(name, "the demo", "demo")  # before the work, not after
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     print(f"{describe(settings)}\n\n{_HEAD}\n{'-' * len(_HEAD)}", flush=True)
@@ -315,9 +315,9 @@ def draw(checkpoints: Sequence[Checkpoint], settings: Settings, path: Path) -> N
         path: A ``.png``, or another format that matplotlib writes.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ModuleNotFoundError: matplotlib is not installed.
     """
-    _require("matplotlib", "matplotlib")
+    optional("matplotlib", "the demo", "demo")
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -396,19 +396,3 @@ def _mark(above: Any, below: Any, reading: Reading) -> None:
             above.annotate(
                 text, (step, height), xytext=(5, 0), textcoords="offset points", va="center", color="0.25", fontsize=9.5
             )
-
-
-def _require(name: str, package: str) -> Any:
-    """Import an optional module.
-
-    Raises:
-        ImportError: It is not installed; the message says how to install it.
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.split(".")[0] != name.split(".")[0]:
-            raise
-        raise ImportError(
-            f'the demo needs {package}, which is not installed: pip install "pylinregion[demo]"'
-        ) from error

@@ -18,6 +18,8 @@ from pylinregion import _checks
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.ops import Degree, Kind, Op
 
+OUTPUT = "output"  # what the outputs are called where they are one more layer; no layer has this name
+
 
 @dataclass(frozen=True)
 class Ref:
@@ -111,7 +113,8 @@ class Layer:
     """A kink or smooth activation that depends on the input.
 
     Attributes:
-        name: The module path, with ``#1``, ``#2`` ... where a path has several; the operator's name at the top level.
+        name: The module path, with ``#1``, ``#2`` ... where a path has several, or is ``output``; at the top level the
+            operator's name.
         node: Index into :attr:`Network.nodes`.
         kind: ``Kind.KINK`` or ``Kind.SMOOTH``.
         op_name: The operator, e.g. ``"relu"``.

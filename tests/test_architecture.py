@@ -40,7 +40,7 @@ def test_reference_and_results_know_nothing_of_the_code_they_judge_or_report():
             assert all(name.startswith("pylinregion.reference") for name in own), module
             assert "torch" not in imports_of(module), module
         if module in ("pylinregion.counts", "pylinregion.certificate", "pylinregion.mesh"):
-            assert not own
+            assert own <= {"pylinregion._optional", "pylinregion._optional.optional"}, module
         if module == "pylinregion.ranks":
             assert own <= {"pylinregion.errors", "pylinregion.errors.PylinregionError"}
         if module in ("pylinregion.mesh_measures", "pylinregion.locate"):

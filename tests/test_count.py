@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections import OrderedDict
 
 import oracle
 import pytest
@@ -199,6 +200,18 @@ def test_include_output_counts_the_signs_of_the_outputs():
     assert counts.layers == ("1", "3", "5", "output")
     assert torch.equal(counts.changes, want) and torch.equal(counts.regions, regions)
     assert int(want[:, 3].sum()) > 0
+
+
+def test_a_layer_that_is_called_output_is_not_the_outputs():
+    """By its path it would have their name, and records and ranks by name would lose one of the two."""
+    net = nn.Sequential(OrderedDict(hidden=nn.Linear(4, 9), output=nn.ReLU(), head=nn.Linear(9, 3))).double()
+    x = points(30, 4)
+    counts = plr.count_regions(net, x, 2.0, n_directions=4, include_output=True, seed=0)
+    plain = plr.count_regions(nn.Sequential(*net), x, 2.0, n_directions=4, include_output=True, seed=0)
+    assert counts.layers == ("output#1", "output") and plain.layers == ("1", "output")
+    assert torch.equal(counts.changes, plain.changes)
+    ranks = plr.measures.feature_ranks(net, x, include_output=True)
+    assert ranks == {"output#1": 4, "output": 3}
 
 
 def test_a_model_without_kinks_has_one_region():

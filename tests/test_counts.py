@@ -40,6 +40,17 @@ def test_to_frame_has_a_row_per_point():
     assert list(counts().to_frame().columns) == ["a", "b.c", "total", "regions"]
 
 
+@pytest.mark.parametrize("name", ["total", "regions", "ambiguous"])
+def test_to_frame_loses_no_layer_to_its_own_columns(name):
+    regions = torch.arange(4) + 1
+    found = RegionCounts(CHANGES, regions, torch.zeros_like(regions), ("a", name), "neurons that change", "vertices")
+    with pytest.raises(ValueError, match=rf"layers of other names than its columns 'total', .* got '{name}'"):
+        found.to_frame()
+    found = RegionCounts(CHANGES, regions, None, ("a", name), "neurons that change", "vertices")
+    if name == "ambiguous":  # not a column if it was not estimated
+        assert found.to_frame()["ambiguous"].tolist() == [0, 3, 0, 1]
+
+
 def test_to_dict_is_json():
     data = json.loads(json.dumps(counts().to_dict()))
     assert data["changes"] == CHANGES.tolist() and data["total"] == [1, 5, 0, 5] and data["ambiguous"] is None

@@ -187,6 +187,6 @@ def test_a_missing_package_is_named_before_the_work(
     monkeypatch.setitem(sys.modules, module, None)
     assert main(["demo", "--quick", "--out", str(tmp_path / "out")]) == 1
     out, err = capsys.readouterr()
-    want = f'the demo needs {package}, which is not installed: pip install "pylinregion[demo]"'
+    want = f'the demo needs {package}: pip install "pylinregion[demo]"'
     assert (out, err) == ("", f"pylinregion: error: {want}\n")
     assert not (tmp_path / "out").exists()

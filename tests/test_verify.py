@@ -262,19 +262,3 @@ def test_geojson(part):
         assert feature["type"] == "Feature" and feature["geometry"]["type"] == "Polygon" and feature["id"] == r
         assert feature["properties"]["area"] == part.areas()[r]
         assert feature["properties"]["slope"] == part.slope_norms()[r]
-
-
-@pytest.mark.parametrize(
-    "method, package, extra",
-    [("adjacency", "scipy", "graph"), ("to_networkx", "networkx", "graph"), ("plot", "matplotlib", "plot")],
-)
-def test_a_missing_package_is_named(part, monkeypatch, method, package, extra):
-    import importlib
-
-    def missing(name):
-        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
-
-    monkeypatch.setattr(importlib, "import_module", missing)
-    message = rf'{method}\(\) needs {package}: pip install "pylinregion\[{extra}\]"'
-    with pytest.raises(ModuleNotFoundError, match=message):
-        getattr(part, method)()

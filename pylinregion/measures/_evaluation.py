@@ -23,7 +23,6 @@ from pylinregion.torch_state import full_precision, quiet
 
 Model = nn.Module | torch.export.ExportedProgram | Network
 
-OUTPUT = "output"
 _DIRECTION_ROWS = 1024  # of a pass that carries derivatives
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from pylinregion._checks import positive_integer
 from pylinregion.measures import _checks
 from pylinregion.measures._evaluation import (
-    OUTPUT,
     Evaluation,
     Model,
     captured,
@@ -19,6 +18,7 @@ from pylinregion.measures._evaluation import (
     gaussian,
     output_node,
 )
+from pylinregion.network import OUTPUT
 
 
 def matrix_entropy(features: Tensor, alpha: float = 1) -> float:

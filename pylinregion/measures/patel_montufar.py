@@ -10,7 +10,6 @@ from pylinregion.errors import UnsupportedModelError
 from pylinregion.kinks import bound_arguments
 from pylinregion.measures import _checks
 from pylinregion.measures._evaluation import (
-    OUTPUT,
     Evaluation,
     Model,
     batches_of,
@@ -19,7 +18,7 @@ from pylinregion.measures._evaluation import (
     output_node,
     undifferentiated,
 )
-from pylinregion.network import Network, Ref
+from pylinregion.network import OUTPUT, Network, Ref
 
 BIASES = ("coded", "trained")
 

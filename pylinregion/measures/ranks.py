@@ -10,7 +10,6 @@ from torch import Tensor
 from pylinregion._checks import positive_integer
 from pylinregion.measures import _checks
 from pylinregion.measures._evaluation import (
-    OUTPUT,
     Evaluation,
     Model,
     captured,
@@ -18,6 +17,7 @@ from pylinregion.measures._evaluation import (
     output_node,
     undifferentiated,
 )
+from pylinregion.network import OUTPUT
 
 THRESHOLDS = ("code", "text")
 
