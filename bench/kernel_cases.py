@@ -1,4 +1,4 @@
-"""The kernels beside what torch offers for the same work, for ``bench_kernels.py`` and ``run.py --only kernels``."""
+"""The kernels beside what torch offers for the same work, for ``bench_kernels.py`` and ``main.py --only kernels``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkout of edge subdivision (Berzins, ICML 2023), run as it is, beside ours: ``bench/partition.py --peer PATH``.
+"""A checkout of edge subdivision (Berzins, ICML 2023), run as it is, beside ours: ``bench/partitions.py --peer PATH``.
 
 https://github.com/arturs-berzins/relu_edge_subdivision, without a licence: it is run from your checkout, nothing of
 it is here. It takes networks of Linear and ReLU on a square, in float32.

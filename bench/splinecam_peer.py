@@ -1,4 +1,4 @@
-"""A checkout of SplineCam (Humayun et al., CVPR 2023), run as it is, beside ours: ``bench/partition.py --peer PATH``.
+"""A checkout of SplineCam (Humayun et al., CVPR 2023), run as it is, beside ours: ``bench/partitions.py --peer PATH``.
 
 https://github.com/AhmedImtiazPrio/splinecam (MIT): it is run from your checkout, nothing of it is here. It needs
 igraph, networkx and graph-tool. Where graph-tool is not installed, `graph_tool_stand_in.py` takes its place: the time

@@ -7,7 +7,7 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-import models
+import architectures
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -129,7 +129,7 @@ _RESNET_GOALS = Goals(bare=1.0, megabytes=100.0)
 def mlp_workload(hidden: int, sizes: Sizes, images: Tensor, model: nn.Module | None = None) -> Workload:
     """An MLP around the first images; with random weights unless a trained model is given."""
     torch.manual_seed(hidden)
-    fresh = models.mlp(hidden, sizes.mlp_width)
+    fresh = architectures.mlp(hidden, sizes.mlp_width)
     return Workload(
         key=f"MLP 784-{sizes.mlp_width}x{hidden}-10",
         weights="random" if model is None else "trained",
@@ -148,7 +148,7 @@ def resnet_workload(norm: bool, sizes: Sizes) -> Workload:
     """A PreAct-ResNet18 with random weights around Gaussian images, its batch norms settled on such."""
     torch.manual_seed(0)
     points = torch.randn(sizes.resnet_points, 3, 32, 32)
-    model = models.settled(models.PreActResNet18(sizes.resnet_width, norm), torch.empty(32, 3, 32, 32))
+    model = architectures.settled(architectures.PreActResNet18(sizes.resnet_width, norm), torch.empty(32, 3, 32, 32))
     return Workload(
         key=f"PreAct-ResNet18 width {sizes.resnet_width} {'with' if norm else 'without'} batch-norm",
         weights="random",
@@ -203,7 +203,7 @@ def trained_mlp(hidden: int, sizes: Sizes, images: Tensor, labels: Tensor) -> nn
         RuntimeError: It has not learnt them: it would not be the kind of network that is to be measured.
     """
     torch.manual_seed(hidden)
-    model = models.mlp(hidden, sizes.mlp_width)
+    model = architectures.mlp(hidden, sizes.mlp_width)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(sizes.train_steps):
         batch = torch.randint(len(images), (256,))

@@ -1,4 +1,4 @@
-"""Networks on slices for the engine's tests and for ``bench/oracle.py``, and the comparison with the rational oracle.
+"""Networks on slices for the engine's tests and ``bench/check_exact.py``, and the comparison with the rational oracle.
 
 Nothing is tested here. A case is a network as stages, the plane ``[inputs, 3]`` of its slice, and its corners.
 """

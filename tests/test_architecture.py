@@ -115,6 +115,16 @@ def test_a_monitor_is_built_in_one_direction():
         assert module.startswith("pylinregion.adapters") or not any("adapters" in name for name in imports_of(module))
 
 
+def test_folders_on_one_path_have_no_module_of_one_name():
+    """Benchmarks and tests are imported by bare names, from folders that can be on one path with the package."""
+    root = Path(__file__).parent.parent
+    names = {folder: {file.stem for file in (root / folder).glob("*.py")} for folder in ("bench", "tests")}
+    package = {part for module in MODULES for part in module.split(".")}
+    assert {"main", "harness"} <= names["bench"] and {"oracle", "test_bench"} <= names["tests"] and "shards" in package
+    assert names["bench"] & names["tests"] == {"conftest"}
+    assert not (names["bench"] | names["tests"]) & (package | sys.stdlib_module_names)
+
+
 def test_nothing_imports_the_command_line():
     shell = {"pylinregion.cli", "pylinregion.demo", "pylinregion.doctor", "pylinregion.grok"}
     for module in MODULES:

@@ -14,12 +14,12 @@ import pylinregion as plr
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 sys.path.insert(0, str(BENCH))
 
+import architectures  # noqa: E402
 import baselines  # noqa: E402
 import chains  # noqa: E402
 import harness  # noqa: E402
-import models  # noqa: E402
+import main  # noqa: E402
 import peer  # noqa: E402
-import run  # noqa: E402
 import tables  # noqa: E402
 import workloads  # noqa: E402
 
@@ -67,7 +67,7 @@ def threads():
 
 
 def test_smoke_run_writes_every_row(tmp_path):
-    command = [sys.executable, str(BENCH / "run.py"), "--smoke", "--out", str(tmp_path)]
+    command = [sys.executable, str(BENCH / "main.py"), "--smoke", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCH.parent)
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.glob("*-cpu.json")
@@ -114,13 +114,13 @@ def test_smoke_run_writes_every_row(tmp_path):
 
 @pytest.mark.parametrize(
     "model",
-    [models.mlp(3, 20, inputs=30), models.PreActResNet18(2), models.PreActResNet18(2, norm=False)],
+    [architectures.mlp(3, 20, inputs=30), architectures.PreActResNet18(2), architectures.PreActResNet18(2, norm=False)],
     ids=["mlp", "resnet", "resnet without batch norm"],
 )
 def test_hooks_version_counts_like_count_regions(model):
     torch.manual_seed(0)
     shape = (30,) if isinstance(model, torch.nn.Sequential) else (3, 32, 32)
-    model = models.settled(model.double(), torch.empty(8, *shape, dtype=torch.float64))
+    model = architectures.settled(model.double(), torch.empty(8, *shape, dtype=torch.float64))
     x = torch.randn(5, *shape, dtype=torch.float64)
     frame = plr.random_frame(shape, 6, seed=3)
     for radius in (0.05, 2.0):
@@ -151,7 +151,7 @@ def test_differences_are_allowed_within_rounding_only():
 
 
 def test_nothing_is_allowed_in_float64_and_little_in_float32():
-    model, frame = models.mlp(2, 8, inputs=4), plr.random_frame((4,), 2)
+    model, frame = architectures.mlp(2, 8, inputs=4), plr.random_frame((4,), 2)
     vertices = baselines.ready_made_vertices(torch.randn(50, 4), frame.float(), 0.1)
     assert baselines.allowed_differences(model.double(), vertices.double(), 10) is None
     allowed = baselines.allowed_differences(model.float(), vertices, 10)
@@ -176,7 +176,7 @@ def test_wrong_counts_end_the_run(tmp_path, monkeypatch, capsys, threads, part, 
         return counts
 
     monkeypatch.setattr(plr, "count_regions", off_by_one)
-    assert run.main(["--smoke", "--only", part, "--threads", "1", "--out", str(tmp_path)]) == 1
+    assert main.main(["--smoke", "--only", part, "--threads", "1", "--out", str(tmp_path)]) == 1
     assert f"wrong counts: {name} counts" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -227,7 +227,7 @@ def test_table_of_radii_names_the_worst(threads):
 
 def stand_in(tmp_path, extra, points=12):
     (tmp_path / "local_complexity.py").write_text(f"EXTRA = {extra}\n{STAND_IN}")
-    model = models.mlp(2, 10, inputs=6).double()
+    model = architectures.mlp(2, 10, inputs=6).double()
     x = torch.randn(points, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     return peer.Published(peer.load(tmp_path), model, x, vertices=8)
 
@@ -282,7 +282,7 @@ def test_verdicts():
 
 
 def test_smoke_run_of_the_monitor(tmp_path):
-    command = [sys.executable, str(BENCH / "monitor.py"), "--smoke", "--out", str(tmp_path)]
+    command = [sys.executable, str(BENCH / "watching.py"), "--smoke", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCH.parent)
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.glob("*-cpu.json")
@@ -295,20 +295,20 @@ def test_smoke_run_of_the_monitor(tmp_path):
 
 
 def test_a_training_that_watching_changes_is_noticed(monkeypatch):
-    import monitor
+    import watching
 
-    case = monitor.cases(smoke=True, steps=2)[0]
-    assert monitor.record(case, 1)["records"]["without budget"] == 2
+    case = watching.cases(smoke=True, steps=2)[0]
+    assert watching.record(case, 1)["records"]["without budget"] == 2
     step = plr.Monitor.step
     monkeypatch.setattr(
         plr.Monitor, "step", lambda self: torch.nn.init.zeros_(self._module[0].bias) is None or step(self)
     )
     with pytest.raises(SystemExit, match=r"training ends with other weights when it is watched \(default\)"):
-        monitor.record(case, 1)
+        watching.record(case, 1)
 
 
 def test_smoke_run_of_shards(tmp_path):
-    command = [sys.executable, str(BENCH / "shards.py"), "--smoke", "--out", str(tmp_path)]
+    command = [sys.executable, str(BENCH / "sharding.py"), "--smoke", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCH.parent)
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.glob("*-cpu.json")
@@ -323,7 +323,7 @@ def test_smoke_run_of_shards(tmp_path):
 
 
 def test_shards_that_differ_or_a_process_that_ends_are_noticed(tmp_path):
-    import shards
+    import sharding
 
     class Told:
         """A pair whose answers are written down."""
@@ -334,13 +334,13 @@ def test_shards_that_differ_or_a_process_that_ends_are_noticed(tmp_path):
         def run(self, number, mode):
             return self.shared if mode == "two processes" else 1.0, next(self.digests)
 
-    work = shards.Work("it", lambda folder: None, lambda found: "", 1.7)
-    same = shards.record(Told(["a"], ["a", "a"], ["a", "a"]), 0, work, 1)
+    work = sharding.Work("it", lambda folder: None, lambda found: "", 1.7)
+    same = sharding.record(Told(["a"], ["a", "a"], ["a", "a"]), 0, work, 1)
     assert (same["gain"], same["ceiling"], same["verdict"]) == (1.0, 2.0, "missed")
-    faster = shards.record(Told(["a"], ["a", "a"], ["a", "a"], shared=0.5), 0, work, 1)
+    faster = sharding.record(Told(["a"], ["a", "a"], ["a", "a"], shared=0.5), 0, work, 1)
     assert (faster["gain"], faster["verdict"]) == (2.0, "met")
     for digests in ((["a"], ["b", "b"], ["a", "a"]), (["a"], ["a", "b"], ["a", "a"])):
         with pytest.raises(SystemExit, match="it: two processes have other results than one"):
-            shards.record(Told(*digests), 0, work, 1)
-    with pytest.raises(SystemExit, match="a process ended: Traceback"), shards.Pair(smoke=True) as pair:
+            sharding.record(Told(*digests), 0, work, 1)
+    with pytest.raises(SystemExit, match="a process ended: Traceback"), sharding.Pair(smoke=True) as pair:
         pair.run(5, "one process")

@@ -20,8 +20,8 @@ BENCH = Path(__file__).resolve().parents[1] / "bench"
 sys.path.insert(0, str(BENCH))
 
 import graph_tool_stand_in as stand_in  # noqa: E402
-import partition  # noqa: E402
 import partition_peer  # noqa: E402
+import partitions  # noqa: E402
 import splinecam_peer  # noqa: E402
 
 # Written for this test with the interface of SplineCam: it cuts polygons in NumPy, prints, and scripts at import.
@@ -134,10 +134,10 @@ def fake(tmp_path):
 
 
 def small_case():
-    model = partition.generic((5, 6, 7, 6, 2))
+    model = partitions.generic((5, 6, 7, 6, 2))
     plane = np.random.default_rng(0).standard_normal((5, 3))
     stages = stages_of(plr.capture(model, torch.zeros(2, 5)))
-    return stages, plane, 2 * partition.SQUARE
+    return stages, plane, 2 * partitions.SQUARE
 
 
 EDGE_SUBDIVISION = """
@@ -180,10 +180,10 @@ def test_edge_subdivision_is_asked_once(edge, capsys):
 
 
 def test_peers_are_told_apart_by_their_files(fake, edge):
-    assert partition.checkouts([]) == {}
-    assert partition.checkouts([fake, edge]) == {"SplineCam": fake, "edge subdivision": edge}
+    assert partitions.checkouts([]) == {}
+    assert partitions.checkouts([fake, edge]) == {"SplineCam": fake, "edge subdivision": edge}
     with pytest.raises(SystemExit, match=r"one checkout of SplineCam; .* are two"):
-        partition.checkouts([fake, edge, fake])
+        partitions.checkouts([fake, edge, fake])
 
 
 @pytest.mark.parametrize("missing", ["splinecam/graph.py", "splinecam/utils.py", "splinecam/wrappers.py"])
@@ -192,7 +192,7 @@ def test_other_folders_are_named(fake, missing):
     with pytest.raises(
         SystemExit, match=r"edge_subdivision\.py.* or SplineCam \(with splinecam/graph\.py.*checkout is not"
     ):
-        partition.main(["--smoke", "--peer", str(fake), "--out", str(fake)])
+        partitions.main(["--smoke", "--peer", str(fake), "--out", str(fake)])
 
 
 def test_layers_are_passed_on_as_splinecam_does(fake, capfd):
@@ -217,7 +217,7 @@ def test_failures_are_reported(fake, text, error):
     (fake / "splinecam" / "graph.py").write_text(text)
     found = splinecam_peer.splinecam(fake, *small_case())
     assert found == {"error": error}
-    assert partition.slower(found, 10, 0.001) == error
+    assert partitions.slower(found, 10, 0.001) == error
 
 
 def test_long_runs_are_ended(fake, monkeypatch):
@@ -227,11 +227,11 @@ def test_long_runs_are_ended(fake, monkeypatch):
 
 
 def test_table_says_what_was_found_and_by_what():
-    assert partition.slower(None, 10, 0.001) == "-"
-    assert partition.slower({"regions": 10, "seconds": 0.02}, 10, 0.001) == "20 (20x)"
+    assert partitions.slower(None, 10, 0.001) == "-"
+    assert partitions.slower({"regions": 10, "seconds": 0.02}, 10, 0.001) == "20 (20x)"
     found = {"regions": 11, "seconds": 0.02, "stand_in_share": 0.123}
-    assert partition.slower(found, 10, 0.001) == "20 (20x; 12%, found 11)"
-    assert partition.slower(found | {"stand_in_share": None}, 11, 0.001) == "20 (20x)"
+    assert partitions.slower(found, 10, 0.001) == "20 (20x; 12%, found 11)"
+    assert partitions.slower(found | {"stand_in_share": None}, 11, 0.001) == "20 (20x)"
 
 
 def test_cpu_time_is_that_of_the_file_and_what_it_calls():

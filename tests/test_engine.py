@@ -543,7 +543,7 @@ def test_long_segments_are_counted_alike_in_all_ways():
     assert abs(len(back["patterns"]) - len(plain["patterns"])) <= 1  # start + (end - start) is not quite the end
 
 
-# ---- the long run of bench/oracle.py
+# ---- the long run of bench/check_exact.py
 
 
 def test_the_long_run_continues_and_reports_what_differs(tmp_path, monkeypatch, capsys):
@@ -569,7 +569,7 @@ def test_the_long_run_continues_and_reports_what_differs(tmp_path, monkeypatch, 
     saved = json.loads((tmp_path / "oracle-40-6.json").read_text())
     assert saved["done"] == 6 and [mismatch["seed"] for mismatch in saved["mismatches"]] == [43]
     assert sum(group["networks"] for group in saved["sums"]["kind"].values()) == 6
-    assert "python bench/oracle.py --seed 43" in capsys.readouterr().out
+    assert "python bench/check_exact.py --seed 43" in capsys.readouterr().out
     assert long_run.main([*arguments, "--maxima"]) == 1
     assert json.loads((tmp_path / "oracle-maxima-40-6.json").read_text())["mismatches"][0]["seed"] == 43
-    assert "python bench/oracle.py --maxima --seed 43" in capsys.readouterr().out
+    assert "python bench/check_exact.py --maxima --seed 43" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Exact partitions: ``python bench/partition.py``. Regions a second, beside plain polygon splitting.
+"""Exact partitions: ``python bench/partitions.py``. Regions a second, beside plain polygon splitting.
 
 The baseline is what one would write in NumPy: cells layer by layer, the next layer's affine map on each by a matrix
 product, polygons cut line by line, in float64 without any proof. It is timed on the networks it can do in reasonable
@@ -29,7 +29,7 @@ import numpy as np
 import partition_peer
 import splinecam_peer
 import torch
-from models import mlp
+from architectures import mlp
 from tables import markdown
 
 import pylinregion as plr

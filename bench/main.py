@@ -1,4 +1,4 @@
-"""The benchmarks: ``python bench/run.py``; see ``bench/README.md``.
+"""The benchmarks: ``python bench/main.py``; see ``bench/README.md``.
 
 Prints tables and writes one JSON file. Ratios are of times measured in turn in one run. Goals are printed beside the
 ratios and fail nothing; a wrong count does.
@@ -15,7 +15,7 @@ from typing import Any
 import chains
 import harness
 import kernel_cases
-import memory
+import peak_memory
 import peer
 import tables
 import torch
@@ -100,8 +100,8 @@ def memory_records(networks: dict[str, Workload], sweeps: Sweeps, chosen: argpar
             for contender, setup in contenders.items():
                 progress(f"{work.key}, {threads} thread(s): memory of {contender}")
                 points, place = len(work.points), (threads, chosen.device, chosen.smoke)
-                question = memory.Question(network, contender, setup.batch, setup.layout, points, *place)
-                found.append(memory.record(question, work))
+                question = peak_memory.Question(network, contender, setup.batch, setup.layout, points, *place)
+                found.append(peak_memory.record(question, work))
                 if chosen.smoke:
                     return found  # one process shows that it works
     return found
@@ -156,7 +156,7 @@ def _plain(value: Any) -> Any:
 def measure_networks(
     networks: dict[str, Workload], works: list[Workload], chosen: argparse.Namespace, report: Report
 ) -> None:
-    """Speed and memory; ``networks`` are the workloads whose memory is measured, by the names in ``memory.py``."""
+    """Speed and memory; ``networks`` are the workloads whose memory is measured, by the names in ``peak_memory.py``."""
     published = None if chosen.peer is None else peer.load(chosen.peer)
     options = Options(chosen.device, chosen.repeats, 1 if chosen.smoke else 2, published)
     records, sweeps = measure_speed(works, sorted(chosen.threads), options)

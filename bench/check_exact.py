@@ -1,4 +1,4 @@
-"""The slice engine against rational arithmetic: ``python bench/oracle.py``. Everything must be equal.
+"""The slice engine against rational arithmetic: ``python bench/check_exact.py``. Everything must be equal.
 
 Random small networks of all kinds, slices, activations and shapes (``tests/engine_cases.py``), each enumerated by
 ``pylinregion/reference/exact.py`` and by the engine, which must find the same patterns, corners, neighbours and counts,
@@ -6,10 +6,10 @@ and areas up to rounding: counting and with cells, in the ordinary way and in an
 the root, two or three threads), and along a segment, which the tracer traces, too. Seed by seed, so that any of them
 can be run again:
 
-    python bench/oracle.py                             # 100 000 networks: some hours
-    python bench/oracle.py --networks 2000 --first 5000
-    python bench/oracle.py --seed 1234                 # one network, with the traceback of what is wrong
-    python bench/oracle.py --maxima                    # with max-pools and the like (``tests/maxima_cases.py``)
+    python bench/check_exact.py                             # 100 000 networks: some hours
+    python bench/check_exact.py --networks 2000 --first 5000
+    python bench/check_exact.py --seed 1234                 # one network, with the traceback of what is wrong
+    python bench/check_exact.py --maxima                    # with max-pools and the like (``tests/maxima_cases.py``)
 
 With gmpy2 installed it computes with that library's rationals, which are several times faster; they give the same.
 It writes ``bench/results/oracle-FIRST-NETWORKS.json`` (``oracle-maxima-...``) as it goes; started again with the same
@@ -209,7 +209,7 @@ def main(given: list[str] | None = None) -> int:
     )
     for mismatch in report.mismatches:
         again = f"{'--maxima ' if chosen.maxima else ''}--seed {mismatch['seed']}"
-        print(f"MISMATCH: python bench/oracle.py {again}: {mismatch['error']}")
+        print(f"MISMATCH: python bench/check_exact.py {again}: {mismatch['error']}")
     return 1 if report.mismatches else 0
 
 

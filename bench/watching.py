@@ -1,4 +1,4 @@
-"""What watching costs: ``python bench/monitor.py``. A training with a ``Monitor`` beside the same without, in turn.
+"""What watching costs: ``python bench/watching.py``. A training with a ``Monitor`` beside the same without, in turn.
 
 The monitor has its default settings but for the probes and their radius: schedule ``"log"``, a budget of 5 % of the
 training time, local complexity and accuracy. ``without budget`` takes every step of the schedule. Times are CPU times
@@ -16,7 +16,7 @@ from typing import Any
 
 import harness
 import torch
-from models import PreActResNet18, mlp
+from architectures import PreActResNet18, mlp
 from tables import markdown
 from torch import Tensor, nn
 from torch.nn import functional

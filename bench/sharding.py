@@ -1,4 +1,4 @@
-"""What a second process gains: ``python bench/shards.py``. The same shards by one process and by two, in turn.
+"""What a second process gains: ``python bench/sharding.py``. The same shards by one process and by two, in turn.
 
 Each process has one thread. Times are wall times from a barrier to the last process's end, medians: capturing and
 starting processes are not in them; reading points, writing shards and waiting for each other are. ``each all`` has both
@@ -21,8 +21,8 @@ from typing import Any
 
 import harness
 import torch
-from models import mlp
-from partition import generic
+from architectures import mlp
+from partitions import generic
 from tables import markdown
 from torch import distributed
 

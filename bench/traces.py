@@ -1,4 +1,4 @@
-"""Exact traces of segments: ``python bench/segments.py``. Segments a second, beside a plain walk.
+"""Exact traces of segments: ``python bench/traces.py``. Segments a second, beside a plain walk.
 
 The baseline is what one would write in NumPy: from one breakpoint to the next, with the values and slopes of all
 neurons in the region as two matrix products a layer, in float64 without any proof. It walks the first few segments;
@@ -16,8 +16,8 @@ from typing import Any
 import harness
 import numpy as np
 import torch
-from models import mlp
-from partition import generic, least
+from architectures import mlp
+from partitions import generic, least
 from tables import markdown
 from workloads import images_and_labels
 
