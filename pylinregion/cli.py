@@ -1,7 +1,8 @@
 """The command line: ``pylinregion count``, ``partition``, ``explain``, ``doctor``, ``demo`` and ``grok``.
 
-Pickles are refused: a model comes as a ``torch.export`` archive without pickled parts, or as a factory in Python code
-with its weights in a safetensors file; points come as a plain ``.npy`` array or in a safetensors file.
+No file runs code: a model comes as a ``torch.export`` archive, which is checked before torch sees it unless it is
+trusted, or as a factory in Python code with its weights in a safetensors file; points come as a plain ``.npy`` array or
+in a safetensors file.
 
 Exit codes: 0 done, 1 an error (one line on stderr), 2 wrong usage, 130 interrupted.
 """
@@ -172,8 +173,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "model",
         metavar="MODEL",
         help="MODEL.pt2, an archive of torch.export.save with a dynamic batch dimension; or package.module:factory, a "
-        "callable without arguments that returns an nn.Module (the current directory is importable). Both can run "
-        "code: load only what you trust",
+        "callable without arguments that returns an nn.Module: its code is run (the current directory is importable)",
+    )
+    parser.add_argument(
+        "--trust", action="store_true", help="load MODEL.pt2 as torch does: unchecked, which runs whatever is in it"
     )
     parser.add_argument("--weights", metavar="FILE.safetensors", help="weights to load into the factory's module")
     parser.add_argument("--device", metavar="DEVICE", default="cpu", help="cpu, cuda or cuda:N (default cpu)")

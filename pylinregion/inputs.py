@@ -5,24 +5,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import json
 import logging
 import operator
-import os
 import sys
 import traceback
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
+from pylinregion.archives import WHY_NO_PICKLE, NotAnArchive, safe_archive
+
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
-WHY_NO_PICKLE = "a pickle, and loading one runs whatever code is in it"
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def load_model(args: argparse.Namespace, device: torch.device) -> Loaded:
     if suffix == ".pt2":
         if args.weights is not None:
             wrong_usage(args, "--weights goes with package.module:factory; a .pt2 archive has its own")
-        return _load_archive(Path(name), device)
+        return _load_archive(Path(name), device, args.trust)
     if not all(name.partition(":")):
         raise ValueError(f"MODEL must be a .pt2 archive or package.module:factory, got {name!r}")
     module = _make_module(name)
@@ -60,16 +58,24 @@ def load_model(args: argparse.Namespace, device: torch.device) -> Loaded:
     return Loaded(module.to(device), dtype, None)
 
 
-def _load_archive(path: Path, device: torch.device) -> Loaded:
-    """Load a program, refusing what is pickled in it; an archive that torch cannot load is a ``ValueError``."""
-    _refuse_pickled_parts(path)
-    with _weights_only(), _silent():
+def _load_archive(path: Path, device: torch.device, trust: bool) -> Loaded:
+    """Load a program, as it is if it is trusted; an archive that torch cannot load is a ``ValueError``."""
+    source: Any = path
+    if not trust:
         try:
-            program = torch.export.load(path)
+            source = safe_archive(path)
+        except NotAnArchive:
+            raise
+        except ValueError as error:
+            raise ValueError(f"{error}; if you trust whoever made it, give --trust") from None
+    with _silent():
+        try:
+            program = torch.export.load(source)
             if device.type != "cpu":
                 from torch.export.passes import move_to_device_pass
 
                 program = move_to_device_pass(program, str(device))
+            program.module()
         except Exception as error:  # torch fails in many ways on a bad archive
             raise ValueError(f"{path}: torch.export.load raised {type(error).__name__}: {one_line(error)}") from error
     inputs = program.graph_signature.user_inputs
@@ -78,41 +84,6 @@ def _load_archive(path: Path, device: torch.device) -> Loaded:
         return Loaded(program, None, None)
     shape = tuple(size if isinstance(size, int) else None for size in found.shape[1:])
     return Loaded(program, found.dtype, shape)
-
-
-def _refuse_pickled_parts(path: Path) -> None:
-    """Say so if a file is no archive of ``torch.export.save``, or if it is one with pickled objects."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no archive of torch.export.save (not a zip file)")
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if any(name.endswith("/data.pkl") for name in names):
-            raise ValueError(f"{path} is {WHY_NO_PICKLE} (torch.save wrote it): use torch.export.save")
-        if not any(name.endswith(("/archive_format", "serialized_exported_program.json")) for name in names):
-            raise ValueError(f"{path} is no archive of torch.export.save")
-        if any("/data/aotinductor/" in name for name in names):
-            raise ValueError(f"{path} has compiled code in it: give an archive of torch.export.save")
-        configs = [name for name in names if name.endswith(("_weights_config.json", "_constants_config.json"))]
-        for config in configs:
-            for entry, meta in json.loads(archive.read(config))["config"].items():
-                if meta["use_pickle"] or not meta["path_name"].startswith(("weight_", "tensor_")):
-                    raise ValueError(f"{path}: its {entry!r} is {WHY_NO_PICKLE}")
-
-
-@contextlib.contextmanager
-def _weights_only() -> Iterator[None]:
-    """Let ``torch.load`` make tensors and nothing else, wherever torch calls it."""
-    variable = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(variable)
-    os.environ[variable] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[variable]
-        if before is not None:
-            os.environ[variable] = before
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pylinregion._optional import optional
-from pylinregion.inputs import WHY_NO_PICKLE, Loaded, check_shape, dtype_name, note, one_line
+from pylinregion.archives import WHY_NO_PICKLE
+from pylinregion.inputs import Loaded, check_shape, dtype_name, note, one_line
 
 _NUMPY_MAGIC = b"\x93NUMPY"
 _SAFETENSORS = re.compile(r"(.*?\.safetensors)(?::(.+))?", re.IGNORECASE | re.DOTALL)

@@ -125,6 +125,13 @@ def test_folders_on_one_path_have_no_module_of_one_name():
     assert not (names["bench"] | names["tests"]) & (package | sys.stdlib_module_names)
 
 
+def test_archives_are_checked_by_themselves():
+    order, allowed = ["size_expressions", "program_document", "archives"], {"memory", "ops"}
+    for place, module in enumerate(order):
+        rooms = {name.split(".")[1] for name in imports_of(f"pylinregion.{module}") if name.startswith("pylinregion.")}
+        assert rooms <= allowed | set(order[:place]), module
+
+
 def test_nothing_imports_the_command_line():
     shell = {"pylinregion.cli", "pylinregion.demo", "pylinregion.doctor", "pylinregion.grok"}
     for module in MODULES:
