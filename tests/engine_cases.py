@@ -3,14 +3,14 @@
 Nothing is tested here. A case is a network as stages, the plane ``[inputs, 3]`` of its slice, and its corners.
 """
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 from networks import NETWORK_KINDS, SLICE_KINDS, random_network, random_slice
 
-from pylinregion.candidates import groups_of
 from pylinregion.engine import Engine
 from pylinregion.reference import exact
 from pylinregion.stages import INPUT, Stage, Stages, Units
@@ -383,14 +383,14 @@ def check_mesh(case, mesh):
 def row_between(stages, differ):
     """The row on the edge between two cells whose bits differ so: a line, or a pair of winners."""
     line = int(np.argmax(differ))
-    pairs = stages.lines
-    for first, size in groups_of(stages):
-        if line < first + size:
-            if line < first:
-                break
-            i, j = np.flatnonzero(differ[first : first + size]).tolist()
-            return pairs + [(p, q) for p in range(size) for q in range(p + 1, size)].index((i, j))
-        pairs += size * (size - 1) // 2
+    first, row = 0, len(differ)  # of a stage's lines; of a maximum's pairs, which come after all lines
+    for stage in stages.stages:
+        for begin, end in pairwise(() if stage.units.groups is None else (stage.units.groups + first).tolist()):
+            if begin <= line < end:
+                winners = tuple(np.flatnonzero(differ[begin:end]).tolist())
+                return row + list(combinations(range(end - begin), 2)).index(winners)
+            row += math.comb(end - begin, 2)
+        first += len(stage.units.kinks)
     return line
 
 

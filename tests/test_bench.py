@@ -144,7 +144,7 @@ def test_differences_are_allowed_within_rounding_only():
     with pytest.raises(baselines.WrongCountsError, match="other counts 6 neurons at point 1, layer 0, not 5"):
         baselines.compare_counts("other", other, counts, None)
     assert baselines.compare_counts("other", other, counts, torch.tensor([[0, 0], [1, 0]])) == 1
-    with pytest.raises(baselines.WrongCountsError):
+    with pytest.raises(baselines.WrongCountsError, match="other counts 6 neurons at point 1, layer 0, not 5"):
         baselines.compare_counts("other", other, counts, torch.tensor([[9, 9], [0, 9]]))
     with pytest.raises(baselines.WrongCountsError, match="shape"):
         baselines.compare_counts("short", counts[:1], counts, None)

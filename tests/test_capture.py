@@ -145,7 +145,7 @@ def test_statistics_of_a_batch_norm_that_always_trains_are_put_back():
         return F.batch_norm(self.linear(x), self.mean, self.variance, training=True).relu()
 
     model = Do(normalised, linear=nn.Linear(6, 8), mean=torch.zeros(8), variance=torch.ones(8))
-    with pytest.raises(plr.UnsupportedModelError):
+    with pytest.raises(plr.UnsupportedModelError, match=r"depends on the batch \(batch normalisation without running"):
         plr.capture(model, torch.randn(5, 6))
     assert torch.equal(model.mean, torch.zeros(8)) and torch.equal(model.variance, torch.ones(8))
 

@@ -1,6 +1,5 @@
 """The slice engine stops when it is told to, takes little memory, and does not take numbers that it cannot prove."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -238,27 +237,40 @@ def test_weights_beyond_all_bounds_are_refused(factor):
         Engine(perceptron(weights, biases), IDENTITY_PLANE * factor, box(-1, 1))
 
 
-@pytest.mark.parametrize("which", ["subnormal plane", "subnormal values", "overflow"])
-def test_huge_polygons_are_exact_or_refused(which):
-    """They bring what underflowed back to sizes that matter: above the 2^-500 that each bound has for it."""
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        weights, biases = random_network("generic", (2, 2, 5, 1), seed)
-        activation = "relu"
-        if which == "subnormal plane":
-            plane = np.ldexp(rng.integers(-60, 61, (2, 3)) * [1.0, 1.0, 0.0], -1074)
-            corners = box(-1e302, 1e302)
-            biases = [1e-20 * bias for bias in biases]
-        elif which == "subnormal values":
-            plane = np.concatenate([rng.standard_normal((2, 2)) * 1e-162, np.zeros((2, 1))], axis=1)
-            corners, activation = box(-1e60, 1e60), "leaky_relu 0.25"
-            weights = [weights[0] * 1e-160, weights[1] * 1e130, weights[2]]
-            biases = [rng.standard_normal(2) * 1e-262, rng.standard_normal(5) * 1e-132, np.zeros(1)]
-        else:
-            plane, corners = IDENTITY_PLANE * 1e-300, box(-1.7e308, 1.7e308)
-        case = Case(perceptron(weights, biases, activation), plane, corners)
-        with contextlib.suppress(UnsupportedModelError, ValueError):
-            check_case(case, runs=("plain",), coordinates=False)
+def huge_case(which, amplified, seed):
+    """A polygon so large, with the weights up to the last kinks, that it amplifies by 2 to the power ``amplified``."""
+    rng = np.random.default_rng(seed)
+    weights, biases = random_network("generic", (2, 2, 5, 1), seed)
+    activation, half = "relu", 2.0 ** (amplified // 2)
+    corners = box(-(2.0**amplified), 2.0**amplified)
+    if which == "subnormal plane":  # so are its sides' products, and the biases are of their size
+        plane = np.ldexp(rng.integers(-60, 61, (2, 3)) * [1.0, 1.0, 0.0], -1074)
+        biases = [bias * 2.0 ** (amplified - 1070) for bias in biases]
+    elif which == "subnormal values":
+        plane = np.concatenate([rng.standard_normal((2, 2)) * 2.0**-540, np.zeros((2, 1))], axis=1)
+        corners, activation = box(-half, half), "leaky_relu 0.25"
+        weights = [weights[0] * 2.0**-530, weights[1] * half, weights[2]]
+        biases = [
+            rng.standard_normal(2) * half * 2.0**-1070,
+            rng.standard_normal(5) * half**2 * 2.0**-1070,
+            np.zeros(1),
+        ]
+    else:
+        plane = IDENTITY_PLANE * 2.0**-amplified
+    return Case(perceptron(weights, biases, activation), plane, corners)
+
+
+@pytest.mark.parametrize("which", ["subnormal plane", "subnormal values", "products that cancel"])
+def test_huge_polygons_are_exact_up_to_the_limit_and_refused_above(which):
+    """They bring what underflowed back to sizes that matter: towards the 2^-500 that each bound has for it."""
+    regions = []
+    for seed in range(8 * SCALE):
+        results = check_case(huge_case(which, 430, seed), runs=("plain",), coordinates=False)
+        regions.append(len(results[True, "plain"]["offsets"]) - 1)
+        case = huge_case(which, 440 + 60 * seed, seed)
+        with pytest.raises(UnsupportedModelError, match=r"amplify by 2\^\d+, and 2\^440 is the limit"):
+            Engine(case.stages, case.plane, case.corners)
+    assert len(regions) == 8 * SCALE and np.mean(regions) > 3, regions
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e-250, 1e-300])

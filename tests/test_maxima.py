@@ -442,12 +442,13 @@ def test_what_is_made_of_partitions_with_maxima(tmp_path):
     pieces = np.array([part.pattern(r)["3"] for r in range(part.n_regions)])
     assert np.array_equal(pieces, winners - 2 * np.tile(np.arange(5), 2)) and pieces.max() == 2
     step = 1e-6
-    for r in range(0, part.n_regions, 11):
+    for r in np.flatnonzero(part.inradii() >= 1e-5)[::11].tolist():
         x = part.slice.points(at[r])[None]
         moved = torch.stack(
             [(model(x + step * e) - model(x - step * e))[0] / (2 * step) for e in torch.eye(3).double()], 1
         )
-        assert (part.jacobian(r) - moved.detach()).abs().max() < 1e-6 or part.inradii()[r] < 1e-5
+        assert (part.jacobian(r) - moved.detach()).abs().max() < 1e-6
+    assert (part.inradii() >= 1e-5).mean() > 0.9
     classes = part.class_of(np.arange(part.n_regions))
     assert set(classes.tolist()) <= {0, 1, 2} and len(part.decision_boundary().segments)
     assert part.neuron(int(part.neurons[-1])).layer == "3"

@@ -163,7 +163,7 @@ def test_with_compiled_models(monkeypatch):
     for _ in range(4):
         run.step()
         assert values(monitor.step()) == by_hand(run.model, monitor.steps) | {"own": 0.0}
-    assert all(model is run.model for model in given)  # not the compiled one
+    assert len(given) == 4 and all(model is run.model for model in given)  # not the compiled one
     compiled = len(graphs)
     run.step()
     assert len(graphs) == compiled == 1 and [module for module in made if module is run.model] == [
@@ -474,8 +474,12 @@ def test_bad_measures_are_named_when_they_are_taken():
         monitored(run, measures=[text]).step()
     with pytest.raises(ValueError, match="the measure 'writes' changed the points of probe 'train' in place"):
         monitored(run, measures=[writes]).step()
-    for bad, error in ((("", text), ValueError), (("a", 3), TypeError), (("a", text, "all"), ValueError)):
-        with pytest.raises(error):
+    for bad, error, message in (
+        (("", text), ValueError, "name must be a string that is not empty, got ''"),
+        (("a", 3), TypeError, "function must be callable, got int"),
+        (("a", text, "all"), ValueError, "of must be one of 'points', 'labels', 'model', got 'all'"),
+    ):
+        with pytest.raises(error, match=message):
             plr.Measure(*bad)
     with pytest.raises(ValueError, match="state must be a monitor's"):
         monitored(run).load_state_dict({"step": 3})

@@ -241,7 +241,9 @@ def test_parallel_directions_are_refused(u, v):
     ],
 )
 def test_directions_that_hardly_differ_are_taken(u, v):
-    plr.Slice(np.zeros(len(u)), np.array(u, dtype=float), np.array(v, dtype=float))
+    taken = plr.Slice(np.zeros(len(u)), np.array(u, dtype=float), np.array(v, dtype=float))
+    assert taken.plane.tolist() == [[a, b, 0.0] for a, b in zip(u, v, strict=True)]
+    assert taken.points([[1.0, 0.0], [0.0, 1.0]]).tolist() == [u, v]
 
 
 def test_zero_directions_are_refused_by_name():
