@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pylinregion.count import count_regions
 from pylinregion.measures import weight_norm
 from pylinregion.ranks import ALONE, Ranks
+from pylinregion.tracing import output_tensor
 
 _OF = ("points", "labels", "model")
 _BATCH = 256  # points of a forward pass: large probes need no more memory than a batch of training
@@ -93,13 +94,10 @@ def outputs(model: nn.Module, x: Tensor) -> Tensor:
     """``[B, ...]``: what the model says about points, batch by batch, without gradients.
 
     Raises:
-        TypeError: The model returns something else than a tensor.
+        TypeError: The model returns no tensor, or several of numbers.
     """
     with torch.no_grad():
-        parts = [model(part) for part in torch.split(x, _BATCH)]
-    if not isinstance(parts[0], Tensor):
-        raise TypeError(f"accuracy and loss need a model that returns a tensor, got {type(parts[0]).__name__}")
-    return torch.cat(parts)
+        return torch.cat([output_tensor(model(part)) for part in torch.split(x, _BATCH)])
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor, ranks: Ranks = ALONE) -> float:

@@ -239,3 +239,16 @@ def output_tensors(output: Any) -> list[Tensor]:
     if not tensors:
         raise TypeError(f"model must return a tensor, got {type(output).__name__} without one")
     return tensors
+
+
+def output_tensor(output: Any) -> Tensor:
+    """The one floating point tensor in a model's output, or the one tensor in it.
+
+    Raises:
+        TypeError: There is none, or there are several.
+    """
+    tensors = output_tensors(output)
+    numbers = [tensor for tensor in tensors if tensor.is_floating_point()] or tensors
+    if len(numbers) > 1:
+        raise TypeError(f"model must return one tensor, got {type(output).__name__} with {len(numbers)}")
+    return numbers[0]

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pylinregion import _checks, mesh_measures
+from pylinregion.capture import capture, in_model_dtype
 from pylinregion.errors import VerificationError
 from pylinregion.locate import Locator
 from pylinregion.maps import Array, Evaluation, evaluate
 from pylinregion.mesh import Mesh
 from pylinregion.module_state import evaluation_mode, unwrap
+from pylinregion.network import Network
 from pylinregion.prefix import Neurons
+from pylinregion.tracing import output_tensors
 
 if TYPE_CHECKING:
     from pylinregion.regions import Partition
@@ -210,24 +213,29 @@ def _difference(part: Partition, model: nn.Module, st: Array, expected: Evaluati
     """How far the model's own outputs are, relative to the largest, and whether that is rounding."""
     module = unwrap(model)
     inputs = part.slice.points(st)
+    network = capture(module, in_model_dtype(module, part.slice.origin[None]))
+    wanted, given = expected.outputs.shape[1], [network.nodes[index].units for index in network.outputs]
+    _require(given == [wanted], f"it has {wanted} outputs, and those of the model are {' and '.join(map(str, given))}")
     try:  # what a model of low precision rounds itself says nothing of its function
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             wide = copy.deepcopy(module).double()
-        found = _outputs(wide, inputs)
+        found = _outputs(wide, network, inputs)
         limit = 2 * expected.rounding
     except Exception:  # it cannot be copied, or makes tensors of a dtype of its own
-        parameter = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(0))
-        found = _outputs(module, inputs.to(parameter))
-        limit = np.array(float(torch.finfo(parameter.dtype).eps) ** 0.5 * np.abs(expected.outputs).max(initial=0.0))
+        found = _outputs(module, network, inputs.to(network.dtype))
+        limit = np.array(float(torch.finfo(network.dtype).eps) ** 0.5 * np.abs(expected.outputs).max(initial=0.0))
     error = np.abs(found - expected.outputs)
     largest = float(error.max(initial=0.0)) / max(float(np.abs(expected.outputs).max(initial=0.0)), 1e-300)
     _require(bool((error <= limit).all()), f"its outputs are {largest} (relative) from those of the model")
     return largest
 
 
-def _outputs(module: nn.Module, inputs: Tensor) -> Array:
-    device = next(module.parameters(), torch.zeros(0)).device
+def _outputs(module: nn.Module, network: Network, inputs: Tensor) -> Array:
+    """``[points, outputs]``: of all that the module returns, the tensor that is the captured network's output."""
     with torch.no_grad(), evaluation_mode(module):
-        outputs: Array = module(inputs.to(device)).double().cpu().flatten(1).numpy()
+        returned = output_tensors(module(inputs.to(network.device)))
+    node = network.nodes[network.outputs[0]]
+    rows = returned[network.places[0]].movedim(node.batch_dim, 0)
+    outputs: Array = rows.double().cpu().reshape(len(inputs), node.units).numpy()
     return outputs

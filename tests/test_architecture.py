@@ -86,6 +86,7 @@ def test_measures_are_made_of_captured_networks_and_only_monitors_and_experiment
         "ops",
         "program",
         "torch_state",
+        "tracing",
         "measures",
     }
     for module in MODULES:

@@ -165,6 +165,23 @@ def test_perturbation_error_of_a_relu_network():
     assert small == pytest.approx(np.mean(slopes), rel=0.3)
 
 
+def test_a_classifier_may_return_its_logits_in_a_dict():
+    class Named(nn.Module):
+        def __init__(self, *more):
+            super().__init__()
+            self.net, self.more = relu_net([3, 8, 4], seed=2), more
+
+        def forward(self, x):
+            return {"logits": self.net(x), "loss": None, **dict.fromkeys(self.more, x)}
+
+    x, y = points(20, 3).sigmoid(), torch.arange(20) % 4
+    attack = {"eps": [0.0, 0.1], "low": 0.0, "high": 1.0}
+    found, plain = (robust_accuracy(model, x, y, **attack).accuracy for model in (Named(), Named().net))
+    assert torch.equal(found, plain)
+    with pytest.raises(TypeError, match="model must return one tensor, got dict with 2"):
+        robust_accuracy(Named("features"), x, y, **attack)
+
+
 def test_bad_arguments_of_the_attack_are_named():
     model, x, y = relu_net([3, 4, 2]), unit_points(5, 3), torch.tensor([0, 1, 0, 1, 0])
 

@@ -172,6 +172,20 @@ def test_a_model_without_curvature():
     assert largest_eigenvalue(model, x, torch.arange(5) % 3) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3)])
+def test_targets_have_the_shape_of_the_output(shape):
+    """Of an output [B] they were once refused, and [B, 1] was wanted."""
+    outputs = int(np.prod(shape, dtype=int))
+    net, x = relu_net([4, 6, outputs], seed=3), points(5, 4)
+    rows = torch.linspace(-1, 1, 5 * outputs, dtype=torch.float64).view(5, outputs)
+    wanted = largest_eigenvalue(net, x, rows)
+    odd = net.append(nn.Unflatten(1, shape) if shape else nn.Flatten(0))
+    assert largest_eigenvalue(odd, x, rows.view(5, *shape)) == pytest.approx(wanted, rel=1e-9)
+    assert largest_eigenvalue(odd, x, rows) == pytest.approx(wanted, rel=1e-9)
+    with pytest.raises(ValueError, match=rf"y must be \[5.*\] on cpu, as the model's output, got \[4, {outputs}\]"):
+        largest_eigenvalue(odd, x, rows[1:])
+
+
 def test_bad_arguments_are_named():
     model, x, y = relu_net([3, 4, 2]), points(5, 3), torch.tensor([0, 1, 0, 1, 0])
     with pytest.raises(ValueError, match=r"loss must be one of 'squared', 'cross_entropy', got 'mse'"):

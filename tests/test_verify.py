@@ -1,7 +1,7 @@
 """``verify`` sees what is wrong, ``statistics`` and exports say what is there."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import networkx
 import numpy as np
@@ -196,6 +196,59 @@ def test_another_model_is_seen(part, model):
     other = nn.Sequential(*model[:-1], nn.Linear(8, 3))
     with pytest.raises(plr.VerificationError, match=r"its outputs are .* from those of the model"):
         part.verify(other)
+
+
+@dataclass
+class Output:
+    """As transformers returns them."""
+
+    logits: torch.Tensor
+    loss: torch.Tensor | None = None
+
+
+class Returns(nn.Module):
+    """A network with one output tensor, in some form."""
+
+    def __init__(self, form):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net, self.form = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 6)), form
+
+    def forward(self, x):
+        return self.form(self.net(x))
+
+
+FORMS = {
+    "[B]": lambda y: y.sum(1),
+    "[B, T, K]": lambda y: y.view(-1, 2, 3),
+    "[K, B]": lambda y: y.T,
+    "tuple": lambda y: (None, y),
+    "list": lambda y: [y],
+    "dict": lambda y: {"loss": None, "logits": y},
+    "dataclass": lambda y: Output(y),
+    "namedtuple": lambda y: torch.return_types.max((y, torch.zeros(3, dtype=torch.int64))),
+    "constants first": lambda y: (torch.eye(3), y),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_models_are_compared_whatever_form_their_output_has(form):
+    """``partition`` took these, and ``verify`` ended in an IndexError or AttributeError."""
+    net = Returns(FORMS[form])
+    part = plr.partition(net, plr.Slice.box(-2, 2))
+    assert part.verify(net)["largest difference from the model"] < 1e-12
+    assert plr.partition(net.double(), part.slice).verify(net.float())["largest difference from the model"] < 1e-12
+    with torch.no_grad():
+        net.net[2].bias += 0.01
+    with pytest.raises(plr.VerificationError, match="its outputs are"):
+        part.verify(net)
+
+
+def test_a_model_with_another_number_of_outputs_is_seen(part, model):
+    """Numbers that broadcast were once compared with all outputs of the partition."""
+    for net, said in ((Returns(FORMS["[B]"]), "1"), (Returns(lambda y: (y, y[:, :2])), "6 and 2")):
+        with pytest.raises(plr.VerificationError, match=f"it has 3 outputs, and those of the model are {said}"):
+            part.verify(net)
 
 
 # ---- statistics

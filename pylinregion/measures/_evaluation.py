@@ -20,6 +20,7 @@ from pylinregion.network import Network, Ref
 from pylinregion.ops import Kind
 from pylinregion.program import Program
 from pylinregion.torch_state import full_precision, quiet
+from pylinregion.tracing import output_tensor
 
 Model = nn.Module | torch.export.ExportedProgram | Network
 
@@ -148,10 +149,17 @@ class Evaluation:
                 values = self(points.to(torch.float64))
             yield values
 
-    def gradient_norms(self, points: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The wanted values ``[b, units]``, and the 2-norm of each one's gradient by the input, ``[b, units]``."""
+    def gradient_norms(
+        self, points: Tensor, parameters: dict[str, Tensor] | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The wanted values ``[b, units]``, and the 2-norm of each one's gradient by the input, ``[b, units]``.
+
+        Args:
+            points: ``[b, *input_shape]``.
+            parameters: Tensors to take in place of those of :attr:`state`.
+        """
         squares: list[Tensor] = []
-        for values, derivatives in self._by_directions(points):
+        for values, derivatives in self._by_directions(points, parameters):
             with undifferentiated():
                 parts = [derivative.square().sum(dim=1) for derivative in derivatives]
                 squares = [a + b for a, b in zip(squares, parts, strict=True)] if squares else parts
@@ -163,7 +171,9 @@ class Evaluation:
         columns = [derivatives for _, derivatives in self._by_directions(points)]
         return [torch.cat(parts, dim=1) for parts in zip(*columns, strict=True)]
 
-    def _by_directions(self, points: Tensor) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    def _by_directions(
+        self, points: Tensor, parameters: dict[str, Tensor] | None = None
+    ) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
         """By forward differentiation, some directions of the standard basis of the input at a time.
 
         Yields:
@@ -186,7 +196,7 @@ class Evaluation:
                 basis[:, first : first + number].fill_diagonal_(1.0)
                 tangents = basis.view(number, *points.shape[1:]).repeat(count, *[1] * (points.dim() - 1))
                 dual = forward_ad.make_dual(rows, tangents)  # type: ignore[no-untyped-call]
-                pairs = [forward_ad.unpack_dual(value) for value in self(dual)]  # type: ignore[no-untyped-call]
+                pairs = [forward_ad.unpack_dual(value) for value in self(dual, parameters)]  # type: ignore[no-untyped-call]
                 values = [primal.view(count, number, -1)[:, 0] for primal, _ in pairs]
                 derivatives = [
                     (torch.zeros_like(primal) if tangent is None else tangent).view(count, number, -1)
@@ -235,12 +245,11 @@ def logits(module: nn.Module, x: Tensor) -> Tensor:
 
     Raises:
         ValueError: It is not ``[n, classes]`` finite numbers of two classes or more.
-        TypeError: It is no floating point tensor.
+        TypeError: It is no floating point tensor, and holds no single one.
     """
-    out = module(x)
-    if not isinstance(out, Tensor) or not out.is_floating_point():
-        what = f"a tensor of {out.dtype}" if isinstance(out, Tensor) else type(out).__name__
-        raise TypeError(f"model must return a floating point tensor, got {what}")
+    out = output_tensor(module(x))
+    if not out.is_floating_point():
+        raise TypeError(f"model must return a floating point tensor, got a tensor of {out.dtype}")
     if out.dim() != 2 or len(out) != len(x) or out.shape[1] < 2:
         raise ValueError(f"model must return [{len(x)}, classes] with 2 classes or more, got {list(out.shape)}")
     if not bool(torch.isfinite(out).all()):

@@ -86,8 +86,8 @@ def largest_eigenvalue(
     Args:
         model: A module, network or exported program; captured, and differentiated in float64.
         x: ``[n, *input_shape]``, the training points, on the model's device and of its dtype.
-        y: ``[n]`` int64 class numbers; for the squared loss these are one-hot targets, and ``[n, outputs]`` floating
-            point targets are taken too.
+        y: ``[n]`` int64 class numbers; for the squared loss these are one-hot targets, and floating point targets are
+            taken too, ``[n, outputs]`` or of the shape of the model's output.
         loss: ``"squared"``, ``1/(2n) sum_i |f(x_i) - y_i|^2``, or ``"cross_entropy"``, the mean.
         tolerance: How far, relative to it, the result may be from an eigenvalue.
         steps: Products with the Hessian, at most.
@@ -118,7 +118,7 @@ def largest_eigenvalue(
     evaluation = Evaluation(network, [output_node(network)])
     parameters = _parameters(evaluation)
     outputs = next(evaluation.batches(x[:1], 1))[0].shape[1]
-    targets = _targets(x, y, outputs, loss)
+    targets = _targets(x, y, evaluation, outputs, loss)
     sizes = [tensor.numel() for tensor in parameters.values()]
 
     def product(vector: Tensor) -> Tensor:
@@ -153,13 +153,21 @@ def _parameters(evaluation: Evaluation) -> dict[str, Tensor]:
     return parameters
 
 
-def _targets(x: Tensor, y: Tensor, outputs: int, loss: str) -> Tensor:
+def _targets(x: Tensor, y: Tensor, evaluation: Evaluation, outputs: int, loss: str) -> Tensor:
     if loss == "squared" and isinstance(y, Tensor) and y.is_floating_point():
-        if y.shape != (len(x), outputs) or y.device != x.device:
-            want = f"[{len(x)}, {outputs}] on {x.device}"
-            raise ValueError(f"y must be {want}, as the model's output, got {list(y.shape)} on {y.device}")
+        with undifferentiated():
+            (one,) = evaluation.values(x[:1].to(torch.float64))
+        batch = evaluation.network.nodes[evaluation.wanted[0]].batch_dim
+        shape, rows = [*one.shape], [len(x), outputs]
+        shape[batch] *= len(x)
+        if list(y.shape) not in (shape, rows) or y.device != x.device:
+            want = f"{shape}" if shape == rows else f"{shape} or {rows}"
+            raise ValueError(
+                f"y must be {want} on {x.device}, as the model's output, got {list(y.shape)} on {y.device}"
+            )
         finite("y", y)
-        return y.detach().to(torch.float64, copy=True)
+        given = y.detach() if list(y.shape) == rows else y.detach().movedim(batch, 0)
+        return given.reshape(rows).to(torch.float64, copy=True)
     labels = _checks.labels("y", y, "x", x, outputs).clone()
     return F.one_hot(labels, outputs).to(torch.float64) if loss == "squared" else labels
 
