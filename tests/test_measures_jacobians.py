@@ -1,5 +1,7 @@
 """Patel and Montufar's measures, against Jacobians layer by layer in NumPy and closed forms."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,21 +12,26 @@ from pylinregion import UnsupportedModelError
 from pylinregion.measures import _evaluation, density_local_complexity, local_rank, total_variation
 
 
-def densities(model, x, sigma, shifts):
-    """Over hidden layers, point by point."""
+def densities(model, x, sigma, *, noise=None):
+    """Over hidden layers, point by point; with noise, of biases with it, and each neuron without its own bias."""
+    layers = weights(model)[:-1]
     total = 0.0
     for point in x:
-        zs, jacobians = pre_activations(model, point[None]), input_jacobians(model, point)
-        for z, jacobian, shift in zip(zs[:-1], jacobians[:-1], shifts, strict=True):
-            norms = np.linalg.norm(jacobian, axis=1)
-            total += (np.exp(-((z[0] - shift) ** 2) / (2 * sigma**2)) * norms).sum()
+        h, jacobian = point, np.eye(len(point))
+        for number, (weight, bias) in enumerate(layers):
+            moved = bias if noise is None else bias + noise[number]
+            without, jacobian = weight @ h, weight @ jacobian
+            z = without + moved
+            u = z if noise is None else without
+            total += (np.exp(-(u**2) / (2 * sigma**2)) * np.linalg.norm(jacobian, axis=1)).sum()
+            h, jacobian = np.maximum(z, 0), (z > 0)[:, None] * jacobian
     return total / len(x)
 
 
-def coded_shifts(model, sigma, seed):
+def noise_of(model, sigma, seed):
     generator = torch.Generator().manual_seed(seed)
-    biases = [bias for _, bias in weights(model)][:-1]
-    return [b + sigma * torch.randn(len(b), generator=generator, dtype=torch.float64).numpy() for b in biases]
+    sizes = [len(bias) for _, bias in weights(model)][:-1]
+    return [sigma * torch.randn(size, generator=generator, dtype=torch.float64).numpy() for size in sizes]
 
 
 @pytest.mark.parametrize("size", [1, 3, 32])
@@ -33,11 +40,27 @@ def test_densities_are_those_of_numpy(size, monkeypatch):
     for rows in (1024, 5):  # all directions in one pass, and in several
         monkeypatch.setattr(_evaluation, "_DIRECTION_ROWS", rows)
         for sigma in (0.01, 0.5):
-            shifts = coded_shifts(model, sigma, 4)
+            noise = noise_of(model, sigma, 4)
             found = density_local_complexity(model, x, sigma=sigma, seed=4, batch_size=size)
-            assert found == pytest.approx(densities(model, x.numpy(), sigma, shifts), rel=1e-10, abs=1e-300)
+            assert found == pytest.approx(densities(model, x.numpy(), sigma, noise=noise), rel=1e-10, abs=1e-300)
             found = density_local_complexity(model, x, sigma=sigma, bias="trained", batch_size=size)
-            assert found == pytest.approx(densities(model, x.numpy(), sigma, [0.0, 0.0]), rel=1e-10, abs=1e-300)
+            assert found == pytest.approx(densities(model, x.numpy(), sigma), rel=1e-10, abs=1e-300)
+
+
+def test_the_noise_of_the_coded_estimator_acts_on_later_layers_alone():
+    """It was once left in the exponent of its own neuron, where the paper's code cancels it."""
+    one, deep, x = relu_net([4, 9, 1], seed=1), relu_net([4, 9, 9, 1], seed=1), points(20, 4)
+    found = [[density_local_complexity(m, x, sigma=0.3, seed=seed) for seed in (0, 1)] for m in (one, deep)]
+    zs = x.numpy() @ weights(one)[0][0].T
+    want = (np.exp(-(zs**2) / (2 * 0.3**2)) * np.linalg.norm(weights(one)[0][0], axis=1)).sum(axis=1).mean()
+    assert found[0] == pytest.approx([want, want], rel=1e-12) and found[1][0] != pytest.approx(found[1][1], rel=1e-4)
+    tied = relu_net([4, 4, 4, 1], seed=2)
+    tied[2].bias = tied[0].bias
+    before = [p.clone() for p in tied.parameters()]
+    noise = noise_of(tied, 0.3, 5)
+    found = density_local_complexity(tied, x, sigma=0.3, seed=5)
+    assert found == pytest.approx(densities(tied, x.numpy(), 0.3, noise=[noise[0], noise[0]]), rel=1e-12)
+    assert all(torch.equal(p, q) for p, q in zip(tied.parameters(), before, strict=True))
 
 
 def test_the_coded_estimator_does_not_see_the_bias_of_the_first_layer():
@@ -67,29 +90,37 @@ def test_biases_of_convolutions_and_of_layers_without():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12, 5, bias=False), nn.ReLU()).double()
     x = points(6, 2, 3, 3)
-    sigma, generator, want = 0.2, torch.Generator().manual_seed(0), 0.0
-    draws = [sigma * torch.randn(count, generator=generator, dtype=torch.float64) for count in (12, 5)]
-    shifts = [model[0].bias.detach().repeat_interleave(4) + draws[0], draws[1]]
+    sigma, want = 0.2, 0.0
+    noisy = copy.deepcopy(model)
+    with torch.no_grad():
+        noisy[0].bias += sigma * torch.randn(3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shifts = [noisy[0].bias.detach().repeat_interleave(4), torch.zeros(5)]
     for point in x:
         for stop, shift in zip((1, 4), shifts, strict=True):
-            jacobian = torch.autograd.functional.jacobian(lambda p, stop=stop: model[:stop](p).flatten(), point[None])
-            z = model[:stop](point[None]).flatten().detach()
+            jacobian = torch.autograd.functional.jacobian(lambda p, stop=stop: noisy[:stop](p).flatten(), point[None])
+            z = noisy[:stop](point[None]).flatten().detach()
             norms = jacobian.flatten(1).norm(dim=1)
             want += float((torch.exp(-((z - shift) ** 2) / (2 * sigma**2)) * norms).sum()) / 6
     assert density_local_complexity(model, x, sigma=sigma) == pytest.approx(want, rel=1e-10)
 
 
 def test_biases_of_linear_layers_on_sequences():
-    """Two positions, three neurons each: the bias is that of the neuron."""
+    """Two positions, three neurons each: the bias, and its noise, is that of the neuron."""
     torch.manual_seed(0)
-    model, x, sigma = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).double(), points(6, 2, 4), 0.5
-    draw = sigma * torch.randn(6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
-    weight, bias = (value.detach().numpy() for value in model[0].parameters())
-    z = (x.numpy() @ weight.T).reshape(6, 6) - draw
-    norms = np.tile(np.linalg.norm(weight, axis=1), 2)
-    want = (np.exp(-(z**2) / (2 * sigma**2)) * norms).sum(axis=1).mean()
-    assert np.abs(bias).max() > 0.1
-    assert density_local_complexity(model, x, sigma=sigma) == pytest.approx(want, rel=1e-12)
+    first, second = nn.Linear(4, 3), nn.Linear(3, 2)
+    model, x, sigma = nn.Sequential(first, nn.ReLU(), second, nn.ReLU()).double(), points(6, 2, 4), 0.5
+    generator = torch.Generator().manual_seed(0)
+    noise = sigma * torch.randn(3, generator=generator, dtype=torch.float64).numpy()
+    flat = [p.detach().numpy() for p in model.parameters()]
+    want = 0.0
+    for position in x.numpy().reshape(12, 4):
+        without = flat[0] @ position
+        want += (np.exp(-(without**2) / (2 * sigma**2)) * np.linalg.norm(flat[0], axis=1)).sum()
+        z = without + flat[1] + noise
+        jacobian = flat[2] @ ((z > 0)[:, None] * flat[0])
+        u = flat[2] @ np.maximum(z, 0)
+        want += (np.exp(-(u**2) / (2 * sigma**2)) * np.linalg.norm(jacobian, axis=1)).sum()
+    assert density_local_complexity(model, x, sigma=sigma) == pytest.approx(want / 6, rel=1e-12)
 
 
 def test_neurons_without_a_bias_of_their_own_are_refused():

@@ -30,8 +30,9 @@ def density_local_complexity(
 
     The sum is over the neurons of all layers with pre-activations ``z_i = w_i h + b_i``; the output is none of them.
 
-    - ``bias="coded"``, as in the paper's code: ``u_i = z_i - (b_i + d_i) = w_i h - d_i`` with one draw ``d_i ~ N(0,
-      sigma^2)``. The trained bias drops out of it.
+    - ``bias="coded"``, as in the paper's code: all of it of a copy of the network whose biases are ``b_i + d_i``, with
+      one draw ``d_i ~ N(0, sigma^2)`` for each bias, and ``u_i = z_i - (b_i + d_i) = w_i h``. So neither the trained
+      bias nor the noise of a neuron is in its own ``u_i``: both act on the layers behind it alone, through ``h``.
     - ``bias="trained"``: ``u_i = z_i``. Times ``1 / (sqrt(2 pi) sigma)`` this is the expected density, at x, of the
       points where a neuron bends if noise ``N(0, sigma^2)`` is added to its bias. Nothing is drawn.
 
@@ -41,7 +42,8 @@ def density_local_complexity(
         model: A module, network or exported program; captured, and differentiated in float64.
         x: ``[n, *input_shape]``, on the model's device and of its dtype.
         sigma: Above 0, in the units of the pre-activations.
-        bias: ``"coded"``, for linear layers and convolutions right in front of their activations, or ``"trained"``.
+        bias: ``"coded"``, for linear layers and convolutions right in front of their activations, or ``"trained"``. A
+            layer without biases has no noise; a bias that several layers share has one draw.
         seed: Of the draw.
         batch_size: Points at a time.
 
@@ -69,41 +71,52 @@ def density_local_complexity(
     nodes = list(elementwise_layers(network).values())
     evaluation = Evaluation(network, nodes)
     shifts = [torch.zeros((), dtype=torch.float64, device=x.device)] * len(nodes)
+    noisy: dict[str, Tensor] = {}
     if bias == "coded":
-        biases = [_bias(network, evaluation, node) for node in nodes]
-        draws = [
-            torch.randn(len(b), generator=generator, dtype=torch.float64, device="cpu").to(x.device) for b in biases
-        ]
-        shifts = [b + sigma * d for b, d in zip(biases, draws, strict=True)]
+        names = [_name_of_bias(network, node) for node in nodes]
+        own = {id(evaluation.state[name]): name for name in reversed(names) if name}  # a tensor may have several
+        with undifferentiated():
+            for name in reversed(own.values()):
+                trained = evaluation.state[name]
+                draw = torch.randn(trained.shape, generator=generator, dtype=torch.float64, device="cpu")
+                noisy[name] = trained + sigma * draw.to(x.device)
+            biases = [noisy[own[id(evaluation.state[name])]] if name else None for name in names]
+            shifts = [_of_neurons(network, node, each) for node, each in zip(nodes, biases, strict=True)]
     total = 0.0
     for points in batches_of(x, batch_size):
-        for z, norms, shift in zip(*evaluation.gradient_norms(points), shifts, strict=True):
+        for z, norms, shift in zip(*evaluation.gradient_norms(points, noisy), shifts, strict=True):
             total += float((torch.exp(-((z - shift) ** 2) / (2 * sigma**2)) * norms).sum())
     return total / len(x)
 
 
-def _bias(network: Network, evaluation: Evaluation, index: int) -> Tensor:
-    """``[units]``: the bias of each neuron, of the linear layer or convolution that makes its pre-activation."""
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "convolution")
+_BIAS = {"linear": ("bias", -1), "addmm": ("self", -1), **dict.fromkeys(_CONVOLUTIONS, ("bias", 1))}  # argument, axis
+
+
+def _name_of_bias(network: Network, index: int) -> str:
+    """The bias of the linear layer or convolution that makes pre-activations; empty if it has none."""
     node = network.nodes[index]
-    names = {"linear": ("bias", -1), "addmm": ("self", -1), "conv1d": ("bias", 1), "conv2d": ("bias", 1)}
-    names |= {"conv3d": ("bias", 1), "convolution": ("bias", 1)}
     given: object = None
-    if node.op_name in names and node.batch_dim == 0 and node.batch_factor == 1:
-        given = bound_arguments(node)[names[node.op_name][0]]
+    if node.op_name in _BIAS and node.batch_dim == 0 and node.batch_factor == 1:
+        given = bound_arguments(node)[_BIAS[node.op_name][0]]
     state = network.nodes[given.index].state if isinstance(given, Ref) else ""
-    if node.op_name not in names or node.shape is None or (given is not None and not state):
+    if node.op_name not in _BIAS or node.shape is None or (given is not None and not state):
         raise UnsupportedModelError(
             f"{node.where} makes pre-activations and is no linear layer or convolution with a bias of its own, which "
             "bias='coded' needs; take bias='trained'"
         )
-    shape = [size for axis, size in enumerate(node.shape) if axis != 0]
-    if given is None:
+    return state
+
+
+def _of_neurons(network: Network, index: int, bias: Tensor | None) -> Tensor:
+    """``[units]``: what each neuron of a layer has of the layer's bias."""
+    node = network.nodes[index]
+    assert node.shape is not None
+    if bias is None:
         return torch.zeros(node.units, dtype=torch.float64, device=network.device)
-    with undifferentiated():
-        bias = evaluation.state[state]
-        axis = names[node.op_name][1]
-        wide = bias if axis == -1 else bias.view(-1, *[1] * (len(shape) - 1))
-        return wide.expand(shape).reshape(-1)
+    shape = [size for axis, size in enumerate(node.shape) if axis != 0]
+    wide = bias if _BIAS[node.op_name][1] == -1 else bias.view(-1, *[1] * (len(shape) - 1))
+    return wide.expand(shape).reshape(-1)
 
 
 def local_rank(
