@@ -1,6 +1,11 @@
+import parts
 import pytest
 import torch
 from cuda_marks import pytest_collection_modifyitems  # noqa: F401
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(parts)
 
 
 @pytest.fixture

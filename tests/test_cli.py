@@ -3,6 +3,7 @@ import json
 import logging
 import os
 import pickle
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -470,13 +471,16 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"pylinregion {plr.__version__}\n"
 
 
-def test_module_runs_as_a_program() -> None:
+def test_module_runs_as_a_program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-W", "error", "-m", "pylinregion", "explain", "factories_of_the_tests:net", "--shape"]
     done = subprocess.run([*command, "4"], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "") and "14 neurons in 2 layers" in done.stdout
-    wrong = subprocess.run([*command, "5"], capture_output=True, text=True, timeout=120)
-    assert wrong.returncode == 1 and wrong.stdout == ""
-    assert wrong.stderr.startswith("pylinregion: error: ") and wrong.stderr.count("\n") == 1
+    monkeypatch.setattr(sys, "argv", ["pylinregion", *command[5:], "5"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("pylinregion", run_name="__main__")
+    out, err = capsys.readouterr()
+    assert ended.value.code == 1 and out == ""
+    assert err.startswith("pylinregion: error: ") and err.count("\n") == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes close in another way on Windows")

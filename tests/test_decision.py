@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import NETWORK_KINDS, SLICE_KINDS, integer_networks, polygons
 from partition_cases import both, boundary, by_class, matched, model_of, random_both
+from parts import examples
 from torch import nn
 
 import pylinregion as plr
 
 PLANE = ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])
-quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=examples(60, 4), deadline=None, derandomize=True, database=None)
 
 
 def check(part, oracle):
@@ -49,6 +50,7 @@ def check_classes(part, oracle, at):
         assert part.class_of(np.array(points)).tolist() == list(classes)
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("outputs", [1, 2, 3, 4, 5, 7])
 @pytest.mark.parametrize("kind", ["generic", "small_int", "grid", "zero_bias", "duplicated", "dead", "int8", "float16"])
 def test_boundaries_are_those_of_the_oracle(kind, outputs):

@@ -11,6 +11,7 @@ from devices import DEVICES
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from networks import NETWORK_KINDS, random_network
+from parts import examples
 from torch import nn
 
 import pylinregion as plr
@@ -85,7 +86,7 @@ def signs_at_vertices(weights, biases, x, frame, radius, slope):
 # --- against the real function ---
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150, 5), deadline=None)
 @given(
     kind=st.sampled_from(NETWORK_KINDS),
     seed=st.integers(0, 10**6),
@@ -237,6 +238,7 @@ def test_weights_whose_squares_underflow_are_weights():
 # --- against the way over all vertices ---
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("radius", [1e-4, 0.01, 0.5, 5.0])
@@ -246,6 +248,7 @@ def test_random_networks(kink, radius, dtype, device):
     assert_same(*both_ways(net, points(60, 40, dtype=dtype).to(device), radius, n_directions=25))
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("pairs", [1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 65, 100])
@@ -339,7 +342,7 @@ def test_threads_and_batches():
         torch.set_num_threads(before)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, 4), deadline=None)
 @given(
     widths=st.lists(st.integers(1, 24), min_size=2, max_size=6),
     kink=st.sampled_from(sorted(KINKS)),

@@ -6,7 +6,6 @@
 import importlib.util
 import itertools
 import json
-import os
 from pathlib import Path
 
 import engine_cases
@@ -42,14 +41,14 @@ from engine_cases import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import NETWORK_KINDS, SLICE_KINDS, integer_networks, polygons, random_network, random_slice
+from parts import SCALE, examples
 
 from pylinregion import engine as engine_module
 from pylinregion import kernels
 from pylinregion.engine import Engine, mesh_of_parts
 from pylinregion.stages import INPUT, Stages
 
-SCALE = int(os.environ.get("PYLINREGION_TEST_SCALE", "1"))
-random_ones = settings(max_examples=40 * SCALE, deadline=None, derandomize=True, database=None)
+random_ones = settings(max_examples=examples(40, 3), deadline=None, derandomize=True, database=None)
 
 SIMD = kernels.simd_sets()
 
@@ -65,6 +64,7 @@ def same_arrays(one, other):
 # ---- random networks against the oracle
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("slice_kind", SLICE_KINDS)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 def test_every_kind_of_network_on_every_slice(kind, slice_kind):
@@ -76,6 +76,7 @@ def test_every_kind_of_network_on_every_slice(kind, slice_kind):
         check_case(Case(stages, plane_of(*slice_), corners))
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("activation", KINKED)
 @pytest.mark.parametrize("kind", ["generic", "small_int", "zero_bias"])
 def test_every_activation(kind, activation):
@@ -87,6 +88,7 @@ def test_every_activation(kind, activation):
         check_case(Case(random_stages("chain", kind, shape, activation, seed), plane_of(*slice_), corners))
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("seed", range(4 * SCALE))
 @pytest.mark.parametrize("structure", [name for name in STRUCTURES if name != "wide"])
 def test_every_structure(structure, seed):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from engine_cases import IDENTITY_PLANE, Case, box, check_case, generic, perceptron, plane_of
 from networks import SLICE_KINDS, random_network, random_slice
+from parts import SCALE
 
 from pylinregion import kernels
 from pylinregion.engine import Engine
@@ -18,7 +19,6 @@ from pylinregion.errors import UnsupportedModelError
 from pylinregion.line_system import check_scale
 from pylinregion.stages import Stages
 
-SCALE = int(os.environ.get("PYLINREGION_TEST_SCALE", "1"))
 SLOW_MACHINE = 10 if "libasan" in os.environ.get("LD_PRELOAD", "") else 1  # how much longer things may take
 
 # ---- limits and interruptions

@@ -9,6 +9,7 @@ from gmpy2 import mpq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import NETWORK_KINDS, SLICE_KINDS, integer_networks, polygons, random_network, random_slice
+from parts import examples
 from reference_cases import ACTIVATIONS, IDENTITY, PLANE, RELU, check_partition, evaluate, lines, place, shape_of
 
 from pylinregion.reference import exact
@@ -22,7 +23,7 @@ from pylinregion.reference.exact import (
     trace,
 )
 
-quick = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=examples(40, 3), deadline=None, derandomize=True, database=None)
 
 
 @quick

@@ -1,6 +1,5 @@
 """The signs that integers decide (``SliceProblem.sign_at``) against fractions, for any rows, patterns and scales."""
 
-import os
 from fractions import Fraction
 from itertools import combinations
 
@@ -10,12 +9,12 @@ from engine_cases import ACTIVATIONS, KINKED, Case, perceptron, random_stages, s
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import NETWORK_KINDS, random_network
+from parts import examples
 
 from pylinregion import kernels
 from pylinregion.stages import INPUT, Stages
 
-SCALE = int(os.environ.get("PYLINREGION_TEST_SCALE", "1"))
-random_ones = settings(max_examples=60 * SCALE, deadline=None, derandomize=True, database=None)
+random_ones = settings(max_examples=examples(60, 3), deadline=None, derandomize=True, database=None)
 SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 AXIS = -1
 

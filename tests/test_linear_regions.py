@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import NETWORK_KINDS, SLICE_KINDS, integer_networks, polygons, random_slice
 from partition_cases import ACTIVATIONS, both, linear_regions, matched, model_of, random_both
+from parts import examples
 
 import pylinregion as plr
 from pylinregion import residues
@@ -21,7 +22,7 @@ from pylinregion.residues import Modulo
 from pylinregion.stages import INPUT, Stages
 
 PLANE = ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])
-quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=examples(60, 3), deadline=None, derandomize=True, database=None)
 
 
 def check(part, oracle):

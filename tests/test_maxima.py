@@ -1,6 +1,5 @@
 """Maxima of several values (max-pools, maximum, amax ...) in exact partitions, against the rational oracle."""
 
-import os
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +22,7 @@ from hypothesis import strategies as st
 from maxima_cases import any_case, maxima, maxima_case, wide_maxima_case
 from networks import NETWORK_KINDS, SLICE_KINDS, random_network, random_slice
 from partition_cases import linear_regions
+from parts import SCALE, examples
 from small_models import Do
 from test_partition import check
 from torch import nn
@@ -34,7 +34,6 @@ from pylinregion.engine import Engine
 from pylinregion.reference import exact
 from pylinregion.stages import INPUT, Stages, stages_of
 
-SCALE = int(os.environ.get("PYLINREGION_TEST_SCALE", "1"))
 PLANE = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 BOX = np.array([[-2.0, -2.0], [2.0, -2.0], [2.0, 2.0], [-2.0, 2.0]])
 
@@ -83,7 +82,7 @@ def test_folded_networks(kind):
     assert folds > 2
 
 
-@settings(max_examples=60 * SCALE, deadline=None, derandomize=True, database=None)
+@settings(max_examples=examples(60, 3), deadline=None, derandomize=True, database=None)
 @given(
     st.lists(st.tuples(*[st.integers(-2, 2)] * 4), min_size=2, max_size=9),
     st.lists(st.integers(2, 4), min_size=4, max_size=4),
@@ -96,7 +95,7 @@ def test_small_integers(rows, sizes, line):
     check_case(planes(rows, sizes, first=[line], after=[(1, -1, 0, *[1] * len(sizes)), (0, 0, -1, *[1] * len(sizes))]))
 
 
-@settings(max_examples=40 * SCALE, deadline=None, derandomize=True, database=None)
+@settings(max_examples=examples(40, 3), deadline=None, derandomize=True, database=None)
 @given(st.integers(0, 2**31))
 def test_cases_of_any_kind(seed):
     case, about = any_case(seed)

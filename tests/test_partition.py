@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import NETWORK_KINDS, SLICE_KINDS, integer_networks, polygons, random_network
 from partition_cases import ACTIVATIONS, both, matched, model_of, patterns_of, random_both
+from parts import examples
 from torch import nn
 
 import pylinregion as plr
 
 PLANE = ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])
 SHAPES = ((2, 5, 5, 1), (3, 4, 4, 3), (2, 3, 3, 3, 2), (4, 7, 4))
-quick = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=examples(40, 3), deadline=None, derandomize=True, database=None)
 
 
 def mlp(*widths, dtype=torch.float32, seed=0):

@@ -31,6 +31,7 @@ def check(stages, ends, **options):
     return found
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("segments", SEGMENT_KINDS)
 @pytest.mark.parametrize("kind", [kind for kind in NETWORK_KINDS if kind != "wild"])
 def test_breakpoints_are_those_of_the_oracle(kind, segments):
@@ -39,6 +40,7 @@ def test_breakpoints_are_those_of_the_oracle(kind, segments):
         check(stages, random_segments(segments, stages.inputs, 3, seed), force_exact=seed == 3)
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize("seed", range(60))
 def test_networks_of_any_kind(seed):
     stages = any_case(seed)[0].stages
