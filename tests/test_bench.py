@@ -20,7 +20,9 @@ import chains  # noqa: E402
 import harness  # noqa: E402
 import main  # noqa: E402
 import peer  # noqa: E402
+import sharding  # noqa: E402
 import tables  # noqa: E402
+import watching  # noqa: E402
 import workloads  # noqa: E402
 
 DTYPES = ("float32", "float64")
@@ -281,22 +283,19 @@ def test_verdicts():
     assert harness.verdict(None, 100.0) == "not measured" and harness.verdict(1.0, None) == "no goal"
 
 
-def test_smoke_run_of_the_monitor(tmp_path):
-    command = [sys.executable, str(BENCH / "watching.py"), "--smoke", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCH.parent)
-    assert done.returncode == 0, done.stderr
+def test_smoke_run_of_the_monitor(tmp_path, threads, capsys):
+    assert watching.main(["--smoke", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
     (file,) = tmp_path.glob("*-cpu.json")
     records = json.loads(file.read_text())["monitor"]
     assert [(row["training"].split()[0], row["steps"]) for row in records] == [("MLP", 20), ("PreAct-ResNet18", 3)]
     for row in records:
         assert row["records"]["without budget"] == row["steps"] and row["records"]["default"] >= 1
         assert row["share"]["default"] == row["seconds"]["default"] / row["seconds"]["without"] - 1
-    assert "| monitor " in done.stdout and "(5%)" in done.stdout
+    assert "| monitor " in said and "(5%)" in said
 
 
 def test_a_training_that_watching_changes_is_noticed(monkeypatch):
-    import watching
-
     case = watching.cases(smoke=True, steps=2)[0]
     assert watching.record(case, 1)["records"]["without budget"] == 2
     step = plr.Monitor.step
@@ -307,10 +306,8 @@ def test_a_training_that_watching_changes_is_noticed(monkeypatch):
         watching.record(case, 1)
 
 
-def test_smoke_run_of_shards(tmp_path):
-    command = [sys.executable, str(BENCH / "sharding.py"), "--smoke", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCH.parent)
-    assert done.returncode == 0, done.stderr
+def test_smoke_run_of_shards(tmp_path, threads, capsys):
+    assert sharding.main(["--smoke", "--out", str(tmp_path)]) == 0
     (file,) = tmp_path.glob("*-cpu.json")
     records = json.loads(file.read_text())["shards"]
     assert [row["work"].split(",")[0] for row in records] == ["count_in_shards", "partition_in_shards"]
@@ -319,12 +316,10 @@ def test_smoke_run_of_shards(tmp_path):
         assert row["gain"] == one / two and row["ceiling"] == 2 * one / each
     assert [row["goal"] for row in records] == [1.7, None]
     assert records[0]["verdict"] == ("met" if records[0]["gain"] >= 1.7 else "missed")
-    assert "| partition_in_shards, 2-16x3-1, 8 parts " in done.stdout
+    assert "| partition_in_shards, 2-16x3-1, 8 parts " in capsys.readouterr().out
 
 
 def test_shards_that_differ_or_a_process_that_ends_are_noticed(tmp_path):
-    import sharding
-
     class Told:
         """A pair whose answers are written down."""
 
