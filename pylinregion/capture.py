@@ -7,6 +7,7 @@ result is checked against the model on fresh inputs (:mod:`pylinregion.selfcheck
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -134,7 +135,23 @@ def _from_exported(program: torch.export.ExportedProgram, example: Tensor) -> Ne
             raise TypeError(f"x must be {inputs[0].dtype}, as the program was exported, got {example.dtype}")
     try:
         network = classify.build(tracing.program_trace(program, "ExportedProgram"), example)
-        selfcheck.same_function(network, program.module(), example)
+        selfcheck.same_function(network, _of_any_size(program.module()), example)
     except tracing.FinalRefusal as error:
         raise UnsupportedModelError(str(error)) from None
     return network
+
+
+def _of_any_size(module: nn.Module) -> Callable[[Tensor], Any]:
+    """The module of a program; torch's checks of the sizes that it was exported for are refusals."""
+
+    def run(x: Tensor) -> Any:
+        try:
+            return module(x)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError) as error:
+            raise UnsupportedModelError(
+                f"the program does not take {len(x)} points, and must take any number of them: {error}"
+            ) from error
+
+    return run

@@ -32,19 +32,23 @@ from pylinregion.errors import PylinregionError
 from pylinregion.explain import explain
 from pylinregion.inputs import (
     Loaded,
+    WrongUsage,
+    blaming,
+    check_memory,
     check_shape,
     dtype_name,
     fixed,
     load_model,
     one_line,
-    wrong_usage,
 )
 from pylinregion.network import Network, first_tensor
 from pylinregion.partition import partition
+from pylinregion.plot import check_format
 from pylinregion.points import Rows, load_points
 from pylinregion.sharded import ShardedCounts, count_in_shards, partition_in_shards
 from pylinregion.shards import processes
 from pylinregion.slice import Slice
+from pylinregion.tracing import EXAMPLE_ROWS
 from pylinregion.versions import versions
 
 _FILE = "FILE.npy, FILE.safetensors, or FILE.safetensors:NAME for one of several tensors:"
@@ -63,26 +67,66 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: Wrong usage (2), or ``--help`` and ``--version`` (0).
     """
-    args = _parser().parse_args(argv)
+    if sys.stderr is None:  # closed by the shell
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):  # noqa: PTH123
+            return main(argv)
+    try:
+        if sys.stdout is None:
+            raise OSError("standard output is closed")
+        try:
+            code = _run(_parser().parse_args(argv))
+        finally:
+            sys.stdout.flush()  # here, where a failure can still be told
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has left: say nothing
+        code = 1
+    except _ERRORS as error:
+        _tell(f"error: {one_line(error)}")
+        code = 1
+    _empty_output()
+    return code
+
+
+_ERRORS = (PylinregionError, ValueError, TypeError, OSError, ImportError, ArithmeticError, MemoryError, RuntimeError)
+
+
+def _run(args: argparse.Namespace) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without "±" shows "?" instead of an error
     try:
         code: int = args.run(args)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("pylinregion: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of a pipe has left: say nothing, also when Python flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (PylinregionError, ValueError, TypeError, OSError, ImportError, torch.OutOfMemoryError) as error:
-        print(f"pylinregion: error: {one_line(error)}", file=sys.stderr)
-        return 1
+    except WrongUsage as error:
+        args.parser.error(str(error))
+    except SystemExit as end:  # in a model's code: it is no result of ours
+        raise RuntimeError(f"the model's code ended the program (SystemExit: {end.code})") from None
     return code
 
 
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"pylinregion: {text}", file=sys.stderr)
+
+
+def _empty_output() -> None:
+    """Where output cannot be written, give it up, so that Python does not try once more at exit and fail."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Fail where the message cannot be written; argparse's own is silent then, and the exit code 0."""
+        print(message, end="", file=file or sys.stderr)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="pylinregion", description="Count the linear regions of ReLU networks around data (local complexity)."
     )
     parser.add_argument("--version", action="version", version=f"pylinregion {versions()['pylinregion']}")
@@ -108,7 +152,7 @@ def _add_count(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--radius", metavar="R", type=float, required=True, help="Euclidean, in the points' units")
     parser.add_argument("--method", choices=METHODS, default="vertices", help="default %(default)s; others are exact")
     parser.add_argument("--directions", metavar="P", type=int, help="orthonormal directions (default 25; slice: 2)")
-    parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of the directions (default 0)")
+    parser.add_argument("--seed", metavar="S", type=_seed, default=0, help="seed of the directions (default 0)")
     parser.add_argument("--layers", metavar="NAME,...", help="layers to count, as explain names them (default all)")
     parser.add_argument("--dtype", choices=_DTYPES, help="dtype to compute in (default: the model's)")
     parser.add_argument("--include-output", action="store_true", help="count the output's sign changes as a layer")
@@ -163,7 +207,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("pylinregion-demo"), help="default %(default)s")
     parser.add_argument("--steps", metavar="N", type=int, help="optimisation steps (default: the whole course)")
-    parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of everything (default 0)")
+    parser.add_argument("--seed", metavar="S", type=_seed, default=0, help="seed of everything (default 0)")
     parser.add_argument("--quick", action="store_true", help="a few steps only, to try the installation")
     parser.set_defaults(run=_demo, parser=parser)
 
@@ -182,10 +226,17 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="DEVICE", default="cpu", help="cpu, cuda or cuda:N (default cpu)")
 
 
+def _seed(text: str) -> int:
+    """A number of 64 bits; an error of argparse if it is none."""
+    if not -(2**63) <= (seed := int(text)) < 2**63:
+        raise argparse.ArgumentTypeError(f"must be an integer of 64 bits, got {text}")
+    return seed
+
+
 def _shape(text: str) -> tuple[int, ...]:
     """``"3,32,32"`` as numbers; an error of argparse if it is none."""
     sizes = text.split(",")
-    if not all(size.isdecimal() and int(size) > 0 for size in sizes):
+    if not all(size.isascii() and size.isdecimal() and 0 < int(size) < 2**63 for size in sizes):
         raise argparse.ArgumentTypeError(f"must be sizes such as 3,32,32, got {text!r}")
     return tuple(map(int, sizes))
 
@@ -211,7 +262,8 @@ def _count(args: argparse.Namespace) -> int:
     if args.shards is not None:
         return _count_in_shards(args, device, loaded, options)
     x = load_points(args.points, loaded).to(device)
-    network = capture(loaded.model, x)
+    with blaming(args.model):
+        network = capture(loaded.model, x)
     counts = count_regions(network, x, args.radius, progress=args.progress, **options)
     inputs = {
         "model": args.model,
@@ -235,7 +287,7 @@ def _count(args: argparse.Namespace) -> int:
 
 def _count_in_shards(args: argparse.Namespace, device: torch.device, loaded: Loaded, options: dict[str, Any]) -> int:
     if args.json is not None:
-        wrong_usage(args, "--json goes without --shards: the counts are in the shards")
+        raise WrongUsage("--json goes without --shards: the counts are in the shards")
     with processes(device) as (rank, own):
         rows = Rows(args.points, loaded)
         model = loaded.model.to(own) if isinstance(loaded.model, nn.Module) else loaded.model
@@ -263,12 +315,14 @@ def _partition(args: argparse.Namespace) -> int:
         if path is not None and not path.absolute().parent.is_dir():
             raise FileNotFoundError(f"{name}: there is no folder {path.parent}")
         if path is not None and args.count_only:
-            wrong_usage(args, f"{name} goes without --count-only: there are no cells")
+            raise WrongUsage(f"{name} goes without --count-only: there are no cells")
+    if args.plot is not None:
+        check_format(args.plot)
     loaded = load_model(args, doctor.named_device(args.device))
-    points = load_points(args.points, loaded)
-    if len(points) != 3:
-        raise ValueError(f"{args.points} must hold three points [3, *input_shape], got {list(points.shape)}")
-    a, b, c = points
+    rows = Rows(args.points, loaded)
+    if rows.shape[0] != 3:
+        raise ValueError(f"{args.points} must hold three points [3, *input_shape], got {list(rows.shape)}")
+    a, b, c = rows[slice(0, 3)]
     where = Slice.through(a, b, c, margin=args.margin)
     options: dict[str, Any] = {
         "cells": not args.count_only,
@@ -291,17 +345,21 @@ def _partition(args: argparse.Namespace) -> int:
 
 def _explain(args: argparse.Namespace) -> int:
     if args.points is not None and args.shape is not None:
-        wrong_usage(args, "give POINTS or --shape, not both")
+        raise WrongUsage("give POINTS or --shape, not both")
     loaded = load_model(args, doctor.named_device(args.device))
     if args.points is not None:
-        example = load_points(args.points, loaded)
+        rows = Rows(args.points, loaded)
+        example = rows[slice(0, min(rows.shape[0], EXAMPLE_ROWS))]
     else:
         shape = args.shape or fixed(loaded.input_shape)
         if shape is None:
-            wrong_usage(args, "the input's shape is not known: give --shape, such as --shape 3,32,32, or POINTS")
+            raise WrongUsage("the input's shape is not known: give --shape, such as --shape 3,32,32, or POINTS")
         check_shape("--shape", shape, loaded)
+        check_memory("--shape: a few points", EXAMPLE_ROWS * math.prod(shape) * torch.finfo(torch.float64).bits // 8)
         example = torch.zeros(0, *shape, dtype=loaded.dtype or torch.float32)
-    print(explain(loaded.model, example.to(doctor.named_device(args.device))))
+    with blaming(args.model):
+        explanation = explain(loaded.model, example.to(doctor.named_device(args.device)))
+    print(explanation)
     return 0
 
 

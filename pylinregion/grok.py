@@ -76,7 +76,7 @@ def configure(args: argparse.Namespace) -> Config:
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of the text, of its encoding, of its depth
         raise ValueError(f"{path} must be JSON: {error}") from None
     if not isinstance(found, dict):
         raise TypeError(f"{path} must have an object of keys and values, got {type(found).__name__}")
@@ -127,7 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
-        type=parse_setting,
+        type=_setting,
         action="append",
         default=[],
         help="a setting, such as training.steps=1000; can be repeated",
@@ -142,6 +142,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=grok)
 
 
+def _setting(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE``; an error of argparse if it is none."""
+    try:
+        return parse_setting(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _sweep(text: str) -> tuple[str, list[Any]]:
-    key, values = parse_setting(text)
+    key, values = _setting(text)
     return key, values if isinstance(values, list) else [values]

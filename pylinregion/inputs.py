@@ -13,13 +13,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pylinregion import memory
 from pylinregion.archives import WHY_NO_PICKLE, NotAnArchive, safe_archive
+from pylinregion.errors import PylinregionError
 
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
 
 
@@ -47,13 +50,14 @@ def load_model(args: argparse.Namespace, device: torch.device) -> Loaded:
         )
     if suffix == ".pt2":
         if args.weights is not None:
-            wrong_usage(args, "--weights goes with package.module:factory; a .pt2 archive has its own")
+            raise WrongUsage("--weights goes with package.module:factory; a .pt2 archive has its own")
         return _load_archive(Path(name), device, args.trust)
     if not all(name.partition(":")):
         raise ValueError(f"MODEL must be a .pt2 archive or package.module:factory, got {name!r}")
     module = _make_module(name)
     if args.weights is not None:
         _load_weights(module, args.weights)
+    _refuse_meta(name, module)
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
     return Loaded(module.to(device), dtype, None)
 
@@ -108,7 +112,7 @@ def _make_module(name: str) -> nn.Module:
     try:
         factory = operator.attrgetter(attribute)(importlib.import_module(module_name))
         model = factory() if callable(factory) and not isinstance(factory, nn.Module) else factory
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise ValueError(f"{name}: {type(error).__name__}{_place(error)}: {one_line(error)}") from error
     if model is factory or not isinstance(model, nn.Module):
         expected = "a callable without arguments that returns an nn.Module"
@@ -116,7 +120,7 @@ def _make_module(name: str) -> nn.Module:
     return model
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """The innermost line of the user's code that an error passed through, in words; "" if there is none."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)
@@ -126,19 +130,28 @@ def _place(error: Exception) -> str:
     return ""
 
 
+def _refuse_meta(name: str, module: nn.Module) -> None:
+    """Tensors on torch's meta device have no numbers to count with."""
+    for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.is_meta:
+            raise ValueError(f"{name}: its {key} is on torch's meta device, which has shapes and no numbers")
+
+
 def _load_weights(module: nn.Module, path: str) -> None:
     """Load a safetensors file; a module of lesser precision than the file is converted, so that nothing is rounded."""
     if Path(path).suffix.lower() in _PICKLES:
         raise ValueError(f"--weights: {path} is {WHY_NO_PICKLE}: give a .safetensors file")
+    refuse_folder("--weights", path)
     try:
         from safetensors import SafetensorError, safe_open
         from safetensors.torch import load_model
     except ModuleNotFoundError as error:
         raise _missing("--weights", error, "safetensors") from error
+    check_memory(f"--weights: {path}", Path(path).stat().st_size)
     try:
         with safe_open(path, framework="pt") as file:
-            dtypes = {file.get_tensor(key).dtype for key in file.keys()}  # noqa: SIM118 (it is no dict)
-        _widen(module, dtypes)
+            kinds = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118 (it is no dict)
+        _widen(module, {_FLOATS[kind] for kind in kinds if kind in _FLOATS})
         load_model(module, path)
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"--weights {path}: {one_line(error)}") from error
@@ -147,7 +160,7 @@ def _load_weights(module: nn.Module, path: str) -> None:
 def _widen(module: nn.Module, dtypes: set[torch.dtype]) -> None:
     own = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
     wide = None
-    for dtype in own | {dtype for dtype in dtypes if dtype.is_floating_point}:
+    for dtype in own | dtypes:
         wide = dtype if wide is None else torch.promote_types(wide, dtype)
     if wide is not None and own and own != {wide}:
         module.to(wide)
@@ -175,15 +188,36 @@ def _missing(what: str, error: ModuleNotFoundError, extra: str) -> ImportError:
     return ImportError(f'{what} needs {error.name}, which is not installed: pip install "pylinregion[{extra}]"')
 
 
-def wrong_usage(args: argparse.Namespace, text: str) -> NoReturn:
-    """End with the usage and exit code 2."""
-    parser: argparse.ArgumentParser = args.parser
-    parser.error(text)
+class WrongUsage(Exception):
+    """Arguments that do not go together: the program ends with the usage and exit code 2."""
 
 
 def dtype_name(dtype: torch.dtype) -> str:
     """Without torch's prefix."""
     return str(dtype).removeprefix("torch.")
+
+
+def check_memory(what: str, needed: int) -> None:
+    """Say before reading or making something that there is no memory for it."""
+    if needed > (most := memory.budget(None)):
+        raise ValueError(f"{what} would take {needed} bytes, more than the {most} that may be used here")
+
+
+def refuse_folder(what: str, path: str) -> None:
+    """Some libraries say of a folder that there is no such device."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{what}: {path!r} is a folder")
+
+
+@contextlib.contextmanager
+def blaming(model: str) -> Iterator[None]:
+    """Name the model in whatever its own code or program raises that is no error of ours."""
+    try:
+        yield
+    except (PylinregionError, ValueError, TypeError, OSError, MemoryError, RuntimeError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{model}: {type(error).__name__}: {one_line(error)}") from error
 
 
 def note(text: str) -> None:
@@ -192,5 +226,11 @@ def note(text: str) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's words on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error's words on one line, without characters that steer a terminal."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # an error of the user's code that cannot say what it is
+        text = ""
+    if isinstance(error, MemoryError):
+        text = "out of memory" + f": {text}" * bool(text)
+    return "".join(c if c.isprintable() else "?" for c in text) or type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,21 @@ CLASS_COLORS = (
 BOUNDARY_COLOR = "#CC3311"
 _LINE = (0.0, 0.0, 0.0, 0.6)
 _MANY = 5000  # cells; more are drawn as pixels in vector formats
+
+
+def check_format(path: Path) -> None:
+    """Say before the work, not after, that a figure cannot be drawn, or not in the format of a file's name.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+        ValueError: It does not write this format.
+    """
+    optional("matplotlib", "plot()", "plot")
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    known = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.lower().removeprefix(".") not in known:
+        raise ValueError(f"{path} must end in the format of a figure, one of {', '.join(sorted(known))}")
 
 
 def plot(part: Partition, ax: Axes | None, color: Any, boundary: bool, points: Any) -> Axes:

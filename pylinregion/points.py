@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pylinregion._npz import map_npy
 from pylinregion._optional import optional
-from pylinregion.archives import WHY_NO_PICKLE
-from pylinregion.inputs import Loaded, check_shape, dtype_name, note, one_line
+from pylinregion.inputs import Loaded, check_memory, check_shape, dtype_name, note, one_line, refuse_folder
 
 _NUMPY_MAGIC = b"\x93NUMPY"
 _SAFETENSORS = re.compile(r"(.*?\.safetensors)(?::(.+))?", re.IGNORECASE | re.DOTALL)
@@ -26,6 +27,7 @@ _NAMES_SHOWN = 5
 def load_points(path: str, loaded: Loaded) -> Tensor:
     """``[B, *input_shape]`` of the model's dtype, on the CPU."""
     rows = Rows(path, loaded)
+    check_memory(path, math.prod(rows.shape) * 8)
     return rows[slice(0, rows.shape[0])]
 
 
@@ -69,18 +71,12 @@ class Rows:
 
 def _array(path: str) -> NDArray[Any]:
     """The array of a ``.npy`` file, memory-mapped."""
+    refuse_folder("points", path)
     with Path(path).open("rb") as file:
         magic = file.read(len(_NUMPY_MAGIC))
     if magic != _NUMPY_MAGIC:
         raise ValueError(f"{path} is no .npy array: write one with numpy.save, or a .safetensors file")
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        if "Python objects" in str(error):
-            why = f"{path} holds Python objects; it is {WHY_NO_PICKLE}: save an array of numbers"
-        else:
-            why = f"{path}: {one_line(error)}"
-        raise ValueError(why) from error
+    array = map_npy(path)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{path} must hold real numbers, got {array.dtype}")
     return array
@@ -88,6 +84,7 @@ def _array(path: str) -> NDArray[Any]:
 
 def _tensor(path: str, name: str | None) -> tuple[str, tuple[int, ...], Callable[[slice], NDArray[Any] | Tensor]]:
     """Dtype and shape of a tensor of a ``.safetensors`` file, and what reads some rows of it."""
+    refuse_folder("points", path)
     library = optional("safetensors", "a .safetensors file", "safetensors")
     try:
         file = library.safe_open(path, framework="numpy")  # maps a file of any size; torch's must fit into memory

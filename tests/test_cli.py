@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import logging
@@ -35,6 +36,22 @@ def random_net():
 
 def broken():
     raise KeyError("no such layer")
+
+def on_meta():
+    with torch.device("meta"):
+        return net()
+
+def leaves():
+    raise SystemExit(0)
+
+def leaves_later():
+    class Leaving(nn.Module):
+        def forward(self, x):
+            raise SystemExit(0)
+    return Leaving()
+
+def colourful():
+    raise ValueError("two\\nlines, \\x1b[31mred")
 
 class Models:
     small = staticmethod(net)
@@ -308,7 +325,7 @@ def test_no_pickle_is_loaded_under_another_name(tmp_path: Path, fails: Callable[
     assert "raw.pt2 is no archive of torch.export.save" in count(f"{tmp_path}/raw.pt2", "x.npy")
     assert "raw.npy is no .npy array" in count("m.pt2", f"{tmp_path}/raw.npy")
     text = count("m.pt2", f"{tmp_path}/objects.npy")
-    assert "objects.npy holds Python objects; it is a pickle, and loading one runs" in text
+    assert "objects.npy must hold numbers, got Python objects, which are pickled" in text
     weights = count("factories_of_the_tests:net", "x.npy", "--weights", f"{tmp_path}/w.safetensors")
     assert weights.startswith(f"--weights {tmp_path}/w.safetensors: ")
     text = count("factories_of_the_tests:net", "x.npy", "--weights", "w.pth")
@@ -367,6 +384,98 @@ def test_factories_that_are_none_are_refused(fails: Callable[..., str]) -> None:
     wanted = "must be a callable without arguments that returns an nn.Module"
     assert explain(f"{module}:three") == f"{module}:three {wanted}, got int"
     assert explain(f"{module}:model") == f"{module}:model {wanted}, got Sequential"
+
+
+def test_models_that_cannot_be_counted_are_named(fails: Callable[..., str]) -> None:
+    module = "factories_of_the_tests"
+    why = f"{module}:on_meta: its 0.weight is on torch's meta device, which has shapes and no numbers"
+    assert fails("explain", f"{module}:on_meta", "--shape", "4") == why
+    assert fails("count", f"{module}:on_meta", "x.npy", "--radius", "1") == why
+    assert fails("explain", f"{module}:leaves", "--shape", "4").startswith(f"{module}:leaves: SystemExit at ")
+    text = fails("explain", f"{module}:leaves_later", "--shape", "4")
+    assert text == "the model's code ended the program (SystemExit: 0)"
+    assert fails("explain", f"{module}:colourful", "--shape", "4").endswith("two lines, ?[31mred")
+
+
+def test_programs_for_some_numbers_of_points_are_refused(tmp_path: Path, fails: Callable[..., str]) -> None:
+    batch = torch.export.Dim("batch", max=4)
+    program = torch.export.export(make_net(), (torch.zeros(3, 4),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, tmp_path / "m.pt2")
+    text = fails("count", str(tmp_path / "m.pt2"), "x.npy", "--radius", "1", "--directions", "2")
+    assert text.startswith("the program does not take 5 points, and must take any number of them: ")
+
+
+@pytest.mark.parametrize("shape", ["99999999999", ",".join(["4"] * 40)])
+def test_shapes_that_memory_cannot_hold_are_refused(shape: str, fails: Callable[..., str]) -> None:
+    text = fails("explain", "factories_of_the_tests:net", "--shape", shape)
+    assert text.startswith("--shape: a few points would take ")
+
+
+def header(path: Path, shape: str, size: int = 0) -> str:
+    """A ``.npy`` file of zeros with any text for its shape; they are not written."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+    with path.open("wb") as file:
+        file.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+        file.truncate(10 + len(text) + size)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "want"),
+    [
+        ("(-3, 4)", 0, "must have a shape of up to 32 sizes from 0 up, got [-3, 4]"),
+        ("(-3, -4)", 48, "must have a shape of up to 32 sizes from 0 up, got [-3, -4]"),
+        (f"({2**70}, 4)", 0, "must have a shape that memory could hold"),
+        ("(True, 4)", 16, "must have a shape of up to 32 sizes from 0 up, got [True, 4]"),
+        ("(__import__('os'), 4)", 16, "must have a header that can be read"),
+        ("(3, 4)", 40, "must have 48 bytes of data for [3, 4] float32, got 40"),
+        (f"({2**38}, 4)", 2**42, f"would take {2**43} bytes, more than the "),
+    ],
+)
+def test_odd_arrays_are_refused(shape: str, size: int, want: str, tmp_path: Path, fails: Callable[..., str]) -> None:
+    points = header(tmp_path / "points.npy", shape, size)
+    assert f"{points} {want}" in fails("count", "m.pt2", points, "--radius", "1")
+
+
+def test_explain_and_partition_read_no_more_points_than_they_need(tmp_path: Path, fails: Callable[..., str]) -> None:
+    points = header(tmp_path / "points.npy", f"({2**38}, 4)", 2**42)
+    assert main(["explain", "m.pt2", points]) == 0
+    assert "must hold three points" in fails("partition", "m.pt2", points)
+
+
+def test_folders_are_named(tmp_path: Path, fails: Callable[..., str]) -> None:
+    for name in ("x.npy", "x.safetensors"):
+        (tmp_path / name).mkdir()
+        assert (
+            fails("count", "m.pt2", f"{tmp_path}/{name}", "--radius", "1") == f"points: '{tmp_path}/{name}' is a folder"
+        )
+    arguments = ("explain", "factories_of_the_tests:net", "--shape", "4", "--weights", f"{tmp_path}/x.safetensors")
+    assert fails(*arguments) == f"--weights: '{tmp_path}/x.safetensors' is a folder"
+
+
+def test_weights_larger_than_the_memory_are_not_read(
+    monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    monkeypatch.setenv("PYLINREGION_MEMORY_BUDGET", "100")
+    text = fails("explain", "factories_of_the_tests:net", "--shape", "4", "--weights", "w.safetensors")
+    assert text.startswith("--weights: w.safetensors would take ")
+
+
+def test_the_format_of_a_figure_is_checked_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(cli, "load_model", lambda *args: pytest.fail("the work was begun"))
+    for name in ("part.xyz", "part"):
+        assert fails("partition", "m.pt2", "x.npy", "--plot", name).startswith(
+            f"{name} must end in the format of a figure"
+        )
+
+
+@pytest.mark.parametrize("text", [b"", b"[", b"\xff", b"[" * 100_000], ids=["empty", "cut", "no text", "deep"])
+def test_settings_that_are_no_json_are_refused(text: bytes, tmp_path: Path, fails: Callable[..., str]) -> None:
+    (tmp_path / "c.json").write_bytes(text)
+    assert fails("grok", "--config", f"{tmp_path}/c.json").startswith(f"{tmp_path}/c.json must be JSON: ")
 
 
 def test_weights_that_do_not_fit_are_refused(fails: Callable[..., str]) -> None:
@@ -436,6 +545,9 @@ def test_count_on_cuda_is_the_same(model: str, tmp_path: Path) -> None:
         (["explain", "factories_of_the_tests:net"], "give --shape, such as --shape 3,32,32, or POINTS"),
         (["explain", "m.pt2", "x.npy", "--shape", "4"], "give POINTS or --shape, not both"),
         (["explain", "m.pt2", "--shape", "4,x"], "argument --shape: must be sizes such as 3,32,32, got '4,x'"),
+        (["count", "m.pt2", "x.npy", "--radius", "1", "--seed", str(2**63)], "--seed: must be an integer of 64 bits"),
+        (["explain", "m.pt2", "--shape", "\u0663"], "argument --shape: must be sizes such as 3,32,32"),
+        (["grok", "--set", "x"], "argument --set: a setting must be key=value, such as training.steps=1000, got 'x'"),
         (["explain", "m.pt2", "--shape", "0"], "argument --shape: must be sizes such as 3,32,32, got '0'"),
     ],
 )
@@ -453,6 +565,64 @@ def test_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(cli, "count_regions", interrupt)
     assert main(["count", "m.pt2", "x.npy", "--radius", "1"]) == 130
     assert capsys.readouterr() == ("", "pylinregion: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("no\nmemory"), OverflowError("too large"), RecursionError()]
+)
+def test_whatever_torch_raises_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "count_regions", fail)
+    words = {MemoryError: "out of memory", RuntimeError: "no memory", OverflowError: "too large"}
+    assert fails("count", "m.pt2", "x.npy", "--radius", "1") == words.get(type(error), "RecursionError")
+
+
+def test_what_a_program_raises_is_named(monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise KeyError("val")
+
+    monkeypatch.setattr(cli, "capture", fail)
+    monkeypatch.setattr(cli, "explain", fail)
+    assert fails("count", "m.pt2", "x.npy", "--radius", "1") == "m.pt2: KeyError: 'val'"
+    assert fails("explain", "m.pt2") == "m.pt2: KeyError: 'val'"
+
+
+@pytest.mark.parametrize("arguments", [["explain", "m.pt2"], ["grok", "--list"], ["--help"], ["--version"]])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE])
+def test_output_that_cannot_be_written_is_an_error(
+    arguments: list[str], number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(Full(), 1 << 20), encoding="utf-8"))
+    assert main(arguments) == 1
+    told = f"pylinregion: error: [Errno {number}] {os.strerror(number)}\n"
+    assert capsys.readouterr().err == ("" if number == errno.EPIPE else told)  # the reader of a pipe wants no more
+
+
+def test_closed_output_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["explain", "m.pt2"]) == 1
+    assert capsys.readouterr().err == "pylinregion: error: standard output is closed\n"
+
+
+def test_closed_messages_do_no_harm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["count", "m.pt2", "x64.npy", "--radius", "1", "--directions", "2", "--progress"]
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(arguments) == 0
+    assert "local complexity" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main([*arguments[:2], "absent.npy", *arguments[3:]]) == 1
+    assert capsys.readouterr().out == ""
 
 
 def test_errors_that_are_not_ours_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -481,6 +651,14 @@ def test_module_runs_as_a_program(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     out, err = capsys.readouterr()
     assert ended.value.code == 1 and out == ""
     assert err.startswith("pylinregion: error: ") and err.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no device that is full")
+def test_a_full_device_is_an_error_and_python_says_nothing_at_exit() -> None:
+    command = [sys.executable, "-m", "pylinregion", "--version"]
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "pylinregion: error: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes close in another way on Windows")

@@ -88,7 +88,10 @@ def test_a_partition_is_counted(capsys):
     [
         ([*PARTITION[:2], "x.npy"], "x.npy must hold three points [3, *input_shape], got [11, 4]"),
         ([*PARTITION[:3], "--out", "nowhere/part.npz"], "--out: there is no folder nowhere"),
-        ([*COUNT[:2], "objects.npy", *COUNT[3:]], "objects.npy holds Python objects; it is a pickle"),
+        (
+            [*COUNT[:2], "objects.npy", *COUNT[3:]],
+            "objects.npy must hold numbers, got Python objects, which are pickled",
+        ),
         ([*COUNT[:2], "model_of_shards.py", *COUNT[3:]], "model_of_shards.py is no .npy array"),
         ([*COUNT, "--shard-size", "0"], "shard_size must be at least 1, got 0"),
     ],
