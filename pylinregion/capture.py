@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pylinregion import _checks, classify, selfcheck, tracing
+from pylinregion import _checks, classify, guards, selfcheck, tracing
+from pylinregion.branches import Noting
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.fingerprint import fingerprint
 from pylinregion.module_state import evaluation_mode, undisturbed, unwrap
@@ -48,6 +49,7 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
     """
     if isinstance(model, Network):
         model.rebind()
+        guards.check(model)
         return model
     _checks.floating_tensor("example", example)
     if example.dim() < 1:
@@ -63,7 +65,8 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
     if key in captured and captured[key][0] == fingerprint(module):
         network = captured[key][1]
         network.rebind()
-        return network
+        if guards.broken(network) is None:
+            return network
     with torch.inference_mode(False), quiet(), evaluation_mode(module), undisturbed(module), traceable():
         network = _from_module(module, tracing.example_rows(example))
     captured[key] = (fingerprint(module), network)  # afterwards: a lazy module has its shapes only then
@@ -93,7 +96,8 @@ def in_model_dtype(model: nn.Module | torch.export.ExportedProgram, point: Tenso
 
 def _from_module(module: nn.Module, example: Tensor) -> Network:
     try:
-        output = module(example)
+        with Noting(module) as noted:
+            output = module(example)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever the model raises; the tracers would say it less clearly
@@ -101,7 +105,7 @@ def _from_module(module: nn.Module, example: Tensor) -> Network:
         raise ValueError(f"{points} {example.dtype}, and the model raised {type(error).__name__}: {error}") from error
     tracing.output_tensors(output)
     reasons: list[BaseException] = []
-    for attempt in tracing.attempts(module, example):
+    for attempt in tracing.attempts(module, example, noted.asked):
         try:
             network = classify.build(attempt(), example)
             selfcheck.same_function(network, module, example)

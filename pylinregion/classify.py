@@ -15,8 +15,9 @@ from torch import Tensor, fx
 from pylinregion.batch import batch_symbol, place_batch
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.kinks import describe_breakpoints
-from pylinregion.network import OUTPUT, Layer, Network, Node, Ref, first_tensor, refs
+from pylinregion.network import OUTPUT, Guard, Layer, Network, Node, Ref, first_tensor, refs
 from pylinregion.ops import NO_DERIVATIVE, SHAPE_OF_SECOND, SHAPE_ONLY, WHY_NOT, Degree, Kind, combined_degree, lookup
+from pylinregion.questions import sort_out
 from pylinregion.source import source_of
 from pylinregion.tracing import FinalRefusal, Trace
 
@@ -34,13 +35,12 @@ def build(trace: Trace, example: Tensor) -> Network:
     """
     numbers: dict[fx.Node, int] = {}
     nodes: list[Node] = []
-    outputs: list[int] = []
     batch: Any = None
-    for node in _needed(trace.graph):
-        if node.op == "output":
-            found = [argument for argument in _flat(node.args[0]) if isinstance(argument, fx.Node)]
-            outputs = [numbers[argument] for argument in found if argument.meta.get("role") != "size"]
-            continue
+    returned = _flat(next(node for node in trace.graph.nodes if node.op == "output").args[0])
+    split = len(returned) - len(trace.asked)
+    found = [value for value in returned[:split] if isinstance(value, fx.Node)]
+    fixed, checked = sort_out(trace, returned[split:])
+    for node in _needed(trace.graph, [*found, *fixed]):
         new = _node(node, trace, numbers)
         if _is_input(node, trace):
             batch = batch_symbol(node, trace)
@@ -51,6 +51,7 @@ def build(trace: Trace, example: Tensor) -> Network:
             _classify(new, nodes)
         numbers[node] = len(nodes)
         nodes.append(new)
+    outputs = [numbers[value] for value in found if value.meta.get("role") != "size"]
     used = {node.state for node in nodes if node.role == "state"}
     dependent = [at for at, index in enumerate(outputs) if nodes[index].role in ("value", "input")]
     floating = [at for at in dependent if (dtype := nodes[outputs[at]].dtype) and dtype.is_floating_point]
@@ -68,7 +69,24 @@ def build(trace: Trace, example: Tensor) -> Network:
         dtype=example.dtype,
         device=example.device,
         method=trace.method,
+        guards=tuple(Guard(numbers[node], asked.seen, asked.place) for node, asked in fixed.items()),
+        finite=_nearest(checked, numbers),
     )
+
+
+def _nearest(checked: dict[fx.Node, str], numbers: dict[fx.Node, int]) -> dict[int, str]:
+    """Values that are checked, each as those of the network that it is made of."""
+    found: dict[int, str] = {}
+    for node, place in checked.items():
+        stack, seen = [node], set()
+        while stack:
+            value = stack.pop()
+            if value in numbers:
+                found.setdefault(numbers[value], place)
+            elif value not in seen:
+                seen.add(value)
+                stack.extend(value.all_input_nodes)
+    return found
 
 
 def _flat(value: Any) -> list[Any]:
@@ -79,10 +97,10 @@ def _flat(value: Any) -> list[Any]:
     return [value]
 
 
-def _needed(graph: fx.Graph) -> list[fx.Node]:
-    """The nodes that the output depends on, and the input, in order."""
+def _needed(graph: fx.Graph, wanted: list[fx.Node]) -> list[fx.Node]:
+    """The nodes that some depend on, in order."""
     needed: set[fx.Node] = set()
-    stack = [node for node in graph.nodes if node.op == "output"]
+    stack = list(wanted)
     while stack:
         node = stack.pop()
         if node not in needed:

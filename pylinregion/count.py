@@ -22,6 +22,7 @@ from pylinregion.capture import capture
 from pylinregion.counts import RegionCounts
 from pylinregion.displacement import OUTPUT as OUTPUT_NUMBER
 from pylinregion.exact_count import EXACT_METHODS, count_exactly
+from pylinregion.guards import unseen
 from pylinregion.kernels import ScalarKink
 from pylinregion.neighbourhood import check_frame, random_frame
 from pylinregion.network import OUTPUT, Network
@@ -29,7 +30,7 @@ from pylinregion.ops import Kind
 from pylinregion.program import Evaluator, Split, Workspace
 from pylinregion.ranks import ALONE, Ranks
 from pylinregion.selfcheck import observe
-from pylinregion.tally import Tally, sites
+from pylinregion.tally import Tally, as_rows, sites
 from pylinregion.torch_state import full_precision, one_thread
 
 METHODS = ("vertices", *EXACT_METHODS)
@@ -298,9 +299,10 @@ class _Job:
         self.counted, self.include_output = counted, include_output
         self.vertices = 2 * frame.shape[1 if frame_per_point else 0]
         self.own = threading.local()  # each thread's workspace
+        self.unseen = unseen(network, counted)
         columns, device = len(counted) + include_output, x.device
         self.changes = torch.zeros(len(x), columns, dtype=torch.int64, device=device)
-        self.nonfinite = torch.zeros(columns, len(x), dtype=torch.uint8, device=device)
+        self.nonfinite = torch.zeros(columns + len(self.unseen), len(x), dtype=torch.uint8, device=device)
         self.regions = torch.zeros(len(x), dtype=torch.int64, device=device)
         self.ambiguous = torch.zeros(len(x), dtype=torch.int64, device=device) if estimate else None
         self.estimators: list[tuple[Evaluator, list[Tensor]]] = []
@@ -366,7 +368,13 @@ class _Job:
         last = convolves and dtype == torch.float32 and not self.x.is_cuda and len(self.network.input_shape) == 3
         split = not self.frame_per_point
         return Evaluator(
-            self.network, dtype, self.counted, outputs=self.include_output, split=split, channels_last=last
+            self.network,
+            dtype,
+            self.counted,
+            outputs=self.include_output,
+            split=split,
+            channels_last=last,
+            also=self.unseen,
         )
 
     def _directions(self, evaluator: Evaluator) -> list[Tensor]:
@@ -462,7 +470,10 @@ class _Job:
         if self.include_output and (self.chain is None or OUTPUT_NUMBER not in self.chain.numbers):
             tally.counter(-1).signs(outputs[0], ScalarKink())
         self.changes[begin:end] = tally.changes
-        self.nonfinite[:, begin:end] = tally.nonfinite
+        self.nonfinite[: len(tally.nonfinite), begin:end] = tally.nonfinite
+        for row, (index, value) in enumerate(zip(reversed(self.unseen), reversed(outputs), strict=False), 1):
+            rows = as_rows(value, self.network.shaped(index)).reshape(end - begin, -1)
+            self.nonfinite[-row, begin:end] = ~rows.isfinite().all(dim=1)
         self.regions[begin:end] = tally.regions()
         if self.ambiguous is not None:
             proven = tally.ambiguous if self._proven else None
@@ -497,6 +508,11 @@ class _Job:
         bad = self.nonfinite.nonzero()
         if len(bad):
             layer, point = bad[0].tolist()
+            if layer >= len(names):
+                place = list(self.unseen.values())[layer - len(names)]
+                raise ValueError(
+                    f"around point {point} of x a value is NaN or infinite, for which the model goes another way{place}"
+                )
             raise ValueError(
                 f"the pre-activations of layer {names[layer]!r} are NaN or infinite around point {point} of x: "
                 f"{self.x.dtype} overflows there"

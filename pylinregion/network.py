@@ -132,6 +132,21 @@ class Layer:
     line: str
 
 
+@dataclass(frozen=True)
+class Guard:
+    """A value that does not depend on the input, by which the model's control flow chose its way.
+
+    Attributes:
+        node: Index into :attr:`Network.nodes`.
+        seen: What it was.
+        place: Where in the model, for messages.
+    """
+
+    node: int
+    seen: Tensor
+    place: str
+
+
 @dataclass(eq=False)
 class Network:
     """What :func:`pylinregion.capture` makes of a model.
@@ -146,6 +161,9 @@ class Network:
         dtype, device: Of the points it was captured with.
         parameters: The names in ``state`` that are parameters.
         method: How it was captured.
+        guards: What must be as it was for the network to be that of the model.
+        finite: The nodes that the model checks for NaN or infinity, with where it does; it was captured on its way with
+            neither.
         module: The live model, while it lives.
         plans: What evaluating it needs and its weights do not change; :mod:`pylinregion.program` keeps it here.
     """
@@ -160,6 +178,8 @@ class Network:
     dtype: torch.dtype
     device: torch.device
     method: str
+    guards: tuple[Guard, ...] = ()
+    finite: dict[int, str] = field(default_factory=dict)
     module: weakref.ref[nn.Module] | None = None
     plans: dict[Any, Any] = field(default_factory=dict, repr=False)
 

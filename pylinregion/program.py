@@ -466,7 +466,7 @@ class _Plan:
     """The programs of a network, before its weights are bound: found once, and kept with the network."""
 
     def __init__(
-        self, network: Network, dtype: torch.dtype, counted: tuple[int, ...], outputs: bool, split: bool
+        self, network: Network, dtype: torch.dtype, counted: tuple[int, ...], wanted: tuple[int, ...], split: bool
     ) -> None:
         retype = {network.dtype: dtype}
         nodes = network.nodes
@@ -475,7 +475,7 @@ class _Plan:
         needed = _constants_in_use(network, [n for n, node in enumerate(nodes) if node.role in ("state", "constant")])
         frontier = _frontier(network) if split else [self.input]
         self.constants = Program(network, needed, states, retype=retype)
-        self.body = Program(network, network.outputs if outputs else (), [*needed, *frontier], counted, retype)
+        self.body = Program(network, wanted, [*needed, *frontier], counted, retype)
         used = {ref.index for step in self.body.steps for ref in refs((step.args, step.kwargs))} | set(self.body.wanted)
         self.frontier = [index for index in frontier if index in used]
         self.prefix = Program(network, self.frontier, [*needed, self.input], retype=retype)
@@ -492,6 +492,7 @@ class Evaluator:
         split: Whether the vertices come from a shared frame (:meth:`prefix`) or ready-made.
         channels_last: Whether images are laid out channels_last.
         pack: Whether the body is to run fast: one that never runs need not be packed.
+        also: Other nodes whose values are computed and returned, after the outputs.
     """
 
     def __init__(
@@ -504,15 +505,17 @@ class Evaluator:
         split: bool,
         channels_last: bool = False,
         pack: bool = True,
+        also: Iterable[int] = (),
     ) -> None:
         self.network = network
         self.dtype = dtype
         self.counted = tuple(counted)
         self.channels_last = channels_last
-        key = (dtype, self.counted, outputs, split)
+        wanted = (*(network.outputs if outputs else ()), *also)
+        key = (dtype, self.counted, wanted, split)
         plan = network.plans.get(key)
         if plan is None:
-            plan = network.plans[key] = _Plan(network, dtype, self.counted, outputs, split)
+            plan = network.plans[key] = _Plan(network, dtype, self.counted, wanted, split)
         given = {index: self._state(network.nodes[index]) for index in plan.constants.given}
         values = plan.constants.run(given, 0)
         constants = dict(zip(plan.constants.wanted, values, strict=True))

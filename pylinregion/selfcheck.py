@@ -43,6 +43,14 @@ def same_function(network: Network, model: Callable[[Tensor], Any], example: Ten
                 "the captured network does not reproduce the model on fresh inputs: its forward pass depends on "
                 "something besides its input and its tensors, or on the values it was traced with"
             )
+    if network.finite:
+        looked_at = Evaluator(network, network.dtype, (), outputs=False, split=False, also=network.finite)
+        values = looked_at.run([example], len(example), None)
+        for value, at in zip(values, network.finite.values(), strict=True):
+            if not bool(value.isfinite().all()):
+                raise UnsupportedModelError(
+                    f"at points like x a value is NaN or infinite, for which the model goes another way{at}"
+                )
     split = Evaluator(network, network.dtype, range(len(network.layers)), outputs=True, split=True)
     v = fresh_inputs(example, seed=2)
     whole, parts = split.prefix(x + v), zip(split.prefix(x), split.prefix_directions(v), strict=True)

@@ -94,11 +94,17 @@ def _set_legacy() -> Callable[[], None]:
 
 @contextlib.contextmanager
 def traceable() -> Iterator[None]:
-    """In full precision, without gradients, compiled parts, and the fused attention path that hides a ReLU."""
+    """In full precision, without gradients, compiled parts, and the fused attention path that hides a ReLU.
+
+    Distributions do not check their arguments meanwhile, as under ``python -O``: that branches on values.
+    """
     before = torch.backends.mha.get_fastpath_enabled()
+    validates = torch.distributions.Distribution._validate_args
     torch.backends.mha.set_fastpath_enabled(False)
+    torch.distributions.Distribution.set_default_validate_args(False)
     try:
         with torch.no_grad(), full_precision(), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+        torch.distributions.Distribution.set_default_validate_args(validates)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import OutputKind
 
+from pylinregion.branches import Asked, Questions, Replaying
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.network import place
 from pylinregion.ops import lookup
@@ -40,6 +41,7 @@ class Trace:
         input_name: The placeholder of the input.
         method: The mechanism, in words.
         prefix: What module paths in the graph begin with and the model's do not.
+        asked: What Python was told of values while it was traced; the graph's last outputs are what that was read from.
     """
 
     graph: fx.Graph
@@ -48,14 +50,23 @@ class Trace:
     input_name: str
     method: str
     prefix: str = ""
+    asked: tuple[Asked, ...] = ()
 
 
-def attempts(module: nn.Module, example: Tensor) -> list[Callable[[], Trace]]:
-    """The mechanisms, in the order in which to try them."""
+def attempts(module: nn.Module, example: Tensor, asked: Questions) -> list[Callable[[], Trace]]:
+    """The mechanisms, in the order in which to try them.
+
+    Args:
+        module: The model.
+        example: ``EXAMPLE_ROWS`` points.
+        asked: What the model asks of values on its way with these.
+    """
+    numbers = any(not isinstance(question.answer, bool) for question in asked.values())
     return [
-        lambda: _export(module, example, strict=False),
-        lambda: _make_fx(module, example),
-        lambda: _export(module, example, strict=True),
+        lambda: _export(_Flat(module, Replaying(asked, symbols=True)), example, strict=False),
+        *[lambda: _export(_Flat(module, Replaying(asked)), example, strict=False)] * numbers,
+        lambda: _make_fx(_Flat(module, Replaying(asked)), example),
+        lambda: _export(_Flat(module), example, strict=True),
     ]
 
 
@@ -82,11 +93,13 @@ def example_rows(example: Tensor) -> Tensor:
     return example.detach()[index].clone()
 
 
-def _export(module: nn.Module, example: Tensor, strict: bool) -> Trace:
+def _export(flat: _Flat, example: Tensor, strict: bool) -> Trace:
     auto, static = torch.export.Dim.AUTO, torch.export.Dim.STATIC
     shapes = ((auto, *[static] * (example.dim() - 1)),)
-    program = torch.export.export(_Flat(module), (example,), strict=strict, dynamic_shapes=shapes)
-    return program_trace(program, "torch.export" if not strict else "torch.export, strict", prefix="model.")
+    program = torch.export.export(flat, (example,), strict=strict, dynamic_shapes=shapes)
+    trace = program_trace(program, "torch.export" if not strict else "torch.export, strict", prefix="model.")
+    trace.asked = flat.answered
+    return trace
 
 
 def program_trace(program: torch.export.ExportedProgram, method: str, prefix: str = "") -> Trace:
@@ -127,10 +140,10 @@ def program_trace(program: torch.export.ExportedProgram, method: str, prefix: st
     return Trace(graph, state, parameters, signature.user_inputs[0], method, prefix)
 
 
-def _make_fx(module: nn.Module, example: Tensor) -> Trace:
+def _make_fx(flat: _Flat, example: Tensor) -> Trace:
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    functional = _Functional(_Flat(module))
+    module, functional = flat.model, _Functional(flat)
     trace = make_fx(functional, tracing_mode="symbolic", _allow_non_fake_inputs=True, record_module_stack=True)
     traced = trace(_with_symbolic_batch(example))
     live = {id(t): (name, t) for name, t in [*module.named_buffers(), *module.named_parameters()]}
@@ -142,7 +155,7 @@ def _make_fx(module: nn.Module, example: Tensor) -> Trace:
             state[node.target] = live.get(id(tensor), (f"constant {node.target}", tensor))
     names = frozenset(name for name, _ in state.values() if name in parameters)
     input_name = next(str(node.target) for node in traced.graph.nodes if node.op == "placeholder")
-    return Trace(traced.graph, state, names, input_name, "make_fx", prefix="model.")
+    return Trace(traced.graph, state, names, input_name, "make_fx", "model.", flat.answered)
 
 
 class _Functional:
@@ -204,15 +217,30 @@ def _makes_new_memory(node: fx.Node) -> bool:
 
 
 class _Flat(nn.Module):
-    """The model with its output, whatever it is, as a list of tensors."""
+    """The model with its output, whatever it is, as a list of tensors; and what it read answers from, behind them.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: The model.
+        replay: Answers what it asks of values; None: nothing does.
+    """
+
+    def __init__(self, model: nn.Module, replay: Replaying | None = None) -> None:
         super().__init__()
         self.model = model
         self.training = False
+        self.replay = replay
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return output_tensors(self.model(x))
+        if self.replay is None:
+            return output_tensors(self.model(x))
+        with self.replay:
+            output = self.model(x)
+        return [*output_tensors(output), *self.replay.read_from]
+
+    @property
+    def answered(self) -> tuple[Asked, ...]:
+        """What the model asked the last time."""
+        return () if self.replay is None else tuple(self.replay.answered)
 
 
 def output_tensors(output: Any) -> list[Tensor]:

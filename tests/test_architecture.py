@@ -65,7 +65,7 @@ def test_slices_are_partitioned_in_one_direction():
 
 def test_a_capture_is_made_in_one_direction():
     """Tracing knows nothing of classification, and neither knows of the self-check and the cache."""
-    order = ["source", "tracing", "batch", "classify", "selfcheck", "capture"]
+    order = ["source", "branches", "tracing", "questions", "batch", "classify", "guards", "selfcheck", "capture"]
     for place, module in enumerate(order):
         later = {f"pylinregion.{name}" for name in [*order[place:], "fingerprint", "module_state", "count", "explain"]}
         if module != "capture":
