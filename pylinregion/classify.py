@@ -14,6 +14,7 @@ from torch import Tensor, fx
 
 from pylinregion.batch import batch_symbol, place_batch
 from pylinregion.errors import UnsupportedModelError
+from pylinregion.handwritten import recognise
 from pylinregion.kinks import describe_breakpoints
 from pylinregion.network import OUTPUT, Guard, Layer, Network, Node, Ref, first_tensor, refs
 from pylinregion.ops import NO_DERIVATIVE, SHAPE_OF_SECOND, SHAPE_ONLY, WHY_NOT, Degree, Kind, combined_degree, lookup
@@ -36,6 +37,7 @@ def build(trace: Trace, example: Tensor) -> Network:
     numbers: dict[fx.Node, int] = {}
     nodes: list[Node] = []
     batch: Any = None
+    recognise(trace.graph)
     returned = _flat(next(node for node in trace.graph.nodes if node.op == "output").args[0])
     split = len(returned) - len(trace.asked)
     found = [value for value in returned[:split] if isinstance(value, fx.Node)]

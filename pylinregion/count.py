@@ -37,7 +37,8 @@ METHODS = ("vertices", *EXACT_METHODS)
 
 # A batch is small enough for its largest activation to stay in the cache (bench/README.md has the measurements),
 # and never needs more than the memory budget.
-_CACHE_BYTES = {"cpu": 2 << 20, "cuda": 32 << 20}
+CACHE_BYTES = {"cpu": 2 << 20, "cuda": 32 << 20}
+_NAMED = 5  # operators in a definition
 _TRIED = 16  # points by which a chain is judged
 _CHAIN_BATCH = 256  # points of which a chain's centres are computed together
 _BUDGET_VARIABLE = "PYLINREGION_MEMORY_BUDGET"
@@ -144,7 +145,7 @@ def count_regions(
     if dtype is not None and dtype not in _checks.FLOATS:
         raise TypeError(f"dtype must be float32, float64, bfloat16 or float16, got {dtype}")
     x = x.detach()
-    example = _in_model_dtype(model, x, dtype)
+    example = in_model_dtype(model, x, dtype)
     if isinstance(model, nn.Module):
         _checks.fits_module("x", example, model)
     # The preparations on one thread: torch's own threads would go on spinning on the cores that the batches need.
@@ -155,7 +156,7 @@ def count_regions(
             if number is not None:
                 _checks.positive_integer(name, number)
         network = capture(model, example)
-        _check_fits(network, x, dtype)
+        check_fits(network, x, dtype)
         compute = dtype or x.dtype
         counted = _checks.chosen_layers(layers, network.layer_names)
         if include_output and len(network.outputs) != 1:
@@ -202,6 +203,8 @@ def count_regions(
             job.run(batch_size, memory_budget, progress, n_threads, _ranks)
         names = [network.layer_names[number] for number in counted] + [OUTPUT] * include_output
         job.check_finite(names)
+        if not network.layers and network.uncounted and not include_output:
+            warnings.warn(f"{nothing_or_part(network)}; local complexity is 0 whatever it computes", stacklevel=2)
         return RegionCounts(
             changes=job.changes,
             regions=job.regions,
@@ -209,6 +212,7 @@ def count_regions(
             layers=tuple(names),
             definition=_definition(network, counted, directions.shape[1 if each else 0]),
             method=method,
+            uncounted=network.uncounted,
         )
 
 
@@ -242,14 +246,15 @@ def _whole(counts: RegionCounts, own: slice, points: int, ranks: Ranks) -> Regio
     return dataclasses.replace(counts, changes=changes, regions=regions, ambiguous=torch.zeros_like(regions))
 
 
-def _in_model_dtype(model: Any, x: Tensor, dtype: torch.dtype | None) -> Tensor:
+def in_model_dtype(model: Any, x: Tensor, dtype: torch.dtype | None) -> Tensor:
     """``x`` in the dtype that the model takes, where the caller asked to compute in another."""
     if dtype is None or not isinstance(model, nn.Module):
         return x
     return x.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype))
 
 
-def _check_fits(network: Network, x: Tensor, dtype: torch.dtype | None) -> None:
+def check_fits(network: Network, x: Tensor, dtype: torch.dtype | None) -> None:
+    """Points of the network's shape, device and dtype."""
     if tuple(x.shape[1:]) != network.input_shape:
         shape = ", ".join(map(str, network.input_shape))
         raise ValueError(f"x must be [B, {shape}], as the network was captured, got {list(x.shape)}")
@@ -264,11 +269,27 @@ def _definition(network: Network, counted: Sequence[int], n_directions: int) -> 
         f"neurons whose activation differs among the {2 * n_directions} vertices x ± r v_p; "
         "regions: distinct activation patterns among these vertices"
     )
-    kinds = [network.layers[number].kind for number in counted]
+    text += smooth_by_sign(network, counted)
+    return f"{text}; {words}" if (words := nothing_or_part(network)) else text
+
+
+def smooth_by_sign(network: Network, counted: Sequence[int]) -> str:
+    """What is to be said of smooth activations among the counted layers."""
     smooth = sorted({network.layers[n].op_name for n in counted if network.layers[n].kind is Kind.SMOOTH})
-    if Kind.SMOOTH in kinds:
-        text += f"; {', '.join(smooth)} by the sign of the pre-activation, since smooth activations have no regions"
-    return text
+    if not smooth:
+        return ""
+    return f"; {', '.join(smooth)} by the sign of the pre-activation, since smooth activations have no regions"
+
+
+def nothing_or_part(network: Network) -> str:
+    """What is to be said where not all of a network's non-linear operators are counted."""
+    operators = network.uncounted
+    if not operators:
+        return "" if network.layers else "the network is affine: it has no neurons"
+    named = ", ".join(operators[:_NAMED]) + f" and {len(operators) - _NAMED} more" * (len(operators) > _NAMED)
+    if network.layers:
+        return f"not counted: {named}"
+    return f"nothing of this network is counted: it has no neurons, its non-linear operators are {named}"
 
 
 @dataclass
@@ -415,7 +436,7 @@ class _Job:
     def _plan(self, batch_size: int | None, memory_budget: int | None, threads: int) -> _Plan:
         cuda, left = self.x.is_cuda, len(self.x) - self.done
         if memory_budget is None:
-            memory_budget = _default_budget(self.x)
+            memory_budget = default_budget(self.x)
         peak, largest = self.evaluator.body.bytes_per_row(self.x.dtype)
         per_point = self.vertices * (peak + 8 * self.words) + 1
         affordable = max(1, memory_budget // (per_point * threads))
@@ -423,7 +444,7 @@ class _Job:
             few = 2 if threads == 1 else 1  # the activations of a large network are past the cache anyway
             if self._proven:
                 few = _CHAIN_BATCH
-            batch_size = max(few, _CACHE_BYTES["cuda" if cuda else "cpu"] // (self.vertices * largest + 1))
+            batch_size = max(few, CACHE_BYTES["cuda" if cuda else "cpu"] // (self.vertices * largest + 1))
             batch_size = min(batch_size, affordable)
         # Every worker gets as much; with a single batch, torch's own threads share the work instead.
         if threads > 1:
@@ -526,7 +547,8 @@ def _vertices(x: Tensor, radii: Tensor, frames: Tensor) -> Tensor:
     return torch.cat([centre + offset, centre - offset], dim=1).flatten(0, 1)
 
 
-def _default_budget(x: Tensor) -> int:
+def default_budget(x: Tensor) -> int:
+    """Bytes that batches may take where nothing is said, on the device of some points."""
     text = os.environ.get(_BUDGET_VARIABLE)
     if text is not None:
         if not text.isdigit() or int(text) < 1:

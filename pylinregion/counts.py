@@ -43,6 +43,8 @@ class RegionCounts:
         layers: The ``L`` layer names.
         definition: What is counted, in a sentence.
         method: The method.
+        uncounted: The network's non-linear operators that are no neurons and not counted (softmax, sine, a product of
+            two values ...), each with its module.
     """
 
     changes: Tensor
@@ -51,6 +53,7 @@ class RegionCounts:
     layers: tuple[str, ...]
     definition: str
     method: str
+    uncounted: tuple[str, ...] = ()
 
     @property
     def total(self) -> Tensor:
@@ -107,6 +110,7 @@ class RegionCounts:
             "method": self.method,
             "definition": self.definition,
             "layers": list(self.layers),
+            "uncounted": list(self.uncounted),
             "changes": self.changes.tolist(),
             "total": self.total.tolist(),
             "regions": self.regions.tolist(),

@@ -80,7 +80,8 @@ def count_exactly(
         regions=torch.from_numpy(regions).to(x.device),
         ambiguous=torch.zeros(len(x), dtype=torch.int64, device=x.device),
         layers=tuple(network.layer_names[layer] for layer in counted),
-        definition=_definition(method, directions.shape[-2]),
+        definition=_definition(method, directions.shape[-2])
+        + "; the network is affine: it has no neurons" * (not network.layers),
         method=method,
     )
 

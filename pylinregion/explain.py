@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from pylinregion.capture import capture
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.network import Network
-from pylinregion.ops import Kind
 from pylinregion.stages import refusal
 
 EXACT = ("axes", "slice", "partition", "trace")
@@ -23,7 +22,8 @@ class Row:
     Attributes:
         layer: The layer's name as ``count_regions`` uses it; for kind "other" the module path.
         op: The operator.
-        kind: ``"kink"``, ``"smooth"`` or ``"other"`` (runs at the vertices, not counted, and ends exact methods).
+        kind: ``"kink"``, ``"smooth"`` or ``"other"`` (runs at the vertices, not counted, and ends exact methods, as
+            softmax, a sine, a product of two values).
         breakpoints: Where it bends: numbers, ``"sign"`` for smooth activations, ``"winner"`` for max-pools.
         units: Neurons per point; 0 for kind "other".
         line: ``file:line: code``.
@@ -77,6 +77,10 @@ class Explanation:
             counted = sum(row.kind != "other" for row in self.rows)
             neurons, layers = "neuron" + "s" * (self.units != 1), "layer" + "s" * (counted != 1)
             lines.append(f"{self.units} {neurons} in {counted} {layers}; captured by {self.captured_by}")
+            if not counted and self.rows:
+                lines.append("nothing of this model is counted: none of its non-linear operators is one that is")
+            elif not counted:
+                lines.append("the model is affine: it has no neurons")
         verdicts: dict[str, list[str]] = {}
         for method, reason in self.coverage.items():
             verdicts.setdefault("covered" if reason is None else f"not covered. {reason}", []).append(method)
@@ -109,7 +113,7 @@ def explain(model: nn.Module | torch.export.ExportedProgram | Network, x: Tensor
         if index in layers:
             layer = layers[index]
             rows.append(Row(layer.name, layer.op_name, layer.kind.value, layer.breakpoints, layer.units, layer.line))
-        elif node.role == "value" and node.op is not None and node.op.kind is Kind.OTHER:
+        elif network.bends_uncounted(index):
             rows.append(Row(node.path or node.op_name, node.op_name, "other", "", 0, node.line))
     coverage = {"vertices": None, **dict.fromkeys(EXACT, refusal(network))}
     return Explanation(tuple(rows), coverage, network.method)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pylinregion import _checks
 from pylinregion.errors import UnsupportedModelError
-from pylinregion.ops import Degree, Kind, Op
+from pylinregion.ops import SHAPE_OF_SECOND, Degree, Kind, Op, combined_degree
 
 OUTPUT = "output"  # what the outputs are called where they are one more layer; no layer has this name
 
@@ -187,6 +187,22 @@ class Network:
     def layer_names(self) -> tuple[str, ...]:
         """The names of :attr:`layers`."""
         return tuple(layer.name for layer in self.layers)
+
+    def bends_uncounted(self, index: int) -> bool:
+        """Whether a node is not affine on any region, and is neither a kink nor a smooth activation that is counted."""
+        node = self.nodes[index]
+        if node.role != "value" or node.op is None or node.degree is not Degree.NONLINEAR:
+            return False
+        if node.op.kind is not Kind.AFFINE or node.op_name in SHAPE_OF_SECOND:
+            return node.op.kind is Kind.OTHER
+        first, *others = [min(self.nodes[ref.index].degree, Degree.AFFINE) for ref in refs((node.args, node.kwargs))]
+        return combined_degree(node.op, first, others) is Degree.NONLINEAR  # a product of two values, say
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """The non-linear operators that are not counted, each with its module."""
+        nodes = [node for index, node in enumerate(self.nodes) if self.bends_uncounted(index)]
+        return tuple(dict.fromkeys(node.op_name + place(node.path, "") for node in nodes))
 
     def shaped(self, index: int) -> Node:
         """The node that has the shape of a layer's output: its own, or the first item of its tuple."""

@@ -51,6 +51,7 @@ class ShardedCounts:
         layers: The names of the ``L`` layers.
         definition: What is counted, in a sentence.
         method: The method.
+        uncounted: As in :class:`RegionCounts`.
     """
 
     shards: Shards
@@ -58,6 +59,7 @@ class ShardedCounts:
     layers: tuple[str, ...]
     definition: str
     method: str
+    uncounted: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[RegionCounts]:
         """The counts of one shard after the other, on the CPU, in the order of the points."""
@@ -65,7 +67,7 @@ class ShardedCounts:
             arrays = self.shards.read(number)
             ambiguous = torch.from_numpy(arrays["ambiguous"]) if "ambiguous" in arrays else None
             changes, regions = (torch.from_numpy(arrays[name]) for name in ("changes", "regions"))
-            yield RegionCounts(changes, regions, ambiguous, self.layers, self.definition, self.method)
+            yield RegionCounts(changes, regions, ambiguous, self.layers, self.definition, self.method, self.uncounted)
 
     def mean(self, layer: str | None = None) -> Mean:
         """As :meth:`RegionCounts.mean`, of all points: sums of integers, so that shards do not matter."""
@@ -96,6 +98,7 @@ class ShardedCounts:
             self.layers,
             self.definition,
             self.method,
+            self.uncounted,
         )
 
 
@@ -183,7 +186,7 @@ def count_in_shards(
 
     shards = Shards(folder, job, math.ceil(shape[0] / shard_size), ranks)
     shards.run(make, is_right, progress)
-    return ShardedCounts(shards, shape[0], head.layers, head.definition, head.method)
+    return ShardedCounts(shards, shape[0], head.layers, head.definition, head.method, head.uncounted)
 
 
 def partition_in_shards(
