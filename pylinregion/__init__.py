@@ -19,6 +19,7 @@ from pylinregion.monitor import Monitor
 from pylinregion.neighbourhood import random_frame
 from pylinregion.network import Network
 from pylinregion.partition import partition
+from pylinregion.patterns import ActivationPatterns, patterns
 from pylinregion.regions import Partition
 from pylinregion.segments import Trace, trace
 from pylinregion.sharded import ShardedCounts, count_in_shards, partition_in_shards
@@ -27,6 +28,7 @@ from pylinregion.slice import Slice
 __version__ = "0.1.0"
 
 __all__ = [
+    "ActivationPatterns",
     "BudgetExceededError",
     "Explanation",
     "Mean",
@@ -50,6 +52,7 @@ __all__ = [
     "measures",
     "partition",
     "partition_in_shards",
+    "patterns",
     "random_frame",
     "sinks",
     "trace",
