@@ -14,11 +14,21 @@ from torch import Tensor, fx
 
 from pylinregion.batch import batch_symbol, place_batch
 from pylinregion.errors import UnsupportedModelError
-from pylinregion.handwritten import recognise
+from pylinregion.handwritten import Formula, recognise
 from pylinregion.kinks import describe_breakpoints
 from pylinregion.network import OUTPUT, Guard, Layer, Network, Node, Ref, first_tensor, refs
-from pylinregion.ops import NO_DERIVATIVE, SHAPE_OF_SECOND, SHAPE_ONLY, WHY_NOT, Degree, Kind, combined_degree, lookup
-from pylinregion.questions import sort_out
+from pylinregion.ops import (
+    NO_DERIVATIVE,
+    SHAPE_OF_SECOND,
+    SHAPE_ONLY,
+    WHY_NOT,
+    Degree,
+    Kind,
+    Op,
+    combined_degree,
+    lookup,
+)
+from pylinregion.questions import pass_repairs, sort_out
 from pylinregion.source import source_of
 from pylinregion.tracing import FinalRefusal, Trace
 
@@ -37,6 +47,7 @@ def build(trace: Trace, example: Tensor) -> Network:
     numbers: dict[fx.Node, int] = {}
     nodes: list[Node] = []
     batch: Any = None
+    repaired = pass_repairs(trace)
     recognise(trace.graph)
     returned = _flat(next(node for node in trace.graph.nodes if node.op == "output").args[0])
     split = len(returned) - len(trace.asked)
@@ -72,7 +83,7 @@ def build(trace: Trace, example: Tensor) -> Network:
         device=example.device,
         method=trace.method,
         guards=tuple(Guard(numbers[node], asked.seen, asked.place) for node, asked in fixed.items()),
-        finite=_nearest(checked, numbers),
+        finite=_nearest(repaired | checked, numbers),
     )
 
 
@@ -137,7 +148,7 @@ def _node(node: fx.Node, trace: Trace, numbers: dict[fx.Node, int]) -> Node:
     made = node.meta.get("val")
     if new.role == "constant" and isinstance(made, Tensor):
         new.dtype = made.dtype
-    known = lookup(name, overload)
+    known = Op(Kind.SMOOTH) if isinstance(target, Formula) else lookup(name, overload)
     random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
     if known is None and random and name not in WHY_NOT:
         raise FinalRefusal(f"{new.where}: it depends on chance (a random operator)")

@@ -320,7 +320,7 @@ class _Job:
         self.counted, self.include_output = counted, include_output
         self.vertices = 2 * frame.shape[1 if frame_per_point else 0]
         self.own = threading.local()  # each thread's workspace
-        self.unseen = unseen(network, counted)
+        self.unseen = unseen(network, counted, include_output)
         columns, device = len(counted) + include_output, x.device
         self.changes = torch.zeros(len(x), columns, dtype=torch.int64, device=device)
         self.nonfinite = torch.zeros(columns + len(self.unseen), len(x), dtype=torch.uint8, device=device)

@@ -51,12 +51,13 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
-def unseen(network: Network, counted: Sequence[int]) -> dict[int, str]:
+def unseen(network: Network, counted: Sequence[int], output: bool = False) -> dict[int, str]:
     """Values that the model checks for NaN and infinity before it comes to a counted layer, and the count does not.
 
     Args:
         network: The network.
         counted: The numbers of the layers, whose pre-activations are checked where they are counted by signs.
+        output: Whether the output is counted too.
 
     Returns:
         Nodes, with where the model checks them.
@@ -64,6 +65,7 @@ def unseen(network: Network, counted: Sequence[int]) -> dict[int, str]:
     nodes, layers = network.nodes, [network.layers[number] for number in counted]
     by_sign = {layer.node for layer in layers if nodes[layer.node].op.kink == "pair" or scalar_kink(nodes[layer.node])}  # type: ignore[union-attr]
     operands = {ref.index for index in by_sign for ref in refs(nodes[index].args[:1])}
+    operands |= set(network.outputs if output else ())
 
     def seen(index: int) -> bool:
         node = nodes[index]
@@ -77,5 +79,5 @@ def unseen(network: Network, counted: Sequence[int]) -> dict[int, str]:
             return seen(node.args[0].index)
         return node.op.alias and seen(node.args[0].index)
 
-    last = max((layer.node for layer in layers), default=-1)
+    last = len(nodes) if output else max((layer.node for layer in layers), default=-1)
     return {index: place for index, place in network.finite.items() if index < last and not seen(index)}

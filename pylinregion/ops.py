@@ -166,7 +166,7 @@ def _table() -> dict[str, Op]:
 
     put(
         Op(Kind.SMOOTH),
-        "gelu silu tanh sigmoid elu selu celu softplus mish hardswish log_sigmoid log_sigmoid_forward quick_gelu",
+        "gelu silu tanh sigmoid elu selu celu softplus mish hardswish log_sigmoid log_sigmoid_forward",
     )
     other = Kind.OTHER
     put(

@@ -11,6 +11,8 @@ from torch import fx
 
 from pylinregion.branches import Asked
 from pylinregion.errors import UnsupportedModelError
+from pylinregion.network import place
+from pylinregion.source import source_of
 from pylinregion.tracing import FinalRefusal, Trace
 
 _COMPARES = ("eq", "ne", "lt", "le", "gt", "ge")
@@ -50,6 +52,23 @@ def sort_out(trace: Trace, values: Sequence[Any]) -> tuple[dict[fx.Node, Asked],
             )
         checked.update(dict.fromkeys(operands, asked.place))
     return fixed, checked
+
+
+def pass_repairs(trace: Trace) -> dict[fx.Node, str]:
+    """Take ``nan_to_num`` out of a trace, which leaves finite values as they are.
+
+    Returns:
+        What must be finite, with where.
+    """
+    checked: dict[fx.Node, str] = {}
+    dependent = _dependent(trace)
+    for node in list(trace.graph.nodes):
+        if _name(node) == "nan_to_num" and node.args[0] in dependent:
+            operand = node.args[0]
+            checked[operand] = place(*source_of(node, trace.prefix))
+            node.replace_all_uses_with(operand)
+            trace.graph.erase_node(node)
+    return checked
 
 
 def _dependent(trace: Trace) -> set[fx.Node]:

@@ -287,6 +287,23 @@ def test_values_that_are_checked_and_hidden_are_looked_at_where_they_are_counted
         plr.count_regions(Flags(forward), torch.full((2, 6), 1e3), 0.1, n_directions=4)
 
 
+def test_repairs_of_nan_leave_finite_values_alone():
+    """With the same refusal where they would do something, which only they would hide."""
+    model, x = Flags(lambda s, x: torch.nan_to_num(s.linear(x), nan=3.0).relu()), torch.randn(3, 6)
+    agrees(model, rectified, x)
+    assert plr.explain(model, x).coverage["partition"] is None
+    hidden = Flags(lambda s, x: torch.nan_to_num(1 / s.linear(x).relu(), posinf=0.0))
+    with torch.no_grad():
+        hidden.linear.weight.mul_(0.01)
+        hidden.linear.bias.fill_(4.0)
+    assert plr.count_regions(hidden, x, 0.1, n_directions=2, include_output=True).layers == ("relu", "output")
+    with torch.no_grad():
+        hidden.linear.bias.fill_(-4.0)
+    assert not plr.count_regions(hidden, x, 0.1, n_directions=2).total.any(), "no neuron is behind it"
+    with pytest.raises(ValueError, match=r"'output' are NaN or infinite around point 0 of x"):
+        plr.count_regions(hidden, x, 0.1, n_directions=2, include_output=True)
+
+
 # Distributions.
 
 
@@ -320,7 +337,7 @@ def test_distributions_on_a_path_without_chance(act):
     bare = mlp(nn.ReLU())
     bare[0] = model.body
     assert torch.equal(counts.changes[:, 0], check(bare, x).changes[:, 0])
-    assert torch.distributions.Distribution._validate_args is before is True
+    assert torch.distributions.Distribution._validate_args is before
 
 
 def test_samples_and_checks_by_ones_own_wish_are_refused():

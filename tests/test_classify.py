@@ -56,7 +56,6 @@ AT = r" in module '1' at (?:test_classify|small_models).py:\d+: .*"
 MIXES = AT + "mixes the points of a batch"
 REFUSED = {
     "data-dependent if": (branches, rf"control flow depends on the data{AT}x.abs\(\).max\(\) > 1"),
-    "if on a parameter": (lambda s, x: x.relu() if s.w > 0 else x, rf"control flow depends on the data{AT}"),
     "if on the batch size": (
         by_batch_size,
         r"control flow depends on the batch size at (?:test_classify|small_models).py:\d+: .*size",
