@@ -87,6 +87,7 @@ class Sizes:
     least_accuracy: float = 0.95
     resnet_points: int = 64
     resnet_width: int = 16
+    resnet_settled_on: int = 32
     resnet_directions: int = 20
     resnet_radii: tuple[float, ...] = (0.005, 0.05)
     resnet_batches: tuple[int, ...] = (1, 2, 4, 16)
@@ -109,6 +110,7 @@ SMOKE = Sizes(
     least_accuracy=0.0,
     resnet_points=2,
     resnet_width=2,
+    resnet_settled_on=2,
     resnet_directions=2,
     resnet_radii=(0.5,),
     resnet_batches=(1, 2),
@@ -148,7 +150,8 @@ def resnet_workload(norm: bool, sizes: Sizes) -> Workload:
     """A PreAct-ResNet18 with random weights around Gaussian images, its batch norms settled on such."""
     torch.manual_seed(0)
     points = torch.randn(sizes.resnet_points, 3, 32, 32)
-    model = architectures.settled(architectures.PreActResNet18(sizes.resnet_width, norm), torch.empty(32, 3, 32, 32))
+    images = torch.empty(sizes.resnet_settled_on, 3, 32, 32)
+    model = architectures.settled(architectures.PreActResNet18(sizes.resnet_width, norm), images)
     return Workload(
         key=f"PreAct-ResNet18 width {sizes.resnet_width} {'with' if norm else 'without'} batch-norm",
         weights="random",

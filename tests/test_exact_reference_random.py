@@ -211,6 +211,7 @@ def test_decision_segments_are_where_the_two_largest_outputs_tie(network, polygo
                 assert any((q[0] - p[0]) * (t - p[1]) == (q[1] - p[1]) * (s - p[0]) for p, q in on_sides)
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("slice_kind", SLICE_KINDS)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 def test_networks_of_every_kind(kind, slice_kind):

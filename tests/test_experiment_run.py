@@ -1,3 +1,4 @@
+import importlib
 import json
 import math
 import re
@@ -48,6 +49,12 @@ def tiny(name: str, **more: Any) -> Config:
 def single_thread() -> Iterator[None]:
     with one_thread():
         yield
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs whose records are looked at alone draw no figure, which takes longer than they."""
+    monkeypatch.setattr(importlib.import_module("pylinregion.experiments.run"), "write_report", lambda folder: None)
 
 
 def without_seconds(records: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -128,6 +135,7 @@ def test_full_presets_run_on_files(name: str, tmp_path: Path) -> None:
     assert folder.report.exists() and "small twin" not in folder.report.read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("no_report")
 def test_records_are_the_measures_of_the_network(tmp_path: Path) -> None:
     config = tiny("mnist-mlp-scaled-small")
     folder = run(config, tmp_path)
@@ -153,6 +161,7 @@ def test_records_are_the_measures_of_the_network(tmp_path: Path) -> None:
     assert first["train/lc"] != last["train/lc"]
 
 
+@pytest.mark.usefixtures("no_report")
 def test_linear_probes_are_in_some_of_the_records(tmp_path: Path) -> None:
     config = tiny("deep-mlp-small", **{"data.test_points": 40})
     folder = run(config, tmp_path)
@@ -178,6 +187,7 @@ def test_linear_probes_are_in_some_of_the_records(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("no_report")
 def test_complexity_of_tokens_is_that_of_their_embeddings(tmp_path: Path) -> None:
     config = tiny("modular-addition-small")
     folder = run(config, tmp_path)
@@ -197,6 +207,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("name", ["mnist-mlp-scaled-small", "perturbed-small", "deep-mlp-small"])
 def test_a_stopped_run_goes_on_to_the_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(name, **{"training.batch": 50, "data.test_points": 40})
@@ -232,6 +243,7 @@ run(config, Path(sys.argv[2]), on_record=lambda record: record["step"] == 7 and 
 """
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_a_killed_run_goes_on_to_the_bit(tmp_path: Path) -> None:
     config = tiny("perturbed-small", **{"training.batch": 50})
@@ -245,6 +257,7 @@ def test_a_killed_run_goes_on_to_the_bit(tmp_path: Path) -> None:
     assert records_of(folder) == records_of(run(config, tmp_path / "straight"))
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path: Path) -> None:
     config = tiny("mnist-mlp-scaled-small")
     folder = run(config, tmp_path)
@@ -254,6 +267,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path: Path) -
     assert records_of(folder) == want
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     config = tiny("mnist-mlp-scaled-small")
     folder = run(config, tmp_path)
@@ -263,6 +277,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     assert folder.records.read_bytes() == records and steps == []
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_run_of_an_older_version_goes_on_to_the_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its config has no word on outputs and the loss's dtype: it counted hidden neurons, and took float64."""
     config = tiny("mnist-mlp-scaled-small", **{"measuring.include_output": False})
@@ -286,6 +301,7 @@ def test_a_run_of_an_older_version_goes_on_to_the_bit(tmp_path: Path, capsys: py
     assert [record["step"] for record in records_of(old)] == [0, 1, 2, 3, 4, 7, 12]
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_folder_is_one_runs(tmp_path: Path) -> None:
     config = tiny("mnist-mlp-scaled-small")
     with pytest.raises(FileNotFoundError, match="there is no run to resume in"):
@@ -319,6 +335,7 @@ def test_files_are_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.Monke
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
     config = tiny("mnist-mlp-scaled-small")
     folder = run(config, tmp_path)
@@ -327,6 +344,7 @@ def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
         run(config, tmp_path, resume=True)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_training_is_not_disturbed_by_measuring(tmp_path: Path) -> None:
     models = []
     for records in (1, 6):

@@ -81,6 +81,7 @@ def check_neurons(part, oracle, at):
             assert width[layer] <= neuron < width[layer + 1]
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("slice_kind", SLICE_KINDS)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 def test_partitions_are_those_of_the_oracle(kind, slice_kind):
@@ -88,6 +89,7 @@ def test_partitions_are_those_of_the_oracle(kind, slice_kind):
     check(*random_both(kind, slice_kind, SHAPES[seed % len(SHAPES)], seed))
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize("kind", ["generic", "small_int", "duplicated", "grid"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_kinks_of_every_kind(activation, kind):

@@ -108,6 +108,7 @@ ACTIVATIONS = {
 }
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize(
     "name, dtype",
     [(name, DTYPES[place % 4]) for place, name in enumerate(ACTIVATIONS)]

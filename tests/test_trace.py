@@ -35,6 +35,7 @@ def network_of(kind, activation, seed, shape=None):
 # ---- against the oracle
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("activation", TRIED)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 def test_breakpoints_are_those_of_the_oracle(kind, activation):
@@ -51,6 +52,7 @@ def test_breakpoints_are_those_of_the_oracle(kind, activation):
             assert (error <= np.where(size > 0, 1e-9 * size, 1e-12)).all(), (kind, seed)
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize("structure", STRUCTURES[1:5])
 def test_networks_of_every_structure_are_traced_as_the_oracle_does(structure, seed):
