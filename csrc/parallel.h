@@ -4,11 +4,20 @@
 #include <algorithm>
 #include <cstdint>
 #include <exception>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <vector>
 
 namespace pylinregion {
+
+// Threads that are waited for wherever they go out of scope: a std::thread would end the process there.
+struct JoinedThreads {
+  std::vector<std::thread> all;
+  ~JoinedThreads() {
+    for (std::thread& thread : all) thread.join();
+  }
+};
 
 // Calls body(begin, end) on disjoint ranges that cover [0, items). An exception of any range is rethrown.
 template <class Body> void parallel_ranges(int64_t items, int threads, const Body& body) {
@@ -22,17 +31,20 @@ template <class Body> void parallel_ranges(int64_t items, int threads, const Bod
       errors[static_cast<size_t>(range)] = std::current_exception();
     }
   };
-  std::vector<std::thread> pool;
-  pool.reserve(static_cast<size_t>(ranges));
-  for (int64_t range = 1; range < ranges; ++range) {
-    try {
-      pool.emplace_back(run, range);
-    } catch (const std::system_error&) {
-      run(range);  // the system gives no more threads: do the work here
+  {
+    JoinedThreads pool;
+    pool.all.reserve(static_cast<size_t>(ranges));
+    for (int64_t range = 1; range < ranges; ++range) {
+      try {
+        pool.all.emplace_back(run, range);
+      } catch (const std::system_error&) {
+        run(range);  // the system gives no more threads: do the work here
+      } catch (const std::bad_alloc&) {
+        run(range);
+      }
     }
+    run(0);
   }
-  run(0);
-  for (std::thread& thread : pool) thread.join();
   for (const std::exception_ptr& error : errors)
     if (error) std::rethrow_exception(error);
 }

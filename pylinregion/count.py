@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
-import queue
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,10 @@ from pylinregion.ops import Kind
 from pylinregion.program import Evaluator, Split, Workspace
 from pylinregion.ranks import ALONE, Ranks
 from pylinregion.selfcheck import observe
-from pylinregion.tally import Tally, as_rows, sites
+from pylinregion.surroundings import plain_torch
+from pylinregion.tally import Site, Tally, as_rows, sites
 from pylinregion.torch_state import full_precision, one_thread
+from pylinregion.workers import in_parallel
 
 METHODS = ("vertices", *EXACT_METHODS)
 
@@ -46,6 +48,7 @@ _DEFAULT_BUDGET = 512 << 20
 _LARGEST_ADAPTIVE_BLOCK = 31 << 20
 
 
+@plain_torch()
 def count_regions(
     model: nn.Module | torch.export.ExportedProgram | Network,
     x: Tensor,
@@ -91,8 +94,8 @@ def count_regions(
         x: ``[B, *input_shape]``, on the model's device, of its dtype unless ``dtype`` is given. ``B`` may be 0.
         radius: Above 0: one number, or ``[B]`` numbers. In the units of ``x``, Euclidean.
         method: ``"vertices"``, ``"axes"`` or ``"slice"``.
-        n_directions: ``P``, at most the number of input dimensions. None: 25; 2 for ``"slice"``, which takes no other.
-            Ignored if ``frame`` is given.
+        n_directions: ``P``, at most the number of input dimensions. None: 25, or all of these if there are fewer; 2 for
+            ``"slice"``, which takes no other. Ignored if ``frame`` is given.
         frame: ``[P, *input_shape]`` orthonormal, one for all points, or ``[B, P, *input_shape]``, one for each
             (slower). None: drawn from ``seed``, see :func:`random_frame`.
         seed: Of the frame.
@@ -108,8 +111,8 @@ def count_regions(
         displacement: How the dense layers that a network ends in are counted: True, by how far the vertices are from
             the points, which takes a fraction of the work where few neurons change; False, at every vertex like all
             else; None: whichever takes less, and on CUDA at every vertex, since the kernel has not run on a GPU yet.
-            The signs are the same but where rounding decides: False rounds in ``dtype`` throughout, True decides what
-            float32 leaves open in float64.
+            The signs are the same but where rounding decides: False rounds in ``dtype`` throughout, True proves signs,
+            in float64 what float32 leaves open, and takes the vertices of a point where one remains unproven.
 
     ``include_output``, ``estimate_ambiguous``, ``dtype``, ``batch_size`` and ``displacement`` belong to ``"vertices"``:
     exact methods refuse them.
@@ -167,10 +170,10 @@ def count_regions(
         if method == "slice" and frame is not None and frame.shape[1 if each else 0] != 2:
             raise ValueError(f"frame must have 2 directions for method 'slice', got {frame.shape[1 if each else 0]}")
         if frame is None:
-            if n_directions is None:
-                n_directions = 2 if method == "slice" else 25
-            elif method == "slice" and n_directions != 2:
-                raise ValueError(f"n_directions must be 2 for method 'slice', got {n_directions}")
+            if method == "slice":
+                if n_directions not in (None, 2):
+                    raise ValueError(f"n_directions must be 2 for method 'slice', got {n_directions}")
+                n_directions = 2
             frame = random_frame(network.input_shape, n_directions, seed=seed)
         directions = frame.detach().to(x.device)
         with torch.no_grad(), full_precision():
@@ -292,6 +295,22 @@ def nothing_or_part(network: Network) -> str:
     return f"nothing of this network is counted: it has no neurons, its non-linear operators are {named}"
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How points are counted.
+
+    Attributes:
+        evaluator: Of the network, with a chain or without.
+        directions: What its prefix makes of the frame; none where each point has a frame of its own.
+        sites, words: See :func:`pylinregion.tally.sites`.
+    """
+
+    evaluator: Evaluator
+    directions: list[Tensor]
+    sites: dict[int, Site]
+    words: int
+
+
 @dataclass
 class _Plan:
     """How the points are cut into batches."""
@@ -350,10 +369,18 @@ class _Job:
         """Take what depends on whether the evaluator has a chain."""
         evaluator = self.evaluator
         self.chain = evaluator.chain
-        self.directions = self._directions(evaluator.exact or evaluator)
+        self.way = self._way(evaluator)
         if self.chain is not None:
-            self.chain.prepare(self.vertices // 2, self.directions[0] if self.chain.split else None)
-        self.sites, self.words = sites(self.network, self.counted, self.evaluator.body, self.include_output, self.chain)
+            self.chain.prepare(self.vertices // 2, self.way.directions[0] if self.chain.split else None)
+
+    def _way(self, evaluator: Evaluator) -> _Way:
+        found = sites(self.network, self.counted, evaluator.body, self.include_output, evaluator.chain)
+        return _Way(evaluator, self._directions(evaluator.exact or evaluator), *found)
+
+    @functools.cached_property
+    def at_vertices(self) -> _Way:
+        """Counting at all vertices, for points at which a chain leaves signs unproven."""
+        return self._way(self.evaluator.without_chain())
 
     def _decide(self, batch: int) -> None:
         """Keep the chain if it is the faster way, going by some points. What was counted for these stays."""
@@ -366,7 +393,7 @@ class _Job:
         if not bool(self.nonfinite.any()):
             self.done = tried
         if not self.chain.pays():
-            self.evaluator.drop_chain()
+            self.evaluator = self.evaluator.without_chain()
             self._use()
 
     def _changing_first(self) -> float:
@@ -424,7 +451,11 @@ class _Job:
             if plan.workers == 1:
                 _in_turn(own, self._halving(), n_threads, bar.update)
             else:
-                _in_parallel(own, self._count, plan.workers, bar.update)
+                # glibc returns the top of a thread's heap to the system after each batch, and the next batch faults it
+                # in again, unless it has seen a larger block freed: it then takes such blocks for usual. Nothing of
+                # this one is touched.
+                torch.empty(_LARGEST_ADAPTIVE_BLOCK, dtype=torch.uint8, device="cpu")
+                in_parallel(own, self._batch, plan.workers, bar.update, _alone)
         self._together(ranks)
 
     def _together(self, ranks: Ranks) -> None:
@@ -438,7 +469,7 @@ class _Job:
         if memory_budget is None:
             memory_budget = default_budget(self.x)
         peak, largest = self.evaluator.body.bytes_per_row(self.x.dtype)
-        per_point = self.vertices * (peak + 8 * self.words) + 1
+        per_point = self.vertices * (peak + 8 * self.way.words) + 1
         affordable = max(1, memory_budget // (per_point * threads))
         if batch_size is None:
             few = 2 if threads == 1 else 1  # the activations of a large network are past the cache anyway
@@ -472,7 +503,7 @@ class _Job:
                             f"out of memory with {stop - begin} points in a batch: going on with half of it "
                             f"(batch_size, memory_budget or {_BUDGET_VARIABLE} set a smaller one from the start)",
                             ResourceWarning,
-                            stacklevel=5,
+                            stacklevel=6,
                         )
                     limit[0] = (stop - begin) // 2
                 else:
@@ -480,33 +511,58 @@ class _Job:
 
         return count
 
+    def _batch(self, points: tuple[int, int]) -> int:
+        """Count the points of a batch, on this thread alone; gives their number."""
+        begin, end = points
+        self._count(begin, end, 1)
+        return end - begin
+
     def _count(self, begin: int, end: int, threads: int) -> None:
         """Count the points ``[begin, end)`` and store their results."""
         if not hasattr(self.own, "workspace"):
             self.own.workspace = Workspace()
-        workspace: Workspace = self.own.workspace
-        tally = Tally(self.sites, self.words, end - begin, self.vertices, self.x.device, workspace, threads)
-        values = self._frontier(self.evaluator, self.directions, begin, end, workspace)
-        outputs = self.evaluator.run(values, (end - begin) * self.vertices, tally.counter, workspace, threads)
-        if self.include_output and (self.chain is None or OUTPUT_NUMBER not in self.chain.numbers):
-            tally.counter(-1).signs(outputs[0], ScalarKink())
-        self.changes[begin:end] = tally.changes
-        self.nonfinite[: len(tally.nonfinite), begin:end] = tally.nonfinite
-        for row, (index, value) in enumerate(zip(reversed(self.unseen), reversed(outputs), strict=False), 1):
-            rows = as_rows(value, self.network.shaped(index)).reshape(end - begin, -1)
-            self.nonfinite[-row, begin:end] = ~rows.isfinite().all(dim=1)
-        self.regions[begin:end] = tally.regions()
+        unproven = self._count_by(self.way, slice(begin, end), threads)
         if self.ambiguous is not None:
-            proven = tally.ambiguous if self._proven else None
-            self.ambiguous[begin:end] = self._estimate(begin, end) if proven is None else proven
+            known = unproven if self._proven else None
+            self.ambiguous[begin:end] = self._estimate(begin, end) if known is None else known
+        if unproven is None or not bool(unproven.any()):
+            return
+        # Of exact ties too, what is counted must not depend on the way: such points are counted at their vertices.
+        width = self.at_vertices.evaluator.body.bytes_per_row(self.x.dtype)[1]
+        at_once = max(1, _CACHE_BYTES["cuda" if self.x.is_cuda else "cpu"] // (self.vertices * width + 1))
+        points = begin + unproven.nonzero().flatten()
+        for first in range(0, len(points), at_once):
+            self._count_by(self.at_vertices, points[first : first + at_once], threads)
+
+    def _count_by(self, way: _Way, rows: slice | Tensor, threads: int) -> Tensor | None:
+        """Count the points of these rows and store the results.
+
+        Returns:
+            How many signs of each a chain has not proven; None if there is no chain.
+        """
+        workspace: Workspace = self.own.workspace
+        points = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        tally = Tally(way.sites, way.words, points, self.vertices, self.x.device, workspace, threads)
+        values = self._frontier(way.evaluator, way.directions, rows, workspace)
+        outputs = way.evaluator.run(values, points * self.vertices, tally.counter, workspace, threads)
+        chain = way.evaluator.chain
+        if self.include_output and (chain is None or OUTPUT_NUMBER not in chain.numbers):
+            tally.counter(-1).signs(outputs[0], ScalarKink())
+        self.changes[rows] = tally.changes
+        self.nonfinite[: len(tally.nonfinite), rows] = tally.nonfinite
+        for row, (index, value) in enumerate(zip(reversed(self.unseen), reversed(outputs), strict=False), 1):
+            numbers = as_rows(value, self.network.shaped(index)).reshape(points, -1)
+            self.nonfinite[-row, rows] = ~numbers.isfinite().all(dim=1)
+        self.regions[rows] = tally.regions()
+        return tally.ambiguous
 
     def _frontier(
-        self, evaluator: Evaluator, directions: list[Tensor], begin: int, end: int, workspace: Workspace
+        self, evaluator: Evaluator, directions: list[Tensor], rows: slice | Tensor, workspace: Workspace
     ) -> list[Any]:
-        """What the evaluator starts from, for the points ``[begin, end)``: splits, or the vertices themselves."""
-        x, radii = self.x[begin:end].to(evaluator.dtype), self.radii[begin:end]
+        """What the evaluator starts from, for the points of these rows: splits, or the vertices themselves."""
+        x, radii = self.x[rows].to(evaluator.dtype), self.radii[rows]
         if self.frame_per_point:
-            return [_vertices(x, radii, self.frame[begin:end].to(evaluator.dtype))]
+            return [_vertices(x, radii, self.frame[rows].to(evaluator.dtype))]
         if evaluator.exact is not None:
             return [evaluator.exact_split(x, directions[0], radii, workspace)]
         return [Split(centre, v, radii) for centre, v in zip(evaluator.prefix(x), directions, strict=True)]
@@ -515,7 +571,7 @@ class _Job:
         """The ambiguous signs of the points ``[begin, end)``."""
         seen = []
         for evaluator, directions in self.estimators:
-            values = self._frontier(evaluator, directions, begin, end, self.own.workspace)
+            values = self._frontier(evaluator, directions, slice(begin, end), self.own.workspace)
             formed = [value.materialise() if isinstance(value, Split) else value for value in values]
             seen.append(observe(evaluator, formed, (end - begin) * self.vertices)[1])
         own, other = seen
@@ -559,6 +615,17 @@ def default_budget(x: Tensor) -> int:
     return _DEFAULT_BUDGET
 
 
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """A thread that counts batches by itself: no operator is cut up, and no thread waits for another.
+
+    torch's own threads would meet at every operator of a batch, which is small on purpose.
+    """
+    torch.set_num_threads(1)  # what a new thread has is up to its OpenMP library
+    with torch.no_grad():
+        yield
+
+
 def _in_turn(
     ranges: Sequence[tuple[int, int]],
     count: Callable[[int, int, int], None],
@@ -569,50 +636,3 @@ def _in_turn(
     for begin, end in ranges:
         count(begin, end, n_threads)
         done(end - begin)
-
-
-def _in_parallel(
-    ranges: Sequence[tuple[int, int]], count: Callable[[int, int, int], None], workers: int, done: Callable[[int], Any]
-) -> None:
-    """Batches side by side, each on one thread: no operator is cut up, and no thread waits for another.
-
-    torch's own threads would meet at every operator of a batch, which is small on purpose.
-    """
-    # glibc returns the top of a thread's heap to the system after each batch, and the next batch faults it in again,
-    # unless it has seen a larger block freed: it then takes such blocks for usual. Nothing of this one is touched.
-    torch.empty(_LARGEST_ADAPTIVE_BLOCK, dtype=torch.uint8)
-    todo: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
-    for piece in ranges:
-        todo.put(piece)
-    results: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
-    stop = threading.Event()
-
-    def work() -> None:
-        try:
-            torch.set_num_threads(1)  # what a new thread has is up to its OpenMP library
-            with torch.no_grad():
-                while not stop.is_set():
-                    begin, end = todo.get_nowait()
-                    count(begin, end, 1)
-                    results.put(end - begin)
-        except queue.Empty:
-            pass
-        except BaseException as error:  # raised again by the thread that waits for the results
-            results.put(error)
-
-    started: list[threading.Thread] = []
-    try:
-        for number in range(workers):
-            # Noted first: an interrupt may come while start() waits for the thread, which then runs all the same.
-            started.append(threading.Thread(target=work, name=f"pylinregion-{number}"))
-            started[-1].start()
-        for _ in ranges:
-            result = results.get()
-            if isinstance(result, BaseException):
-                raise result
-            done(result)
-    finally:
-        stop.set()
-        for thread in started:
-            with contextlib.suppress(RuntimeError):  # it has not begun: if it does, it sees that it must stop
-                thread.join()

@@ -234,7 +234,8 @@ class Chain:
             for layer in self._layers
         ]
         self._chain: Any = None
-        self._work = torch.zeros(0, dtype=torch.int64)  # of the last count
+        self._work = torch.zeros(0, dtype=torch.int64, device="cpu")  # of the last count, as what follows
+        self._unproven = torch.zeros(0, dtype=torch.int64, device="cpu")
 
     def _worth_norms(self, k: int, links: tuple[Link, ...], points: int) -> bool:
         """Whether a layer's spectral norm, some products of matrices, costs little beside the points and is needed.
@@ -332,7 +333,7 @@ class Chain:
             z.device,
             threads,
         )
-        self._work = work
+        self._work, self._unproven = work, ambiguous
 
     @property
     def share(self) -> float:
@@ -347,7 +348,8 @@ class Chain:
     def pays(self) -> bool:
         """Whether going on takes less than evaluating vertices, if all points are like the last ones."""
         costs = self._costs
-        return self.pairs >= FEWEST_PAIRS and costs.displacements(self.share) < costs.every_vertex
+        again = costs.every_vertex * float((self._unproven > 0).double().mean()) if len(self._unproven) else 0.0
+        return self.pairs >= FEWEST_PAIRS and costs.displacements(self.share) + again < costs.every_vertex
 
     def _apply(self, k: int, x: Tensor, threads: int) -> Tensor:
         packed, layer = self._packed[k], self._layers[k]

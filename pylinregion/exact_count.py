@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from pylinregion.network import Network
 from pylinregion.prefix import up_to
 from pylinregion.stages import Stages, stages_of
 from pylinregion.tracer import Tracer
+from pylinregion.workers import in_parallel
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -228,14 +228,8 @@ def _slices(
                 count(point)
                 bar.update()
             return changes, regions
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="pylinregion")
-        try:
-            for future in as_completed([pool.submit(count, point) for point in range(len(centres))]):
-                future.result()
-                bar.update()
-        finally:  # of an error or an interrupt, too: those that run hear of it at their next report
-            stop.set()
-            pool.shutdown(cancel_futures=True)
+        # After an error or an interrupt those that run hear of it at their next report.
+        in_parallel(range(len(centres)), count, workers, lambda _: bar.update(), stop=stop.set)
     return changes, regions
 
 

@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from pylinregion.displacement import Chain, Costs, Found, find
 from pylinregion.kernels import PackedLinear
 from pylinregion.kinks import Counter, evaluator
+from pylinregion.linear_part import BIASED, differentiable, linear_part
 from pylinregion.network import Network, Node, Ref, refs
 from pylinregion.ops import ALWAYS_NEW, Kind
-from pylinregion.torch_state import quiet
 
 CounterOf = Callable[[int], Counter]  # layer number -> where its kink reports to
 
@@ -269,6 +268,39 @@ class Program:
                 values.pop(index, None)
         results = [values[index] for index in self.wanted]
         return [value.materialise() if isinstance(value, Split) else value for value in results]
+
+    def linear_part(self, given: dict[int, Any], directions: dict[int, Tensor], rows: int) -> list[Any]:
+        """The linear part of the wanted values, which are affine in some given ones, at directions of these.
+
+        Args:
+            given: The values of the other given nodes.
+            directions: Of those that the values are affine in.
+            rows: The size of the batch.
+
+        Returns:
+            What they make of the directions; None where a value does not depend on them.
+        """
+        values, images = {**self.constants, **given}, dict(directions)
+        for step in self.steps:
+            args = step.args
+            moved = {ref.index: images[ref.index] for ref in refs((args, step.kwargs)) if ref.index in images}
+            if step.run is _rows_times:
+                values[step.node] = rows * args[0]
+            elif not moved:
+                values[step.node] = step.run(*_resolve(args, values), **_resolve(step.kwargs, values))
+            else:
+                name = getattr(getattr(step.run, "_schema", None), "name", "")
+                if name in BIASED and len(args) > 2 and isinstance(args[2], Ref) and args[2].index not in moved:
+                    args = (*args[:2], None, *args[3:])
+
+                def at(some: dict[int, Any], step: _Step = step, args: Any = args) -> Any:
+                    every = {**values, **some}
+                    return step.run(*_resolve(args, every), **_resolve(step.kwargs, every))
+
+                images[step.node] = linear_part(at, moved)
+            for index in step.free:
+                values.pop(index, None), images.pop(index, None)
+        return [images.get(index) for index in self.wanted]
 
     def bytes_per_row(self, dtype: torch.dtype) -> tuple[int, int]:
         """Memory of the values alive at one time, at most, and of the largest one, for one row of the batch."""
@@ -523,7 +555,7 @@ class Evaluator:
         self.frontier = plan.frontier
         self._input = plan.input
         self._prefix = plan.prefix.bind(constants, packs)
-        self._differentiable = plan.prefix.bind(constants)
+        self._linear = plan.prefix.bind(constants)
         self.body = plan.body.bind(constants, packs and pack)
         self._plain = self.body
         self.chain: Chain | None = None
@@ -563,9 +595,11 @@ class Evaluator:
         self.chain = Chain(found, self.dtype, points, linear)
         self.body = self._plain.chained(self.chain, found)
 
-    def drop_chain(self) -> None:
-        """Evaluate every vertex again."""
-        self.body, self.chain, self.exact = self._plain, None, None
+    def without_chain(self) -> Evaluator:
+        """The same network, evaluated at every vertex."""
+        plain = copy.copy(self)
+        plain.body, plain.chain, plain.exact = self._plain, None, None
+        return plain
 
     def exact_split(self, x: Tensor, directions: Tensor, radius: Tensor, workspace: Workspace) -> Split:
         """What a chain starts from, in float64.
@@ -587,20 +621,12 @@ class Evaluator:
         return [self._laid_out(value) for value in values]
 
     def prefix_directions(self, frame: Tensor) -> list[Tensor]:
-        """The linear part of the frontier values at directions: ``[P, *input_shape]`` to a ``[P, ...]`` for each.
-
-        This is forward-mode differentiation, which is exact for affine maps up to the rounding of their products.
-        """
+        """The linear part of the frontier values at directions: ``[P, *input_shape]`` to a ``[P, ...]`` for each."""
         if not self.frontier:
             return []
 
         v = self._laid_out(frame)
-        with quiet(), forward_ad.dual_level():  # the first use compiles derivative rules, which warn of what they use
-            dual = forward_ad.make_dual(torch.zeros_like(v), v)  # type: ignore[no-untyped-call]
-            values = self._differentiable.run({self._input: dual}, len(v))
-            pairs = [forward_ad.unpack_dual(value) for value in values]  # type: ignore[no-untyped-call]
-        tangents = [torch.zeros_like(primal) if tangent is None else tangent for primal, tangent in pairs]
-        return [self._laid_out(tangent) for tangent in tangents]
+        return [self._laid_out(image) for image in self._linear.linear_part({}, {self._input: v}, len(v))]
 
     def run(
         self,
@@ -624,7 +650,7 @@ class Evaluator:
         return value.contiguous()
 
     def _state(self, node: Node) -> Tensor:
-        tensor = self.network.state[node.state].detach()
+        tensor = differentiable(self.network.state[node.state])
         if tensor.dtype == self.network.dtype and tensor.dtype != self.dtype:
             tensor = tensor.to(self.dtype)
         return self._laid_out(tensor) if tensor.dim() == 4 else tensor

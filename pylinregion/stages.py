@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from pylinregion import maxima, ties
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.kinks import bound_arguments, scalar_kink
+from pylinregion.linear_part import differentiable
 from pylinregion.network import Network, Node, Ref, refs
 from pylinregion.ops import Degree, Kind
 from pylinregion.program import Program
-from pylinregion.torch_state import full_precision, quiet
+from pylinregion.torch_state import full_precision
 
 Array = NDArray[np.float64]
 
@@ -457,8 +457,8 @@ class _Walk:
     def _matrix(self, index: int, operand: int, operands: list[int]) -> tuple[Array, Array]:
         """The value's derivative by one operand, ``[units, units of the operand]``, and what it is where all are 0.
 
-        By forward-mode differentiation along the unit vectors: products with 1 and sums with 0, which are exact. A
-        linear layer has its matrix at hand.
+        By its linear part at the unit vectors: products with 1 and sums with 0, which are exact. A linear layer has its
+        matrix at hand.
         """
         nodes = self.network.nodes
         width, rows = nodes[operand].units, nodes[index].units
@@ -470,16 +470,14 @@ class _Walk:
         columns = []
         bias: Tensor | None = None
         for begin in range(0, width, size):
-            unit = torch.eye(width, dtype=torch.float64)[begin : begin + size]
-            zeros = {each: self._shape(each, len(unit)) for each in {*operands, self.input}}
-            given = {each: torch.zeros(shape, dtype=torch.float64) for each, shape in zeros.items()}
-            with quiet(), forward_ad.dual_level():
-                tangent = unit.reshape(given[operand].shape)
-                given[operand] = forward_ad.make_dual(given[operand], tangent)  # type: ignore[no-untyped-call]
-                value = program.run({**self.fixed, **given}, len(unit))[0]
-                primal, tangent = forward_ad.unpack_dual(value)  # type: ignore[no-untyped-call]
-            columns.append(tangent.reshape(len(unit), -1))
-            bias = primal[0]
+            unit = torch.eye(width, dtype=torch.float64, device="cpu")[begin : begin + size]
+            shapes = {each: self._shape(each, len(unit)) for each in {*operands, self.input}}
+            given = {each: torch.zeros(shape, dtype=torch.float64, device="cpu") for each, shape in shapes.items()}
+            if bias is None:
+                bias = program.run({**self.fixed, **given}, len(unit))[0][0]
+            direction = {operand: unit.reshape(given.pop(operand).shape)}
+            image = program.linear_part({**self.fixed, **given}, direction, len(unit))[0]
+            columns.append(image.reshape(len(unit), -1))
         assert bias is not None
         matrix = np.ascontiguousarray(torch.cat(columns).T.numpy())
         return matrix, np.ascontiguousarray(bias.reshape(-1).numpy())
@@ -506,7 +504,7 @@ class _Walk:
         return Program(self.network, [index], {*self.fixed, *operands, self.input}, retype=self.retype)
 
     def _state(self, node: Node) -> Tensor:
-        tensor = self.network.state[node.state].detach().cpu()
+        tensor = differentiable(self.network.state[node.state]).cpu()
         return tensor.double() if tensor.is_floating_point() else tensor
 
     def _given(self, argument: Any) -> Array:
@@ -517,7 +515,7 @@ class _Walk:
     def _constant(self, argument: Ref) -> Array:
         """A value that depends on the size of the batch at most, for one point."""
         program = self._program(argument.index, [])
-        given = {**self.fixed, self.input: torch.zeros(self._shape(self.input, 1), dtype=torch.float64)}
+        given = {**self.fixed, self.input: torch.zeros(self._shape(self.input, 1), dtype=torch.float64, device="cpu")}
         value: Tensor = given[argument.index] if argument.index in given else program.run(given, 1)[0]
         return np.asarray(value.numpy(), dtype=np.float64)
 

@@ -4,7 +4,6 @@ import math
 import subprocess
 import sys
 import textwrap
-import threading
 import warnings
 
 import pytest
@@ -164,7 +163,7 @@ def test_an_interrupt_stops_the_count_between_batches(tmp_path):
             try:
                 plr.count_regions(net, x, 0.1, batch_size=4)
             except KeyboardInterrupt:
-                workers = any("pylinregion" in thread.name for thread in threading.enumerate())
+                workers = any(crew._inside for crew in plr.workers._crews)
                 print("interrupted", sum(done) < 2000, workers, torch.get_num_threads())
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
@@ -185,7 +184,7 @@ def test_an_error_in_one_batch_ends_the_count(monkeypatch, threads):
         with pytest.raises(RuntimeError, match="broken batch"):
             plr.count_regions(net, points(40, *shape), 0.2, n_directions=5, batch_size=2)
     assert torch.get_num_threads() == 2
-    assert not any("pylinregion" in thread.name for thread in threading.enumerate())
+    assert not any(crew._inside for crew in plr.workers._crews)
 
 
 def test_progress_shows_a_bar_and_silence_is_the_default(capsys):

@@ -1,5 +1,6 @@
 """Chains counted by displacements: every sign that is not ambiguous is that of the real function."""
 
+import copy
 import itertools
 from fractions import Fraction
 
@@ -233,6 +234,129 @@ def test_weights_whose_squares_underflow_are_weights():
         net, torch.zeros(1, 2).double(), 1.0, frame=torch.eye(2), displacement=True, estimate_ambiguous=True
     )
     assert counts.ambiguous.tolist() == [4]
+
+
+# --- exact ties ---
+
+
+class Flat(nn.Module):
+    """Pools ``[n, 1, inputs]``."""
+
+    def forward(self, x):
+        return nn.functional.max_pool1d(x[:, None], 2).flatten(1)
+
+
+class Steps(nn.Module):
+    def forward(self, x):
+        return torch.where(x > 0.5, x, 2 * x)
+
+
+FRONTS = {"none": None, "max_pool": Flat, "conv": lambda: nn.Conv1d(1, 2, 3, padding=1), "steps": Steps}
+
+
+def ternary(front, kink, dtype, seed=0, inputs=16, width=24, depth=3):
+    """A network of weights -1, 0 and 1 (and slopes that are powers of two): no value of it has more than a few bits."""
+    layers = []
+    if FRONTS[front] is not None:
+        layers = (
+            [nn.Unflatten(1, (1, inputs)), FRONTS[front](), nn.ReLU(), nn.Flatten()]
+            if front == "conv"
+            else [FRONTS[front]()]
+        )
+    wide = {"max_pool": inputs // 2, "conv": 2 * inputs}.get(front, inputs)
+    for outputs in [width] * depth:
+        layers += [nn.Linear(wide, outputs), KINKS[kink]()]
+        wide = outputs
+    net = nn.Sequential(*layers, nn.Linear(wide, 3))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.numel() > 1:
+                few = torch.rand(parameter.shape, generator=generator) < 0.3
+                parameter.copy_(torch.randint(-1, 2, parameter.shape, generator=generator) * few)
+            else:
+                parameter.fill_(0.25)  # a PReLU's
+    return net.to(dtype)
+
+
+def changes_by_hand(net, x, radius, frame):
+    """``[B, kinks]`` and ``[B]``: changes of each dense kink, and patterns of all, module by module in float64."""
+    z = torch.cat([x[:, None] + radius * frame, x[:, None] - radius * frame], dim=1).flatten(0, 1).double()
+    changes, patterns = [], []
+    net = copy.deepcopy(net).double()
+    with torch.no_grad():
+        for part in net[:-1]:
+            on = (z > (0.5 if isinstance(part, Steps) else 0)).reshape(len(x), 2 * len(frame), -1)
+            if isinstance(part, Flat):
+                pairs = z.view(len(on), on.shape[1], -1, 2)
+                on = pairs[..., 1] > pairs[..., 0]
+            if not isinstance(part, (nn.Linear, nn.Conv1d, nn.Flatten, nn.Unflatten)):
+                patterns.append(on)
+                if not isinstance(part, (Flat, Steps)):
+                    changes.append((on != on[:, :1]).any(dim=1).sum(dim=1))
+            z = part(z)
+    together = torch.cat(patterns, dim=2)
+    regions = torch.tensor([len({tuple(row) for row in rows.tolist()}) for rows in together])
+    return torch.stack(changes, dim=1), regions
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("front", FRONTS)
+@pytest.mark.parametrize("kink", ["relu", "leaky_relu", "abs", "prelu"])
+def test_exact_ties_are_counted_as_they_are(kink, front, dtype):
+    """No value is rounded at any vertex, and many are 0: these signs were those of a rounded centre."""
+    net = ternary(front, kink, dtype)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randint(0, 2, (40, 16), generator=generator).to(dtype)
+    frame, radius = torch.eye(16, dtype=dtype)[:10], 0.5
+    changes, regions = changes_by_hand(net, x, radius, frame)
+    for way in (True, False, None):
+        counts = plr.count_regions(net, x, radius, frame=frame, displacement=way)
+        assert torch.equal(counts.changes[:, -changes.shape[1] :], changes), way
+        assert torch.equal(counts.regions, regions), way
+    counts = plr.count_regions(net, x, radius, frame=frame, displacement=True, estimate_ambiguous=True)
+    assert torch.equal(counts.changes[:, -changes.shape[1] :], changes)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    pairs=st.sampled_from([1, 3, 4, 10]),
+    exponent=st.integers(-6, 3),
+    front=st.sampled_from(sorted(FRONTS)),
+    dtype=st.sampled_from(DTYPES),
+)
+def test_ties_at_any_radius(seed, pairs, exponent, front, dtype):
+    net = ternary(front, "relu", dtype, seed, width=12, depth=2)
+    generator = torch.Generator().manual_seed(seed)
+    x = (torch.randint(-8, 9, (8, 16), generator=generator) * 2.0**exponent).to(dtype)
+    frame = torch.eye(16, dtype=dtype)[torch.randperm(16, generator=generator)[:pairs]]
+    changes, regions = changes_by_hand(net, x, 2.0**exponent, frame)
+    counts = plr.count_regions(net, x, 2.0**exponent, frame=frame, displacement=True)
+    assert torch.equal(counts.changes[:, -changes.shape[1] :], changes) and torch.equal(counts.regions, regions)
+
+
+def test_vertices_far_larger_than_their_differences_are_proven_or_evaluated():
+    """Sums with 2^40 leave float64 no bits for the mean of 50 vertices."""
+    net = ternary("max_pool", "relu", torch.float64)
+    x = torch.randint(0, 2, (20, 16), generator=torch.Generator().manual_seed(1)).double()
+    with torch.no_grad():
+        net[1].bias += 2.0**40
+        net[3].bias -= 2.0**40 * net[3].weight.sum(dim=1)
+    frame = torch.eye(16).double()[:10]
+    changes, _ = changes_by_hand(net, x, 0.5, frame)
+    counts = plr.count_regions(net, x, 0.5, frame=frame, displacement=True)
+    assert torch.equal(counts.changes[:, 1:], changes)
+
+
+def test_a_chain_whose_signs_stay_unproven_does_not_pay(monkeypatch):
+    """Of a network in which nearly all points have ties, evaluating the vertices at once takes less than both."""
+    net = ternary("none", "relu", torch.float32, inputs=784, width=100)
+    x = torch.randint(0, 2, (300, 784), generator=torch.Generator().manual_seed(1)).float()
+    monkeypatch.setattr(displacement.Costs, "promise", lambda *arguments: True)
+    ranges = counted_ranges(monkeypatch)
+    plr.count_regions(net, x, 0.5, frame=torch.eye(784)[:25])
+    assert ranges[0][2] and not any(chained for *_, chained in ranges[1:])
 
 
 # --- against the way over all vertices ---
