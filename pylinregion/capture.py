@@ -19,11 +19,13 @@ from pylinregion.errors import UnsupportedModelError
 from pylinregion.fingerprint import fingerprint
 from pylinregion.module_state import evaluation_mode, undisturbed, unwrap
 from pylinregion.network import Network
+from pylinregion.surroundings import plain_torch
 from pylinregion.torch_state import quiet, traceable
 
 _cache: weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, Network]]] = weakref.WeakKeyDictionary()
 
 
+@plain_torch()
 def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: Tensor) -> Network:
     """Capture the operators of a model, once, for points like ``example``.
 

@@ -41,6 +41,7 @@ from pylinregion.inputs import (
     load_model,
     one_line,
 )
+from pylinregion.neighbourhood import default_directions
 from pylinregion.network import Network, first_tensor
 from pylinregion.partition import partition
 from pylinregion.plot import check_format
@@ -151,7 +152,9 @@ def _add_count(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("points", metavar="POINTS", help=f"{_FILE} [B, *input_shape], cast to the model's dtype")
     parser.add_argument("--radius", metavar="R", type=float, required=True, help="Euclidean, in the points' units")
     parser.add_argument("--method", choices=METHODS, default="vertices", help="default %(default)s; others are exact")
-    parser.add_argument("--directions", metavar="P", type=int, help="orthonormal directions (default 25; slice: 2)")
+    parser.add_argument(
+        "--directions", metavar="P", type=int, help="orthonormal directions (default 25, or all of fewer; slice: 2)"
+    )
     parser.add_argument("--seed", metavar="S", type=_seed, default=0, help="seed of the directions (default 0)")
     parser.add_argument("--layers", metavar="NAME,...", help="layers to count, as explain names them (default all)")
     parser.add_argument("--dtype", choices=_DTYPES, help="dtype to compute in (default: the model's)")
@@ -271,7 +274,7 @@ def _count(args: argparse.Namespace) -> int:
         "points": args.points,
         "shape": list(x.shape),
         "radius": args.radius,
-        "directions": args.directions or (2 if args.method == "slice" else 25),
+        "directions": args.directions or (2 if args.method == "slice" else default_directions(x.shape[1:])),
         "seed": args.seed,
         "dtype": args.dtype or dtype_name(x.dtype),
         "device": str(device),

@@ -552,7 +552,7 @@ class _Job:
         self.nonfinite[: len(tally.nonfinite), rows] = tally.nonfinite
         for row, (index, value) in enumerate(zip(reversed(self.unseen), reversed(outputs), strict=False), 1):
             numbers = as_rows(value, self.network.shaped(index)).reshape(points, -1)
-            self.nonfinite[-row, rows] = ~numbers.isfinite().all(dim=1)
+            self.nonfinite[-row, rows] = (~numbers.isfinite().all(dim=1)).to(torch.uint8)
         self.regions[rows] = tally.regions()
         return tally.ambiguous
 

@@ -11,6 +11,7 @@ from pylinregion.capture import capture
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.network import Network
 from pylinregion.stages import refusal
+from pylinregion.surroundings import plain_torch
 
 EXACT = ("axes", "slice", "partition", "trace")
 
@@ -88,6 +89,7 @@ class Explanation:
         return "\n".join(lines)
 
 
+@plain_torch()
 def explain(model: nn.Module | torch.export.ExportedProgram | Network, x: Tensor) -> Explanation:
     """Say what would be counted in a model, and which methods cover it.
 

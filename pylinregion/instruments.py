@@ -115,7 +115,7 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor, ranks: Ranks = ALONE) -> fl
     """
     own = ranks.part(-(-len(x) // _BATCH))
     rows = slice(own.start * _BATCH, own.stop * _BATCH)
-    found = _right(model, x[rows], y[rows]) if own.stop > own.start else torch.zeros(2, dtype=torch.int64)
+    found = _right(model, x[rows], y[rows]) if own.stop > own.start else torch.zeros(2, dtype=torch.int64, device="cpu")
     (found,) = ranks.summed(found)
     right, labels = found.tolist()
     return float(right / labels)
@@ -133,7 +133,7 @@ def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     found = said.argmax(dim=1)
     if found.shape != y.shape:
         raise ValueError(f"y must be classes {list(found.shape)}, as the outputs are, got {list(y.shape)}")
-    return torch.tensor([int((found == y).sum()), y.numel()])
+    return torch.tensor([int((found == y).sum()), y.numel()], device="cpu")
 
 
 def loss(model: nn.Module, x: Tensor, y: Tensor, *, function: Callable[[Tensor, Tensor], Tensor]) -> float:

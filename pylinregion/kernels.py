@@ -318,7 +318,7 @@ class PackedLinear:
         self.dtype = weight.dtype
         self._code = _DTYPES[weight.dtype]
         size = _C.packed_size(self._code, self.in_features, self.out_features)
-        self._packed = torch.empty(size, dtype=weight.dtype)
+        self._packed = torch.empty(size, dtype=weight.dtype, device=weight.device)
         weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
         _C.pack_linear(
             self._code,
@@ -355,7 +355,7 @@ class PackedLinear:
         x = x.contiguous()
         rows = x.numel() // self.in_features
         if out is None:
-            out = torch.empty(rows, self.out_features, dtype=self.dtype)
+            out = torch.empty(rows, self.out_features, dtype=self.dtype, device=x.device)
         elif out.shape != (rows, self.out_features) or out.dtype != self.dtype or not out.is_contiguous():
             raise ValueError(
                 f"out must be contiguous [{rows}, {self.out_features}] {self.dtype}, got {list(out.shape)}"

@@ -109,7 +109,7 @@ def rounded(kink: ScalarKink, dtype: torch.dtype) -> ScalarKink:
     """The kink with its numbers as torch rounds them to the dtype of the data."""
 
     def to(value: float) -> float:
-        return float(torch.tensor(value, dtype=torch.float64).to(dtype))
+        return float(torch.tensor(value, dtype=torch.float64, device="cpu").to(dtype))
 
     points = tuple(to(value) for value in kink.breakpoints)
     return ScalarKink(points, kink.activation, to(kink.slope), to(kink.low), to(kink.high))

@@ -126,7 +126,7 @@ class Maps:
         starts = np.zeros(regions, dtype=bool)  # of runs
         starts[0] = True
         new = bits[1:] != bits[:-1]
-        run = torch.zeros(regions, dtype=torch.int64)
+        run = torch.zeros(regions, dtype=torch.int64, device="cpu")
         values = {INPUT: _Values(self.input, run)}
         for number, part in enumerate(self.parts):
             firsts = np.flatnonzero(starts)  # a region of each run
@@ -212,7 +212,7 @@ def jacobians(stages: Stages, patterns: Patterns) -> Tensor:
     """
     bits = np.unpackbits(patterns, axis=1, count=stages.lines, bitorder="little")
     outputs = stages.stages[-1].rows
-    slopes: dict[int, Tensor] = {len(stages.stages) - 1: torch.eye(outputs, dtype=torch.float64)[None]}
+    slopes: dict[int, Tensor] = {len(stages.stages) - 1: torch.eye(outputs, dtype=torch.float64, device="cpu")[None]}
     for number, first in reversed(list(enumerate(stages.first_lines))):
         stage = stages.stages[number]
         if number not in slopes:

@@ -86,7 +86,7 @@ def _pooled(node: Node, shape: tuple[int, ...]) -> list[Places]:
         raise UnsupportedModelError(f"exact methods do not take {node.where} yet: its sizes depend on the batch")
     held: list[Places] = []  # (place, window)
     for begin in range(0, size, _AT_ONCE):
-        images = torch.eye(min(_AT_ONCE, size - begin), size - begin)
+        images = torch.eye(min(_AT_ONCE, size - begin), size - begin, dtype=torch.float32, device="cpu")
         images = torch.nn.functional.pad(images, (begin, 0)).reshape(-1, 1, *space)
         found = node.target(images, *node.args[1:], **node.kwargs)
         inside = (found[0] if isinstance(found, tuple) else found).flatten(1)

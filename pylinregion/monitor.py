@@ -23,6 +23,7 @@ from pylinregion.schedule import Stopwatch, check_budget, schedule
 from pylinregion.shards import digest_of
 from pylinregion.sinks import Record, Sink, check_sinks
 from pylinregion.slice import Slice
+from pylinregion.surroundings import plain_torch
 from pylinregion.undisturbed import set_aside
 
 _STATE = frozenset({"step", "training", "measuring", "last_cost"})
@@ -83,6 +84,7 @@ class Monitor:
     (None, ['step', 'seconds', 'random/lc', 'random/lc/low', 'random/lc/high', 'random/lc/layer/1'])
     """
 
+    @plain_torch()
     def __init__(
         self,
         model: nn.Module,
@@ -152,12 +154,13 @@ class Monitor:
         self._stopwatch.start()
         if self._slices.due(self._steps) and _is_first():
             self._wait()
-            with self._stopwatch.left_out(), set_aside(self._module, self._seed):
+            with plain_torch(), self._stopwatch.left_out(), set_aside(self._module, self._seed):
                 self._slices.write(self._module, self._steps)
         if not self._measures_here() or not self._due(self._steps) or not self._affords():
             return None
         return self.measure()
 
+    @plain_torch()
     def measure(self) -> dict[str, float] | None:
         """Measure now, whatever schedule and budget say: before the first step, say, or after the last.
 

@@ -10,9 +10,16 @@ import torch
 from torch import Tensor
 
 from pylinregion import _checks
+from pylinregion.surroundings import plain_torch
 
 
-def random_frame(input_shape: Sequence[int], n_directions: int = 25, *, seed: int = 0) -> Tensor:
+def default_directions(input_shape: Sequence[int]) -> int:
+    """How many directions a neighbourhood has: 25, as in the papers, or as many as there are input dimensions."""
+    return min(25, math.prod(input_shape))
+
+
+@plain_torch()
+def random_frame(input_shape: Sequence[int], n_directions: int | None = None, *, seed: int = 0) -> Tensor:
     """Draw random orthonormal directions.
 
     They are uniformly distributed (the Q factor of a Gaussian matrix, signs fixed by R), drawn on the CPU by a
@@ -20,14 +27,14 @@ def random_frame(input_shape: Sequence[int], n_directions: int = 25, *, seed: in
 
     Args:
         input_shape: The shape of a point.
-        n_directions: ``P``, at most the number of input dimensions.
+        n_directions: ``P``, at most the number of input dimensions. None: 25, or as many as there are dimensions.
         seed: Of the generator.
 
     Returns:
         ``[P, *input_shape]`` float64 on the CPU, orthonormal to 1e-12.
 
     Raises:
-        ValueError: More directions than input dimensions, or fewer than one.
+        ValueError: More directions than input dimensions, or fewer than one; a point has no numbers.
         TypeError: ``n_directions`` or ``seed`` is no integer.
 
     Source: the neighbourhood is that of Humayun, Balestriero, Baraniuk, "Deep Networks Always Grok and Here is Why",
@@ -38,9 +45,12 @@ def random_frame(input_shape: Sequence[int], n_directions: int = 25, *, seed: in
     >>> bool((flat @ flat.T - torch.eye(25)).abs().max() < 1e-12)
     True
     """
-    count = _checks.positive_integer("n_directions", n_directions)
-    seed = _checks.integer("seed", seed)
     dimensions = math.prod(input_shape)
+    if dimensions < 1:
+        raise ValueError(f"input_shape must have at least one dimension of the input, got {list(input_shape)}")
+    count = default_directions(input_shape) if n_directions is None else n_directions
+    count = _checks.positive_integer("n_directions", count)
+    seed = _checks.integer("seed", seed)
     if count > dimensions:
         raise ValueError(f"n_directions must be at most the {dimensions} input dimensions, got {count}")
     return _draw(dimensions, count, seed).view(count, *input_shape).clone()
@@ -48,8 +58,8 @@ def random_frame(input_shape: Sequence[int], n_directions: int = 25, *, seed: in
 
 @functools.lru_cache(maxsize=8)
 def _draw(dimensions: int, count: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    gaussian = torch.randn(dimensions, count, generator=generator, dtype=torch.float64)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    gaussian = torch.randn(dimensions, count, generator=generator, dtype=torch.float64, device="cpu")
     q, r = torch.linalg.qr(gaussian)
     directions: Tensor = (q * torch.where(r.diagonal() < 0, -1.0, 1.0)).T
     return directions.contiguous()

@@ -22,6 +22,7 @@ from pylinregion.prefix import Neurons, up_to
 from pylinregion.regions import Cells, Partition
 from pylinregion.slice import Slice
 from pylinregion.stages import Stages, stages_of
+from pylinregion.surroundings import plain_torch
 
 DEFINITION = (
     "proper activation regions of the slice (definition 2 of arXiv 2505.16716, restricted to it): the sets with "
@@ -31,6 +32,7 @@ DEFINITION = (
 _LARGEST = 1e30  # so that the engine's allowance for underflow holds
 
 
+@plain_torch()
 def partition(
     model: nn.Module | torch.export.ExportedProgram | Network,
     slice_: Slice,

@@ -85,7 +85,7 @@ class Ranks:
         """Process 0's number, for all."""
         if self.world == 1:
             return number
-        told = torch.tensor([number])
+        told = torch.tensor([number], device="cpu")
         with _all_there():
             distributed.broadcast(told, 0, self.group)
         return int(told)
@@ -94,7 +94,7 @@ class Ranks:
         """The numbers of each process, in order."""
         if self.world == 1:
             return [list(numbers)]
-        own = torch.tensor(numbers)
+        own = torch.tensor(numbers, device="cpu")
         found = [torch.empty_like(own) for _ in range(self.world)]
         with _all_there():
             distributed.all_gather(found, own, self.group)

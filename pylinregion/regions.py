@@ -25,6 +25,7 @@ from pylinregion.residues import equal_maps
 from pylinregion.slice import Slice, coordinates_of
 from pylinregion.stages import Stages
 from pylinregion.statistics import statistics
+from pylinregion.surroundings import plain_torch
 from pylinregion.verify import verify
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ class Partition:
         """The layer of a neuron, and its place there."""
         return self._neurons.named(number)
 
+    @plain_torch()
     def points(self) -> Tensor:
         """``[V, *input_shape]``: the vertices in the input space."""
         return self.slice.points(self.vertices)
@@ -220,6 +222,7 @@ class Partition:
 
     # The function
 
+    @plain_torch()
     def affine_maps(self, regions: Any = None) -> Array:
         """The outputs as affine functions of (s, t), computed in float64 from the patterns.
 
@@ -238,11 +241,13 @@ class Partition:
             result[rows] = chunk.numpy()
         return result
 
+    @plain_torch()
     def jacobian(self, region: int) -> Tensor:
         """``[K, *input_shape]`` float64: the derivative of the outputs by the inputs on a region."""
         row = self.patterns[self._region(region)][None]
         return jacobians(self.stages, row)[0].reshape(-1, *self.slice.input_shape).clone()
 
+    @plain_torch()
     def slope_norms(self, metric: str = "slice") -> Array:
         """``[R]``: the Frobenius norm of the outputs' derivative on each region.
 
@@ -263,6 +268,7 @@ class Partition:
             result[rows] = np.linalg.norm((chunk[:, :, :2].numpy() @ change).reshape(len(chunk), -1), axis=1)
         return result
 
+    @plain_torch()
     def linear_regions(self) -> NDArray[np.int64]:
         """Regions joined where the network does not bend: maximal connected open sets on which it is affine.
 
@@ -276,6 +282,7 @@ class Partition:
         equal = pairs[equal_maps(self.stages, self.slice.plane, self.patterns, pairs)]
         return _components(self.n_regions, equal)
 
+    @plain_torch()
     def decision_boundary(self) -> DecisionBoundary:
         """Where the largest output changes; of one output, where its sign does.
 
@@ -290,6 +297,7 @@ class Partition:
         """
         return self._decision.boundary()
 
+    @plain_torch()
     def decision(self) -> Decision:
         """The regions cut where the class changes: what :meth:`decision_boundary` and :meth:`class_of` go by.
 
@@ -298,6 +306,7 @@ class Partition:
         """
         return self._decision
 
+    @plain_torch()
     def class_of(self, where: Any) -> NDArray[np.int64]:
         """The class: the place of the largest output; of one output, 1 where it is above 0, else 0.
 
@@ -318,6 +327,7 @@ class Partition:
         decision, cells = self._decision, self._located(st, self._decision_locator.locate)
         return np.where(cells >= 0, decision.winner[cells], -1)
 
+    @plain_torch()
     def locate(self, st: Any) -> NDArray[np.int64]:
         """The region that holds each point.
 
@@ -330,6 +340,7 @@ class Partition:
         """
         return self._located(coordinates_of("st", st), lambda points: self._locator.locate_by(points, self._unlike))
 
+    @plain_torch()
     def locate_inputs(self, x: Any, *, off_plane: float | None = None) -> NDArray[np.int64]:
         """The region that holds each input.
 
@@ -353,6 +364,7 @@ class Partition:
 
     # Reports
 
+    @plain_torch()
     def statistics(self) -> dict[str, dict[str, float]]:
         """Sizes, shapes and slopes: of all regions, of those that the decision boundary meets, and of the others.
 
@@ -364,6 +376,7 @@ class Partition:
         """
         return statistics(self)
 
+    @plain_torch()
     def verify(self, model: nn.Module | None = None, *, samples: int = 1000, seed: int = 0) -> dict[str, Any]:
         """Check what is true of every right partition.
 
@@ -396,6 +409,7 @@ class Partition:
         """A GeoJSON ``FeatureCollection`` of the regions, in coordinates (s, t), with area and slope norm."""
         return convert.to_geojson(self)
 
+    @plain_torch()
     def save(self, path: str | os.PathLike[str], *, compress: bool = False) -> None:
         """Write everything to a file: NumPy's npz format, without pickle. :func:`pylinregion.load` reads it.
 

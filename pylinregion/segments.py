@@ -21,6 +21,7 @@ from pylinregion.errors import UnsupportedModelError
 from pylinregion.network import Network
 from pylinregion.prefix import Neuron, Neurons, up_to
 from pylinregion.stages import stages_of
+from pylinregion.surroundings import plain_torch
 from pylinregion.tracer import Tracer
 
 Array = NDArray[np.float64]
@@ -31,6 +32,7 @@ DEFINITION = (
 )
 
 
+@plain_torch()
 def trace(
     model: nn.Module | torch.export.ExportedProgram | Network,
     start: Any,
@@ -135,7 +137,7 @@ def _captured(model: nn.Module | torch.export.ExportedProgram | Network, points:
     reasons: list[ValueError | UnsupportedModelError] = []
     for shape in shapes:
         try:
-            network = capture(model, in_model_dtype(model, torch.zeros(1, *shape)))
+            network = capture(model, in_model_dtype(model, torch.zeros(1, *shape, dtype=torch.float64, device="cpu")))
         except (ValueError, UnsupportedModelError) as error:
             reasons.append(error)
         else:

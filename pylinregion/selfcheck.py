@@ -81,9 +81,9 @@ def _by_name(network: Network, outputs: list[Tensor], reported: dict[int, list[T
 
 def fresh_inputs(example: Tensor, seed: int = 0) -> Tensor:
     """``[5, *input_shape]`` near the example's points and elsewhere; torch's random state is left alone."""
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(_ROWS, *example.shape[1:], generator=generator, dtype=torch.float64)
-    base = example.detach().double().cpu()[torch.arange(_ROWS) % len(example)]
+    generator = torch.Generator("cpu").manual_seed(seed)
+    noise = torch.randn(_ROWS, *example.shape[1:], generator=generator, dtype=torch.float64, device="cpu")
+    base = example.detach().double().cpu()[torch.arange(_ROWS, device="cpu") % len(example)]
     spread = float(base.std()) if base.numel() > 1 else 0.0
     return (base + noise * (0.1 * spread or 1.0)).to(example.device, example.dtype)
 

@@ -25,6 +25,7 @@ from pylinregion.ranks import Ranks
 from pylinregion.regions import Partition
 from pylinregion.shards import Arrays, Shards, digest_of, digest_of_network
 from pylinregion.slice import Slice
+from pylinregion.surroundings import plain_torch
 
 _CELLS = ("offsets", "xy", "keys", "rows", "patterns")
 _COUNTED = ("filter", "exact", "zeros")
@@ -87,6 +88,7 @@ class ShardedCounts:
         reach = QUANTILE_99 * math.sqrt(variance / self.points)
         return Mean(mean, mean - reach, mean + reach)
 
+    @plain_torch()
     def load(self) -> RegionCounts:
         """All counts in memory, on the CPU."""
         found = list(self)
@@ -102,6 +104,7 @@ class ShardedCounts:
         )
 
 
+@plain_torch()
 def count_in_shards(
     model: nn.Module | torch.export.ExportedProgram | Network,
     points: Points,
@@ -189,6 +192,7 @@ def count_in_shards(
     return ShardedCounts(shards, shape[0], head.layers, head.definition, head.method, head.uncounted)
 
 
+@plain_torch()
 def partition_in_shards(
     model: nn.Module | torch.export.ExportedProgram | Network,
     slice_: Slice,

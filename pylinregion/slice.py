@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pylinregion import _checks
 from pylinregion.neighbourhood import random_frame
+from pylinregion.surroundings import plain_torch
 
 Array = NDArray[np.float64]
 
@@ -70,6 +71,7 @@ class Slice:
     v: Tensor
     polygon: Array
 
+    @plain_torch()
     def __init__(self, origin: Any, u: Any, v: Any, polygon: Any = None) -> None:
         parts = {name: _checks.exact_doubles(name, value) for name, value in (("origin", origin), ("u", u), ("v", v))}
         for name, given in parts.items():
@@ -88,6 +90,7 @@ class Slice:
         object.__setattr__(self, "polygon", _convex(_checks.exact_doubles("polygon", corners)))
 
     @classmethod
+    @plain_torch()
     def through(cls, a: Any, b: Any, c: Any, margin: float = 0.1) -> Slice:
         """The parallelogram around three inputs.
 
@@ -145,6 +148,7 @@ class Slice:
         return cls(parts["a"], u.reshape(shape), v.reshape(shape), np.stack(corners))
 
     @classmethod
+    @plain_torch()
     def around(cls, x: Any, radius: float, seed: int = 0) -> Slice:
         """The 2-D cross-polytope around one input: the convex hull of ``x ± r v_1`` and ``x ± r v_2``.
 
@@ -171,6 +175,7 @@ class Slice:
         return cls(centre, u, v, np.array([[r, 0], [0, r], [-r, 0], [0, -r]]))
 
     @classmethod
+    @plain_torch()
     def box(cls, low: Any, high: Any) -> Slice:
         """A rectangle of a two-dimensional input space; s and t are the two inputs.
 
@@ -192,7 +197,7 @@ class Slice:
         (x, y), (right, top) = ends
         if not (x < right and y < top):
             raise ValueError(f"low must be below high, got {ends[0]} and {ends[1]}")
-        zero, one, two = torch.zeros(2), torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+        zero, one, two = np.zeros(2), np.array([1.0, 0.0]), np.array([0.0, 1.0])
         return cls(zero, one, two, np.array([[x, y], [right, y], [right, top], [x, top]]))
 
     @property
@@ -217,6 +222,7 @@ class Slice:
         signs = np.where(np.diagonal(r) < 0, -1.0, 1.0)
         return q * signs, r * signs[:, None]
 
+    @plain_torch()
     def points(self, st: Any) -> Tensor:
         """The inputs at points of the plane.
 
@@ -233,6 +239,7 @@ class Slice:
         flat = at.reshape(-1, 2) @ self.plane[:, :2].T + self.plane[:, 2]
         return torch.from_numpy(flat.reshape(*at.shape[:-1], *self.input_shape))
 
+    @plain_torch()
     def coordinates(self, x: Any) -> Coordinates:
         """Where inputs are on the slice, by least squares.
 
@@ -256,6 +263,7 @@ class Slice:
         st: Array = np.asarray(np.linalg.solve(r, along.T).T, dtype=np.float64)
         return Coordinates(st.reshape(*inputs.shape[:lead], 2), residual.reshape(tuple(inputs.shape[:lead])))
 
+    @plain_torch()
     def contains(self, st: Any) -> NDArray[np.bool_]:
         """Which points lie in the polygon or on its border, decided exactly.
 

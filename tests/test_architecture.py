@@ -85,6 +85,7 @@ def test_measures_are_made_of_captured_networks_and_only_monitors_and_experiment
         "network",
         "ops",
         "program",
+        "surroundings",
         "torch_state",
         "tracing",
         "measures",

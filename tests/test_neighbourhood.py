@@ -37,3 +37,15 @@ def test_more_directions_than_dimensions_says_both_numbers():
         plr.random_frame((3, 4), 0)
     with pytest.raises(TypeError, match="n_directions must be an integer, got float"):
         plr.random_frame((3, 4), 2.5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "want"), [((1,), 1), ((2,), 2), ((2, 3), 6), ((24,), 24), ((25,), 25), ((28, 28), 25)]
+)
+def test_a_frame_has_25_directions_or_all_of_fewer(shape, want):
+    assert torch.equal(plr.random_frame(shape, seed=3), plr.random_frame(shape, want, seed=3))
+
+
+def test_points_without_numbers_have_no_frame():
+    with pytest.raises(ValueError, match=r"input_shape must have at least one dimension of the input, got \[3, 0\]"):
+        plr.random_frame((3, 0))

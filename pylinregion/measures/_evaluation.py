@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from pylinregion._checks import chosen_layers
 from pylinregion.capture import capture
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.kinks import scalar_kink
 from pylinregion.measures import _checks
+from pylinregion.measures._forward import pushed_forward
 from pylinregion.module_state import evaluation_mode, undisturbed, unwrap
 from pylinregion.network import Network, Ref
 from pylinregion.ops import Kind
@@ -190,18 +190,14 @@ class Evaluation:
         for first in range(0, dimensions, step):
             number = min(step, dimensions - first)
             # The first use compiles derivative rules, which warn of what they use.
-            with quiet(), undifferentiated(), forward_ad.dual_level():
+            with quiet(), undifferentiated():
                 rows = points.to(torch.float64).repeat_interleave(number, dim=0)
                 basis = torch.zeros(number, dimensions, dtype=torch.float64, device=points.device)
                 basis[:, first : first + number].fill_diagonal_(1.0)
                 tangents = basis.view(number, *points.shape[1:]).repeat(count, *[1] * (points.dim() - 1))
-                dual = forward_ad.make_dual(rows, tangents)  # type: ignore[no-untyped-call]
-                pairs = [forward_ad.unpack_dual(value) for value in self(dual, parameters)]  # type: ignore[no-untyped-call]
-                values = [primal.view(count, number, -1)[:, 0] for primal, _ in pairs]
-                derivatives = [
-                    (torch.zeros_like(primal) if tangent is None else tangent).view(count, number, -1)
-                    for primal, tangent in pairs
-                ]
+                pairs = pushed_forward(lambda dual: self(dual, parameters), rows, tangents)
+                values = [value.view(count, number, -1)[:, 0] for value, _ in pairs]
+                derivatives = [derivative.view(count, number, -1) for _, derivative in pairs]
             yield values, derivatives
 
 

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from pylinregion._checks import finite, positive_integer
 from pylinregion.measures._evaluation import logits, undifferentiated, untouched
+from pylinregion.surroundings import plain_torch
 
 
+@plain_torch()
 def commutativity(model: nn.Module, pairs: Tensor, swapped: Tensor | None = None, *, batch_size: int = 1024) -> float:
     """The Abelian test: the share of pairs for which ``argmax f(a, b) == argmax f(b, a)``.
 
@@ -41,6 +43,7 @@ def commutativity(model: nn.Module, pairs: Tensor, swapped: Tensor | None = None
     return sum(int((one.argmax(1) == other.argmax(1)).sum()) for one, other in batches) / count
 
 
+@plain_torch()
 def logit_commutativity(
     model: nn.Module, pairs: Tensor, swapped: Tensor | None = None, *, batch_size: int = 1024
 ) -> float:

@@ -19,8 +19,10 @@ from pylinregion.measures._evaluation import (
     output_node,
 )
 from pylinregion.network import OUTPUT
+from pylinregion.surroundings import plain_torch
 
 
+@plain_torch()
 def matrix_entropy(features: Tensor, alpha: float = 1) -> float:
     """The matrix-based Rényi entropy of features, in nats.
 
@@ -53,6 +55,7 @@ def matrix_entropy(features: Tensor, alpha: float = 1) -> float:
     return _entropy(_nonzero(torch.linalg.svdvals(z / math.sqrt(len(z))), max(z.shape)).square(), alpha)
 
 
+@plain_torch()
 def matrix_mutual_information(a: Tensor, b: Tensor, alpha: float = 1) -> float:
     """The mutual information of two sets of features of the same points: ``H(R_a) + H(R_b) - H(R_a * R_b)``, in nats.
 
@@ -138,6 +141,7 @@ class PerturbedInformation:
         return self.pe - self.entropy
 
 
+@plain_torch()
 def perturbed_information(
     model: Model,
     x: Tensor,

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from pylinregion._checks import positive_integer
 from pylinregion.measures import _checks
+from pylinregion.surroundings import plain_torch
 
 
+@plain_torch()
 def neighbour_function(
     x: Tensor, train: Tensor, radii: float | Sequence[float] | Tensor, *, batch_size: int = 256
 ) -> Tensor:

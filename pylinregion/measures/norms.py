@@ -11,8 +11,10 @@ from torch import Tensor
 
 from pylinregion.measures._evaluation import Model, captured, module_of, undifferentiated
 from pylinregion.network import refs
+from pylinregion.surroundings import plain_torch
 
 
+@plain_torch()
 def weight_norm(model: Any) -> float:
     """The 2-norm of all parameters together, weights and biases: ``sqrt(sum of their squares)``.
 
@@ -37,6 +39,7 @@ def weight_norm(model: Any) -> float:
     return _norm(module_of(model).parameters())
 
 
+@plain_torch()
 def last_layer_norm(model: Model, x: Tensor) -> float:
     """The 2-norm of the parameters of the last layer, weight and bias together.
 

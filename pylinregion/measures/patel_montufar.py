@@ -19,10 +19,12 @@ from pylinregion.measures._evaluation import (
     undifferentiated,
 )
 from pylinregion.network import OUTPUT, Network, Ref
+from pylinregion.surroundings import plain_torch
 
 BIASES = ("coded", "trained")
 
 
+@plain_torch()
 def density_local_complexity(
     model: Model, x: Tensor, *, sigma: float = 0.01, bias: str = "coded", seed: int = 0, batch_size: int = 32
 ) -> float:
@@ -119,6 +121,7 @@ def _of_neurons(network: Network, index: int, bias: Tensor | None) -> Tensor:
     return wide.expand(shape).reshape(-1)
 
 
+@plain_torch()
 def local_rank(
     model: Model, x: Tensor, *, tolerance: float = 0.01, layers: list[str] | None = None, batch_size: int = 32
 ) -> dict[str, float]:
@@ -161,6 +164,7 @@ def local_rank(
     return {name: total / len(x) for name, total in totals.items()}
 
 
+@plain_torch()
 def total_variation(model: Model, x: Tensor, *, layer: str | None = None, batch_size: int = 32) -> float:
     """The mean Frobenius norm, over points, of the input Jacobian of one layer.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pylinregion._checks import positive_integer
 from pylinregion.measures import _checks
 from pylinregion.measures._evaluation import Evaluation, Model, batches_of, captured, differentiated, elementwise_layers
+from pylinregion.surroundings import plain_torch
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class ProbeAccuracy:
     validation: dict[str, float]
 
 
+@plain_torch()
 def linear_probes(
     model: Model,
     x: Tensor,

@@ -18,10 +18,12 @@ from pylinregion.measures._evaluation import (
     undifferentiated,
 )
 from pylinregion.network import OUTPUT
+from pylinregion.surroundings import plain_torch
 
 THRESHOLDS = ("code", "text")
 
 
+@plain_torch()
 def feature_ranks(
     model: Model, x: Tensor, *, threshold: str = "code", include_output: bool = False, batch_size: int = 256
 ) -> dict[str, int]:

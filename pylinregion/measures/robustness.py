@@ -22,6 +22,7 @@ from pylinregion.measures._evaluation import (
     output_node,
     untouched,
 )
+from pylinregion.surroundings import plain_torch
 
 LOSSES = ("cross_entropy", "margin")
 
@@ -46,6 +47,7 @@ class RobustAccuracy:
     clean: float
 
 
+@plain_torch()
 def robust_accuracy(
     model: nn.Module,
     x: Tensor,
@@ -170,6 +172,7 @@ def _gradient(module: nn.Module, points: Tensor, y: Tensor, loss: str) -> Tensor
     return gradient
 
 
+@plain_torch()
 def perturbation_error(model: Model, x: Tensor, sigma: float, *, seed: int = 0, batch_size: int = 256) -> float:
     """Mean squared change of the output under Gaussian noise on the input: ``mean_x |f(x + d) - f(x)|^2``.
 

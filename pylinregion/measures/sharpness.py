@@ -12,10 +12,12 @@ from pylinregion._checks import finite, positive_integer
 from pylinregion.measures import _checks
 from pylinregion.measures._evaluation import Evaluation, Model, captured, differentiated, output_node, undifferentiated
 from pylinregion.measures._gradients import gradient_products
+from pylinregion.surroundings import plain_torch
 
 LOSSES = ("squared", "cross_entropy")
 
 
+@plain_torch()
 def sharpness(model: Model, x: Tensor, *, loss: str = "squared") -> float:
     """The trace of the Hessian of the training loss by the parameters, of the part that needs no labels.
 
@@ -67,6 +69,7 @@ def sharpness(model: Model, x: Tensor, *, loss: str = "squared") -> float:
     return total / len(x)
 
 
+@plain_torch()
 def largest_eigenvalue(
     model: Model,
     x: Tensor,
