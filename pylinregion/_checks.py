@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -22,6 +23,19 @@ def floating_tensor(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {value.dtype}")
     if value.layout is not torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
+    with_data(name, value)
+
+
+def with_data(name: str, value: Tensor) -> None:
+    """A tensor that holds numbers: none that stands for others."""
+    if value.is_meta or isinstance(value, FakeTensor):
+        what = "one on the meta device" if value.is_meta else "a fake one"
+        raise TypeError(f"{name} must be a tensor with data, got {what}")
+    if torch._C._functorch.is_functorch_wrapped_tensor(value):
+        raise TypeError(
+            f"{name} must be a tensor with data, got one that a transform of torch.func made (vmap, grad, jvp ...): "
+            "call this outside of it, or give it tensors that it does not transform"
+        )
 
 
 def fits_module(name: str, value: Tensor, module: nn.Module) -> None:
@@ -56,8 +70,7 @@ def exact_doubles(name: str, value: Any) -> Tensor:
             raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}")
         if value.is_complex() or value.dtype is torch.bool:
             raise TypeError(f"{name} must be a tensor of real numbers, got {value.dtype}")
-        if value.is_meta:
-            raise TypeError(f"{name} must be a tensor with data, got one on the meta device")
+        with_data(name, value)
         integers, exact = not value.is_floating_point(), True
         result = value.detach().to("cpu", torch.float64, copy=True).contiguous()
     else:
@@ -100,10 +113,17 @@ def threads(value: Any) -> int:
     return torch.get_num_threads() if value is None else positive_integer("threads", value, 1 << 16)
 
 
-def switch(name: str, value: Any) -> None:
-    """True or False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {type(value).__name__}")
+def switches(**values: Any) -> None:
+    """Each True or False."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} must be True or False, got {type(value).__name__}")
+
+
+def optional_switch(name: str, value: Any) -> None:
+    """True, False or None."""
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{name} must be True, False or None, got {type(value).__name__}")
 
 
 def indices(name: str, value: Any, count: int) -> np.ndarray[Any, np.dtype[np.intp]]:
@@ -124,6 +144,7 @@ def radii(radius: Any, points: int, device: torch.device) -> Tensor:
     if isinstance(radius, Tensor):
         if radius.is_complex() or radius.dtype is torch.bool:
             raise TypeError(f"radius must be a number or a tensor of real numbers, got {radius.dtype}")
+        with_data("radius", radius)
         if radius.dim() > 0 and radius.shape != (points,):
             raise ValueError(
                 f"radius must be a number or have shape [{points}], one per point, got {list(radius.shape)}"

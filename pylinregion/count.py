@@ -139,12 +139,16 @@ def count_regions(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
+    _checks.switches(include_output=include_output, estimate_ambiguous=estimate_ambiguous, progress=progress)
+    _checks.optional_switch("displacement", displacement)
     exact = method in EXACT_METHODS
     if exact:
         _refuse_for_exact_methods(method, include_output, estimate_ambiguous, dtype, batch_size, displacement)
     _checks.floating_tensor("x", x)
     if x.dim() < 1:
         raise ValueError("x must be [B, *input_shape], got a tensor without dimensions")
+    if 0 in x.shape[1:]:
+        raise ValueError(f"x must have points of at least one number, got {list(x.shape)}")
     if dtype is not None and dtype not in _checks.FLOATS:
         raise TypeError(f"dtype must be float32, float64, bfloat16 or float16, got {dtype}")
     x = x.detach()

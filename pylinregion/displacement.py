@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pylinregion import kernels
-from pylinregion.kernels import DenseChain, PackedLinear
+from pylinregion.kernels import ChainCounts, ChainLayer, ChainPoints, DenseChain, PackedLinear
 from pylinregion.kinks import scalar_kink
 from pylinregion.network import Ref
 from pylinregion.norms import spectral_norm
@@ -233,7 +233,7 @@ class Chain:
             else None
             for layer in self._layers
         ]
-        self._chain: Any = None
+        self._chain: DenseChain | None = None
         self._work = torch.zeros(0, dtype=torch.int64, device="cpu")  # of the last count, as what follows
         self._unproven = torch.zeros(0, dtype=torch.int64, device="cpu")
 
@@ -253,19 +253,13 @@ class Chain:
             directions: Of a split: ``[P, neurons]`` float64, what the first layer makes of the frame.
         """
         self.pairs = pairs
-        rows = torch.zeros(0, dtype=torch.float64, device=self._layers[0].row_norm.device)
-        if directions is not None:
-            rows = functional.pad(directions.T, (0, -pairs % 16)).contiguous()
-        size = rows.abs().amax(dim=1) if len(rows) else rows
-        self._kept = rows, size
-        self._chain = DenseChain(
-            kernels.dtype_code(self.dtype),
-            [layer.numbers for layer in self._layers],
-            pairs,
-            rows.data_ptr() if len(rows) else 0,
-            size.data_ptr(),
-            float(rows.norm(dim=0).amax()) * _UP if len(rows) else 0.0,
-        )
+        layers = [layer.numbers for layer in self._layers]
+        if directions is None:
+            self._chain = DenseChain(self.dtype, layers, pairs, None, None, 0.0)
+            return
+        rows = functional.pad(directions.T, (0, -pairs % 16)).contiguous()
+        largest = float(rows.norm(dim=0).amax()) * _UP
+        self._chain = DenseChain(self.dtype, layers, pairs, rows, rows.abs().amax(dim=1), largest)
 
     def count(
         self,
@@ -288,22 +282,16 @@ class Chain:
             threads: CPU threads.
 
         """
-        keep: list[Tensor] = []
-        radius = vertices = base = 0
+        radius = vertices = base = None
         if isinstance(value, Tensor):
-            rows = value.contiguous()
-            points = len(rows) // (2 * self.pairs)
-            each = rows.view(points, 2 * self.pairs, -1)
-            before = each.mean(dim=1, dtype=torch.float64)
-            keep += [rows, before]
-            vertices, base = rows.data_ptr(), before.data_ptr()
+            vertices = value.contiguous()
+            points = len(vertices) // (2 * self.pairs)
+            base = before = vertices.view(points, 2 * self.pairs, -1).mean(dim=1, dtype=torch.float64)
             z = self._apply(0, before, threads)
             norm = before.norm(dim=1) * _UP
         else:
             points = len(value.centre)
-            z = value.centre.contiguous()
-            keep.append(value.radius.contiguous())
-            radius = keep[-1].data_ptr()
+            z, radius = value.centre.contiguous(), value.radius.contiguous()
             assert value.norm is not None
             norm = value.norm * _UP
         centres, norms = [z], [norm]
@@ -313,24 +301,11 @@ class Chain:
             norms.append(before.norm(dim=1) * _UP)
             z = self._apply(k, before, threads)
             centres.append(z)
+        assert self._chain is not None
         kernels.count_chain(
             self._chain,
-            (
-                points,
-                [each.data_ptr() for each in centres],
-                [each.data_ptr() for each in norms],
-                radius,
-                vertices,
-                base,
-                changes.data_ptr(),
-                changes.stride(0),
-                ambiguous.data_ptr(),
-                classes.data_ptr(),
-                classes.stride(1),
-                work.data_ptr(),
-                nonfinite.data_ptr(),
-            ),
-            z.device,
+            ChainPoints(centres, norms, radius, vertices, base),
+            ChainCounts(changes, ambiguous, classes, work, nonfinite),
             threads,
         )
         self._work, self._unproven = work, ambiguous
@@ -360,7 +335,7 @@ class Chain:
 
 
 class _Layer:
-    """A link in the form of the kernel, which gets addresses: the tensors are kept here."""
+    """A link in the form of the kernel."""
 
     def __init__(
         self, link: Link, dtype: torch.dtype, prefix: tuple[Tensor, Tensor | None] | None, tight: bool
@@ -387,19 +362,19 @@ class _Layer:
             slope = slope.reshape(-1).to(dtype).double()
             self.slope = slope.expand(neurons).contiguous()
         steepest = max(1.0, 0.0 if self.slope is None else float(self.slope.abs().max()))
-        self.numbers = (
+        self.numbers = ChainLayer(
             inputs,
             neurons,
-            0 if self.weight is None else self.weight.data_ptr(),
-            0 if self.exact is None else self.exact.data_ptr(),
-            self.bias_size.data_ptr(),
-            self.row_norm.data_ptr(),
-            0 if self.slope is None else self.slope.data_ptr(),
+            self.weight,
+            self.exact,
+            self.bias_size,
+            self.row_norm,
+            self.slope,
+            self.column_square,
             frobenius,
             spectral_norm(matrix.cpu().numpy(), dtype=torch.float32) if tight else frobenius,
             float(self.bias_size.norm()) * _UP,
             steepest,
-            self.column_square.data_ptr(),
         )
 
     def activate(self, z: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pylinregion import _checks
 from pylinregion.count import count_regions
 from pylinregion.measures import weight_norm
 from pylinregion.ranks import ALONE, Ranks
@@ -47,6 +48,7 @@ class Measure:
             raise TypeError(f"function must be callable, got {type(self.function).__name__}")
         if self.of not in _OF:
             raise ValueError(f"of must be one of {', '.join(map(repr, _OF))}, got {self.of!r}")
+        _checks.switches(shared=self.shared)
 
     def values(self, *args: Any) -> dict[str, float]:
         """The function's values by their keys: its own name, and ``name/key`` for what a dict holds.

@@ -117,8 +117,7 @@ class Monitor:
             measures = ["local_complexity", "accuracy"] if labelled else ["local_complexity"]
         counting: dict[str, Any] = {"radius": radius, "n_directions": n_directions, "method": method, "seed": seed}
         measures = list(measures) if isinstance(measures, Iterable) and not isinstance(measures, str) else measures
-        if shared is not None and not isinstance(shared, bool):
-            raise TypeError(f"shared must be True, False or None, got {type(shared).__name__}")
+        _checks.optional_switch("shared", shared)
         self._ranks = Ranks.beside_training() if (replicated(model) if shared is None else shared) else ALONE
         self._measures = chosen(measures, Settings(counting, loss, self._ranks))
         if needy := [measure.name for measure in self._measures if measure.of == "labels" and not labelled]:

@@ -80,7 +80,7 @@ def partition(
     >>> part.n_regions, part.areas().tolist()
     (4, [1.0, 1.0, 1.0, 1.0])
     """
-    _checks.switch("cells", cells)
+    _checks.switches(cells=cells, progress=progress)
     ready = prepared(model, slice_, layers, threads, max_regions, memory_budget)
     budget = memory.budget(memory_budget) if cells else None
     with tqdm(unit=" regions", disable=not progress) as bar:

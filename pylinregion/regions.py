@@ -415,6 +415,7 @@ class Partition:
 
         The file is there as a whole or not at all.
         """
+        _checks.switches(compress=compress)
         files.save(self, path, compress)
 
     def plot(self, ax: Axes | None = None, *, color: Any = "slope", boundary: bool = True, points: Any = None) -> Axes:
@@ -434,6 +435,7 @@ class Partition:
         """
         from pylinregion.plot import plot
 
+        _checks.switches(boundary=boundary)
         return plot(self, ax, color, boundary, points)
 
     def __repr__(self) -> str:

@@ -82,7 +82,7 @@ def trace(
         raise ValueError(f"end must have the shape of start, {shapes[0]}, got {shapes[1]}")
     if not ends["start"].dim():
         raise ValueError("start must be [B, *input_shape] or [*input_shape], got a single number")
-    _checks.switch("slopes", slopes)
+    _checks.switches(slopes=slopes, progress=progress)
     threads = _checks.threads(threads)
     network, points = _captured(model, ends["start"])
     network.check_parameters()

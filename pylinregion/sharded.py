@@ -146,6 +146,7 @@ def count_in_shards(
         PylinregionError: Another process ended before its shards were done; those that are done are kept.
     """
     _checks.positive_integer("shard_size", shard_size)
+    _checks.switches(progress=progress)
     ranks = Ranks.current()
     shape = [int(size) for size in points.shape]
     if not shape or shape[0] < 1:
@@ -227,6 +228,7 @@ def partition_in_shards(
         PylinregionError: Another process ended before its shards were done; those that are done are kept.
     """
     _checks.positive_integer("parts", parts)
+    _checks.switches(cells=cells, progress=progress)
     ready = prepared(model, slice_, layers, threads, None, memory_budget)
     ranks = Ranks.current()
     engine = Engine(ready.stages, slice_.plane, slice_.polygon)

@@ -206,6 +206,7 @@ class Slice:
         return tuple(self.origin.shape)
 
     @property
+    @plain_torch()
     def plane(self) -> Array:
         """``[D, 3]``: u, v and the origin as columns; D is the number of input dimensions."""
         return np.stack([part.numpy().reshape(-1) for part in (self.u, self.v, self.origin)], axis=1)

@@ -304,6 +304,8 @@ class _Walk:
         self._shape(operand, 1)
 
     def _check_matrix(self, node: Node, width: int, rows: int) -> None:
+        if width == 0:
+            raise UnsupportedModelError(f"exact methods need numbers to work on, and {node.where} takes none")
         if width * rows > _LARGEST_MATRIX:
             raise UnsupportedModelError(
                 f"exact methods take the affine maps between kinks as matrices, and {node.where} would be one of "
@@ -480,6 +482,8 @@ class _Walk:
             columns.append(image.reshape(len(unit), -1))
         assert bias is not None
         matrix = np.ascontiguousarray(torch.cat(columns).T.numpy())
+        if not (np.isfinite(matrix).all() and bool(bias.isfinite().all())):
+            raise UnsupportedModelError(f"exact methods need finite numbers, and {nodes[index].where} makes others")
         return matrix, np.ascontiguousarray(bias.reshape(-1).numpy())
 
     def _linear_layer(self, node: Node) -> tuple[Array, Array] | None:

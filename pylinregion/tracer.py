@@ -120,6 +120,8 @@ class Tracer:
     ) -> None:
         """The maps that are NaN, each from its region's pattern alone."""
         maps, offsets, bounds, changes = (found[name] for name in ("maps", "offsets", "change_offsets", "changes"))
+        if not maps.shape[1]:
+            return
         wanted = np.flatnonzero(np.isnan(maps[:, 0, 0]))
         regions = offsets + np.arange(len(offsets))
         owner = np.searchsorted(regions, wanted, side="right") - 1

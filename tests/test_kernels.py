@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from devices import DEVICES
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pylinregion import kernels, reference
 from pylinregion.kernels import Patterns, ScalarKink
@@ -268,6 +269,137 @@ def test_bad_arguments_are_named():
         ScalarKink((1.0, 0.0))
     with pytest.raises(ValueError, match="no instruction set named 'mmx'"), kernels.use_simd("mmx"):
         pass
+
+
+# --- what reaches C++ ---
+
+
+def chain_of(**changed):
+    """A chain of two layers and its points, with some of the tensors changed; counts them."""
+    doubles = {name: torch.ones(*shape, dtype=torch.float64) for name, shape in {
+        "exact": (2, 3), "bias_size": (2,), "row_norm": (2,), "slope": (2,), "column_square": (3,),
+        "directions": (3, 16), "direction_size": (3,), "centre": (4, 2), "norm": (4,), "radius": (4,),
+    }.items()}  # fmt: skip
+    tensors = doubles | {
+        "weight": torch.ones(2, 3),
+        "changes": torch.zeros(4, 2, dtype=torch.int64),
+        "ambiguous": torch.zeros(4, dtype=torch.int64),
+        "classes": torch.zeros(4, 10, dtype=torch.int64),
+        "work": torch.zeros(4, dtype=torch.int64),
+        "nonfinite": torch.zeros(2, 4, dtype=torch.uint8),
+    }
+    t = tensors | changed
+    three, five = torch.ones(3, dtype=torch.float64), torch.ones(5, dtype=torch.float64)
+    layers = [
+        kernels.ChainLayer(5, 3, None, None, three, three, None, five, 9.0, 9.0, 9.0, 1.0),
+        kernels.ChainLayer(
+            3, 2, t["weight"], t["exact"], t["bias_size"], t["row_norm"], t["slope"], t["column_square"], 9.0, 9.0, 9.0,
+            1.0,
+        ),
+    ]  # fmt: skip
+    chain = kernels.DenseChain(torch.float32, layers, 5, t["directions"], t["direction_size"], 9.0)
+    first = torch.ones(4, 3, dtype=torch.float64)
+    kernels.count_chain(
+        chain,
+        kernels.ChainPoints([first, t["centre"]], [t["norm"], t["norm"]], t["radius"]),
+        kernels.ChainCounts(t["changes"], t["ambiguous"], t["classes"], t["work"], t["nonfinite"]),
+    )
+    return tensors
+
+
+def signs(**changed):
+    tensors = {
+        "z": torch.zeros(6, 5),
+        "changes": torch.zeros(3, dtype=torch.int64),
+        "nonfinite": torch.zeros(3, dtype=torch.uint8),
+        "patterns.words": torch.zeros(3, 2, 1, dtype=torch.int64),
+        "out": torch.zeros(6, 5),
+    }
+    t = tensors | changed
+    words = Patterns(t["patterns.words"])
+    kernels.sign_changes(t["z"], 2, ScalarKink((0.0,), "relu"), t["changes"], t["nonfinite"], words, t["out"])
+    return tensors
+
+
+def split_signs(**changed):
+    tensors = {
+        "centre": torch.zeros(3, 5),
+        "directions": torch.zeros(2, 5),
+        "radius": torch.zeros(3, dtype=torch.float64),
+        "changes": torch.zeros(3, dtype=torch.int64),
+        "nonfinite": torch.zeros(3, dtype=torch.uint8),
+        "patterns.words": torch.zeros(3, 4, 1, dtype=torch.int64),
+        "out": torch.zeros(12, 5),
+    }
+    t = tensors | changed
+    words = Patterns(t["patterns.words"])
+    kernels.sign_changes_split(
+        t["centre"],
+        t["directions"],
+        t["radius"],
+        ScalarKink((0.0,), "relu"),
+        t["changes"],
+        t["nonfinite"],
+        words,
+        t["out"],
+    )
+    return tensors
+
+
+def labels(**changed):
+    tensors = {
+        "labels": torch.zeros(6, 5, dtype=torch.int64),
+        "changes": torch.zeros(3, dtype=torch.int64),
+        "patterns.words": torch.zeros(3, 2, 3, dtype=torch.int64),
+    }
+    t = tensors | changed
+    kernels.label_changes(t["labels"], 2, t["changes"], Patterns(t["patterns.words"]))
+    return tensors
+
+
+def distinct(**changed):
+    tensors = {"words": torch.zeros(3, 2, 3, dtype=torch.int64)}
+    kernels.distinct_patterns((tensors | changed)["words"])
+    return tensors
+
+
+def packed(**changed):
+    tensors = {"weight": torch.zeros(4, 3), "bias": torch.zeros(4), "x": torch.zeros(2, 3), "out": torch.zeros(2, 4)}
+    t = tensors | changed
+    kernels.PackedLinear(t["weight"], t["bias"])(t["x"], t["out"])
+    return tensors
+
+
+def stands_for(tensor):
+    """A tensor that says it is on the CPU, and has no memory."""
+    return FakeTensorMode().from_tensor(tensor)
+
+
+SPOILT = {
+    "meta": lambda tensor: tensor.to("meta"),
+    "fake": stands_for,
+    "dtype": lambda tensor: tensor.to(torch.int16),
+    "too few": lambda tensor: tensor[:-1],
+    "strides": lambda tensor: torch.stack([tensor, tensor], dim=-1)[..., 0],
+}
+ANY_STRIDES = {("labels", "changes"), ("signs", "changes"), ("split_signs", "changes"), ("packed", "weight")} | {
+    ("packed", "bias"), ("packed", "x"), ("chain_of", "classes")
+}  # fmt: skip
+CALLS = {call.__name__: call for call in (signs, split_signs, labels, distinct, packed, chain_of)}
+ARGUMENTS = [(name, argument) for name, call in CALLS.items() for argument in call()]
+
+
+@pytest.mark.parametrize("how", SPOILT)
+@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
+def test_nothing_reaches_the_kernels_that_is_not_what_they_take(name, argument, how):
+    """A null address, or one of another device, would end the process."""
+    call = CALLS[name]
+    spoilt = SPOILT[how](call()[argument])
+    if (how == "strides" and (name, argument) in ANY_STRIDES) or (how == "too few" and argument == "words"):
+        call(**{argument: spoilt})
+    else:
+        with pytest.raises(ValueError, match="must"):
+            call(**{argument: spoilt})
 
 
 def test_a_build_without_cuda_says_what_to_do(monkeypatch):

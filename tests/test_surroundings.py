@@ -1,6 +1,7 @@
 """What a caller has switched on in torch changes no result of a public function."""
 
 import contextlib
+import copy
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ TRANSFORMS = {
 
 
 class Case:
-    """Models and points, the same each time that one is made; nothing of them is captured yet."""
+    """Models and points, the same each time that one is made."""
 
     def __init__(self):
         torch.manual_seed(0)
@@ -77,6 +78,11 @@ class Case:
         self.slice = plr.Slice([0.5, 0.0, 0.25, 0.0, 0.0], np.eye(5)[0], np.eye(5)[1])
         self.plane = plr.Slice(np.zeros((1, 6, 6)), np.eye(36)[7].reshape(1, 6, 6), np.eye(36)[15].reshape(1, 6, 6))
         self.at = [[0.3, 0.4], [0.9, 0.1]]
+        self.spare = [copy.deepcopy(self.mlp) for _ in range(30)]
+
+    def fresh(self):
+        """A model that has not been captured."""
+        return self.spare.pop()
 
 
 def count(model, x, *arguments, **options):
@@ -124,6 +130,7 @@ CALLS = {
     "verify": lambda c, tmp: plr.partition(c.mlp, c.slice).verify(c.mlp, samples=50),
     "save, load": lambda c, tmp: saved(plr.partition(c.mlp, c.slice), tmp),
     "trace": lambda c, tmp: plr.trace(c.conv, c.one, c.other).maps,
+    "first capture": lambda c, tmp: count(c.fresh(), c.x),
     "explain": lambda c, tmp: str(plr.explain(c.conv, c.images)),
     "capture": lambda c, tmp: plr.capture(c.mlp, c.x).layer_names,
     "random_frame": lambda c, tmp: plr.random_frame((3, 4), 5, seed=7),
@@ -180,9 +187,14 @@ def results(case, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+def case():
+    return Case()
+
+
+@pytest.fixture(scope="module")
+def plain(case, tmp_path_factory):
     """The results where nothing is switched on."""
-    return {name: bits(value) for name, value in results(Case(), tmp_path_factory.mktemp("plain")).items()}
+    return {name: bits(value) for name, value in results(case, tmp_path_factory.mktemp("plain")).items()}
 
 
 def assert_same(plain, found):
@@ -192,16 +204,15 @@ def assert_same(plain, found):
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
 @pytest.mark.parametrize("mode", MODES)
-def test_modes(mode, plain, tmp_path):
-    case = Case()
+def test_modes(mode, case, plain, tmp_path):
     with MODES[mode]():
         found = results(case, tmp_path)
     assert_same(plain, found)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
-def test_inside_transforms(transform, plain, tmp_path):
-    case, found = Case(), {}
+def test_inside_transforms(transform, case, plain, tmp_path):
+    found = {}
     TRANSFORMS[transform](lambda: found.update(results(case, tmp_path)))
     assert_same(plain, found)
 

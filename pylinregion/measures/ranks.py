@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pylinregion._checks import positive_integer
+from pylinregion._checks import positive_integer, switches
 from pylinregion.measures import _checks
 from pylinregion.measures._evaluation import (
     Evaluation,
@@ -61,6 +61,7 @@ def feature_ranks(
     3
     """
     _checks.one_of("threshold", threshold, THRESHOLDS)
+    switches(include_output=include_output)
     batch_size = positive_integer("batch_size", batch_size)
     network = captured(model, x, at_least=2)
     nodes = elementwise_layers(network)

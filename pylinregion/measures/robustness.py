@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pylinregion._checks import positive_integer
+from pylinregion._checks import positive_integer, switches
 from pylinregion.measures import _checks
 from pylinregion.measures._evaluation import (
     Evaluation,
@@ -115,6 +115,7 @@ def robust_accuracy(
     bottom = None if low is None else _checks.real("low", low)
     top = None if high is None else _checks.real("high", high)
     alpha = _checks.real("alpha", alpha, above=0.0)
+    switches(random_start=random_start)
     steps, batch_size = positive_integer("steps", steps), positive_integer("batch_size", batch_size)
     _checks.one_of("loss", loss, LOSSES)
     if (bottom is not None and bool((x < bottom).any())) or (top is not None and bool((x > top).any())):
