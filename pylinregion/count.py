@@ -533,7 +533,7 @@ class _Job:
             return
         # Of exact ties too, what is counted must not depend on the way: such points are counted at their vertices.
         width = self.at_vertices.evaluator.body.bytes_per_row(self.x.dtype)[1]
-        at_once = max(1, _CACHE_BYTES["cuda" if self.x.is_cuda else "cpu"] // (self.vertices * width + 1))
+        at_once = max(1, CACHE_BYTES["cuda" if self.x.is_cuda else "cpu"] // (self.vertices * width + 1))
         points = begin + unproven.nonzero().flatten()
         for first in range(0, len(points), at_once):
             self._count_by(self.at_vertices, points[first : first + at_once], threads)

@@ -18,6 +18,7 @@ from pylinregion.kernels import ScalarKink
 from pylinregion.kinks import pattern_words, rounded, scalar_kink
 from pylinregion.network import Network
 from pylinregion.program import Evaluator
+from pylinregion.surroundings import plain_torch
 from pylinregion.tally import as_rows
 from pylinregion.torch_state import full_precision
 
@@ -146,6 +147,7 @@ class ActivationPatterns:
         return f"ActivationPatterns: {found}, {neurons} neurons in {layers} layers\n  {self.definition}"
 
 
+@plain_torch()
 def patterns(
     model: nn.Module | torch.export.ExportedProgram | Network,
     x: Tensor,

@@ -123,6 +123,7 @@ CALLS = {
     "vertices": lambda c, tmp: count(c.mlp, c.x, displacement=False, estimate_ambiguous=True, include_output=True),
     "batches": lambda c, tmp: count(c.mlp, c.x, batch_size=2, dtype=torch.float64),
     "images": lambda c, tmp: count(c.conv, c.images),
+    "patterns": lambda c, tmp: plr.patterns(c.mlp, c.x).words,
     "axes": lambda c, tmp: count(c.conv, c.images, "axes", n_directions=3),
     "slice": lambda c, tmp: count(c.mlp, c.few, "slice"),
     "partition": lambda c, tmp: about(plr.partition(c.mlp, c.slice), c.at),
@@ -217,7 +218,20 @@ def test_inside_transforms(transform, case, plain, tmp_path):
     assert_same(plain, found)
 
 
-def test_models_and_points_made_in_inference_mode(plain, tmp_path):
+def test_models_and_points_made_in_inference_mode(plain, tmp_path, monkeypatch):
+    kept = (
+        "count",
+        "displacements",
+        "vertices",
+        "batches",
+        "patterns",
+        "slice",
+        "partition",
+        "first capture",
+        "Monitor",
+    )
+    for name in [name for name in CALLS if name not in kept]:
+        monkeypatch.delitem(CALLS, name)
     with torch.inference_mode():
         case = Case()
         assert case.x.is_inference() and case.mlp[0].weight.is_inference()
