@@ -28,7 +28,8 @@ def test_bad_x_is_named():
     bad("x must be a torch.Tensor, got list", error=TypeError, x=[[1.0, 2.0, 3.0, 4.0]])
     bad("x must be float32, float64, bfloat16 or float16, got torch.int64", error=TypeError, x=torch.ones(3, 4).long())
     bad("x must have the model's dtype torch.float32, got torch.float64", error=TypeError, x=torch.ones(3, 4).double())
-    bad("x must be on the model's device cpu, got meta", x=torch.empty(3, 4, device="meta"))
+    bad("x must be a tensor with data, got one on the meta device", error=TypeError, x=torch.ones(3, 4, device="meta"))
+    bad(r"x must have points of at least one number, got \[3, 0\]", x=torch.ones(3, 0))
     bad(
         r"x must be finite, got nan at \[1, 2\]",
         x=torch.ones(3, 4).index_put((torch.tensor(1), torch.tensor(2)), torch.tensor(math.nan)),
@@ -105,6 +106,13 @@ def test_bad_parameters_are_named():
         with torch.no_grad():
             net[2].weight[0, 0] = value
         bad("the model's 2.weight has NaN or infinite entries", error=plr.UnsupportedModelError, net=net)
+
+
+@pytest.mark.parametrize("name", ["include_output", "estimate_ambiguous", "progress", "displacement"])
+@pytest.mark.parametrize("value", [3, "no", 1.0, torch.tensor(True)])
+def test_switches_that_are_none_are_named(name, value):
+    words = "True, False or None" if name == "displacement" else "True or False"
+    bad(f"{name} must be {words}, got {type(value).__name__}", error=TypeError, **{name: value})
 
 
 # --- running out, and being stopped ---
