@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import parts
 import pytest
 import torch
 
@@ -69,7 +70,9 @@ def threads():
 
 
 def test_smoke_run_writes_every_row(tmp_path):
+    threads = [1, 2] if parts.LONG else [2]
     command = [sys.executable, str(BENCH / "main.py"), "--smoke", "--out", str(tmp_path)]
+    command += ["--threads", *map(str, threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCH.parent)
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.glob("*-cpu.json")
@@ -86,8 +89,10 @@ def test_smoke_run_writes_every_row(tmp_path):
     bare = ("bare forward, channels_last", "bare forward, contiguous")
     assert set(rows) == {*expected, *itertools.product(resnets, ("random",), (*bare, "hooks"))}
     settings = [record["setting"] for record in report["records"]]
-    assert {s["threads"] for s in settings} == {1, 2} and {s["dtype"] for s in settings} == {"float32", "float64"}
-    assert len(rows) == 2 * (4 * 2 * 2 * 2 + 2 * 3)  # threads; MLPs, dtypes, radii, baselines; ResNets, baselines
+    assert {s["threads"] for s in settings} == set(threads) and {s["dtype"] for s in settings} == set(DTYPES)
+    assert len(rows) == len(threads) * (
+        4 * 2 * 2 * 2 + 2 * 3
+    )  # MLPs, dtypes, radii, baselines; ResNets, baselines
     for record in report["records"]:
         assert record["name"] == "pylinregion" and record["seconds"] > 0
         assert record["ratio"] == record["seconds"] / record["baseline_seconds"]
