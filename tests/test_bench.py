@@ -90,9 +90,7 @@ def test_smoke_run_writes_every_row(tmp_path):
     assert set(rows) == {*expected, *itertools.product(resnets, ("random",), (*bare, "hooks"))}
     settings = [record["setting"] for record in report["records"]]
     assert {s["threads"] for s in settings} == set(threads) and {s["dtype"] for s in settings} == set(DTYPES)
-    assert len(rows) == len(threads) * (
-        4 * 2 * 2 * 2 + 2 * 3
-    )  # MLPs, dtypes, radii, baselines; ResNets, baselines
+    assert len(rows) == len(threads) * (4 * 2 * 2 * 2 + 2 * 3)  # MLPs, dtypes, radii, baselines; ResNets, baselines
     for record in report["records"]:
         assert record["name"] == "pylinregion" and record["seconds"] > 0
         assert record["ratio"] == record["seconds"] / record["baseline_seconds"]
