@@ -36,14 +36,12 @@ def _equal(a: Tensor, b: Tensor) -> Tensor:
 
 
 # Functions that make Python's values of tensors, each with the tensor that the value is read from.
+_ASK_FOR_ONE = (  # of which a tracer's tensors may call another than they were asked
+    *(getattr(Tensor, f"__{kind}__") for kind in ("bool", "int", "float", "complex", "index")),
+    *(Tensor.item, Tensor.is_nonzero, torch.is_nonzero, torch._assert),
+)
 _ASKS: dict[Any, Callable[..., Tensor]] = {
-    **dict.fromkeys(
-        [
-            *(getattr(Tensor, f"__{kind}__") for kind in ("bool", "int", "float", "complex", "index", "array")),
-            *(Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.is_nonzero, torch.is_nonzero, torch._assert),
-        ],
-        _itself,
-    ),
+    **dict.fromkeys((*_ASK_FOR_ONE, Tensor.tolist, Tensor.numpy, Tensor.__array__), _itself),
     **dict.fromkeys([torch.equal, Tensor.equal], _equal),
     **dict.fromkeys([torch.allclose, Tensor.allclose], lambda *args, **kwargs: torch.isclose(*args, **kwargs).all()),
     Tensor.__contains__: lambda tensor, element: (element == tensor).any(),
@@ -65,7 +63,7 @@ class Asked:
     place: str
 
 
-Questions = dict[tuple[Any, int], Asked]  # by where in the code they are asked, and how often they were there before
+Questions = dict[tuple[Any, int], Asked]  # by where in the code and how they are asked, and how often they were before
 
 
 class _Asking(TorchFunctionMode):
@@ -80,7 +78,8 @@ class _Asking(TorchFunctionMode):
         if read_from is None or not isinstance(args[0] if args else None, Tensor):
             return func(*args, **(kwargs or {}))
         frame = next(_users_frames(sys._getframe(1)), None)
-        where: tuple[CodeType, int] | None = None if frame is None else (frame.f_code, frame.f_lasti)
+        at: tuple[CodeType, int] | None = None if frame is None else (frame.f_code, frame.f_lasti)
+        where = at, None if func in _ASK_FOR_ONE else func
         key = where, self._times[where]
         self._times[where] += 1
         return self.answer(key, frame, lambda: func(*args, **(kwargs or {})), read_from(*args, **(kwargs or {})))

@@ -62,6 +62,8 @@ def unseen(network: Network, counted: Sequence[int], output: bool = False) -> di
     Returns:
         Nodes, with where the model checks them.
     """
+    if not network.finite:
+        return {}
     nodes, layers = network.nodes, [network.layers[number] for number in counted]
     by_sign = {layer.node for layer in layers if nodes[layer.node].op.kink == "pair" or scalar_kink(nodes[layer.node])}  # type: ignore[union-attr]
     operands = {ref.index for index in by_sign for ref in refs(nodes[index].args[:1])}

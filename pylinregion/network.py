@@ -5,6 +5,7 @@ A :class:`Network` holds no copy of the weights: it reads the tensors of the liv
 
 from __future__ import annotations
 
+import functools
 import operator
 import weakref
 from collections.abc import Callable, Iterator
@@ -198,7 +199,7 @@ class Network:
         first, *others = [min(self.nodes[ref.index].degree, Degree.AFFINE) for ref in refs((node.args, node.kwargs))]
         return combined_degree(node.op, first, others) is Degree.NONLINEAR  # a product of two values, say
 
-    @property
+    @functools.cached_property
     def uncounted(self) -> tuple[str, ...]:
         """The non-linear operators that are not counted, each with its module."""
         nodes = [node for index, node in enumerate(self.nodes) if self.bends_uncounted(index)]

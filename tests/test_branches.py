@@ -165,6 +165,12 @@ def test_numbers_that_a_fallback_reads_do_not_stay_as_they_were(monkeypatch):
     check(model, x)
 
 
+def test_a_list_is_not_taken_for_its_first_number():
+    model, x = Flags(lambda s, x: (s.linear(x) * max(s.row.tolist())).relu()), torch.randn(3, 6)
+    agrees(model, rectified, x)
+    assert [guard.seen.tolist() for guard in plr.capture(model, x).guards] == [[0.0, 1.0, 2.0, 3.0]]
+
+
 def test_a_number_that_is_only_used_follows_the_model():
     model, x = Flags(lambda s, x: (s.linear(x) - s.scale.item()).relu()), torch.randn(3, 6)
     check(model, x)
