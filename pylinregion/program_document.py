@@ -251,7 +251,6 @@ _RULES: dict[tuple[str, ...], Callable[[str], str]] = {
     ("ExportedProgram", "range_constraints", "keys"): _fitting(_SIZES.fullmatch, "symbol"),
     ("ExportedProgram", "torch_version"): _WORDS,
     ("ExportedProgram", "verifiers"): _fitting(["", "ATEN", "TRAINING"].__contains__, "dialect of torch.export"),
-    ("ExportedProgram", "dialect"): _fitting(["", "ATEN", "TRAINING"].__contains__, "dialect of torch.export"),
     ("PayloadConfig", "config", "keys"): _PATH,
     ("PayloadMeta", "path_name"): _fitting(re.compile("(?:weight|tensor)_[0-9]{1,9}").fullmatch, "file of a tensor"),
 }

@@ -183,6 +183,28 @@ def test_missing_and_wrong_files_are_named(tmp_path: Path) -> None:
         data.load(Data("cifar10", str(tmp_path)), 0)
 
 
+def test_files_that_are_none_or_unpack_to_more_than_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"a.npz cannot be read: BadZipFile"):
+        data.load(Data("mnist", str(tmp_path / "a.npz")), 0)
+    np.savez_compressed(tmp_path / "b.npz", images=np.zeros((1000, 28, 28), np.uint8), labels=np.zeros(1000, int))
+    packed = gzip.compress(b"\x00\x00\x08\x01\x00\x01\x00\x00" + bytes(65536))
+    for name, content, why in (
+        ("cut.gz", packed[:25], "must be a gzip file"),
+        ("odd.gz", packed[:30] + b"\xff" * 30, "must be a gzip file"),
+        ("none.gz", b"no gzip", "must be a gzip file"),
+        ("large.gz", packed, "must unpack to at most 6250 bytes"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        monkeypatch.setenv("PYLINREGION_MEMORY_BUDGET", "100000")
+        with pytest.raises(ValueError, match=f"{name} {why}"):
+            data.read_idx(tmp_path / name.removesuffix(".gz"))
+    with pytest.raises(ValueError, match=r"b.npz arrays must fit into the memory budget of 6250 bytes"):
+        data.load(Data("mnist", str(tmp_path / "b.npz")), 0)
+
+
 def test_more_points_than_there_are_is_an_error(tmp_path: Path) -> None:
     np.savez(tmp_path / "some.npz", images=IMAGES, labels=LABELS)
     for count in (12, 13):  # one must be left to test on

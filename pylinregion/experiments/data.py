@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pylinregion import _npz, memory
 from pylinregion._optional import optional
 from pylinregion.experiments.config import Data
 
@@ -171,10 +173,13 @@ def read_mnist(path: Path) -> Images:
         return _pixels(path, x, y), _labels(path, x, y), (_pixels(path, test_x, test_y), _labels(path, test_x, test_y))
     if not path.exists():
         raise FileNotFoundError(f"data.path: there is no file or folder {path}")
-    with np.load(path, allow_pickle=False) as archive:
-        if not {"images", "labels"} <= set(archive.files):
-            raise ValueError(f"{path} must have images and labels, got {', '.join(archive.files) or 'nothing'}")
-        x, y = archive["images"], archive["labels"]
+    try:
+        with _npz.opened(path, _budget()) as archive:
+            if not {"images", "labels"} <= set(archive.headers):
+                raise ValueError(f"must have images and labels, got {', '.join(archive.headers) or 'nothing'}")
+            x, y = archive.read("images"), archive.read("labels")
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
     return _pixels(path, x, y), _labels(path, x, y), None
 
 
@@ -191,6 +196,11 @@ def _labels(path: Path, images: np.ndarray[Any, Any], labels: np.ndarray[Any, An
     return torch.from_numpy(labels.astype(np.int64))
 
 
+def _budget() -> int:
+    """Bytes of an array that becomes numbers of eight bytes."""
+    return memory.budget(None) // 16
+
+
 def read_idx(path: Path) -> np.ndarray[Any, Any]:
     """An array of bytes in the IDX format of MNIST.
 
@@ -205,7 +215,14 @@ def read_idx(path: Path) -> np.ndarray[Any, Any]:
     if path.exists():
         content = path.read_bytes()
     elif packed.exists():
-        content = gzip.decompress(packed.read_bytes())
+        most = _budget()
+        try:
+            with gzip.open(packed) as file:
+                content = file.read(most + 1)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{packed} must be a gzip file: {error}") from error
+        if len(content) > most:
+            raise ValueError(f"{packed} must unpack to at most {most} bytes, as memory is, got more")
     else:
         raise FileNotFoundError(f"data.path: there is no file {path} and no {packed.name}")
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
@@ -213,7 +230,7 @@ def read_idx(path: Path) -> np.ndarray[Any, Any]:
     start = 4 + 4 * content[3]
     if len(content) < start:
         raise ValueError(f"{path} must have a head of {start} bytes, got {len(content)} bytes")
-    shape = np.frombuffer(content[4:start], dtype=">u4").astype(int)
+    shape = np.frombuffer(content[4:start], dtype=">u4").tolist()
     if len(content) - start != math.prod(shape):
         raise ValueError(
             f"{path} must have {math.prod(shape)} bytes of data, as its head says, got {len(content) - start}"
