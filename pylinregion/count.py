@@ -211,7 +211,9 @@ def count_regions(
         names = [network.layer_names[number] for number in counted] + [OUTPUT] * include_output
         job.check_finite(names)
         if not network.layers and network.uncounted and not include_output:
-            warnings.warn(f"{nothing_or_part(network)}; local complexity is 0 whatever it computes", stacklevel=2)
+            warnings.warn(
+                f"{nothing_or_part(network)}; local complexity is 0 whatever it computes", stacklevel=3
+            )  # past plain_torch
         return RegionCounts(
             changes=job.changes,
             regions=job.regions,

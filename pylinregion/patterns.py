@@ -214,7 +214,7 @@ def patterns(
     check_fits(network, x, dtype)
     counted = _checks.chosen_layers(layers, network.layer_names)
     if not network.layers:
-        warnings.warn(f"{nothing_or_part(network)}: all inputs have the same pattern", stacklevel=2)
+        warnings.warn(f"{nothing_or_part(network)}: all inputs have the same pattern", stacklevel=3)  # past plain_torch
     with torch.inference_mode(False), torch.no_grad(), full_precision():
         network.check_parameters()
         return _Search(network, x, dtype or x.dtype, counted).run(batch_size, memory_budget, progress)

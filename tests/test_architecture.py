@@ -156,6 +156,6 @@ def test_docstring_examples(module):
 
 
 def test_public_names_have_docstrings_with_their_errors():
-    for name in ("capture", "count_regions", "explain", "load", "partition", "random_frame", "trace"):
+    for name in ("capture", "count_regions", "explain", "load", "partition", "patterns", "random_frame", "trace"):
         text = getattr(pylinregion, name).__doc__
         assert "Args:" in text and "Returns:" in text and "Raises:" in text, name

@@ -151,8 +151,10 @@ def test_no_inputs_and_no_neurons():
     none = plr.patterns(mlp(), torch.zeros(0, 6))
     assert (none.n_patterns, none.index.shape, none.words.shape) == (0, (0,), (0, 1))
     assert none.to_bits().shape == (0, 8) and none.hamming().shape == (0, 0) and none.counts.shape == (0,)
-    with pytest.warns(UserWarning, match="the network is affine: it has no neurons: all inputs have the same pattern"):
+    said = "the network is affine: it has no neurons: all inputs have the same pattern"
+    with pytest.warns(UserWarning, match=said) as caught:
         one = plr.patterns(nn.Linear(6, 2), torch.randn(5, 6))
+    assert caught[0].filename == __file__
     assert one.n_patterns == 1 and one.index.tolist() == [0] * 5 and one.hamming().tolist() == [[0]]
 
 
