@@ -1,28 +1,83 @@
 """From an ``nn.Module`` to a :class:`~pylinregion.network.Network`, once for every state of the module.
 
 The model is traced (:mod:`pylinregion.tracing`), its operators are classified (:mod:`pylinregion.classify`), and the
-result is checked against the model on fresh inputs (:mod:`pylinregion.selfcheck`).
+result is checked against the model on fresh inputs (:mod:`pylinregion.selfcheck`). Before a network is used again, the
+model is asked whether it still runs the same operators (:mod:`pylinregion.operations`).
 """
 
 from __future__ import annotations
 
+import functools
+import sys
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pylinregion import _checks, classify, guards, selfcheck, tracing
+from pylinregion import _checks, classify, guards, operations, selfcheck, tracing
 from pylinregion.branches import Noting
-from pylinregion.errors import UnsupportedModelError
-from pylinregion.fingerprint import fingerprint
-from pylinregion.module_state import evaluation_mode, undisturbed, unwrap
+from pylinregion.errors import PylinregionError, UnsupportedModelError
+from pylinregion.fingerprint import Fingerprint, fingerprint
+from pylinregion.module_state import evaluating, set_aside, undone, unwrap
 from pylinregion.network import Network
 from pylinregion.surroundings import plain_torch
-from pylinregion.torch_state import quiet, traceable
+from pylinregion.torch_state import silent, traceable
 
-_cache: weakref.WeakKeyDictionary[nn.Module, dict[Any, tuple[Any, Network]]] = weakref.WeakKeyDictionary()
+_ROWS = 2  # with which a model is asked
+_CALLS = {nn.Module._call_impl.__code__, nn.Module._wrapped_call_impl.__code__}
+
+_lock = threading.RLock()  # tracers set much of the process
+_cache: weakref.WeakKeyDictionary[nn.Module, dict[Any, Network]] = weakref.WeakKeyDictionary()
+_origins: weakref.WeakKeyDictionary[Network, _Origin] = weakref.WeakKeyDictionary()
+
+
+@dataclass
+class _Origin:
+    """What a network was captured from.
+
+    Attributes:
+        module: The model.
+        rows: ``[2, *input_shape]``, some of the points it was captured with.
+        parts: How it is put together.
+        record: What it runs; None if its parts say all.
+    """
+
+    module: weakref.ref[nn.Module]
+    rows: Tensor
+    parts: Fingerprint
+    record: list[Any] | None
+
+    @staticmethod
+    def of(network: Network, module: nn.Module, rows: Tensor) -> _Origin:
+        """A module as it is."""
+        parts = fingerprint(module)
+        record = _record(network, module, rows)  # also if it is not needed: it finds what the tracer left behind
+        return _Origin(weakref.ref(module), rows, parts, None if parts.complete else record)
+
+    def holds(self, network: Network) -> bool:
+        """Whether the module, while it lives, computes what the network does."""
+        module = self.module()
+        if module is None:
+            return True
+        if fingerprint(module) != self.parts:
+            return False
+        if self.record is None:
+            return True
+        try:
+            return _record(network, module, self.rows) == self.record
+        except Exception:  # whatever the model raises: it did not before
+            return False
+
+
+def _record(network: Network, module: nn.Module, rows: Tensor) -> list[Any]:
+    tensors = (*module.parameters(), *module.buffers())
+    items = any(node.op_name in ("item", "_local_scalar_dense") for node in network.nodes)
+    with undone(module, values=False), traceable(), evaluating(module):
+        return operations.record(module, rows.clone(), tensors, network.state.values(), items)
 
 
 @plain_torch()
@@ -30,9 +85,13 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
     """Capture the operators of a model, once, for points like ``example``.
 
     The network is the model in eval mode: the mode is switched while it is captured and restored afterwards. It shares
-    storage with the live model, so counts made with it are those of the current weights. Plain Python attributes that
-    the forward pass reads (``self.alpha``) are fixed at their value; :func:`pylinregion.count_regions` given the module
-    captures again when one changes.
+    storage with the live model, so counts made with it are those of the current weights. All else that the forward pass
+    reads (``self.alpha``) is fixed at its value. Whenever a capture is used again, the model runs once on two points
+    (its hooks are called), and if it runs other operators than before, or the same with other numbers,
+    :func:`pylinregion.count_regions` given the module captures again; given the network it raises.
+
+    What the forward pass and hooks write to in Python or to tensors is put back. Captures in several threads wait for
+    each other. While one thread captures a model for the first time, no other may run it.
 
     Args:
         model: A module that takes one tensor; also one wrapped by ``torch.compile`` or data-parallel wrappers, an
@@ -46,33 +105,78 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
     Raises:
         UnsupportedModelError: An operator is not in the table, the model depends on chance, on the batch or branches on
             data, or the captured network does not reproduce the model. The message names operator, module and line.
+            Or ``model`` is a network whose module has changed in more than the values of its tensors.
+        PylinregionError: Another thread runs the model, which is not captured yet.
         ValueError: ``example`` has no batch dimension.
         TypeError: ``model`` or ``example`` is of another type, or the model returns no tensor.
     """
     if isinstance(model, Network):
-        model.rebind()
-        guards.check(model)
+        _follow(model)
         return model
     _checks.floating_tensor("example", example)
     if example.dim() < 1:
         raise ValueError("example must be [B, *input_shape], got a tensor without dimensions")
     if isinstance(model, torch.export.ExportedProgram):
-        with torch.inference_mode(False), quiet(), traceable():
+        with _lock, silent(), traceable():
             return _from_exported(model, tracing.example_rows(example))
     module = unwrap(model)
-    key = (tuple(example.shape[1:]), example.dtype, example.device)
-    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        raise UnsupportedModelError("a TorchScript module cannot be captured: give the module that it was made from")
-    captured = _cache.setdefault(module, {})
-    if key in captured and captured[key][0] == fingerprint(module):
-        network = captured[key][1]
-        network.rebind()
-        if guards.broken(network) is None:
-            return network
-    with torch.inference_mode(False), quiet(), evaluation_mode(module), undisturbed(module), traceable():
-        network = _from_module(module, tracing.example_rows(example))
-    captured[key] = (fingerprint(module), network)  # afterwards: a lazy module has its shapes only then
-    return network
+    with _lock:
+        captured = _cache.setdefault(module, {})
+        key = (tuple(example.shape[1:]), example.dtype, example.device)
+        if (network := captured.get(key)) is not None and _origins[network].holds(network):
+            network.rebind()
+            if guards.broken(network) is None:
+                return network
+        if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+            raise UnsupportedModelError(
+                "a TorchScript module cannot be captured: give the module that it was made from"
+            )
+        _check_not_running(module)
+        with torch.inference_mode(False):
+            rows = tracing.example_rows(example)
+        with silent(), set_aside(module), traceable():
+            network = _from_module(module, rows)
+        # Afterwards: a lazy module has its shapes only then, and what was not put back shows.
+        _origins[network] = _Origin.of(network, module, rows[:_ROWS])
+        captured[key] = network
+        return network
+
+
+def _follow(network: Network) -> None:
+    """Let a network read the tensors that its module has now.
+
+    Raises:
+        UnsupportedModelError: The module is not the one that was captured.
+    """
+    origin = _origins.get(network)
+    if origin is None:
+        return
+    network.rebind()
+    with _lock:
+        if not origin.holds(network):
+            raise UnsupportedModelError(
+                "the model has changed in more than the values of its tensors since the network was captured: "
+                "capture the model again"
+            )
+    guards.check(network)
+
+
+def _check_not_running(module: nn.Module) -> None:
+    """No other thread is in a forward pass of the module, which would be traced along with it.
+
+    Raises:
+        PylinregionError: One is.
+    """
+    parts = set(module.modules())
+    for thread, top in sys._current_frames().items():
+        frame: Any = top if thread != threading.get_ident() else None
+        while frame is not None:
+            if frame.f_code in _CALLS and frame.f_locals.get("self") in parts:
+                raise PylinregionError(
+                    "another thread runs the model, which is not captured yet: capture it before that thread begins, "
+                    "with pylinregion.capture(model, x)"
+                )
+            frame = frame.f_back
 
 
 def in_model_dtype(model: nn.Module | torch.export.ExportedProgram, point: Tensor) -> Tensor:
@@ -99,18 +203,21 @@ def in_model_dtype(model: nn.Module | torch.export.ExportedProgram, point: Tenso
 def _from_module(module: nn.Module, example: Tensor) -> Network:
     try:
         with Noting(module) as noted:
-            output = module(example)
+            output = operations.run(module, example.clone())
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever the model raises; the tracers would say it less clearly
         points = f"x must be points the model takes, got [B, {', '.join(map(str, example.shape[1:]))}]"
         raise ValueError(f"{points} {example.dtype}, and the model raised {type(error).__name__}: {error}") from error
     tracing.output_tensors(output)
+    _check_not_rewritten(module, example)
+    watched = functools.partial(operations.run, module)
+    _leave_out_observers(module, example)
     reasons: list[BaseException] = []
     for attempt in tracing.attempts(module, example, noted.asked):
         try:
             network = classify.build(attempt(), example)
-            selfcheck.same_function(network, module, example)
+            selfcheck.same_function(network, watched, example)
         except tracing.FinalRefusal as error:
             raise UnsupportedModelError(str(error)) from None
         except UnsupportedModelError as error:
@@ -124,6 +231,65 @@ def _from_module(module: nn.Module, example: Tensor) -> Network:
     if ours is not None:
         raise ours
     raise UnsupportedModelError(tracing.failure(reasons[0], module)) from reasons[0]
+
+
+def _check_not_rewritten(module: nn.Module, example: Tensor) -> None:
+    """The outputs do not depend on what the forward pass itself has written to the model's tensors, or to others.
+
+    Raises:
+        UnsupportedModelError: They do.
+    """
+    names = {
+        tensor.data_ptr(): f"'{name}' of the model"
+        for name, tensor in (*module.named_parameters(), *module.named_buffers())
+    }
+    written = [
+        names.get(t.data_ptr(), "a tensor that was there before")
+        for t in operations.overwritten(module, example.clone())
+    ]
+    written += [
+        f"'{name}' of the model" for name, parameter in module.named_parameters() if parameter.data_ptr() not in names
+    ]
+    if written:
+        raise UnsupportedModelError(f"the forward pass changes {written[0]}, and what it returns depends on that")
+
+
+def _leave_out_observers(module: nn.Module, example: Tensor) -> None:
+    """Take away the hooks without which the model computes the same: what they keep is none of the tracers' business.
+
+    :func:`pylinregion.module_state.set_aside` gives them back.
+    """
+    tensors = (*module.parameters(), *module.buffers())
+
+    def same() -> bool:
+        try:
+            return operations.record(module, example.clone(), tensors) == record
+        except Exception:  # the forward pass needs what the hook does
+            return False
+
+    hooks = [(own, key) for own in _hooks(module) for key in own]
+    if not hooks:
+        return
+    record = operations.record(module, example.clone(), tensors)
+    before = [(own, dict(own)) for own in _hooks(module)]
+    for own, key in hooks:
+        del own[key]
+    if same():
+        return
+    for own, content in before:
+        own.update(content)
+    for own, key in hooks:
+        content = dict(own)
+        del own[key]
+        if not same():
+            own.clear()
+            own.update(content)  # in the order that they had
+
+
+def _hooks(module: nn.Module) -> Iterator[dict[int, Callable[..., Any]]]:
+    yield from (nn.modules.module._global_forward_pre_hooks, nn.modules.module._global_forward_hooks)
+    for part in module.modules():
+        yield from (part._forward_pre_hooks, part._forward_hooks)
 
 
 def _from_exported(program: torch.export.ExportedProgram, example: Tensor) -> Network:

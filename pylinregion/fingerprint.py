@@ -1,48 +1,65 @@
-"""What a captured network depends on besides the values of its tensors, so that a change is noticed."""
+"""How a module is put together: its parts and its tensors, which a captured network has references to."""
 
 from __future__ import annotations
 
+import types
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
+_GLOBAL_HOOKS = nn.modules.module._global_forward_pre_hooks, nn.modules.module._global_forward_hooks
+_PLAIN = frozenset((type(None), bool, int, float, str, torch.dtype, torch.device, torch.Size))
 
 
-def fingerprint(module: nn.Module) -> list[Any]:
-    """What of a module, besides its tensors' values, a captured network depends on."""
+@dataclass
+class Fingerprint:
+    """What two equal modules have in common besides the values of their tensors.
+
+    Attributes:
+        parts: By name the part, the class and its forward pass, its settings, and its tensors: which are the same ones,
+            shapes, dtypes and devices.
+        complete: Whether that is all that decides what the module computes: its parts are torch's own, and without
+            hooks. Code of others may read anything.
+    """
+
+    parts: list[Any]
+    complete: bool
+
+
+def fingerprint(module: nn.Module) -> Fingerprint:
+    """That of a module."""
     parts: list[Any] = []
+    complete = not any(_GLOBAL_HOOKS)
     numbers: dict[int, int] = {}  # tells which modules share a tensor
 
     def kind(tensor: Tensor | None) -> Any:
-        number = numbers.setdefault(id(tensor), len(numbers))
-        return None if tensor is None else (number, tensor.shape, tensor.dtype)
+        if tensor is None:
+            return None
+        return numbers.setdefault(id(tensor), len(numbers)), tensor.shape, tensor.dtype, tensor.device
 
     for name, part in module.named_modules(remove_duplicate=False):
+        owner = type(part)
         tensors = {key: kind(t) for own in (part._parameters, part._buffers) for key, t in own.items()}
-        plain = [
-            (key, _comparable(value))
-            for key, value in vars(part).items()
-            if key not in _MODULE_ATTRIBUTES and key + "_g" not in tensors and key + "_orig" not in tensors
-        ]  # weight norm and pruning by hooks set an attribute from such parameters on every forward pass
-        hooks = (*part._forward_hooks, None, *part._forward_pre_hooks)  # keys that are never used again
-        parts.append((name, _Same(part), _Same(type(part)), plain, hooks, tensors))
-    return parts
+        settings = {key: value for key, value in vars(part).items() if key not in _MODULE_ATTRIBUTES}
+        complete &= owner.__module__.startswith("torch.nn.modules.") and all(map(_is_plain, settings.values()))
+        complete &= not part._forward_hooks and not part._forward_pre_hooks
+        parts.append((name, _Same(part), owner.forward, settings if complete else None, tensors))
+    return Fingerprint(parts, complete)
 
 
-def _comparable(value: Any, depth: int = 0) -> Any:
-    """A value that compares equal while an attribute means the same."""
-    if isinstance(value, (bool, int, float, str, type(None), torch.dtype)):
-        return value
-    if isinstance(value, (list, tuple, dict)) and len(value) <= 1000 and depth < 4:
-        items = value.items() if isinstance(value, dict) else value
-        return type(value), [_comparable(item, depth + 1) for item in items]
-    if depth == 0 and hasattr(value, "__dict__") and not isinstance(value, (nn.Module, Tensor, type)):
-        return _Same(value), _comparable(dict(vars(value)), 2)  # an object that holds settings
-    return _Same(value)
+def _is_plain(value: Any) -> bool:
+    """Whether a setting is what it says, and compares by that."""
+    kind = type(value)
+    if kind is tuple:
+        return all(map(_is_plain, value))
+    function = isinstance(value, (types.FunctionType, types.BuiltinFunctionType))
+    of_torch = function and str(value.__module__).startswith("torch.")
+    return kind in _PLAIN or of_torch
 
 
 class _Same:
@@ -50,10 +67,7 @@ class _Same:
 
     def __init__(self, value: Any) -> None:
         self.address = id(value)
-        try:
-            self.value: Callable[[], Any] = weakref.ref(value)
-        except TypeError:  # nothing tells whether it lives
-            self.value = object
+        self.value: Callable[[], Any] = weakref.ref(value)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Same) and self.address == other.address and self.value() is not None

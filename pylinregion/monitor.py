@@ -15,7 +15,7 @@ from torch.nn import functional
 from pylinregion import _checks
 from pylinregion.errors import PylinregionError
 from pylinregion.instruments import Measure, Settings, chosen, local_complexity
-from pylinregion.module_state import replicated, unwrap
+from pylinregion.module_state import replicated, set_aside, unwrap
 from pylinregion.partition import partition
 from pylinregion.probes import Probe, check_probes, device_of
 from pylinregion.ranks import ALONE, Ranks, checksum
@@ -24,7 +24,6 @@ from pylinregion.shards import digest_of
 from pylinregion.sinks import Record, Sink, check_sinks
 from pylinregion.slice import Slice
 from pylinregion.surroundings import plain_torch
-from pylinregion.undisturbed import set_aside
 
 _STATE = frozenset({"step", "training", "measuring", "last_cost"})
 

@@ -1,15 +1,20 @@
-"""Switches of torch that are set for a while and put back."""
+"""Switches of torch and of the process that are set for a while and put back.
+
+Threads may have them set side by side: the first sets a switch, the last puts it back.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.nn.utils import parametrize
 
 _PRECISIONS = (  # torch's settings of float32 precision, each with the one that it follows where it was not set
     (("generic", "all"), None),
@@ -19,28 +24,134 @@ _PRECISIONS = (  # torch's settings of float32 precision, each with the one that
 )
 
 
+class Switch:
+    """A setting of the whole process, as a context manager that several threads may be in, each several times.
+
+    Args:
+        setting: A context manager without arguments, which sets it and puts it back.
+    """
+
+    def __init__(self, setting: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
+        self._setting = setting
+        self._lock = threading.RLock()
+        self._users = 0
+        self._set = contextlib.ExitStack()
+        self._own = threading.local()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Set it if nobody has yet."""
+        with self._lock:
+            if self._users == 0:
+                self._set.enter_context(self._setting())
+            self._users += 1
+        self._own.depth = getattr(self._own, "depth", 0) + 1
+        try:
+            yield
+        finally:
+            self._own.depth -= 1
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._set.close()
+
+    @property
+    def here(self) -> bool:
+        """Whether this thread is inside."""
+        return getattr(self._own, "depth", 0) > 0
+
+
+class _Unheard(logging.Filter):
+    """Matches the warnings of threads that are in a switch, and stops their logs and prints; others are heard."""
+
+    def __init__(self, switch: Switch) -> None:
+        super().__init__()
+        self._switch = switch
+
+    def match(self, text: str) -> bool:
+        """What :mod:`warnings` asks of the expression for a message."""
+        return self._switch.here
+
+    def filter(self, record: Any) -> bool:
+        """What :mod:`logging` asks."""
+        return not self._switch.here
+
+
+class _Stderr:
+    """Standard error for the other threads."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> Any:
+        """Write, unless this thread is silent."""
+        return len(text) if silent.here else self.stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@Switch
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without torch's warnings, logs and prints about its own internals; what goes wrong is said in our errors."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # torch's loggers have levels and handlers of their own
+    """Without warnings."""
+    entry: Any = ("ignore", _Unheard(quiet), Warning, None, 0)
+    filters: Any = warnings.filters
+    filters.insert(0, entry)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        logging.disable(disabled)
+        lists: tuple[Any, Any] = (filters, warnings.filters)
+        for found in lists:  # another list if somebody is, or was, in warnings.catch_warnings
+            while entry in found:
+                found.remove(entry)
 
 
+@Switch
 @contextlib.contextmanager
-def one_thread() -> Iterator[int]:
-    """Torch's operators on one thread; gives the number that was set, which is restored afterwards."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def silent() -> Iterator[None]:
+    """Without torch's logs and prints about its own internals; what goes wrong is said in our errors."""
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]  # torch's have handlers of their own
+    handlers = [handler for logger in loggers for handler in getattr(logger, "handlers", ())]
+    unheard, stderr = _Unheard(silent), _Stderr(sys.stderr)
+    for handler in handlers:
+        handler.addFilter(unheard)
+    sys.stderr = stderr
     try:
-        yield n_threads
+        yield
     finally:
-        torch.set_num_threads(n_threads)
+        for handler in handlers:
+            handler.removeFilter(unheard)
+        if sys.stderr is stderr:
+            sys.stderr = stderr.stream
+
+
+class _Threads:
+    """How many threads torch's operators take."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users, self._before = 0, 1
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[int]:
+        """One; gives the number that was set, which is restored afterwards."""
+        with self._lock:
+            own = torch.get_num_threads()  # a thread that begins meanwhile finds the 1 that is set here
+            if self._users == 0:
+                self._before = own
+            n_threads = self._before if own == 1 else own
+            self._users += 1
+            torch.set_num_threads(1)
+        try:
+            yield n_threads
+        finally:
+            with self._lock:
+                self._users -= 1
+                torch.set_num_threads(n_threads)
+
+
+one_thread = _Threads()
 
 
 @contextlib.contextmanager
@@ -50,14 +161,20 @@ def full_precision() -> Iterator[None]:
     Torch's older switch of TF32 in cuDNN is off too: ``torch.export`` reads it, which raises where it and the newer
     settings differ.
     """
-    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-        getter = getattr(torch._C, "_get_fp32_precision_getter", None)
-        setter = getattr(torch._C, "_set_fp32_precision_setter", None)
-        restore = _set_legacy() if getter is None or setter is None else _set_by_operator(getter, setter)
-        try:
-            yield
-        finally:
-            restore()
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), _ieee():
+        yield
+
+
+@Switch
+@contextlib.contextmanager
+def _ieee() -> Iterator[None]:
+    getter = getattr(torch._C, "_get_fp32_precision_getter", None)
+    setter = getattr(torch._C, "_set_fp32_precision_setter", None)
+    restore = _set_legacy() if getter is None or setter is None else _set_by_operator(getter, setter)
+    try:
+        yield
+    finally:
+        restore()
 
 
 def _set_by_operator(getter: Any, setter: Any) -> Callable[[], None]:
@@ -92,19 +209,59 @@ def _set_legacy() -> Callable[[], None]:
     return restore
 
 
-@contextlib.contextmanager
-def traceable() -> Iterator[None]:
-    """In full precision, without gradients, compiled parts, and the fused attention path that hides a ReLU.
+@Switch
+def eager() -> Any:
+    """Without compiled code."""
+    return torch.compiler.set_stance("force_eager")
 
-    Distributions do not check their arguments meanwhile, as under ``python -O``: that branches on values.
-    """
+
+@Switch
+@contextlib.contextmanager
+def plain_attention() -> Iterator[None]:
+    """Without the fused path of attention, which hides a ReLU."""
     before = torch.backends.mha.get_fastpath_enabled()
-    validates = torch.distributions.Distribution._validate_args
     torch.backends.mha.set_fastpath_enabled(False)
-    torch.distributions.Distribution.set_default_validate_args(False)
     try:
-        with torch.no_grad(), full_precision(), torch.compiler.set_stance("force_eager"):
-            yield
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@Switch
+@contextlib.contextmanager
+def computed_parametrizations() -> Iterator[None]:
+    """``parametrize.cached()`` neither gives what it has nor keeps what is computed."""
+    users = parametrize._cache_enabled
+    parametrize._cache_enabled -= users
+    try:
+        yield
+    finally:
+        parametrize._cache_enabled += users
+
+
+@Switch
+@contextlib.contextmanager
+def unchecked_distributions() -> Iterator[None]:
+    """Distributions do not check their arguments, as under ``python -O``: that branches on values."""
+    validates = torch.distributions.Distribution._validate_args
+    torch.distributions.Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
         torch.distributions.Distribution.set_default_validate_args(validates)
+
+
+@contextlib.contextmanager
+def traceable() -> Iterator[None]:
+    """As a model is traced: its own operators, in full precision, without gradients."""
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        full_precision(),
+        quiet(),
+        eager(),
+        plain_attention(),
+        computed_parametrizations(),
+        unchecked_distributions(),
+    ):
+        yield

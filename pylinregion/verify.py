@@ -19,7 +19,7 @@ from pylinregion.errors import VerificationError
 from pylinregion.locate import Locator
 from pylinregion.maps import Array, Evaluation, evaluate
 from pylinregion.mesh import Mesh
-from pylinregion.module_state import evaluation_mode, unwrap
+from pylinregion.module_state import set_aside, unwrap
 from pylinregion.network import Network
 from pylinregion.prefix import Neurons
 from pylinregion.tracing import output_tensors
@@ -233,7 +233,7 @@ def _difference(part: Partition, model: nn.Module, st: Array, expected: Evaluati
 
 def _outputs(module: nn.Module, network: Network, inputs: Tensor) -> Array:
     """``[points, outputs]``: of all that the module returns, the tensor that is the captured network's output."""
-    with torch.no_grad(), evaluation_mode(module):
+    with set_aside(module), torch.no_grad():
         returned = output_tensors(module(inputs.to(network.device)))
     node = network.nodes[network.outputs[0]]
     rows = returned[network.places[0]].movedim(node.batch_dim, 0)

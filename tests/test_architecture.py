@@ -65,14 +65,28 @@ def test_slices_are_partitioned_in_one_direction():
 
 def test_a_capture_is_made_in_one_direction():
     """Tracing knows nothing of classification, and neither knows of the self-check and the cache."""
-    order = ["source", "branches", "tracing", "questions", "batch", "classify", "guards", "selfcheck", "capture"]
+    order = [
+        "source",
+        "branches",
+        "tracing",
+        "operations",
+        "questions",
+        "batch",
+        "classify",
+        "guards",
+        "selfcheck",
+        "capture",
+    ]
     for place, module in enumerate(order):
         later = {f"pylinregion.{name}" for name in [*order[place:], "fingerprint", "module_state", "count", "explain"]}
         if module != "capture":
             assert not imports_of(f"pylinregion.{module}") & later, module
     assert not imports_of("pylinregion.selfcheck") & {"pylinregion.batch", "pylinregion.classify"}
-    for module in ("fingerprint", "module_state", "torch_state"):
+    for module in ("fingerprint", "reachable", "torch_state"):
         assert not {name for name in imports_of(f"pylinregion.{module}") if name.startswith("pylinregion")}, module
+    for module, below in {"module_state": {"reachable", "torch_state"}, "operations": {"errors", "tracing"}}.items():
+        rooms = {name.split(".")[1] for name in imports_of(f"pylinregion.{module}") if name.startswith("pylinregion.")}
+        assert rooms == below, module
 
 
 def test_measures_are_made_of_captured_networks_and_only_monitors_and_experiments_are_made_of_them():
@@ -101,7 +115,7 @@ def test_measures_are_made_of_captured_networks_and_only_monitors_and_experiment
 
 def test_a_monitor_is_built_in_one_direction():
     """Schedules, points and sinks know nothing of each other; adapters know the monitor, and nothing knows them."""
-    parts = {f"pylinregion.{name}" for name in ("schedule", "probes", "sinks", "undisturbed", "instruments")}
+    parts = {f"pylinregion.{name}" for name in ("schedule", "probes", "sinks", "instruments")}
     for module in parts:
         own = imports_of(module)
         assert not own & (parts | {"pylinregion.monitor"}), module

@@ -15,7 +15,7 @@ from pylinregion.errors import UnsupportedModelError
 from pylinregion.kinks import scalar_kink
 from pylinregion.measures import _checks
 from pylinregion.measures._forward import pushed_forward
-from pylinregion.module_state import evaluation_mode, undisturbed, unwrap
+from pylinregion.module_state import unwrap
 from pylinregion.network import Network, Ref
 from pylinregion.ops import Kind
 from pylinregion.program import Program
@@ -213,16 +213,6 @@ def differentiated() -> Iterator[None]:
     """With gradients, in full precision; also inside ``torch.no_grad`` and ``torch.inference_mode``."""
     with torch.inference_mode(False), torch.enable_grad(), full_precision():
         yield
-
-
-@contextlib.contextmanager
-def untouched(model: Any) -> Iterator[nn.Module]:
-    """The user's own module in eval mode; modes, buffers, attributes and torch's random state are put back."""
-    module = module_of(model)
-    devices = {tensor.device for tensor in (*module.parameters(), *module.buffers()) if tensor.is_cuda}
-    forked = torch.random.fork_rng(devices=sorted(device.index for device in devices))
-    with evaluation_mode(module), undisturbed(module), forked:
-        yield module
 
 
 def module_of(model: Any) -> nn.Module:

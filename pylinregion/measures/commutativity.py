@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pylinregion._checks import finite, positive_integer
-from pylinregion.measures._evaluation import logits, undifferentiated, untouched
+from pylinregion.measures._evaluation import logits, module_of, undifferentiated
+from pylinregion.module_state import set_aside
 from pylinregion.surroundings import plain_torch
 
 
@@ -97,7 +98,8 @@ def _both_ways(
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for begin in range(0, len(pairs), batch_size):
             rows = slice(begin, begin + batch_size)
-            with untouched(model) as module, undifferentiated():
+            module = module_of(model)
+            with set_aside(module), undifferentiated():
                 values = logits(module, pairs[rows]), logits(module, other[rows])
             yield values
 

@@ -19,9 +19,10 @@ from pylinregion.measures._evaluation import (
     differentiated,
     gaussian,
     logits,
+    module_of,
     output_node,
-    untouched,
 )
+from pylinregion.module_state import set_aside
 from pylinregion.surroundings import plain_torch
 
 LOSSES = ("cross_entropy", "margin")
@@ -125,7 +126,8 @@ def robust_accuracy(
     if random_start:
         start = torch.rand(x.shape, generator=generator, dtype=torch.float64, device="cpu").mul_(2).sub_(1)
     clean, right, still = 0, [0] * len(radii), [0] * len(radii)
-    with untouched(model) as module, differentiated():
+    module = module_of(model)
+    with set_aside(module), differentiated():
         for begin in range(0, len(x), batch_size):
             rows = slice(begin, begin + batch_size)
             points, own = x[rows].detach().clone(), y[rows].clone()
