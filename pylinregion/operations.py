@@ -34,7 +34,8 @@ def overwritten(model: Callable[[Tensor], Any], x: Tensor) -> list[Tensor]:
     """Tensors that were there before, which the model overwrites and whose new values its outputs depend on."""
     watch, output = _watched(model, x)
     needed = _needed(watch.calls, output_tensors(output), items=False)
-    found = [t for func, args, kwargs, _ in needed for t in _About.of(func).written(args, kwargs)]
+    read = [call for call in needed if "batch_norm" not in str(call[0])]  # which computes from what it averages
+    found = [t for func, args, kwargs, _ in read for t in _About.of(func).written(args, kwargs)]
     return [tensor for tensor in found if watch.was_there(tensor)]
 
 
