@@ -68,9 +68,12 @@ class _Origin:
         if self.record is None:
             return True
         try:
-            return _record(network, module, self.rows) == self.record
+            if _record(network, module, self.rows) == self.record:
+                return True
         except Exception:  # whatever the model raises: it did not before
             return False
+        with traceable():  # with values that it checks for, the model goes another way here: a count says so itself
+            return selfcheck.not_finite(network, self.rows) is not None
 
 
 def _record(network: Network, module: nn.Module, rows: Tensor) -> list[Any]:
@@ -152,13 +155,13 @@ def _follow(network: Network) -> None:
     if origin is None:
         return
     network.rebind()
+    guards.check(network)
     with _lock:
         if not origin.holds(network):
             raise UnsupportedModelError(
                 "the model has changed in more than the values of its tensors since the network was captured: "
                 "capture the model again"
             )
-    guards.check(network)
 
 
 def _check_not_running(module: nn.Module) -> None:

@@ -43,14 +43,10 @@ def same_function(network: Network, model: Callable[[Tensor], Any], example: Ten
                 "the captured network does not reproduce the model on fresh inputs: its forward pass depends on "
                 "something besides its input and its tensors, or on the values it was traced with"
             )
-    if network.finite:
-        looked_at = Evaluator(network, network.dtype, (), outputs=False, split=False, also=network.finite)
-        values = looked_at.run([example], len(example), None)
-        for value, at in zip(values, network.finite.values(), strict=True):
-            if not bool(value.isfinite().all()):
-                raise UnsupportedModelError(
-                    f"at points like x a value is NaN or infinite, for which the model goes another way{at}"
-                )
+    if (at := not_finite(network, example)) is not None:
+        raise UnsupportedModelError(
+            f"at points like x a value is NaN or infinite, for which the model goes another way{at}"
+        )
     split = Evaluator(network, network.dtype, range(len(network.layers)), outputs=True, split=True)
     v = fresh_inputs(example, seed=2)
     whole, parts = split.prefix(x + v), zip(split.prefix(x), split.prefix_directions(v), strict=True)
@@ -70,6 +66,16 @@ def same_function(network: Network, model: Callable[[Tensor], Any], example: Ten
         # Labels of values that are equal but for rounding may differ where a batch has another size.
         if not _close(b[others], a[others], tight) or (a.is_floating_point() and not _close(c, a[some], loose)):
             raise UnsupportedModelError(f"{name} mixes the points of a batch, or depends on their number or order")
+
+
+def not_finite(network: Network, x: Tensor) -> str | None:
+    """Where the model looks at a value that is NaN or infinite at these points; None if nowhere."""
+    if not network.finite:
+        return None
+    looked_at = Evaluator(network, network.dtype, (), outputs=False, split=False, also=network.finite)
+    values = looked_at.run([x], len(x), None)
+    places = zip(values, network.finite.values(), strict=True)
+    return next((at for value, at in places if not bool(value.isfinite().all())), None)
 
 
 def _by_name(network: Network, outputs: list[Tensor], reported: dict[int, list[Tensor]]) -> list[tuple[str, Tensor]]:
