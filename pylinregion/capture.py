@@ -151,11 +151,11 @@ def _follow(network: Network) -> None:
     Raises:
         UnsupportedModelError: The module is not the one that was captured.
     """
+    network.rebind()
+    guards.check(network)
     origin = _origins.get(network)
     if origin is None:
         return
-    network.rebind()
-    guards.check(network)
     with _lock:
         if not origin.holds(network):
             raise UnsupportedModelError(
