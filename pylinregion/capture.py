@@ -233,7 +233,7 @@ def _from_module(module: nn.Module, example: Tensor) -> Network:
     ours = next((error for error in reasons if isinstance(error, UnsupportedModelError)), None)
     if ours is not None:
         raise ours
-    raise UnsupportedModelError(tracing.failure(reasons[0], module)) from reasons[0]
+    raise UnsupportedModelError(tracing.failure(reasons, module)) from reasons[0]
 
 
 def _check_not_rewritten(module: nn.Module, example: Tensor) -> None:

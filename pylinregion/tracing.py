@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import linecache
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -70,19 +70,25 @@ def attempts(module: nn.Module, example: Tensor, asked: Questions) -> list[Calla
     ]
 
 
-def failure(error: BaseException, module: nn.Module) -> str:
-    """Why and where in the user's code a tracer gave up."""
+def failure(errors: Sequence[BaseException], module: nn.Module) -> str:
+    """Why and where in the user's code the tracers gave up: what the first of them says that knows where."""
+    places = [_place_in_users_code(error, module) for error in errors]
+    error, at = next(((error, at) for error, at in zip(errors, places, strict=True) if at), (errors[0], ""))
     text = str(error)
+    if "data-dependent" in text or "Data-dependent" in text:
+        return f"the model's control flow depends on the data{at}: it has no single graph of operators"
+    first = text.strip().splitlines()[0] if text.strip() else ""
+    return f"the model could not be traced{at}: {type(error).__name__}: {first}"
+
+
+def _place_in_users_code(error: BaseException, module: nn.Module) -> str:
     at = ""
     for frame, number in traceback.walk_tb(error.__traceback__):
         if is_users(file := frame.f_code.co_filename):
             line = code_line(file, number, linecache.getline(file, number))
             owner = next((name for name, part in module.named_modules() if part in frame.f_locals.values()), "")
             at = place(owner, line)
-    if "data-dependent" in text or "Data-dependent" in text:
-        return f"the model's control flow depends on the data{at}: it has no single graph of operators"
-    first = text.strip().splitlines()[0] if text.strip() else ""
-    return f"the model could not be traced{at}: {type(error).__name__}: {first}"
+    return at
 
 
 def example_rows(example: Tensor) -> Tensor:
