@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pylinregion.stages import INPUT, Stage, Stages, Units
+from pylinregion.stages import INPUT, Stage, Stages
+from pylinregion.units import Units
 
 Places = NDArray[np.int64]
 

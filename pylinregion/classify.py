@@ -71,6 +71,8 @@ def build(trace: Trace, example: Tensor) -> Network:
     places = floating or dependent  # indices and masks beside numbers are not outputs to count signs of
     if not places:
         raise UnsupportedModelError("the model's output does not depend on its input")
+    if any(_is_complex(nodes[outputs[at]]) for at in places):
+        raise UnsupportedModelError("the model's output is complex: return its parts (torch.view_as_real)")
     return Network(
         nodes=nodes,
         layers=_layers(nodes),
@@ -148,7 +150,7 @@ def _node(node: fx.Node, trace: Trace, numbers: dict[fx.Node, int]) -> Node:
     made = node.meta.get("val")
     if new.role == "constant" and isinstance(made, Tensor):
         new.dtype = made.dtype
-    known = Op(Kind.SMOOTH) if isinstance(target, Formula) else lookup(name, overload)
+    known = Op(Kind.SMOOTH) if isinstance(target, Formula) else lookup(name, overload, _bound(node).get("reduce"))
     random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
     if known is None and random and name not in WHY_NOT:
         raise FinalRefusal(f"{new.where}: it depends on chance (a random operator)")
@@ -237,27 +239,40 @@ def _classify(new: Node, nodes: list[Node]) -> None:
     largest = max(source.degree for source in dependent)
     affine = new.op is None or new.op.kind is Kind.AFFINE
     if new.op is None:  # getitem
-        new.degree = largest
+        new.degree = Degree.STEP if new.dtype in (torch.int64, torch.int32) else largest
     elif new.op_name in SHAPE_OF_SECOND:
         new.degree = tensors[0].degree
     elif new.op.kind is Kind.AFFINE:
         new.degree = combined_degree(new.op, tensors[0].degree, [source.degree for source in tensors[1:]])
+        indices = [each for each in dependent if each.dtype is not None and not each.dtype.is_floating_point]
+        if new.op.combine == "place" and any(each.dtype is not torch.bool for each in indices):
+            new.degree = Degree.NONLINEAR
     elif new.op.kind is Kind.KINK:
-        new.degree = Degree.STEP if new.op.kink == "comparison" else largest
+        new.degree = Degree.STEP if new.op.kink in ("comparison", "sign") else largest
     else:
         new.degree = Degree.NONLINEAR
-    floating = [source for source in dependent if source.dtype is None or source.dtype.is_floating_point]
-    if affine and floating and new.dtype is not None and not new.dtype.is_floating_point and new.op is not None:
+    floating = [source for source in dependent if source.dtype is None or _continuous(source.dtype)]
+    if affine and floating and new.dtype is not None and not _continuous(new.dtype) and new.op is not None:
         reason = f"it makes {new.dtype} of numbers that depend on the input, a step that is not counted"
         raise FinalRefusal(f"{new.where}: {reason}")
     if not affine and new.op is not None and new.op.kink != "comparison" and len(floating) < len(dependent):
         raise FinalRefusal(f"{new.where}: it is not counted on integers")
+    if new.op is not None and new.op.kind in (Kind.KINK, Kind.SMOOTH) and any(map(_is_complex, dependent)):
+        raise FinalRefusal(f"{new.where}: it is not counted on complex numbers")
     rows_first = new.shape is None or (new.batch_dim == 0 and new.batch_factor == 1)
     same_dtype = new.dtype is None or all(source.dtype in (None, new.dtype) for source in dependent)  # casts round
     differentiable = affine and same_dtype and new.op_name not in NO_DERIVATIVE
     new.pristine = (
         differentiable and rows_first and new.degree is Degree.AFFINE and all(source.pristine for source in dependent)
     )
+
+
+def _continuous(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point or dtype.is_complex
+
+
+def _is_complex(node: Node) -> bool:
+    return node.dtype is not None and node.dtype.is_complex
 
 
 def _layers(nodes: list[Node]) -> tuple[Layer, ...]:

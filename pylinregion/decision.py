@@ -17,7 +17,8 @@ from pylinregion.engine import Engine
 from pylinregion.errors import BudgetExceededError
 from pylinregion.maps import Array, Patterns
 from pylinregion.mesh import Mesh
-from pylinregion.stages import Stage, Stages, candidates, identity, same, sums
+from pylinregion.stages import Stage, Stages
+from pylinregion.units import candidates, identity, same, sums
 
 
 class DecisionBoundary(NamedTuple):

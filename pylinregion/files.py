@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pylinregion.certificate import Certificate
 from pylinregion.slice import Slice
-from pylinregion.stages import INPUT, Stage, Stages, Units
+from pylinregion.stages import INPUT, Stage, Stages
+from pylinregion.units import Units
 from pylinregion.whole_files import replace_file
 
 if TYPE_CHECKING:
@@ -205,8 +206,6 @@ def _stages(described: list[Any], arrays: _Arrays, layers: tuple[str, ...], inpu
     order = [stage.layer for stage in stages if stage.layer != -1]
     _require(order == list(range(len(layers))), "header 'stages'", f"those of {len(layers)} layers in order", order)
     _require(any(INPUT in stage.blocks for stage in stages), "header 'stages'", "of the input", "none that takes it")
-    own = all(stage.layer >= 0 for stage in stages if stage.units.lines)
-    _require(own, "header 'stages'", "of a layer where units have kinks", "one of none")
     _require(not stages[-1].units.lines, f"stage{len(stages) - 1}.kinks", "empty: these are the outputs", "kinks")
     return Stages(stages, layers)
 

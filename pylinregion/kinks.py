@@ -60,7 +60,7 @@ def scalar_kink(node: Node) -> ScalarKink | None:
         return ScalarKink((0.0,), "relu")
     if form == "leaky_relu":
         return ScalarKink((0.0,), "leaky_relu", slope=float(arguments["negative_slope"]))
-    if form in ("rrelu", "prelu", "abs"):
+    if form in ("rrelu", "prelu", "abs", "sign"):
         return ScalarKink()
     if form == "threshold":
         return ScalarKink((float(arguments["threshold"]),))
@@ -97,7 +97,7 @@ def describe_breakpoints(node: Node) -> str:
     kink = scalar_kink(node)
     if kink is not None:
         return ", ".join(f"{value:g}" for value in kink.breakpoints)
-    if node.op.kink in ("max_pool", "pool_with_indices", "reduce", "reduce_with_indices"):
+    if node.op.kink in ("max_pool", "pool_with_indices", "reduce", "reduce_with_indices", "scatter"):
         return "winner"
     if node.op.kink == "comparison" and not isinstance(node.args[1], Ref):
         return f"{float(node.args[1]):g}"
@@ -135,6 +135,7 @@ def evaluator(node: Node) -> Evaluate:
         "pool_with_indices": _second_is_label,
         "reduce": _reduce,
         "reduce_with_indices": _second_is_label,
+        "scatter": _scatter,
         "comparison": _comparison,
     }[node.op.kink](node)
 
@@ -205,6 +206,31 @@ def _reduce(node: Node) -> Evaluate:
         out: Tensor = target(*args, **kwargs)
         flat = z.permute(*rest, *dims).flatten(len(rest))
         counter.labels(winner(flat, dim=-1).reshape(out.shape))
+        return out
+
+    return evaluate
+
+
+def _scatter(node: Node) -> Evaluate:
+    """The largest of what is scattered to a place: the first winner along the axis, what was there before all."""
+    target = _target(node)
+    names = [argument.name for argument in target._schema.arguments]
+
+    def evaluate(counter: Counter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = {"include_self": True, **dict(zip(names, args, strict=False)), **kwargs}
+        into, axis, index = given["self"], given["dim"], given["index"]
+        out: Tensor = target(*args, **kwargs)
+        source: Tensor = given["src"] if "src" in given else given["source"]
+        along = [1] * source.dim()
+        along[axis] = -1
+        if "source" in given:  # one index for each slice along the axis
+            index = index.view(along).expand_as(source)
+        places = torch.arange(1, index.shape[axis] + 1, device=out.device).view(along)
+        won = source[tuple(map(slice, index.shape))] == out.gather(axis, index)
+        nobody = index.shape[axis] + 1
+        winner = torch.full(out.shape, nobody, device=out.device)
+        winner = winner.scatter_reduce(axis, index, torch.where(won, places, nobody), "amin")
+        counter.labels(torch.where(into == out, 0, winner) if given["include_self"] else winner)
         return out
 
     return evaluate

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pylinregion.slice import Slice
-from pylinregion.stages import INPUT, Stage, Stages, Units
+from pylinregion.stages import INPUT, Stage, Stages
+from pylinregion.units import Units
 
 Array = NDArray[np.float64]
 Patterns = NDArray[np.uint8]

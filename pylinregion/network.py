@@ -251,7 +251,9 @@ class Network:
                 if node.op.kind is Kind.AFFINE:
                     reason = {
                         "product": "it multiplies two values that depend on the input",
+                        "add product": "it multiplies two values that depend on the input",
                         "quotient": "it divides by a value that depends on the input",
+                        "place": "where it writes depends on the input",
                     }.get(node.op.combine, "more than its first argument depends on the input")
                 else:
                     smooth = node.op.kind is Kind.SMOOTH

@@ -39,8 +39,9 @@ class Op:
         kind: What the operator is.
         combine: For affine operators, how the degrees of the tensor arguments give that of the result: ``"first"``
             (that of the first, the others must be constant), ``"sum"`` (the largest), ``"product"`` (at most one of
-            them may depend on the input, steps aside), ``"quotient"`` (the divisor must be constant), ``"logic"`` (a
-            step).
+            them may depend on the input, steps aside), ``"add product"`` (the first, plus a product of the others),
+            ``"quotient"`` (the divisor must be constant), ``"place"`` (as sum, and where it writes must be constant),
+            ``"logic"`` (a step).
         alias: The result may share memory with the first argument.
         refuse: Given the bound arguments, the reason why this call is refused, or None.
         kink: For kinks, the name of its form in :mod:`pylinregion.kinks`.
@@ -83,7 +84,7 @@ def _bits(arguments: dict[str, Any]) -> str | None:
 
 
 def _scatter_product(arguments: dict[str, Any]) -> str | None:
-    return "multiplies into its result" if arguments.get("reduce") == "multiply" else None
+    return "multiplies into its result" if arguments.get("reduce") in ("multiply", "prod") else None
 
 
 def _kinked_norm(arguments: dict[str, Any]) -> str | None:
@@ -121,7 +122,13 @@ def _table() -> dict[str, Op]:
         "_upsample_nearest_exact1d _upsample_nearest_exact2d upsample_linear1d upsample_bilinear2d "
         "upsample_trilinear3d upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa constant_pad_nd pad "
         "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d "
-        "lift_fresh_copy",
+        "lift_fresh_copy nan_to_num",
+    )
+    put(
+        Op(affine),
+        "fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_fftn "
+        "fft_ifftn fft_rfftn fft_irfftn fft_fftshift fft_ifftshift _fft_r2c _fft_c2r _fft_c2c view_as_real "
+        "view_as_complex real imag conj _conj _conj_physical conj_physical resolve_conj resolve_neg _neg_view",
     )
     put(
         Op(affine, refuse=_batch_statistics),
@@ -130,14 +137,17 @@ def _table() -> dict[str, Op]:
     put(
         Op(affine, "sum"),
         "add sub rsub cat concat concatenate stack hstack vstack dstack where masked_fill select_scatter "
-        "slice_scatter copy fill index_put index_add index_copy index_fill scatter_add",
+        "slice_scatter copy fill complex",
     )
-    put(Op(affine, "sum", refuse=_scatter_product), "scatter")
+    put(Op(affine, "place"), "index_put index_add index_copy index_fill scatter_add scatter_reduce:sum")
+    put(Op(affine, "place"), "scatter_reduce:mean")
+    put(Op(affine, "place", refuse=_scatter_product), "scatter scatter_reduce:prod")
     put(
         Op(affine, "product"),
-        "mul multiply linear addmm mm bmm baddbmm matmul mv dot outer einsum conv1d conv2d conv3d conv_transpose1d "
-        "conv_transpose2d conv_transpose3d convolution _convolution lerp addmv addbmm",
+        "mul multiply linear mm bmm matmul mv dot outer einsum conv1d conv2d conv3d conv_transpose1d "
+        "conv_transpose2d conv_transpose3d convolution _convolution lerp",
     )
+    put(Op(affine, "add product"), "addmm baddbmm addmv addbmm")
     put(Op(affine, "quotient", refuse=_rounded_quotient), "div divide true_divide")
     put(
         Op(affine, "logic"),
@@ -162,6 +172,8 @@ def _table() -> dict[str, Op]:
     put(Op(kink, kink="pool_with_indices"), "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d")
     put(Op(kink, kink="reduce"), "amax amin")
     put(Op(kink, kink="reduce_with_indices"), "max.dim min.dim")
+    put(Op(kink, kink="scatter"), "scatter_reduce:amax scatter_reduce:amin index_reduce:amax index_reduce:amin")
+    put(Op(kink, kink="sign"), "sign sgn")
     put(Op(kink, kink="comparison"), "gt ge lt le greater greater_equal less less_equal")
 
     put(
@@ -187,6 +199,20 @@ def _table() -> dict[str, Op]:
 
 
 TABLE: dict[str, Op] = _table()
+
+# Operators that only move numbers, besides those whose result may share memory with an argument.
+_MOVES = frozenset(
+    "clone flip roll rot90 pixel_shuffle pixel_unshuffle channel_shuffle repeat repeat_interleave tile tril triu index "  # noqa: SIM905
+    "index_select gather take_along_dim constant_pad_nd pad reflection_pad1d reflection_pad2d reflection_pad3d "
+    "replication_pad1d replication_pad2d replication_pad3d cat concat concatenate stack hstack vstack dstack "
+    "select_scatter slice_scatter lift_fresh_copy".split()
+)
+
+
+def moves(name: str) -> bool:
+    """Whether an operator's numbers are those of its arguments, or 0."""
+    return name in _MOVES or (name in TABLE and TABLE[name].alias)
+
 
 # Operators that make a constant which takes only its shape from their argument.
 SHAPE_ONLY = frozenset(
@@ -242,7 +268,6 @@ WHY_NOT = {
     "rnn_tanh_cell": "hides its activation in one operator",
     "rnn_relu_cell": "hides its kinks in one operator",
     "cond": "is control flow that depends on the data",
-    "sign": "is a step that is not counted",
     "round": "is a step that is not counted",
     "floor": "is a step that is not counted",
     "ceil": "is a step that is not counted",
@@ -258,15 +283,14 @@ WHY_NOT = {
     "fmod": "is a step that is not counted",
     "eq": "is a step that is not counted",
     "ne": "is a step that is not counted",
-    "sgn": "is a step that is not counted",
     "heaviside": "is a step that is not counted",
     "bucketize": "is a step that is not counted",
 }
 
 
-def lookup(name: str, overload: str) -> Op | None:
-    """The table's row for ``aten.name.overload``, or None."""
-    return TABLE.get(f"{name}.{overload}") or TABLE.get(name)
+def lookup(name: str, overload: str, reduce: Any = None) -> Op | None:
+    """The table's row for ``aten.name.overload``, or None; ``reduce`` is the argument of this name, if it has one."""
+    return TABLE.get(f"{name}:{reduce}") or TABLE.get(f"{name}.{overload}") or TABLE.get(name)
 
 
 def combined_degree(op: Op, first: Degree, others: list[Degree]) -> Degree:
@@ -283,11 +307,18 @@ def combined_degree(op: Op, first: Degree, others: list[Degree]) -> Degree:
     largest = dependent[-1]
     if op.combine == "logic":
         return Degree.STEP
-    if op.combine == "sum":
+    if op.combine in ("sum", "place"):
         return largest
-    # A step times an affine value is affine on every region.
+    if op.combine == "add product":
+        return max(first, _product(others))
     if op.combine == "product":
-        return largest if len(dependent) == 1 or dependent[-2] is Degree.STEP else Degree.NONLINEAR
+        return _product([first, *others])
     if op.combine == "quotient":
         return first if all(degree is Degree.CONSTANT for degree in others) else Degree.NONLINEAR
     return first if all(degree is Degree.CONSTANT for degree in others) else Degree.NONLINEAR
+
+
+def _product(degrees: list[Degree]) -> Degree:
+    *others, largest = sorted(degrees)
+    # A step times an affine value is affine on every region.
+    return largest if max(others, default=Degree.CONSTANT) <= Degree.STEP else Degree.NONLINEAR

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pylinregion import _checks
-from pylinregion.stages import INPUT, Stage, Stages, identity, sums
+from pylinregion.stages import INPUT, Stage, Stages
+from pylinregion.units import identity, sums
 
 
 class Neuron(NamedTuple):
@@ -37,7 +38,8 @@ def up_to(stages: Stages, count: int) -> Stages:
     """
     rank = [-1] * len(stages.stages)
     for number, stage in enumerate(stages.stages):
-        rank[number] = max([stage.layer, *(rank[source] for source in stage.blocks if source != INPUT)])
+        rank[number] = max([stage.layer, stage.after, *(rank[source] for source in stage.blocks if source != INPUT)])
+    rank[-1] = max(rank)  # the output, whether or not it depends on all layers
     order = sorted(range(len(rank)), key=lambda number: (rank[number], number))
     whole = count == len(stages.layers)
     kept = [number for number in order if whole or rank[number] < count]
@@ -65,7 +67,7 @@ class Neurons:
         layers: The names of the layers.
         stages: The stage of each.
         first: ``[layers + 1]``: the number of each layer's first neuron.
-        of_line: ``[lines]``: the neuron of each line.
+        of_line: ``[lines]``: the neuron of each line; -1: it is on lines of neurons before it, and of none.
         step_of_line: ``[lines]``: what each line that is on adds to the number of its neuron's piece.
         of_pair: ``[pairs]``: the neuron of each pair of candidates of a maximum; the engine numbers these after the
             lines.
@@ -87,9 +89,18 @@ class Neurons:
         first = np.cumsum([0, *(each.neurons for each in units)])
         nothing = np.zeros(0, np.int64)
         starts = list(zip(units, first, strict=False))
-        of_line = np.concatenate([nothing, *(start + each.neuron_of_line for each, start in starts)]).astype(np.int32)
-        assert len(of_line) == stages.lines, "a stage with lines is of no layer"
-        steps = np.concatenate([nothing, *(each.step_of_line for each in units)])
+        of_line = np.concatenate(
+            [
+                nothing,
+                *(
+                    first[stage.layer] + stage.units.neuron_of_line
+                    if stage.layer >= 0
+                    else np.full(stage.units.lines, -1)
+                    for stage in stages.stages
+                ),
+            ]
+        ).astype(np.int32)
+        steps = np.concatenate([nothing, *(stage.units.step_of_line for stage in stages.stages)])
         pairs = [
             np.repeat(start + np.arange(each.neurons), size * (size - 1) // 2)
             for each, start in starts

@@ -131,7 +131,8 @@ class Partition:
         """``[R, bytes]``, unique rows: bit ``k % 8`` of byte ``k // 8`` is 1 where breakpoint k is exceeded.
 
         Breakpoints are counted layer after layer, neuron after neuron; a ReLU has one, so that k is its number. A
-        maximum has a bit for each of its candidates instead, which is 1 for the winner alone.
+        maximum has a bit for each of its candidates instead, which is 1 for the winner alone. What is made continuous
+        of comparisons may have bits of no neuron behind theirs (``sign(z) * relu(|z| - t)``: of z = t and z = -t).
         """
         return self.mesh.patterns
 
@@ -150,7 +151,8 @@ class Partition:
         bits = np.unpackbits(row, count=self.stages.lines, bitorder="little")
         of_line, steps, first = self._neurons.of_line, self._neurons.step_of_line, self._neurons.first
         dtype = np.result_type(np.uint8, np.min_scalar_type(steps.max(initial=0)))
-        pieces = np.bincount(of_line, weights=bits * steps, minlength=int(first[-1])).astype(dtype)
+        own = of_line >= 0
+        pieces = np.bincount(of_line[own], weights=(bits * steps)[own], minlength=int(first[-1])).astype(dtype)
         return {name: pieces[first[layer] : first[layer + 1]] for layer, name in enumerate(self.layers)}
 
     @property
@@ -159,7 +161,8 @@ class Partition:
         patterns = self.patterns
         changed = np.bitwise_or.reduce(patterns, axis=0) ^ np.bitwise_and.reduce(patterns, axis=0)
         bits = np.unpackbits(changed, count=self.stages.lines, bitorder="little")
-        return np.unique(self._neurons.of_line[bits != 0]).astype(np.int64)
+        neurons = np.unique(self._neurons.of_line[bits != 0]).astype(np.int64)
+        return neurons[neurons >= 0]
 
     def neuron(self, number: int) -> Neuron:
         """The layer of a neuron, and its place there."""

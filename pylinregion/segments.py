@@ -120,6 +120,7 @@ def _neurons(offsets: NDArray[np.int64], neurons: NDArray[np.int32]) -> tuple[ND
     breakpoint_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     new = np.ones(len(neurons), dtype=bool)
     new[1:] = (neurons[1:] != neurons[:-1]) | (breakpoint_of[1:] != breakpoint_of[:-1])
+    new &= neurons >= 0  # a line of no neuron changes with one that is of one
     return np.concatenate([[0], np.cumsum(np.bincount(breakpoint_of[new], minlength=len(offsets) - 1))]), neurons[new]
 
 

@@ -7,92 +7,28 @@ float64 matrix that torch computes for it.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from fractions import Fraction
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pylinregion import maxima, ties
 from pylinregion.errors import UnsupportedModelError
-from pylinregion.kinks import bound_arguments, scalar_kink
-from pylinregion.linear_part import differentiable
+from pylinregion.jumps import Jumps
 from pylinregion.network import Network, Node, Ref, refs
-from pylinregion.ops import Degree, Kind
-from pylinregion.program import Program
+from pylinregion.ops import Kind
+from pylinregion.point import Point
+from pylinregion.steps import Form, Hinge
 from pylinregion.torch_state import full_precision
-
-Array = NDArray[np.float64]
+from pylinregion.units import Array, Units, candidates, identity, same, sums, units_of
 
 INPUT = -1
 _LARGEST_MATRIX = 1 << 27
-
-
-@dataclass
-class Units:
-    """Continuous piecewise linear functions, one for each row, divided by ``denominator``.
-
-    Unit ``u`` is ``slopes[p] * z + intercepts[p]`` on its piece ``p``: as many of its kinks lie below ``z``.
-
-    Attributes:
-        line_begin: ``[rows + 1]`` int64: the kinks of unit ``u`` are ``kinks[line_begin[u]:line_begin[u + 1]]``.
-        kinks: ``[lines]`` float64, ascending for each unit.
-        slopes, intercepts: ``[lines + rows]`` float64: the pieces of unit 0, of unit 1 ...
-        denominator: A small integer; 6 for hardsigmoid, whose slope 1/6 is no float.
-        groups: None, or ``[maxima + 1]`` int64: rows ``groups[m]`` to ``groups[m + 1]`` are the candidates of maximum
-            m. Row r then has one line, which is on where it is the largest of its group (of equal ones the first), and
-            its unit is on piece 1 there, else on piece 0, which is 0. What later stages take from the candidates of a
-            group has the same weight for all.
-    """
-
-    line_begin: NDArray[np.int64]
-    kinks: Array
-    slopes: Array
-    intercepts: Array
-    denominator: float = 1.0
-    groups: NDArray[np.int64] | None = None
-
-    @property
-    def lines(self) -> int:
-        """Kinks of all units."""
-        return len(self.kinks)
-
-    @property
-    def neurons(self) -> int:
-        """Units, or maxima."""
-        return len(self._line_begin) - 1
-
-    @property
-    def neuron_of_line(self) -> NDArray[np.int64]:
-        """``[lines]``: the unit, or the maximum, of each."""
-        return np.repeat(np.arange(self.neurons), np.diff(self._line_begin))
-
-    @property
-    def step_of_line(self) -> NDArray[np.int64]:
-        """``[lines]``: what each adds to the number of its neuron's piece: of a maximum that is the winner's place."""
-        if self.groups is None:
-            return np.ones(self.lines, dtype=np.int64)
-        return np.arange(self.lines) - self.groups[self.neuron_of_line]
-
-    @property
-    def gated(self) -> bool:
-        """Whether each has one line, and is its row where that is on, else 0: a ReLU, or a candidate of a maximum."""
-        rows = len(self.line_begin) - 1
-        return bool(
-            self.lines == rows
-            and self.denominator == 1
-            and (np.diff(self.line_begin) == 1).all()
-            and (self.slopes.reshape(-1, 2) == (0, 1)).all()
-            and not self.intercepts.any()
-        )
-
-    @property
-    def _line_begin(self) -> NDArray[np.int64]:
-        return self.line_begin if self.groups is None else self.groups
 
 
 @dataclass
@@ -104,12 +40,15 @@ class Stage:
         bias: ``[rows]`` float64.
         units: What the rows go through.
         layer: The number of the network's layer whose kinks these are; -1: none.
+        after: The layer behind which it comes. Where it has kinks, and is of no layer, its lines are on those of the
+            layers up to this one, on each cell: they cut nothing.
     """
 
     blocks: dict[int, Array]
     bias: Array
     units: Units
     layer: int = -1
+    after: int = -1
 
     @property
     def rows(self) -> int:
@@ -167,46 +106,6 @@ class Stages:
         return sum(stage.units.lines for stage in self.stages)
 
 
-def identity(rows: int) -> Units:
-    """Units that change nothing."""
-    return Units(np.zeros(rows + 1, np.int64), np.zeros(0), np.ones(rows), np.zeros(rows))
-
-
-def same(rows: int, kinks: list[float], slopes: list[Any], intercepts: list[Any], denominator: float = 1.0) -> Units:
-    """One function for all rows; ``slopes`` and ``intercepts`` may hold ``[rows]`` arrays."""
-
-    def interleaved(values: list[Any]) -> Array:
-        columns = [np.broadcast_to(np.asarray(value, dtype=np.float64), rows) for value in values]
-        return np.ascontiguousarray(np.stack(columns, axis=1).reshape(-1))
-
-    begin = np.arange(rows + 1, dtype=np.int64) * len(kinks)
-    return Units(
-        begin, interleaved(kinks) if kinks else np.zeros(0), interleaved(slopes), interleaved(intercepts), denominator
-    )
-
-
-def candidates(groups: NDArray[np.int64], sign: float = 1.0) -> Units:
-    """The units of candidates: ``sign`` times the row where it is the largest of its group, else 0."""
-    rows = int(groups[-1])
-    slopes = np.tile([0.0, sign], rows)
-    return Units(np.arange(rows + 1), np.zeros(rows), slopes, np.zeros(2 * rows), groups=groups)
-
-
-def sums(units: Units) -> Array:
-    """``[maxima, candidates]``: what makes maxima of the units of their candidates."""
-    assert units.groups is not None
-    total = np.zeros((len(units.groups) - 1, len(units.line_begin) - 1))
-    total[units.neuron_of_line, np.arange(total.shape[1])] = 1
-    return total
-
-
-def _breakpoints(node: Node) -> tuple[float, ...]:
-    """Those of an elementwise kink with scalar breakpoints."""
-    kink = scalar_kink(node)
-    assert kink is not None
-    return kink.breakpoints
-
-
 def stages_of(network: Network) -> Stages:
     """Find the stages of a network.
 
@@ -232,85 +131,44 @@ def refusal(network: Network) -> str | None:
         return f"the model has {len(network.outputs)} output tensors"
     try:
         with torch.no_grad(), full_precision():
-            _Walk(network).check()
+            _Walk(network)
     except UnsupportedModelError as error:
         return str(error)
     return None
 
 
 class _Walk:
-    """Goes through the network's values; each is the units of a stage."""
+    """Goes through the network's values; each is the units of a stage.
+
+    First it plans: for each value what will make it so. What is refused is refused then, and no matrix is made. So a
+    network that can be planned is covered.
+    """
 
     def __init__(self, network: Network) -> None:
         self.network = network
+        self.point = Point(network)
+        self.jumps = Jumps(network, self.point)
         self.layer_of = {layer.node: number for number, layer in enumerate(network.layers)}
         self.found: list[Stage] = []
         self.source: dict[int, int] = {}
-        self.input = next(index for index, node in enumerate(network.nodes) if node.role == "input")
-        self.retype = {network.dtype: torch.float64}
-        self.fixed: dict[int, Any] = {}
+        output = network.outputs[0]
+        needed = self._needed([output, *self.layer_of])
+        self.users = {output: 1}
+        for index in needed:
+            for ref in set(refs((network.nodes[index].args, network.nodes[index].kwargs))):
+                self.users[ref.index] = self.users.get(ref.index, 0) + 1
+        self.plan = [self._planned(index) for index in needed]
+        self._refuse_jumps(output)
 
     def stages(self) -> Stages:
-        network, nodes = self.network, self.network.nodes
-        output = network.outputs[0]
-        needed = self._needed([output])
-        users: dict[int, int] = {}
-        for index in needed:
-            for ref in set(refs((nodes[index].args, nodes[index].kwargs))):
-                users[ref.index] = users.get(ref.index, 0) + 1
-        users[output] = users.get(output, 0) + 1
-        for index in needed:
-            node = nodes[index]
-            if node.role == "input":
-                self.source[index] = INPUT
-            elif node.role == "value":
-                self._value(index, node, users)
-        if self.source[output] == INPUT or self.found[self.source[output]].units.lines:
-            width = nodes[output].units
-            self._add({self.source[output]: np.eye(width)}, np.zeros(width))
-        elif self.source[output] != len(self.found) - 1:
-            raise UnsupportedModelError("exact methods need the output to be the last value that is computed")
-        return Stages(self.found, network.layer_names)
-
-    def check(self) -> None:
-        """Refuse what ``stages`` would refuse."""
-        nodes = self.network.nodes
-        inputs = {index for index, node in enumerate(nodes) if node.role in ("input", "value")}
-        for index in self._needed([self.network.outputs[0]]):
-            node = nodes[index]
-            if node.role != "value":
-                continue
-            if maxima.is_maximum(node):
-                contests = self._contests(node)
-                for argument, _ in contests.places:
-                    if argument.index in inputs:
-                        self._check_matrix(node, self.network.nodes[argument.index].units, int(contests.groups[-1]))
-                self._check_matrix(node, int(contests.groups[-1]), len(contests.groups) - 1)
-            elif node.op is not None and node.op.kind is Kind.KINK:
-                self._units(node)
-            elif not self._is_values(node):
-                self._check_affine(node)
-                for operand in {ref.index for ref in refs((node.args, node.kwargs))} & inputs:
-                    self._check_size(index, operand)
-
-    def _check_affine(self, node: Node) -> None:
-        known = node.op is not None and node.op.kind is Kind.AFFINE and node.degree is Degree.AFFINE
-        if not known or node.shape is None:  # several values
-            raise UnsupportedModelError(f"exact methods do not take {node.where} yet")
-
-    def _check_size(self, index: int, operand: int) -> None:
-        nodes = self.network.nodes
-        self._check_matrix(nodes[index], nodes[operand].units, nodes[index].units)
-        self._shape(operand, 1)
-
-    def _check_matrix(self, node: Node, width: int, rows: int) -> None:
-        if width == 0:
-            raise UnsupportedModelError(f"exact methods need numbers to work on, and {node.where} takes none")
-        if width * rows > _LARGEST_MATRIX:
-            raise UnsupportedModelError(
-                f"exact methods take the affine maps between kinks as matrices, and {node.where} would be one of "
-                f"{rows} x {width}"
-            )
+        for make in self.plan:
+            make()
+        output = self.network.outputs[0]
+        last = self.source[output]
+        if last == INPUT or self.found[last].units.lines or last != len(self.found) - 1:
+            width = self.network.nodes[output].units
+            self._add({last: np.eye(width)}, np.zeros(width))
+        return Stages(self.found, self.network.layer_names)
 
     def _needed(self, roots: list[int]) -> list[int]:
         seen: set[int] = set()
@@ -323,55 +181,130 @@ class _Walk:
                 stack.extend(ref.index for ref in refs((node.args, node.kwargs)))
         return sorted(seen)
 
-    def _value(self, index: int, node: Node, users: dict[int, int]) -> None:
-        if maxima.is_maximum(node):
-            self._maximum(index, node, users)
-        elif node.op is not None and node.op.kind is Kind.KINK:
-            self._kink(index, node, users)
-        elif self._is_values(node):
-            both = node.args[0].index
-            self.source[index] = self.source.pop(both) if users[both] == 1 else self.source[both]
-        else:
-            self._check_affine(node)
-            self._affine(index, node)
+    def _planned(self, index: int) -> Callable[[], None]:
+        """What will make a value; checks all that it may be refused for."""
+        node = self.network.nodes[index]
+        if node.role == "input":
+            return partial(self.source.__setitem__, index, INPUT)
+        if node.role != "value":
+            return _nothing
+        if node.op is not None and node.op.kind is Kind.KINK:
+            for operand in self.point.operands(index):
+                self._refuse_jumps(operand)
+        if maxima.is_maximum(node, self.point.depends):
+            contests = self._contests(node)
+            rows = int(contests.groups[-1])
+            for argument, _ in contests.places:
+                if self.point.depends(argument):
+                    self._check_matrix(node, self.network.nodes[argument.index].units, rows)
+            self._check_matrix(node, rows, len(contests.groups) - 1)
+            return partial(self._maximum, index, contests)
+        if self._is_values(node):
+            return partial(self._values_of, index, node.args[0].index)
+        if node.op is not None and node.op.kind is Kind.KINK and node.op.kink in ("comparison", "sign"):
+            self._check_matrix(node, node.units, node.units)
+            self.jumps.compare(index)
+            return partial(self._comparison, index, self._used(self.jumps.rows(index)))
+        if node.op is not None and node.op.kind is Kind.KINK:
+            return partial(self._kink, index, units_of(index, node, self.point))
+        op = node.op or self.network.nodes[node.args[0].index].op
+        if op is not None and op.kind is Kind.KINK:
+            self.jumps.refuse(index, f"{node.where} gives the places of the largest, which jump")
+            return _nothing
+        if self.point.carries(index):
+            return _nothing
+        if self.jumps.meets(index):
+            self._check_matrix(node, node.units, node.units)
+            found = self.jumps.follow(index)
+            return _nothing if found is None else partial(self._hinges, index, *self._hinged(index, found))
+        operands = self.point.operands(index)
+        for operand in operands:
+            self._check_matrix(node, self.network.nodes[operand].units, node.units)
+        return partial(self._affine, index, operands)
+
+    def _refuse_jumps(self, index: int) -> None:
+        if (reason := self.jumps.reason(index)) is not None:
+            raise UnsupportedModelError(f"exact methods need continuous functions: {reason}")
+
+    def _used(self, forms: list[Form]) -> list[Form]:
+        """Forms whose atoms are needed as they are."""
+        for node in {node for form in forms for (node, _), _ in form.terms}:
+            self.users[node] = self.users.get(node, 0) + 1
+        return forms
+
+    def _hinged(self, index: int, found: list[tuple[Form, list[Hinge]]]) -> tuple[list[Form], list[Form], int]:
+        """Entries as forms, also of units of comparisons and of lines of their own; these; and the layer behind them.
+
+        ``m max(w - c, 0)`` is a number times the unit of a comparison of ``w`` with ``c``. If there is none, as of
+        ``sign(z) * relu(|z| - t)`` at ``z = t``, it takes a line of its own, which cuts nothing: on a cell of the
+        layers before, the value is affine.
+        """
+        node = self.network.nodes[index]
+        own: dict[Form, int] = {}
+        entries = []
+        for form, hinges in found:
+            for direction, threshold, slope in hinges:
+                distance = Form(direction, -threshold)
+                line = self.jumps.lines.get((direction, threshold))
+                if line is not None and _is_float(share := slope / abs(line.factor)):
+                    form = form if line.factor > 0 else form.plus(distance, slope)
+                    unit, share = (line.node, line.place), share
+                else:
+                    row = distance.times(abs(slope))
+                    unit, share = (_own(index), own.setdefault(row, len(own))), Fraction(1 if slope > 0 else -1)
+                form = form.plus(Form(((unit, Fraction(1)),)), share)
+            entries.append(form)
+        for form in (*entries, *own):
+            if not all(map(_is_float, (form.constant, *(coefficient for _, coefficient in form.terms)))):
+                raise UnsupportedModelError(
+                    f"exact methods do not take {node.where}: its pieces have coefficients that are no sums of floats"
+                )
+        layers = [self.layer_of[each] for each in self._needed([index]) if each in self.layer_of]
+        return self._used(entries), self._used(list(own)), max(layers)
+
+    def _check_matrix(self, node: Node, width: int, rows: int) -> None:
+        if width == 0:
+            raise UnsupportedModelError(f"exact methods need numbers to work on, and {node.where} takes none")
+        if width * rows > _LARGEST_MATRIX:
+            raise UnsupportedModelError(
+                f"exact methods take the affine maps between kinks as matrices, and {node.where} would be one of "
+                f"{rows} x {width}"
+            )
 
     def _is_values(self, node: Node) -> bool:
         """Whether a node is the values of a maximum that also tells who wins."""
-        return maxima.is_first_of_two(node) and maxima.is_maximum(self.network.nodes[node.args[0].index])
+        return maxima.is_first_of_two(node) and maxima.is_maximum(
+            self.network.nodes[node.args[0].index], self.point.depends
+        )
+
+    def _values_of(self, index: int, both: int) -> None:
+        self.source[index] = self.source.pop(both) if self.users[both] == 1 else self.source[both]
 
     def _contests(self, node: Node) -> maxima.Contests:
         """The candidates of a maximum."""
-        nodes = self.network.nodes
-        arguments = node.args[:2] if node.op is not None and node.op.kink == "pair" else node.args[:1]
-        shapes = []
-        for argument in arguments:
-            if nodes[argument.index].role in ("input", "value"):
-                shapes.append(self._shape(argument.index, 1))
-            else:
-                shapes.append(self._constant(argument).shape)
-        return maxima.contests_of(node, shapes)
+        shapes = [
+            self.point.shape_at_point(each.index) if self.point.depends(each) else self.point.constant(each).shape
+            for each in maxima.operands(node)
+        ]
+        return maxima.contests_of(node, shapes, self.point.constant)
 
-    def _maximum(self, index: int, node: Node, users: dict[int, int]) -> None:
-        contests = self._contests(node)
+    def _maximum(self, index: int, contests: maxima.Contests) -> None:
         rows = int(contests.groups[-1])
-        self._check_matrix(node, rows, len(contests.groups) - 1)
         blocks: dict[int, Array] = {}
         bias = np.zeros(rows)
         for argument, places in contests.places:
             chosen = np.flatnonzero(places >= 0)
-            if argument.index not in self.source:
-                bias[chosen] = contests.sign * self._constant(argument).reshape(-1)[places[chosen]]
+            if not self.point.depends(argument):
+                bias[chosen] = contests.sign * self.point.constant(argument).reshape(-1)[places[chosen]]
                 continue
             before = self.source[argument.index]
             stage = self.found[before] if before != INPUT else None
-            whole = len(contests.places) == 1 and users[argument.index] == 1
+            whole = len(contests.places) == 1 and self.users[argument.index] == 1
             if whole and stage is not None and self._is_private(before) and stage.layer < 0:  # its rows, as they are
                 blocks = {source: contests.sign * block[places] for source, block in stage.blocks.items()}
                 stage.blocks, stage.bias = blocks, contests.sign * stage.bias[places]
                 break
-            width = self.network.nodes[argument.index].units
-            self._check_matrix(node, width, rows)
-            block = blocks.setdefault(before, np.zeros((rows, width)))
+            block = blocks.setdefault(before, np.zeros((rows, self.network.nodes[argument.index].units)))
             block[chosen, places[chosen]] += contests.sign
         else:
             self._add(blocks, bias)
@@ -381,16 +314,50 @@ class _Walk:
         self._add({before: sums(stage.units)}, np.zeros(stage.units.neurons))
         self.source[index] = len(self.found) - 1
 
+    def _comparison(self, index: int, rows: list[Form]) -> None:
+        before = self._add_forms(rows)
+        stage = self.found[before]
+        stage.units, stage.layer = same(stage.rows, [0.0], [0, 1], [0, 0]), self.layer_of[index]
+        self.source[index] = before
+
+    def _hinges(self, index: int, entries: list[Form], own: list[Form], after: int) -> None:
+        if own:
+            lines = self.source[_own(index)] = self._add_forms(own)
+            self.found[lines].units, self.found[lines].after = same(len(own), [0.0], [0, 1], [0, 0]), after
+        self.source[index] = self._add_forms(entries)
+
+    def _add_forms(self, forms: Sequence[Form]) -> int:
+        """A stage for each part of the coefficients that floats can hold, mostly one; the number of the last."""
+        left: dict[tuple[int, int, int], Fraction] = {}
+        for row, form in enumerate(forms):
+            for (node, place), coefficient in form.terms:
+                key = row, self.source[node], place
+                left[key] = left.get(key, Fraction(0)) + coefficient
+        constants = [form.constant for form in forms]
+        before: int | None = None
+        while before is None or left or any(constants):
+            blocks = {} if before is None else {before: np.eye(len(forms))}
+            for (row, source, place), coefficient in left.items():
+                width = self.point.inputs if source == INPUT else self.found[source].rows
+                block = blocks.setdefault(source, np.zeros((len(forms), width)))
+                block[row, place] = float(coefficient)
+                left[row, source, place] = coefficient - Fraction(block[row, place])
+            bias = np.array([float(constant) for constant in constants])
+            constants = [c - Fraction(b) for c, b in zip(constants, bias.tolist(), strict=True)]
+            left = {key: coefficient for key, coefficient in left.items() if coefficient}
+            self._add(blocks, bias)
+            before = len(self.found) - 1
+        return before
+
     def _is_private(self, stage: int) -> bool:
         """Whether one value alone is that stage, and it has no lines."""
         return self.found[stage].units.lines == 0 and sum(each == stage for each in self.source.values()) == 1
 
-    def _kink(self, index: int, node: Node, users: dict[int, int]) -> None:
-        units = self._units(node)
-        operand = node.args[0]
+    def _kink(self, index: int, units: Units) -> None:
+        operand = self.network.nodes[index].args[0]
         assert isinstance(operand, Ref)
         before = self.source[operand.index]
-        private = before != INPUT and users[operand.index] == 1 and self._is_private(before)
+        private = before != INPUT and self.users[operand.index] == 1 and self._is_private(before)
         if not private or self.found[before].layer >= 0:
             self._add({before: np.eye(units.line_begin.size - 1)}, np.zeros(units.line_begin.size - 1))
             before = len(self.found) - 1
@@ -398,50 +365,11 @@ class _Walk:
         stage.units, stage.layer = units, self.layer_of.get(index, -1)
         self.source[index] = before
 
-    def _units(self, node: Node) -> Units:
-        rows = node.units
-        op, arguments = node.op, bound_arguments(node)
-        assert op is not None
-        if op.kink == "relu":
-            return same(rows, [0.0], [0, 1], [0, 0])
-        if op.kink == "abs":
-            return same(rows, [0.0], [-1, 1], [0, 0])
-        if op.kink == "leaky_relu":
-            return same(rows, [0.0], [float(arguments["negative_slope"]), 1], [0, 0])
-        if op.kink == "rrelu":
-            lower, upper = float(arguments["lower"]), float(arguments["upper"])
-            return same(rows, [0.0], [(lower + upper) / 2, 1], [0, 0])
-        if op.kink == "prelu":
-            slope = self._given(node.args[1]).reshape(-1)
-            if slope.size not in (1, rows) and node.shape is not None:
-                slope = np.repeat(slope, rows // slope.size)  # a slope for each channel, channels first
-            return same(rows, [0.0], [slope, 1], [0, 0])
-        if op.kink == "hardsigmoid":
-            return same(rows, [-3.0, 3.0], [0, 1, 0], [0, 3, 6], 6.0)
-        if node.op_name == "softshrink":
-            low, high = _breakpoints(node)
-            return same(rows, [low, high], [1, 0, 1], [high, 0, low])
-        if op.kink == "threshold" and arguments["threshold"] == arguments["value"]:
-            (low,) = _breakpoints(node)
-            return same(rows, [low], [0, 1], [low, 0])
-        if op.kink in ("threshold", "shrink"):
-            raise UnsupportedModelError(f"exact methods need continuous activations, and {node.where} jumps")
-        if op.kink in ("relu6", "hardtanh", "clamp"):
-            kink = scalar_kink(node)
-            if kink is not None:
-                if math.isfinite(kink.low) and math.isfinite(kink.high):
-                    return same(rows, [kink.low, kink.high], [0, 1, 0], [kink.low, 0, kink.high])
-                if math.isfinite(kink.low):
-                    return same(rows, [kink.low], [0, 1], [kink.low, 0])
-                return same(rows, [kink.high], [1, 0], [0, kink.high])
-        raise UnsupportedModelError(f"exact methods do not take {node.where} yet")
-
-    def _affine(self, index: int, node: Node) -> None:
-        operands = sorted({ref.index for ref in refs((node.args, node.kwargs)) if ref.index in self.source})
+    def _affine(self, index: int, operands: list[int]) -> None:
         blocks: dict[int, Array] = {}
         bias: Array | None = None
         for operand in operands:
-            matrix, bias = self._matrix(index, operand, operands)
+            matrix, bias = self.point.matrix(index, operand)
             source = self.source[operand]
             blocks[source] = blocks[source] + matrix if source in blocks else matrix
         assert bias is not None
@@ -456,76 +384,17 @@ class _Walk:
     def _add(self, blocks: dict[int, Array], bias: Array) -> None:
         self.found.append(Stage(blocks, bias, identity(len(bias))))
 
-    def _matrix(self, index: int, operand: int, operands: list[int]) -> tuple[Array, Array]:
-        """The value's derivative by one operand, ``[units, units of the operand]``, and what it is where all are 0.
 
-        By its linear part at the unit vectors: products with 1 and sums with 0, which are exact. A linear layer has its
-        matrix at hand.
-        """
-        nodes = self.network.nodes
-        width, rows = nodes[operand].units, nodes[index].units
-        self._check_size(index, operand)
-        program = self._program(index, operands)
-        if (layer := self._linear_layer(nodes[index])) is not None:
-            return layer
-        size = max(1, min(width, _LARGEST_MATRIX // max(1, 8 * max(rows, width))))
-        columns = []
-        bias: Tensor | None = None
-        for begin in range(0, width, size):
-            unit = torch.eye(width, dtype=torch.float64, device="cpu")[begin : begin + size]
-            shapes = {each: self._shape(each, len(unit)) for each in {*operands, self.input}}
-            given = {each: torch.zeros(shape, dtype=torch.float64, device="cpu") for each, shape in shapes.items()}
-            if bias is None:
-                bias = program.run({**self.fixed, **given}, len(unit))[0][0]
-            direction = {operand: unit.reshape(given.pop(operand).shape)}
-            image = program.linear_part({**self.fixed, **given}, direction, len(unit))[0]
-            columns.append(image.reshape(len(unit), -1))
-        assert bias is not None
-        matrix = np.ascontiguousarray(torch.cat(columns).T.numpy())
-        if not (np.isfinite(matrix).all() and bool(bias.isfinite().all())):
-            raise UnsupportedModelError(f"exact methods need finite numbers, and {nodes[index].where} makes others")
-        return matrix, np.ascontiguousarray(bias.reshape(-1).numpy())
+def _nothing() -> None:
+    """Makes no stage."""
 
-    def _linear_layer(self, node: Node) -> tuple[Array, Array] | None:
-        """Copies of a linear layer's weight and bias, if it takes rows and nothing computes them; else None."""
-        if node.op_name != "linear" or node.kwargs or node.shape is None or len(node.shape) != 2:
-            return None
-        weight, bias = (*node.args[1:], None)[:2]
-        if any(isinstance(each, Ref) and each.index not in self.fixed for each in (weight, bias)):
-            return None
-        matrix = self._given(weight).copy()  # not the live model's memory
-        return matrix, np.zeros(len(matrix)) if bias is None else self._given(bias).copy()
 
-    def _program(self, index: int, operands: list[int]) -> Program:
-        nodes = self.network.nodes
-        if not self.fixed:
-            fixed = [i for i, node in enumerate(nodes) if node.role in ("state", "constant")]
-            states = [i for i in fixed if nodes[i].role == "state"]
-            given = {i: self._state(nodes[i]) for i in states}
-            values = Program(self.network, fixed, states, retype=self.retype).run(given, 0)
-            self.fixed = dict(zip(fixed, values, strict=True))
-        # With the input, for what depends on its batch size alone.
-        return Program(self.network, [index], {*self.fixed, *operands, self.input}, retype=self.retype)
+def _own(index: int) -> int:
+    """What stands for a node's own lines among the numbers of nodes."""
+    return -2 - index
 
-    def _state(self, node: Node) -> Tensor:
-        tensor = differentiable(self.network.state[node.state]).cpu()
-        return tensor.double() if tensor.is_floating_point() else tensor
 
-    def _given(self, argument: Any) -> Array:
-        assert isinstance(argument, Ref)
-        self._program(argument.index, [])
-        return np.asarray(self.fixed[argument.index].numpy(), dtype=np.float64)
-
-    def _constant(self, argument: Ref) -> Array:
-        """A value that depends on the size of the batch at most, for one point."""
-        program = self._program(argument.index, [])
-        given = {**self.fixed, self.input: torch.zeros(self._shape(self.input, 1), dtype=torch.float64, device="cpu")}
-        value: Tensor = given[argument.index] if argument.index in given else program.run(given, 1)[0]
-        return np.asarray(value.numpy(), dtype=np.float64)
-
-    def _shape(self, index: int, rows: int) -> tuple[int, ...]:
-        node = self.network.nodes[index]
-        assert node.shape is not None
-        if node.batch_dim != 0 or node.batch_factor != 1:
-            raise UnsupportedModelError(f"exact methods do not take {node.where} yet: its batch is not in front")
-        return (rows, *node.shape[1:])
+def _is_float(number: Fraction) -> bool:
+    """Whether a few floats add up to a number."""
+    power = number.denominator
+    return power & (power - 1) == 0 and power < 1 << 1000 and abs(number) < 1 << 1000

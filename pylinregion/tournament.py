@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pylinregion.candidates import rectified_by
-from pylinregion.stages import INPUT, Stage, Stages, Units, identity, same
+from pylinregion.stages import INPUT, Stage, Stages
+from pylinregion.units import Units, identity, same
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -146,10 +146,11 @@ def _neurons(part: Partition) -> dict[str, Any]:
     )
     neuron, cells = part.edge_neuron[inner], part.edge_cells[inner]
     of_line = Neurons.of(part.stages).of_line
-    begin, end = np.searchsorted(of_line, neuron), np.searchsorted(of_line, neuron, side="right")
+    order = np.argsort(of_line, kind="stable")
+    begin, end = (np.searchsorted(of_line, neuron, side, order) for side in ("left", "right"))
     changes = np.zeros(len(neuron), dtype=bool)
     for step in range(int((end - begin).max(initial=0))):
-        line = np.minimum(begin + step, end - 1)
+        line = order[np.minimum(begin + step, end - 1)]
         byte, bit = line >> 3, (line & 7).astype(np.uint8)
         both = part.patterns[cells[:, 0], byte] ^ part.patterns[cells[:, 1], byte]
         changes |= (both >> bit & 1).astype(bool)

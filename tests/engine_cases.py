@@ -13,7 +13,8 @@ from networks import NETWORK_KINDS, SLICE_KINDS, random_network, random_slice
 
 from pylinregion.engine import Engine
 from pylinregion.reference import exact
-from pylinregion.stages import INPUT, Stage, Stages, Units
+from pylinregion.stages import INPUT, Stage, Stages
+from pylinregion.units import Units
 
 # name: kinks, slopes and intercepts of one unit, before they are divided by the denominator
 ACTIVATIONS = {

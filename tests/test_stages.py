@@ -463,14 +463,18 @@ REFUSED = {
     "quotient": (lambda: Do(quotient, linear=nn.Linear(4, 4)), "reciprocal|div"),
     "hardshrink": (lambda: nn.Sequential(nn.Linear(4, 4), nn.Hardshrink()), "continuous.* hardshrink .* jumps"),
     "threshold": (lambda: nn.Sequential(nn.Linear(4, 4), nn.Threshold(0.1, 5.0)), "continuous.* threshold .* jumps"),
-    "clamp to tensors": (
-        lambda: Do(
-            lambda self, x: torch.clamp(self.a(x), self.low, self.low + 1), a=nn.Linear(4, 4), low=torch.zeros(4)
-        ),
-        "clamp",
+    "clamp between values": (
+        lambda: Do(lambda self, x: torch.clamp(x, self.a(x), self.b(x)), a=nn.Linear(4, 4), b=nn.Linear(4, 4)),
+        "clamp .*where it bends depends on the input",
     ),
-    "several values": (lambda: Do(lambda self, x: self.a(x).relu().chunk(2, dim=1)[0], a=nn.Linear(4, 4)), "chunk"),
-    "comparison": (lambda: Do(lambda self, x: (self.a(x) > 0).to(x.dtype) + x, a=nn.Linear(4, 4)), "gt"),
+    "slopes that depend": (
+        lambda: Do(lambda self, x: torch.prelu(x, self.a(x)[0]), a=nn.Linear(4, 4)),
+        "mixes the points of a batch",
+    ),
+    "places of maxima": (
+        lambda: Do(lambda self, x: self.a(x).max(1)[1].to(x.dtype)[:, None] + x, a=nn.Linear(4, 4)),
+        "places of the largest, which jump",
+    ),
 }
 
 
