@@ -120,6 +120,7 @@ ELEMENTWISE = {
     "clamp to a scalar tensor": (below(0.5), lambda z: z.clamp(min=torch.tensor(0.5, dtype=torch.float64))),
     "clamp to what depends on the input": (lambda z: (z > half(z)).long(), lambda z: z.clamp(max=half(z))),
     "abs": (ON, torch.abs, abs, lambda z: z.abs_(), torch.absolute),
+    "sign": (ON, torch.sign, torch.sgn, lambda z: z * z.sign(), lambda z: z.sign_()),
     "threshold": (
         *(below(0.5), nn.Threshold(0.5, -1.0), nn.Threshold(0.5, -1.0, inplace=True)),
         *(lambda z: F.threshold(z, 0.5, 2.0), lambda z: F.threshold_(z, 0.5, 2.0)),
@@ -236,6 +237,35 @@ def winners(z, which):
     entries = torch.where(which >= 0, flat[..., which.clamp(min=0)], -torch.inf)
     first = (entries == entries.amax(-1, keepdim=True)).long().argmax(-1)
     return which.expand(*first.shape, -1).gather(-1, first[..., None]).squeeze(-1)
+
+
+TARGETS = torch.tensor([0, 2, 1, 2, 0, 5, 2, 2, 1, 0, 0, 1])  # of 12 values among 6; nothing goes to 3 and 4
+
+
+@pytest.mark.parametrize("reduce", ["amax", "amin"])
+@pytest.mark.parametrize("own", [False, True], ids=["", "with what is there"])
+@pytest.mark.parametrize("by", ["scatter_reduce", "index_reduce"])
+def test_winners_of_what_is_scattered(reduce, own, by):
+    """A graph's messages: of each number of the result who wins, what was there first."""
+
+    def scattered(z):
+        into, source = z[:, 12:18], z[:, :12]
+        if by == "index_reduce":
+            return into.index_reduce(1, TARGETS, source, reduce, include_self=own)
+        return into.scatter_reduce(1, TARGETS.expand(z.shape[0], -1), source, reduce, include_self=own)
+
+    net = nn.Sequential(nn.Linear(6, 18), Functional(scattered), nn.Linear(6, 5)).double()
+    with torch.no_grad():
+        net[0].weight.copy_(halves(18, 6, low=-2, high=2, seed=1))
+        net[0].bias.copy_(halves(18, low=-1, high=1, seed=2))
+    x, frame = halves(4, 6, low=-2, high=2, seed=4), torch.eye(6, dtype=torch.float64)[:5]
+    z = net[0](vertices(x, 0.5, frame)).detach() * (1 if reduce == "amax" else -1)
+    places = []
+    for target in range(6):
+        members = [12 + target] * own + torch.nonzero(target == TARGETS).flatten().tolist() or [12 + target]
+        values = z[..., members]
+        places.append((values == values.amax(-1, keepdim=True)).long().argmax(-1))
+    check(net, x, frame, [torch.stack(places, -1)])
 
 
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
