@@ -37,7 +37,7 @@ _COMPARISONS = {  # the sign of a difference, whether 0 is in, whether it is the
     **dict.fromkeys(("lt", "less"), (-1, False)),
     **dict.fromkeys(("le", "less_equal"), (-1, True)),
 }
-_SAME = ("to", "_to_copy", "type_as", "clone", "detach", "alias", "contiguous", "positive", "nan_to_num", "lift_fresh")
+_SAME = ("to", "_to_copy", "type_as", "clone", "detach", "alias", "contiguous", "positive", "lift_fresh")
 
 
 @dataclass

@@ -122,7 +122,7 @@ def _table() -> dict[str, Op]:
         "_upsample_nearest_exact1d _upsample_nearest_exact2d upsample_linear1d upsample_bilinear2d "
         "upsample_trilinear3d upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa constant_pad_nd pad "
         "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d "
-        "lift_fresh_copy nan_to_num",
+        "lift_fresh_copy",
     )
     put(
         Op(affine),

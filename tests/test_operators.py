@@ -153,7 +153,6 @@ CALLS = {
     "replication_pad2d": lambda z: aten.replication_pad2d(image(z), [1, 1, 0, 1]),
     "replication_pad3d": lambda z: aten.replication_pad3d(volume(z), [1, 0, 0, 1, 1, 1]),
     "lift_fresh_copy": aten.lift_fresh_copy,
-    "nan_to_num": lambda z: aten.nan_to_num(z, 0.0),
     # Fourier transforms and complex numbers
     "fft_fft": lambda z: parts(aten.fft_fft(z)),
     "fft_ifft": lambda z: parts(aten.fft_ifft(z)),
