@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -130,6 +131,15 @@ class Monitor:
         names = [(measure.name, measure.of, measure.shared) for measure in self._measures]
         at = every if isinstance(every, str) or not isinstance(every, Collection) else sorted(every)
         _check_same_arguments(self._ranks, self._probes, counting=counting, measures=names, every=at, budget=budget)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Monitor:
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        vars(twin).update(copy.deepcopy(vars(self), memo))
+        return twin
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Monitor watches a live model: pickle its state_dict(), and make a monitor for it anew")
 
     @property
     def steps(self) -> int:

@@ -10,7 +10,7 @@ import operator
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -204,6 +204,15 @@ class Network:
         """The non-linear operators that are not counted, each with its module."""
         nodes = [node for index, node in enumerate(self.nodes) if self.bends_uncounted(index)]
         return tuple(dict.fromkeys(node.op_name + place(node.path, "") for node in nodes))
+
+    def __copy__(self) -> Network:
+        return self  # it looks at a model, and so would a copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Network:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Network looks at the tensors of a live model: pickle the model, and capture it again")
 
     def shaped(self, index: int) -> Node:
         """The node that has the shape of a layer's output: its own, or the first item of its tuple."""
