@@ -24,7 +24,7 @@ from pylinregion.errors import PylinregionError, UnsupportedModelError
 from pylinregion.fingerprint import Fingerprint, fingerprint
 from pylinregion.module_state import evaluating, set_aside, undone, unwrap
 from pylinregion.network import Network
-from pylinregion.surroundings import plain_torch
+from pylinregion.surroundings import ordinary_tensors, plain_torch
 from pylinregion.torch_state import silent, traceable
 
 _ROWS = 2  # with which a model is asked
@@ -137,8 +137,9 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
         _check_not_running(module)
         with torch.inference_mode(False):
             rows = tracing.example_rows(example)
-        with silent(), set_aside(module), traceable():
+        with silent(), set_aside(module), ordinary_tensors(module), traceable():
             network = _from_module(module, rows)
+        network.rebind()
         # Afterwards: a lazy module has its shapes only then, and what was not put back shows.
         _origins[network] = _Origin.of(network, module, rows[:_ROWS])
         captured[key] = network

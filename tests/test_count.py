@@ -1,5 +1,6 @@
 """``count_regions``, method "vertices": against the definition, and what must not change the answer."""
 
+import concurrent.futures
 import copy
 import math
 from collections import OrderedDict
@@ -10,6 +11,7 @@ import torch
 from count_cases import NETS, convnet, mlp, points
 from devices import DEVICES
 from torch import nn
+from torch.autograd import forward_ad
 
 import pylinregion as plr
 from pylinregion import count as count_module
@@ -384,3 +386,29 @@ def test_one_network_counted_in_turn_with_every_set_of_arguments_gives_what_a_fr
             want = plr.count_regions(plr.capture(copy.deepcopy(net), x), x, 0.4, n_directions=3, **each)
             assert got.layers == want.layers
             assert torch.equal(got.changes, want.changes) and torch.equal(got.regions, want.regions)
+
+
+def test_captured_models_are_counted_in_several_threads():
+    """Also while a caller has a level of forward-mode differentiation open, of which a process has one."""
+    cases = [(net, points(20, *shape)) for net, shape in NETS.values()]
+    want = [plr.count_regions(net, x, 0.3) for net, x in cases]
+    with concurrent.futures.ThreadPoolExecutor(3) as pool, forward_ad.dual_level():
+        found = [pool.submit(plr.count_regions, *cases[job % 2], 0.3) for job in range(12)]
+        found += [pool.submit(plr.count_regions, *cases[job % 2], 0.3, "axes", n_directions=2) for job in range(4)]
+        counts = [each.result() for each in found]
+    for job, got in enumerate(counts[:12]):
+        assert torch.equal(got.changes, want[job % 2].changes) and torch.equal(got.regions, want[job % 2].regions)
+
+
+@pytest.mark.parametrize("method", ["vertices", "axes", "slice"])
+@pytest.mark.parametrize("inputs", [2, 8])
+def test_inputs_of_few_dimensions_have_as_many_directions(inputs, method):
+    """25 was the default for them too, and an error."""
+    net, x = mlp(inputs, 9, 2), points(5, inputs)
+    pairs = 2 if method == "slice" else inputs
+    counts = plr.count_regions(net, x, 0.5, method)
+    assert torch.equal(counts.changes, plr.count_regions(net, x, 0.5, method, n_directions=pairs).changes)
+    if method != "slice":
+        assert f"{2 * inputs} " in counts.definition
+        with pytest.raises(ValueError, match=f"at most the {inputs} input dimensions, got {inputs + 1}"):
+            plr.count_regions(net, x, 0.5, method, n_directions=inputs + 1)

@@ -1,5 +1,6 @@
 """Patel and Montufar's measures, against Jacobians layer by layer in NumPy and closed forms."""
 
+import concurrent.futures
 import copy
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 import torch
 from measures_reference import input_jacobians, points, pre_activations, relu_net, weights
 from torch import nn
+from torch.autograd import forward_ad
 
 from pylinregion import UnsupportedModelError
 from pylinregion.measures import _evaluation, density_local_complexity, local_rank, total_variation
+from pylinregion.measures._forward import pushed_forward
 
 
 def densities(model, x, sigma, *, noise=None):
@@ -198,3 +201,28 @@ def test_bad_arguments_are_named():
         total_variation(relu_net([3, 2]), x)
     with pytest.raises(TypeError, match=r"batch_size must be an integer, got float"):
         local_rank(model, x, batch_size=1.0)
+
+
+def test_measures_in_several_threads():
+    """Torch has one level of forward-mode differentiation for the whole process: threads share it."""
+    model, x = torch.nn.Sequential(torch.nn.Linear(6, 9), torch.nn.ReLU()).double(), torch.randn(40, 6).double()
+    want = local_rank(model, x)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        assert [each.result() for each in [pool.submit(local_rank, model, x) for _ in range(9)]] == [want] * 9
+
+
+def test_a_level_of_the_caller_that_is_closed_meanwhile():
+    """All derivatives that are made in a level go with it; 0 would have been taken for them."""
+    level, calls = forward_ad.dual_level(), []
+
+    def function(x):
+        calls.append(x)
+        if len(calls) == 1:
+            level.__exit__(None, None, None)
+        return [3 * x, torch.ones(2)]
+
+    level.__enter__()
+    (value, slope), (_, none) = pushed_forward(function, torch.ones(2), torch.tensor([1.0, 2.0]))
+    assert (value.tolist(), slope.tolist(), none.tolist(), len(calls)) == ([3, 3], [3, 6], [0, 0], 2)
+    with forward_ad.dual_level():  # none is left open
+        pass

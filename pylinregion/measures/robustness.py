@@ -23,7 +23,7 @@ from pylinregion.measures._evaluation import (
     output_node,
 )
 from pylinregion.module_state import set_aside
-from pylinregion.surroundings import plain_torch
+from pylinregion.surroundings import ordinary_tensors, plain_torch
 
 LOSSES = ("cross_entropy", "margin")
 
@@ -127,7 +127,7 @@ def robust_accuracy(
         start = torch.rand(x.shape, generator=generator, dtype=torch.float64, device="cpu").mul_(2).sub_(1)
     clean, right, still = 0, [0] * len(radii), [0] * len(radii)
     module = module_of(model)
-    with set_aside(module), differentiated():
+    with set_aside(module), ordinary_tensors(module), differentiated():
         for begin in range(0, len(x), batch_size):
             rows = slice(begin, begin + batch_size)
             points, own = x[rows].detach().clone(), y[rows].clone()
