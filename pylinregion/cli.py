@@ -51,6 +51,7 @@ from pylinregion.shards import processes
 from pylinregion.slice import Slice
 from pylinregion.tracing import EXAMPLE_ROWS
 from pylinregion.versions import versions
+from pylinregion.whole_files import check_replaceable, replace_file, save_figure
 
 _FILE = "FILE.npy, FILE.safetensors, or FILE.safetensors:NAME for one of several tensors:"
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS}
@@ -249,8 +250,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 def _count(args: argparse.Namespace) -> int:
     device = doctor.named_device(args.device)
-    if args.json is not None and not args.json.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--json: there is no folder {args.json.parent}")  # before the work, not after
+    _check_written_to("--json", args.json)
     loaded = load_model(args, device)
     options: dict[str, Any] = {
         "method": args.method,
@@ -284,7 +284,9 @@ def _count(args: argparse.Namespace) -> int:
     if args.json is not None:
         document = counts.to_dict()
         document["mean"] = {key: value if math.isfinite(value) else None for key, value in document["mean"].items()}
-        args.json.write_text(json.dumps({**document, "inputs": inputs}, allow_nan=False) + "\n", encoding="utf-8")
+        text = json.dumps({**document, "inputs": inputs}, allow_nan=False) + "\n"
+        sys.stdout.flush()  # the file may be where that goes, too
+        replace_file(args.json, lambda file: file.write(text.encode()))
     return 0
 
 
@@ -315,8 +317,7 @@ def _count_in_shards(args: argparse.Namespace, device: torch.device, loaded: Loa
 
 def _partition(args: argparse.Namespace) -> int:
     for name, path in (("--out", args.out), ("--plot", args.plot)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise FileNotFoundError(f"{name}: there is no folder {path.parent}")
+        _check_written_to(name, path)
         if path is not None and args.count_only:
             raise WrongUsage(f"{name} goes without --count-only: there are no cells")
     if args.plot is not None:
@@ -339,11 +340,20 @@ def _partition(args: argparse.Namespace) -> int:
             part = partition(loaded.model, where, **options)
         if part is not None:
             print(part)
+            sys.stdout.flush()
             if args.out is not None:
                 part.save(args.out)
             if args.plot is not None:
-                part.plot().figure.savefig(args.plot, dpi=200)  # type: ignore[union-attr]
+                save_figure(part.plot().figure, args.plot, 200)
     return 0
+
+
+def _check_written_to(name: str, path: Path | None) -> None:
+    """Say before the work, not after, that a file could not be written."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{name}: there is no folder {path.parent}")
+    if path is not None:
+        check_replaceable(path)
 
 
 def _explain(args: argparse.Namespace) -> int:

@@ -32,6 +32,7 @@ from pylinregion.experiments.training import Trainer
 from pylinregion.neighbourhood import random_frame
 from pylinregion.torch_state import one_thread
 from pylinregion.versions import versions
+from pylinregion.whole_files import replace_file, save_figure
 
 PROBES = ("train", "test", "random")
 _COLOURS = {"train": "tab:green", "test": "tab:orange", "random": "tab:blue"}
@@ -148,7 +149,8 @@ def run(out: Path, settings: Settings) -> None:
         "checkpoints": [as_dict(checkpoint) for checkpoint in checkpoints],
         "reading": dataclasses.asdict(result),
     }
-    numbers.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    replace_file(numbers, lambda file: file.write(text.encode()))
     print(f"\n{result}\n\nFigure: {figure}\nNumbers: {numbers}\n{seconds:.0f} seconds")
 
 
@@ -333,7 +335,7 @@ def draw(checkpoints: Sequence[Checkpoint], settings: Settings, path: Path) -> N
         _draw_complexity(below, points)
         _mark(above, below, read(checkpoints))
         above.set_title(_title(settings))
-        figure.savefig(path, dpi=150)
+        save_figure(figure, path, 150)
 
 
 _STYLE: Any = {  # Any: matplotlib types the keys one by one

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +100,27 @@ def test_a_partition_is_counted(capsys):
 def test_wrong_arguments(arguments, message, capsys):
     assert main(arguments) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["--out", "--plot", "--json"])
+def test_what_stands_at_an_output_is_not_taken_away(folder, capfdbinary, out):
+    """A device became a file, with exit code 0; a link became a file, and the one that it named stayed empty."""
+    arguments = [*PARTITION[:3]] if out != "--json" else COUNT[:-2]
+    (folder / "link").symlink_to("target")
+    (folder / "full").symlink_to("/dev/full")
+    (folder / "a folder").mkdir()
+    for path, code, message in (
+        ("link", 0, ""),
+        ("full", 1, "error: [Errno 28] No space left on device: 'full'"),
+        ("/dev/full", 1, "error: [Errno 28] No space left on device: '/dev/full'"),
+        ("a folder", 1, "error: [Errno 21] Is a directory: 'a folder'"),
+    ):
+        assert main([*arguments, out, path]) == code
+        assert message.encode() in capfdbinary.readouterr().err
+    assert (folder / "link").is_symlink() and (folder / "target").stat().st_size > 1000 * (out != "--json")
+    assert (folder / "full").is_symlink() and Path("/dev/full").is_char_device()
+    assert main([*arguments, out, "/dev/stdout"]) == 0
+    assert (folder / "target").read_bytes()[:4] in capfdbinary.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [[*COUNT, "--json", "x.json"], [*PARTITION, "--count-only"]])
