@@ -11,12 +11,16 @@ import io
 import json
 import math
 import os
+import stat
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pylinregion._optional import optional
-from pylinregion.whole_files import replace_file
+from pylinregion.errors import PylinregionError
+from pylinregion.locks import wait_for
+from pylinregion.whole_files import naming, replace_file
 
 Record = Mapping[str, float]
 
@@ -40,33 +44,64 @@ class _Lines(Sink):
 
     Args:
         path: The file; its folder is made if need be. If there are records in it, only a monitor that is resumed
-            (:meth:`pylinregion.Monitor.load_state_dict`) goes on with it: any other gets a ``FileExistsError``.
+            (:meth:`pylinregion.Monitor.load_state_dict`) goes on with it: any other gets a ``FileExistsError``. A pipe
+            or a device is written to as it is.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._mine = False  # what is in the file was written or taken over by this sink
+        self._end: int | None = None  # where this sink's last line ends; None: what is there is none of its own
 
     def rewind(self, step: int) -> None:
-        """Drop the records past ``step``, and a line that was not finished."""
-        if self.path.exists():
-            whole = self.path.read_bytes().rpartition(b"\n")[0].split(b"\n")
-            kept = self._kept([line.decode() for line in whole if line], step)
-            replace_file(self.path, lambda file: file.write(b"".join(line.encode() + b"\n" for line in kept)))
-        self._mine = True
+        """Drop the records past ``step``, and a line that was not finished.
 
-    def _kept(self, lines: list[str], step: int) -> list[str]:
+        Raises:
+            ValueError: There is something else than records in the file, which stays as it is.
+        """
+        there = self.path.read_bytes() if self.path.is_file() else b""
+        kept = b"".join(line + b"\n" for line in self._kept(_finished(there)[0], step))
+        if kept != there:
+            replace_file(self.path, lambda file: file.write(kept))
+        self._end = len(kept)
+
+    def _kept(self, lines: list[bytes], step: int) -> list[bytes]:
         raise NotImplementedError
 
     def _write(self, line: str) -> None:
-        if not self._mine and self.path.exists() and self.path.stat().st_size:
+        """Append a line, or leave the file as it was.
+
+        Raises:
+            FileExistsError: There are records of another run.
+            PylinregionError: The file does not end where this sink left it.
+            OSError: It cannot be written, as on a full disk.
+        """
+        content = line.encode() + b"\n"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Not kept open: there is nothing to flush, and nothing to forget to close.
+        with naming(self.path), self.path.open("ab", buffering=0) as file:
+            wait_for(file)
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                _write_all(file, content)
+                return
+            self._check_end(found.st_size)
+            try:
+                _write_all(file, content)
+            except BaseException:  # the next record would be glued to half of this one
+                file.truncate(found.st_size)
+                raise
+            self._end = found.st_size + len(content)
+
+    def _check_end(self, size: int) -> None:
+        if self._end is None and size:
             raise FileExistsError(
                 f"{self.path} has records of another run: give another path, delete it, or resume with load_state_dict"
             )
-        self._mine = True
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:  # not kept open: there is nothing to flush, and nothing to forget to close
-            file.write(line.encode() + b"\n")
+        if size != (self._end or 0):
+            raise PylinregionError(
+                f"{self.path} must end where this run's last record does, after {self._end} bytes, got {size}: another "
+                "process writes to it, or it was changed or removed"
+            )
 
 
 class JSONLines(_Lines):
@@ -86,13 +121,29 @@ class JSONLines(_Lines):
 
     @staticmethod
     def read(path: str | os.PathLike[str]) -> list[dict[str, float]]:
-        """The records of a file, NaN where it has ``null``; a last line that was not finished is left out."""
-        lines = Path(path).read_bytes().rpartition(b"\n")[0].splitlines()
-        records = [json.loads(line) for line in lines]
+        """The records of a file, NaN where it has ``null``.
+
+        A last line that was not finished, by a process that was killed or is just writing it, is left out with a
+        warning.
+
+        Raises:
+            ValueError: Another line is no record; the message says which.
+        """
+        lines, rest = _finished(Path(path).read_bytes())
+        if rest:
+            warnings.warn(f"{path}: line {len(lines) + 1}, the last, was not finished: left it out", stacklevel=2)
+        records = [_record(path, number, line) for number, line in enumerate(lines, 1)]
         return [{key: math.nan if value is None else value for key, value in record.items()} for record in records]
 
-    def _kept(self, lines: list[str], step: int) -> list[str]:
-        return [line for line in lines if json.loads(line)["step"] <= step]
+    def _kept(self, lines: list[bytes], step: int) -> list[bytes]:
+        kept = []
+        for number, line in enumerate(lines, 1):
+            its = _record(self.path, number, line).get("step")
+            if its is None:
+                raise ValueError(f"{self.path}: line {number} must have a step, got none")
+            if its <= step:
+                kept.append(line)
+        return kept
 
 
 class CSV(_Lines):
@@ -106,23 +157,60 @@ class CSV(_Lines):
         """Write a row.
 
         Raises:
-            ValueError: The record has a key that the first one had not.
+            ValueError: The record has a key that the first one had not, or one that is longer than a line.
         """
         if self._columns is None:
             columns = list(record)
+            if long := [key for key in columns if "\n" in key or "\r" in key]:
+                raise ValueError(f"{self.path} must have keys of one line, got {long[0]!r}")
             self._write(_row(columns))
             self._columns = columns
         if new := [key for key in record if key not in self._columns]:
             raise ValueError(f"{self.path} must have a column for each key, but {new[0]!r} was not in its first record")
         self._write(_row([record.get(key, "") for key in self._columns]))
 
-    def _kept(self, lines: list[str], step: int) -> list[str]:
-        rows = list(csv.reader(lines))
-        self._columns = rows[0] if rows else None
-        if self._columns is None:
-            return []
-        place = self._columns.index("step")
-        return [lines[0]] + [line for line, row in zip(lines[1:], rows[1:], strict=True) if float(row[place]) <= step]
+    def _kept(self, lines: list[bytes], step: int) -> list[bytes]:
+        """The head, too, if there are rows: without any the next record says what the columns are."""
+        steps: list[float] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                (row,) = csv.reader([line.decode()], strict=True)
+                if number == 1:
+                    columns, place = row, row.index("step")
+                    continue
+                if len(row) != len(columns):
+                    raise ValueError(f"{len(row)} columns")
+                steps.append(float(row[place]))
+            except (ValueError, csv.Error) as error:
+                what = "a head with a step" if number == 1 else f"a row of {len(columns)} columns with a step"
+                raise ValueError(f"{self.path}: line {number} must be {what}, got {error}") from error
+        rows = [line for line, its in zip(lines[1:], steps, strict=True) if its <= step]
+        self._columns = columns if rows else None
+        return [lines[0], *rows] if rows else []
+
+
+def _finished(content: bytes) -> tuple[list[bytes], bytes]:
+    """The lines of a file, and what comes after the last of them."""
+    *lines, rest = content.split(b"\n")
+    return lines, rest
+
+
+def _record(path: str | os.PathLike[str], number: int, line: bytes) -> dict[str, Any]:
+    """The record of a line."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: line {number} must be a record, got {error}") from error
+    if not isinstance(record, dict) or not all(
+        value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in record.values()
+    ):
+        raise ValueError(f"{path}: line {number} must be an object of numbers, got {line[:80]!r}")
+    return record
+
+
+def _write_all(file: Any, content: bytes) -> None:
+    while content:
+        content = content[file.write(content) :]
 
 
 def _row(values: Iterable[Any]) -> str:

@@ -30,7 +30,7 @@ def replace_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any])
     Raises:
         OSError: It cannot be written; the error names ``path``.
     """
-    with _naming(path):
+    with naming(path):
         target, there = _target(Path(path))
         if (there is not None and not stat.S_ISREG(there.st_mode)) or _is_open_file(target):
             with io.BufferedWriter(_OneWay(os.open(target, os.O_WRONLY | os.O_APPEND), "wb")) as file:
@@ -53,7 +53,7 @@ def create_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         FileExistsError: It is there.
         OSError: It cannot be written.
     """
-    with _naming(path), _part(path, write, None) as part:
+    with naming(path), _part(path, write, None) as part:
         try:
             os.link(part, path)
         except FileExistsError:
@@ -71,7 +71,7 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: It cannot; the error names ``path``.
     """
-    with _naming(path):
+    with naming(path):
         target, there = _target(Path(path))
         if there is not None and not stat.S_ISREG(there.st_mode):
             return
@@ -157,11 +157,11 @@ def _make_last(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Errors of the system name the file that is to be written, and not the one beside it."""
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors of the system name the file that is to be written, whatever they named."""
     try:
         yield
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None:  # one of the package's own, which names it
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
