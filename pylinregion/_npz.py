@@ -12,7 +12,7 @@ import json
 import math
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -134,6 +134,7 @@ class Npz:
         with _told():
             self._archive = zipfile.ZipFile(file)
         self._members: dict[str, zipfile.ZipInfo] = {}
+        self._taken: set[str] = set()
         self.headers: dict[str, Header] = {}
         size = file.seek(0, io.SEEK_END)
         for member in self._archive.infolist():
@@ -157,43 +158,93 @@ class Npz:
             raise ValueError(f"arrays must fit into the memory budget of {budget} bytes, got {needed} bytes")
 
     def read(self, name: str) -> Array:
-        """An array.
+        """An array as it is.
 
         Raises:
             ValueError: It is not there, or damaged.
         """
-        if name not in self._members:
-            raise ValueError(f"{name} must be there, got nothing")
+        require(name in self._members, name, "there", "nothing")
         with _told(name), self._archive.open(self._members[name]) as opened:
             return read_header(opened).read(opened)
 
-    def unsealed(self, of: str) -> dict[str, Header]:
-        """The headers of the arrays that were sealed together, without the seal.
+    def take(self, name: str, dtypes: Sequence[Any], shape: Sequence[int | None]) -> Array:
+        """An array of one of some dtypes and of a shape, which are looked at before it is read.
 
         Args:
-            of: What :func:`write` was told that they are of.
+            name: Of the array.
+            dtypes: Those that it may have.
+            shape: That it must have; None: any size.
+
+        Returns:
+            The array, its rows in order, its floats finite.
+
+        Raises:
+            ValueError: It is not there, or not that.
+        """
+        require(name in self.headers, name, "there", "nothing")
+        self._taken.add(name)
+        header, allowed = self.headers[name], [np.dtype(each) for each in dtypes]
+        require(header.dtype in allowed, name, " or ".join(map(str, allowed)), header.dtype)
+        sizes = ["n" if size is None else str(size) for size in shape]
+        fits = len(header.shape) == len(shape) and all(n in (None, m) for n, m in zip(shape, header.shape, strict=True))
+        require(fits, name, f"[{', '.join(sizes)}]", list(header.shape))
+        array = np.ascontiguousarray(self.read(name)).reshape(header.shape)  # which makes [1] of a number
+        if header.dtype.kind == "f":
+            require(np.isfinite(array).all(), name, "finite", "NaN or infinite entries")
+        return array
+
+    def text(self, name: str) -> str:
+        """A text.
+
+        Raises:
+            ValueError: It is not there, or none.
+        """
+        require(name in self.headers, name, "there", "nothing")
+        self._taken.add(name)
+        header = self.headers[name]
+        require(header.dtype.kind == "U" and not header.shape, name, "a text", f"{header.dtype} {list(header.shape)}")
+        return str(self.read(name))
+
+    def check_seal(self, of: str) -> None:
+        """See to it that the arrays are those that :func:`write` wrote, and no others.
+
+        Args:
+            of: What they must be of.
 
         Raises:
             ValueError: There is no seal, it is of something else, or an array is not there, is another than was sealed,
                 or was not sealed.
         """
-        header = self.headers.get(_SEAL)
-        if header is None or header.shape or header.dtype.kind != "U":
-            raise ValueError(f"{_SEAL} must be there, a text, got {header and [str(header.dtype), list(header.shape)]}")
+        text = self.text(_SEAL)
         try:
-            seal = json.loads(str(self.read(_SEAL)))
+            seal = json.loads(text)
             sealed_of, sealed = seal["of"], dict(seal["arrays"])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"{_SEAL} must be the checksums of the arrays: {type(error).__name__}: {error}") from error
-        if sealed_of != of:
-            raise ValueError(f"{_SEAL} must be of {of!r}, got {sealed_of!r}")
+        require(sealed_of == of, _SEAL, f"of {of!r}", repr(sealed_of))
         there = {name: member.CRC for name, member in self._members.items() if name != _SEAL}
         for name in {**sealed, **there}:
-            if name not in there:
-                raise ValueError(f"{name} must be there, got nothing")
-            if sealed.get(name) != there[name]:
-                raise ValueError(f"{name} must be as it was written, and its checksum is another")
-        return {name: header for name, header in self.headers.items() if name != _SEAL}
+            require(name in there, name, "there", "nothing")
+            require(sealed.get(name) == there[name], name, "as it was written", "another checksum")
+
+    def check_all_taken(self) -> None:
+        """See to it that there is no array besides those that were taken.
+
+        Raises:
+            ValueError: There is.
+        """
+        left = sorted(self.headers.keys() - self._taken)
+        require(not left, "arrays", f"{', '.join(sorted(self._taken))}", f"also {', '.join(left)}")
+
+
+def require(true: bool | np.bool_, name: str, expected: str, got: object) -> None:
+    """Say what something is not.
+
+    Raises:
+        ValueError: It is not true.
+    """
+    if not true:
+        raise ValueError(f"{name} must be {expected}, got {got}")
 
 
 @contextlib.contextmanager

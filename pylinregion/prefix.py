@@ -109,6 +109,11 @@ class Neurons:
         ]
         return cls(stages.layers, numbers, first, of_line, steps, np.concatenate([nothing, *pairs]).astype(np.int32))
 
+    @property
+    def rows(self) -> int:
+        """How many numbers the engine has for lines and pairs of candidates."""
+        return len(self.of_line) + len(self.of_pair)
+
     def of_row(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
         """The neurons of the engine's rows: lines, pairs of candidates, and negative numbers, which are none: -1."""
         known = np.concatenate([self.of_line, self.of_pair, np.array([-1], np.int32)])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pylinregion import _checks, memory
+from pylinregion._npz import Npz, require
 from pylinregion.capture import capture
 from pylinregion.count import count_regions
 from pylinregion.counts import QUANTILE_99, Mean, RegionCounts
@@ -21,12 +22,14 @@ from pylinregion.engine import Engine, mesh_of_parts
 from pylinregion.errors import BudgetExceededError
 from pylinregion.network import Network
 from pylinregion.partition import found_partition, prepared
+from pylinregion.prefix import Neurons
 from pylinregion.ranks import Ranks
 from pylinregion.regions import Partition
 from pylinregion.shards import Arrays, Shards, digest_of, digest_of_network
 from pylinregion.slice import Slice
 from pylinregion.surroundings import plain_torch
 
+_INTEGERS = (np.int64,)
 _CELLS = ("offsets", "xy", "keys", "rows", "patterns")
 _COUNTED = ("filter", "exact", "zeros")
 
@@ -129,8 +132,8 @@ def count_in_shards(
             (``numpy.load(path, mmap_mode="r")`` reads from the file), or whatever has a ``shape`` and gives some rows
             for a slice.
         radius: Above 0: one number.
-        folder: Where the shards go: new or empty, or of the same job. Processes on several machines need one that they
-            share.
+        folder: Where the shards go: new or empty, or of the same job, and no other run's meanwhile (by ``flock``, which
+            its file system must have). Processes on several machines need one that they share.
         shard_size: Points in a shard.
         device: Where the points are moved to; None: they stay on the CPU.
         progress: Show a bar of this process's shards.
@@ -143,7 +146,8 @@ def count_in_shards(
         ValueError, TypeError: An argument is not as above, or the folder holds the shards of another job (another
             model, other points or options), or a damaged one.
         UnsupportedModelError: See :func:`count_regions`.
-        PylinregionError: Another process ended before its shards were done; those that are done are kept.
+        PylinregionError: Another process ended before its shards were done (those that are done are kept), or another
+            run works in the folder.
     """
     _checks.positive_integer("shard_size", shard_size)
     _checks.switches(progress=progress)
@@ -181,14 +185,23 @@ def count_in_shards(
             arrays["ambiguous"] = counts.ambiguous
         return {name: value.cpu().numpy() for name, value in arrays.items()} | {"points": np.array(digest_of(x))}
 
-    def is_right(number: int, arrays: Arrays) -> str | None:
-        x = rows(number)
-        if str(arrays.get("points")) != digest_of(x):
-            return "was made of other points"
-        right = arrays["changes"].shape == (len(x), len(head.layers)) and arrays["regions"].shape == (len(x),)
-        return None if right else "has not a count for each point"
+    def take(number: int, archive: Npz) -> Arrays:
+        count = min(shard_size, shape[0] - number * shard_size)
+        arrays = {
+            "changes": archive.take("changes", _INTEGERS, (count, len(head.layers))),
+            "regions": archive.take("regions", _INTEGERS, (count,)),
+        }
+        if head.ambiguous is not None:
+            arrays["ambiguous"] = archive.take("ambiguous", _INTEGERS, (count,))
+        for name, array in arrays.items():
+            least = int(name == "regions")
+            require((array >= least).all(), name, f"numbers from {least} up", array.min(initial=least))
+        return arrays | {"points": np.array(archive.text("points"))}
 
-    shards = Shards(folder, job, math.ceil(shape[0] / shard_size), ranks)
+    def is_right(number: int, arrays: Arrays) -> str | None:
+        return None if str(arrays["points"]) == digest_of(rows(number)) else "was made of other points"
+
+    shards = Shards(folder, job, math.ceil(shape[0] / shard_size), ranks, take)
     shards.run(make, is_right, progress)
     return ShardedCounts(shards, shape[0], head.layers, head.definition, head.method, head.uncounted)
 
@@ -258,16 +271,24 @@ def partition_in_shards(
         arrays = {name: np.array(found[name], dtype=np.int64) for name in ("regions", *_COUNTED)}
         return arrays | {name: found[name] for name in _CELLS if cells}
 
-    def is_right(number: int, arrays: Arrays) -> str | None:
-        wanted = {"regions", *_COUNTED, *(_CELLS if cells else ())}
-        return None if wanted == set(arrays) else "is not a part of a partition"
+    stages_with_lines = sum(stage.units.lines > 0 for stage in ready.stages.stages)
+    rows = Neurons.of(ready.stages).rows
 
-    shards = Shards(folder, job, parts, ranks)
-    shards.run(make, is_right, progress)
+    def take(number: int, archive: Npz) -> Arrays:
+        arrays = {"regions": archive.take("regions", _INTEGERS, (None,))}
+        sizes = (0, stages_with_lines)
+        require(len(arrays["regions"]) in sizes, "regions", f"of a size in {sizes}", len(arrays["regions"]))
+        arrays |= {name: archive.take(name, _INTEGERS, ()) for name in _COUNTED}
+        for name, array in arrays.items():
+            require((array >= 0).all(), name, "numbers from 0 up", array.min(initial=0))
+        return arrays | (_take_cells(archive, (ready.stages.lines + 7) // 8, rows) if cells else {})
+
+    shards = Shards(folder, job, parts, ranks, take)
+    shards.run(make, lambda number, arrays: None, progress)
     if ranks.rank:
         return None
     together: dict[str, Any] = {}
-    counts = np.zeros(sum(stage.units.lines > 0 for stage in ready.stages.stages), dtype=np.int64)
+    counts = np.zeros(stages_with_lines, dtype=np.int64)
     decisions = dict.fromkeys(_COUNTED, 0)
 
     def pieces() -> Iterator[dict[str, NDArray[Any]]]:
@@ -279,11 +300,34 @@ def partition_in_shards(
             yield arrays
 
     if cells:
-        together = mesh_of_parts(pieces(), ready.stages.lines)
+        try:
+            together = mesh_of_parts(pieces(), ready.stages.lines)
+        except RuntimeError as error:
+            raise ValueError(f"{folder} must hold the parts of one slice, got others: {error}") from error
+        vertices, edges, found = (len(together[name]) for name in ("vertices", "edges", "patterns"))
+        whole = vertices - edges + found == 1 and found == counts[-1:].sum(initial=not len(counts))
+        require(whole, str(folder), "the parts of one slice", f"{vertices} vertices, {edges} edges and {found} regions")
     else:
         for _ in pieces():
             pass
     return found_partition(ready, slice_, together | decisions | {"regions": counts.tolist()}, cells)
+
+
+def _take_cells(archive: Npz, pattern_bytes: int, rows: int) -> Arrays:
+    """The cells of a part, all that the mesh goes by held against each other."""
+    offsets = archive.take("offsets", _INTEGERS, (None,))
+    fit = len(offsets) > 0 and offsets[0] == 0 and (np.diff(offsets) >= 3).all() and (offsets >= 0).all()
+    require(fit, "offsets", "from 0 up, by 3 or more for each cell", offsets)
+    corners, cells = int(offsets[-1]), len(offsets) - 1
+    arrays = {
+        "offsets": offsets,
+        "xy": archive.take("xy", (np.float64,), (corners, 2)),
+        "keys": archive.take("keys", (np.uint64,), (corners, 2)),
+        "rows": archive.take("rows", (np.int32,), (corners,)),
+        "patterns": archive.take("patterns", (np.uint8,), (cells, pattern_bytes)),
+    }
+    require(arrays["rows"].max(initial=-1) < rows, "rows", f"below {rows}", arrays["rows"].max(initial=-1))
+    return arrays
 
 
 def _plain(value: Any) -> Any:

@@ -10,8 +10,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,32 +22,46 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 from tqdm import tqdm
 
+from pylinregion import _npz, memory
 from pylinregion.errors import PylinregionError
+from pylinregion.locks import LOCK, held
 from pylinregion.network import Network
 from pylinregion.ranks import Ranks
-from pylinregion.whole_files import replace_file
+from pylinregion.whole_files import create_file, is_part, replace_file
 
 Arrays = dict[str, NDArray[Any]]
 
 _JOB = "job.json"
+_VERSION = 2  # of the folder and of its files; 1 had no locks and no checksums
+_OLD_PART = re.compile(r"\.(job\.json|shard-\d{6,}\.npz)\.\d+")  # of version 1: what a kill left
 
 
 class Shards:
     """The files of a job in a folder.
 
+    One process at a time, or those of one ``torch.distributed`` together, work in a folder: the first of them has its
+    lock, which the kernel lets go of when it ends, whatever ends it. A folder holds the shards of one job, which
+    ``job.json`` names. A shard is sealed (:func:`pylinregion._npz.write`) with its job and its number.
+
     Args:
         folder: Made if it is not there.
-        job: What is done, in full: whatever decides the results, as JSON. A folder holds the shards of one job.
+        job: What is done, in full: whatever decides the results, as JSON.
         count: How many shards it has.
         ranks: The processes that do them.
-
-    Raises:
-        ValueError: The folder holds the shards of another job, or is not one of shards.
+        take: Takes the arrays of a shard, by number, and checks them; a ``ValueError`` says what is wrong.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], job: dict[str, Any], count: int, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        job: dict[str, Any],
+        count: int,
+        ranks: Ranks,
+        take: Callable[[int, _npz.Npz], Arrays],
+    ) -> None:
         self.folder, self.count, self.ranks = Path(folder), count, ranks
-        ranks.first(lambda: self._open({**job, "shards": count}))
+        self._job: dict[str, Any] = json.loads(json.dumps({"version": _VERSION, **job, "shards": count}))
+        self._take = take
 
     def run(
         self, make: Callable[[int], Arrays], is_right: Callable[[int, Arrays], str | None], progress: bool = False
@@ -60,10 +74,16 @@ class Shards:
             progress: Show a bar of this process's shards.
 
         Raises:
-            PylinregionError: Another process ended before its shards were done.
-            ValueError: A shard that is there cannot be used.
+            PylinregionError: Another process ended before its shards were done, or one of another run works in the
+                folder.
+            ValueError: The folder holds the shards of another job, or is not one of shards; or a shard that is there
+                cannot be used.
+            OSError: The folder cannot be written to, or has no locks.
         """
-        missing: Sequence[int] = self.ranks.first(lambda: self._missing(is_right))
+        with contextlib.ExitStack() as until_done:
+            self._run(self.ranks.first(lambda: self._begin(is_right, until_done)), make, progress)
+
+    def _run(self, missing: Sequence[int], make: Callable[[int], Arrays], progress: bool) -> None:
         for number in tqdm(missing[self.ranks.rank :: self.ranks.world], unit=" shards", disable=not progress):
             self._write(number, make(number))
         try:
@@ -81,34 +101,64 @@ class Shards:
         """A shard that is there.
 
         Raises:
-            ValueError: It cannot be read.
+            ValueError: It cannot be read, or is not that shard of this job.
         """
         try:
-            with self.path(number).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except (ValueError, KeyError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile) as error:
+            with _npz.opened(self.path(number), memory.budget(None)) as archive:
+                archive.check_seal(self._name(number))
+                arrays = self._take(number, archive)
+                archive.check_all_taken()
+                return arrays
+        except (ValueError, OSError) as error:
             raise ValueError(f"{self.path(number)} is damaged: {error}. Remove it, and run the same again") from error
 
     def path(self, number: int) -> Path:
         """The file of a shard."""
         return self.folder / f"shard-{number:06d}.npz"
 
-    def _open(self, job: dict[str, Any]) -> None:
+    def _name(self, number: int) -> str:
+        """Of a shard and of no other: that of its job, and its number."""
+        return f"shard {number} of {digest_of(json.dumps(self._job, sort_keys=True))}"
+
+    def _begin(self, is_right: Callable[[int, Arrays], str | None], until_done: contextlib.ExitStack) -> list[int]:
+        """Have the folder for this run until it is done, and for its job for good; returns what is missing."""
+        self._refuse_others()  # before anything is made there
+        self.folder.mkdir(parents=True, exist_ok=True)
+        until_done.enter_context(held(self.folder))
+        left = self._refuse_others()
+        if not (self.folder / _JOB).exists():
+            with contextlib.suppress(FileExistsError):  # where locks are none between machines
+                create_file(self.folder / _JOB, lambda file: file.write(json.dumps(self._job, indent=1).encode()))
+        self._check_job()
+        for path in left:
+            path.unlink(missing_ok=True)
+        return self._missing(is_right)
+
+    def _refuse_others(self) -> list[Path]:
+        """See to it that the folder has a job, or nothing yet; returns what processes that were killed left there."""
+        there = list(self.folder.iterdir()) if self.folder.exists() else []
+        left = [path for path in there if is_part(path.name) or _OLD_PART.fullmatch(path.name)]
+        names = {path.name for path in there} - {path.name for path in left} - {LOCK}
+        if names and _JOB not in names:
+            raise ValueError(f"{self.folder} must be empty or hold shards, and has neither a {_JOB} nor is empty")
+        return left
+
+    def _check_job(self) -> None:
         path = self.folder / _JOB
-        if not path.is_file():
-            if self.folder.exists() and any(self.folder.iterdir()):
-                raise ValueError(f"{self.folder} must be empty or hold shards, and has neither a {_JOB} nor is empty")
-            self.folder.mkdir(parents=True, exist_ok=True)
-            replace_file(path, lambda file: file.write(json.dumps(job, indent=1).encode()))
-            return
         try:
-            there = dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is no description of shards: {error}") from error
-        here = json.loads(json.dumps(job))
-        differing = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+        if not isinstance(there, dict):
+            raise ValueError(f"{path} is no description of shards: it must be an object, got {type(there).__name__}")
+        if there.get("version") != _VERSION:
+            raise ValueError(
+                f"{self.folder} holds the shards of another version: {path} must be of version {_VERSION}, got "
+                f"{there.get('version')!r}. Remove the folder, use another, or the pylinregion that made it"
+            )
+        differing = [key for key in {**there, **self._job} if repr(there.get(key)) != repr(self._job.get(key))]
         if differing:
-            told = "; ".join(f"{key} is {there.get(key)!r} there and {here.get(key)!r} here" for key in differing)
+            told = "; ".join(f"{key} is {there.get(key)!r} there and {self._job.get(key)!r} here" for key in differing)
             raise ValueError(f"{self.folder} holds the shards of another job: {told}")
 
     def _missing(self, is_right: Callable[[int, Arrays], str | None]) -> list[int]:
@@ -121,7 +171,7 @@ class Shards:
         return missing
 
     def _write(self, number: int, arrays: Arrays) -> None:
-        replace_file(self.path(number), lambda file: np.savez(file, allow_pickle=False, **arrays))
+        replace_file(self.path(number), lambda file: _npz.write(file, arrays, of=self._name(number)))
 
     def _await(self, left: Sequence[int]) -> None:
         """Files that others wrote can take a moment to be seen on a network's disk."""

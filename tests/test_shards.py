@@ -1,5 +1,7 @@
 """Work in shards: the same as at once, by one process or several, one of which may be killed."""
 
+import functools
+import json
 import os
 import signal
 import socket
@@ -12,12 +14,17 @@ import torch
 from torch import nn
 
 import pylinregion as plr
-from pylinregion import sharded
+from pylinregion import _npz, sharded
 
 
 def model(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 3)).double()
+
+
+@functools.cache
+def network():
+    return plr.capture(model(), torch.from_numpy(points(1)))
 
 
 def points(count=23):
@@ -136,6 +143,145 @@ def test_damaged_shards_and_other_folders_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "content, message",
+    [
+        ("[]", "no description of shards: it must be an object, got list"),
+        ('"text"', "no description of shards: it must be an object, got str"),
+        ("3", "no description of shards: it must be an object, got int"),
+        ("null", "no description of shards: it must be an object, got NoneType"),
+        ("[" * 100_000, "no description of shards: "),
+        ("\xff", "no description of shards: "),
+        ('{"what": "count_regions"}', r"another version: .*job.json must be of version 2, got None. Remove the folder"),
+        ('{"version": 3}', r"another version: .*job.json must be of version 2, got 3. Remove the folder"),
+    ],
+)
+def test_a_job_that_is_none_is_refused(tmp_path, content, message):
+    (tmp_path / "job.json").write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=message):
+        plr.count_in_shards(network(), points(), 0.5, tmp_path, n_directions=4)
+
+
+def test_what_a_kill_left_is_taken_away_and_nothing_else(tmp_path):
+    """A folder with nothing but the temporary file of a process that was killed was refused for good."""
+    for name in (".job.json.4711", ".shard-000001.npz.4711", f".pylinregion-{16 * '0'}.part", ".lock"):
+        (tmp_path / name).write_bytes(b"half")
+    found = plr.count_in_shards(network(), points(), 0.5, tmp_path, n_directions=4)
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "job.json", "shard-000000.npz"}
+    same_counts(found.load(), plr.count_regions(network(), torch.from_numpy(points()), 0.5, n_directions=4))
+    (tmp_path / "notes").write_text("mine")
+    plr.count_in_shards(network(), points(), 0.5, tmp_path, n_directions=4)
+    (tmp_path / "job.json").unlink()
+    with pytest.raises(ValueError, match="must be empty or hold shards"):
+        plr.count_in_shards(network(), points(), 0.5, tmp_path, n_directions=4)
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
+def test_a_folder_is_one_run_s_at_a_time(tmp_path):
+    class Rows:
+        """Points from which, when they are counted, another run is begun in the same folder."""
+
+        shape = (23, 6)
+        told = 0
+
+        def __getitem__(self, rows):
+            if self.told == 1:
+                with pytest.raises(plr.PylinregionError, match=f"another process works in {tmp_path / 'shards'}: wait"):
+                    plr.count_in_shards(network(), points(), 0.5, tmp_path / "shards", shard_size=5, n_directions=4)
+            self.told += 1
+            return torch.from_numpy(points()[rows])
+
+    rows = Rows()
+    plr.count_in_shards(network(), rows, 0.5, tmp_path / "shards", shard_size=5, n_directions=4)
+    assert rows.told > 2
+    plr.count_in_shards(network(), points(), 0.5, tmp_path / "shards", shard_size=5, n_directions=4)
+
+
+def altered(arrays, name):
+    """Other arrays in the place of one."""
+    array = arrays[name]
+    if array.dtype.kind == "U":
+        return [np.array("0" * 64)]
+    other = array.copy()
+    other.reshape(-1)[-1:] += 1
+    kinds = [array.astype(dtype) for dtype in (np.int32, np.float32, np.uint8, np.int64) if dtype != array.dtype]
+    sizes = [array[:-1], array[None], np.concatenate([array, array])] if array.ndim else [array[None]]
+    return [None, other, *kinds, *sizes]
+
+
+def test_an_array_of_a_shard_that_is_another_is_refused(tmp_path):
+    """Other offsets were a segmentation fault, shorter arrays another partition, other counts taken as they are."""
+    given = {"shard_size": 12, "n_directions": 4}
+    runs = {
+        "counts": lambda: plr.count_in_shards(network(), points(), 0.5, tmp_path / "counts", **given),
+        "part": lambda: plr.partition_in_shards(network(), where(), tmp_path / "part", parts=2),
+    }
+    for folder, run in runs.items():
+        run()
+        path = tmp_path / folder / "shard-000001.npz"
+        whole = path.read_bytes()
+        with np.load(path) as file:
+            arrays = dict(file)
+        for name in arrays:
+            for other in altered(arrays, name):
+                rest = {key: array for key, array in arrays.items() if key != name}
+                np.savez(path, **rest, **({} if other is None else {name: other}))
+                with pytest.raises(
+                    ValueError, match=r"shard-000001\.npz is damaged: .*Remove it, and run the same again"
+                ):
+                    run()
+        path.write_bytes((tmp_path / folder / "shard-000000.npz").read_bytes())
+        with pytest.raises(ValueError, match=r"is damaged: seal must be of 'shard 1 of .*, got 'shard 0 of "):
+            run()
+        path.write_bytes(whole)
+        run()
+
+
+def test_an_array_that_fits_its_seal_and_not_the_job_is_refused(tmp_path):
+    """By whoever can make seals: it never reaches compiled code."""
+    folder = tmp_path / "part"
+    wanted = plr.partition_in_shards(network(), where(), folder, parts=2)
+    path = folder / "shard-000001.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    seal = json.loads(str(arrays.pop("seal")))["of"]
+
+    def put(**changes):
+        with path.open("wb") as file:
+            changed = {key: array for key, array in {**arrays, **changes}.items() if array is not None}
+            _npz.write(file, changed, of=seal)
+        return plr.partition_in_shards(network(), where(), folder, parts=2)
+
+    same_partitions(put(), wanted)
+    offsets, rows = arrays["offsets"], arrays["rows"]
+    for changes, message in (
+        ({"offsets": offsets.astype(np.int32)}, "offsets must be int64, got int32"),
+        ({"offsets": offsets[:0]}, "offsets must be from 0 up, by 3 or more for each cell, got"),
+        ({"offsets": offsets + 1}, "offsets must be from 0 up"),
+        ({"offsets": np.append(offsets[:-1], 2**63 - 1)}, r"xy must be \[9223372036854775807, 2\], got"),
+        ({"offsets": np.append(offsets, [2**63 - 1, 6])}, "offsets must be from 0 up"),
+        ({"offsets": offsets[:-1]}, r"xy must be \["),
+        ({"xy": arrays["xy"][:-1]}, r"xy must be \["),
+        ({"xy": arrays["xy"] * np.nan}, "xy must be finite"),
+        ({"keys": arrays["keys"].astype(np.int64)}, "keys must be uint64, got int64"),
+        ({"rows": rows[1:]}, r"rows must be \["),
+        ({"rows": np.full_like(rows, 24)}, "rows must be below 24, got 24"),
+        ({"patterns": arrays["patterns"][:, :-1]}, r"patterns must be \["),
+        ({"patterns": arrays["patterns"][1:]}, r"patterns must be \["),
+        ({"regions": arrays["regions"][1:]}, r"regions must be of a size in \(0, 2\), got 1"),
+        ({"regions": -arrays["regions"]}, "regions must be numbers from 0 up, got -"),
+        ({"filter": np.int64(-1)}, "filter must be numbers from 0 up, got -1"),
+        ({"filter": None}, "filter must be there, got nothing"),
+        ({"more": np.zeros(3)}, "arrays must be .*, got also more"),
+        ({"keys": arrays["keys"][::-1]}, "must .*the parts of one slice, got "),
+        ({"keys": np.zeros_like(arrays["keys"])}, "must .*the parts of one slice, got "),
+        ({"regions": arrays["regions"] + 1}, "must .*the parts of one slice, got "),
+    ):
+        with pytest.raises(ValueError, match=message):
+            put(**changes)
+    same_partitions(put(), wanted)
+
+
+@pytest.mark.parametrize(
     "change, error, message",
     [
         ({"shard_size": 0}, ValueError, "shard_size must be"),
@@ -186,7 +332,7 @@ import torch
 from torch import distributed
 sys.path.insert(0, {tests!r})
 import pylinregion as plr
-from pylinregion import sharded
+from pylinregion import _npz, sharded
 from test_shards import model, points, where
 
 torch.set_num_threads(1)
@@ -247,3 +393,116 @@ def test_a_process_that_is_killed_ends_the_run_and_loses_no_shard(tmp_path):
     wanted = plr.count_regions(model(), torch.from_numpy(points()), 0.5, n_directions=4)
     assert torch.equal(torch.load(tmp_path / "changes.pt"), wanted.changes)
     same_partitions(plr.load(tmp_path / "part.npz"), plr.partition(model(), where()))
+
+
+# ---- processes that do not know of each other: forked, so that they are many and start at once
+
+MANY = """
+import os, signal, sys
+import torch
+sys.path.insert(0, {tests!r})
+import pylinregion as plr
+from pylinregion import shards, whole_files
+from test_shards import count_small, network, points
+
+torch.set_num_threads(1)
+network()  # once, before the forks
+folder = sys.argv[1]
+
+def child(work):
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        work()
+    except (ValueError, plr.PylinregionError) as error:
+        print("refused:", error)
+    finally:
+        sys.stdout.flush()
+        os._exit(0)
+
+def all_at_once(works):
+    start, go = os.pipe()
+    def started(work):
+        def run():
+            os.close(go)
+            os.read(start, 1)  # until the parent closes its end
+            work()
+        return run
+    children = [child(started(work)) for work in works]
+    os.close(go)
+    os.close(start)
+    for pid in children:
+        assert os.waitpid(pid, 0)[1] == 0
+
+def killed(module, name, before):
+    plain = getattr(module, name)
+    def kill(*arguments, **options):
+        try:
+            before or plain(*arguments, **options)
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def work():
+        setattr(module, name, kill)
+        count_small(folder, 0.5)
+    assert os.waitpid(child(work), 0)[1] == signal.SIGKILL
+"""
+
+
+def count_small(folder, radius):
+    found = plr.count_in_shards(network(), points(), radius, folder, shard_size=5, n_directions=4)
+    print("counted:", radius, found.load().changes.tolist())
+
+
+def forked(tmp_path, code):
+    script = tmp_path / "script.py"
+    script.write_text(MANY.format(tests=os.path.dirname(__file__)) + code)  # noqa: PTH120
+    ran = subprocess.run([sys.executable, script, tmp_path / "shards"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.splitlines()
+
+
+def wanted_line(radius):
+    changes = plr.count_regions(network(), torch.from_numpy(points()), radius, n_directions=4).changes
+    return f"counted: {radius} {changes.tolist()}"
+
+
+def test_of_two_jobs_in_a_new_folder_one_wins(tmp_path):
+    """Both looked for ``job.json``, both wrote it, and the counts were of some shards of each."""
+    said = forked(
+        tmp_path,
+        """
+for number in range(5):
+    folder = f"{sys.argv[1]}-{number}"
+    all_at_once([lambda radius=radius: count_small(folder, radius) for radius in (0.5, 0.25, 0.5, 0.25)])
+    print("next")
+""",
+    )
+    right = {wanted_line(0.5), wanted_line(0.25)}
+    rounds = "\n".join(said).split("\nnext")[:-1]
+    assert len(rounds) == 5
+    for lines in rounds:
+        counted = {line for line in lines.strip().split("\n") if line.startswith("counted")}
+        others = [line for line in lines.strip().split("\n") if not line.startswith("counted")]
+        assert len(counted) == 1 and counted <= right
+        assert 2 <= len(others) <= 3
+        assert all("another process works in" in line or "holds the shards of another job" in line for line in others)
+
+
+def test_a_kill_at_any_place_keeps_what_is_done(tmp_path):
+    """Killed with nothing but a temporary file, the folder was blocked for good."""
+    said = forked(
+        tmp_path,
+        """
+killed(os, "link", True)
+assert [name for name in os.listdir(folder) if name != ".lock"][0].endswith(".part")
+for module, name in ((os, "link"), (os, "fsync"), (shards, "replace_file"), (shards._npz, "write")):
+    killed(module, name, False)
+assert len([name for name in os.listdir(folder) if name.startswith("shard-")]) == 1
+all_at_once([lambda: count_small(folder, 0.5)])
+""",
+    )
+    assert said == [wanted_line(0.5)]
+    left = {path.name for path in (tmp_path / "shards").iterdir()}
+    assert left == {".lock", "job.json", *(f"shard-{number:06d}.npz" for number in range(5))}
