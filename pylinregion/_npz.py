@@ -1,12 +1,13 @@
 """Arrays in NumPy's ``.npy`` and ``.npz`` files, written whole and read like a stranger's.
 
 Nothing in a file is run, headers are read before any data, and what they say is held against the file and against a
-budget first. An archive can be *sealed*: its last member has the checksums of the others, and says what they are of.
+budget first. What is written is *sealed*: the array ``header``, JSON, says what the others are, and their checksums.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import math
@@ -26,7 +27,7 @@ _LONGEST_HEADER = 10_000  # NumPy's own limit: it parses Python literals
 _KINDS = {"b": "bool", "i": "integers", "u": "integers", "f": "floats", "c": "complex", "U": "text", "S": "bytes"}
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _STEP = 1 << 20
-_SEAL = "seal"
+_ABOUT = "header"
 
 
 class Header(NamedTuple):
@@ -167,29 +168,30 @@ class Npz:
         with _told(name), self._archive.open(self._members[name]) as opened:
             return read_header(opened).read(opened)
 
-    def take(self, name: str, dtypes: Sequence[Any], shape: Sequence[int | None]) -> Array:
-        """An array of one of some dtypes and of a shape, which are looked at before it is read.
-
-        Args:
-            name: Of the array.
-            dtypes: Those that it may have.
-            shape: That it must have; None: any size.
-
-        Returns:
-            The array, its rows in order, its floats finite.
+    def check(self, name: str, dtypes: Sequence[Any], shape: Sequence[int | None]) -> None:
+        """See to it that an array is there, of one of some dtypes and of a shape (None: any size), before it is read.
 
         Raises:
-            ValueError: It is not there, or not that.
+            ValueError: It is not.
         """
         require(name in self.headers, name, "there", "nothing")
-        self._taken.add(name)
         header, allowed = self.headers[name], [np.dtype(each) for each in dtypes]
         require(header.dtype in allowed, name, " or ".join(map(str, allowed)), header.dtype)
         sizes = ["n" if size is None else str(size) for size in shape]
         fits = len(header.shape) == len(shape) and all(n in (None, m) for n, m in zip(shape, header.shape, strict=True))
         require(fits, name, f"[{', '.join(sizes)}]", list(header.shape))
-        array = np.ascontiguousarray(self.read(name)).reshape(header.shape)  # which makes [1] of a number
-        if header.dtype.kind == "f":
+
+    def take(self, name: str, dtypes: Sequence[Any], shape: Sequence[int | None]) -> Array:
+        """An array that :meth:`check` finds right: its rows in order, its floats finite.
+
+        Raises:
+            ValueError: It is not that, or damaged.
+        """
+        self.check(name, dtypes, shape)
+        self._taken.add(name)
+        array = self.read(name)
+        array = np.ascontiguousarray(array).reshape(array.shape)  # which makes [1] of a number
+        if array.dtype.kind == "f":
             require(np.isfinite(array).all(), name, "finite", "NaN or infinite entries")
         return array
 
@@ -205,27 +207,35 @@ class Npz:
         require(header.dtype.kind == "U" and not header.shape, name, "a text", f"{header.dtype} {list(header.shape)}")
         return str(self.read(name))
 
-    def check_seal(self, of: str) -> None:
-        """See to it that the arrays are those that :func:`write` wrote, and no others.
-
-        Args:
-            of: What they must be of.
+    def about(self) -> dict[str, Any]:
+        """What the archive says that it is.
 
         Raises:
-            ValueError: There is no seal, it is of something else, or an array is not there, is another than was sealed,
-                or was not sealed.
+            ValueError: It says nothing.
         """
-        text = self.text(_SEAL)
+        text = self.text(_ABOUT)
         try:
-            seal = json.loads(text)
-            sealed_of, sealed = seal["of"], dict(seal["arrays"])
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ValueError(f"{_SEAL} must be the checksums of the arrays: {type(error).__name__}: {error}") from error
-        require(sealed_of == of, _SEAL, f"of {of!r}", repr(sealed_of))
-        there = {name: member.CRC for name, member in self._members.items() if name != _SEAL}
-        for name in {**sealed, **there}:
+            about = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{_ABOUT} must be JSON, got {error}") from error
+        require(isinstance(about, dict), _ABOUT, "an object", type(about).__name__)
+        return dict(about)
+
+    def check_seal(self) -> None:
+        """See to it that arrays and header are those that :func:`write` wrote, and no others.
+
+        Raises:
+            ValueError: There is no seal, or something is not there, is another than was sealed, or was not sealed.
+        """
+        about = self.about()
+        told = about.get("checksums")
+        require(isinstance(told, dict), _ABOUT, "one with checksums", "none")
+        checksums = dict(told or {})
+        there = {name: member.CRC for name, member in self._members.items() if name != _ABOUT}
+        for name in {**checksums, **there}:
             require(name in there, name, "there", "nothing")
-            require(sealed.get(name) == there[name], name, "as it was written", "another checksum")
+            require(checksums.get(name) == there[name], name, "as it was written", "another checksum")
+        require(about.pop("seal", None) == _seal_of(about), _ABOUT, "as it was written", "another checksum")
 
     def check_all_taken(self) -> None:
         """See to it that there is no array besides those that were taken.
@@ -234,7 +244,7 @@ class Npz:
             ValueError: There is.
         """
         left = sorted(self.headers.keys() - self._taken)
-        require(not left, "arrays", f"{', '.join(sorted(self._taken))}", f"also {', '.join(left)}")
+        require(not left, "arrays", "known ones", f"also {', '.join(left)}")
 
 
 def require(true: bool | np.bool_, name: str, expected: str, got: object) -> None:
@@ -258,13 +268,13 @@ def opened(path: str | Path, budget: int) -> Iterator[Npz]:
         yield Npz(file, budget)
 
 
-def write(file: BinaryIO, arrays: Mapping[str, Any], *, of: str, compress: bool = False) -> None:
+def write(file: BinaryIO, arrays: Mapping[str, Any], about: Mapping[str, Any], *, compress: bool = False) -> None:
     """Write an archive, sealed; :func:`numpy.load` reads it, too. The same arrays give the same bytes.
 
     Args:
         file: Where to.
         arrays: Numbers or text, by name.
-        of: What they are of: a text.
+        about: What they are, as JSON: the array ``header``, which gets the checksums of the others and its own.
         compress: Deflate them.
     """
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
@@ -277,8 +287,12 @@ def write(file: BinaryIO, arrays: Mapping[str, Any], *, of: str, compress: bool 
                 np.lib.format.write_array(opened, np.asanyarray(array), allow_pickle=False)
             return member.CRC
 
-        checksums = {name: put(name, array) for name, array in arrays.items()}
-        put(_SEAL, np.array(json.dumps({"of": of, "arrays": checksums})))
+        sealed = {**about, "checksums": {name: put(name, array) for name, array in arrays.items()}}
+        put(_ABOUT, np.array(json.dumps({**sealed, "seal": _seal_of(sealed)})))
+
+
+def _seal_of(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager

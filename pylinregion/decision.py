@@ -100,6 +100,7 @@ def decide(stages: Stages, plane: Array, corners: Array, patterns: Patterns, thr
 
     Raises:
         BudgetExceededError: The cells take more than the memory budget.
+        ValueError: The patterns are not those of the network's regions.
     """
     longer = _with_winner(stages)
     budget = memory.budget(None)
@@ -116,7 +117,12 @@ def decide(stages: Stages, plane: Array, corners: Array, patterns: Patterns, thr
     bits = np.unpackbits(found["patterns"], axis=1, count=longer.lines, bitorder="little")
     rows = np.packbits(bits[:, : stages.lines], axis=1, bitorder="little")
     known = {row.tobytes(): region for region, row in enumerate(patterns)}
-    parent = np.array([known[row.tobytes()] for row in rows], dtype=np.int64)
+    parent = np.array([known.get(row.tobytes(), -1) for row in rows], dtype=np.int64)
+    if (parent < 0).any() or len(np.unique(parent)) != len(patterns):
+        raise ValueError(
+            "patterns must be those of the network's regions on this slice, and are not: arrays of the partition, or "
+            "of its file, were changed"
+        )
     decided = bits[:, stages.lines :]
     winner = decided[:, 0] if decided.shape[1] == 1 else decided.argmax(axis=1)
     return Decision(mesh, parent, winner.astype(np.int64))

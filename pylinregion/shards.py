@@ -105,7 +105,9 @@ class Shards:
         """
         try:
             with _npz.opened(self.path(number), memory.budget(None)) as archive:
-                archive.check_seal(self._name(number))
+                of = archive.about().get("of")
+                _npz.require(of == self._name(number), "header", f"of {self._name(number)}", of)
+                archive.check_seal()
                 arrays = self._take(number, archive)
                 archive.check_all_taken()
                 return arrays
@@ -171,7 +173,7 @@ class Shards:
         return missing
 
     def _write(self, number: int, arrays: Arrays) -> None:
-        replace_file(self.path(number), lambda file: _npz.write(file, arrays, of=self._name(number)))
+        replace_file(self.path(number), lambda file: _npz.write(file, arrays, {"of": self._name(number)}))
 
     def _await(self, left: Sequence[int]) -> None:
         """Files that others wrote can take a moment to be seen on a network's disk."""

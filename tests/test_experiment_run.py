@@ -318,6 +318,39 @@ def test_a_folder_is_one_runs(tmp_path: Path) -> None:
     assert folder.records.read_bytes() == before
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_folder_is_one_run_s_at_a_time(tmp_path: Path, resumed: bool) -> None:
+    """The records of two runs in one folder were one after the other, as they came."""
+    few = {"training.steps": 3, "measuring.records": 2, "measuring.quantities": ["accuracy"]}
+    config = tiny("deep-mlp-small", **few)
+    told = []
+
+    def begin_another(record: object) -> None:
+        with pytest.raises(plr.PylinregionError if resumed else FileExistsError) as caught:
+            run(config, tmp_path / "run", resume=resumed)
+        told.append(str(caught.value))
+
+    folder = run(config, tmp_path / "run", on_record=begin_another)
+    said = "another process works in" if resumed else "there is a run in"
+    assert len(told) == len(JSONLines.read(folder.records)) == 3 and all(said in each for each in told)
+    run(config, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("content", ["[]", '"text"', "3", "null", "{", "[" * 100_000])
+def test_a_folder_whose_config_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=r"config.json must (have an object|be JSON)"):
+            run(preset("deep-mlp-small"), tmp_path, resume=resume)
+
+
+def test_a_checkpoint_that_is_none_is_refused(tmp_path: Path) -> None:
+    for state in ([1], {"step": 3}, torch.zeros(2)):
+        torch.save(state, tmp_path / "checkpoint.pt")
+        with pytest.raises(ValueError, match=r"checkpoint.pt is no checkpoint: it must have a step, a trainer and a"):
+            load_checkpoint(tmp_path / "checkpoint.pt")
+
+
 def test_files_are_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a"
     write_atomically(path, b"old")

@@ -230,7 +230,7 @@ def test_an_array_of_a_shard_that_is_another_is_refused(tmp_path):
                 ):
                     run()
         path.write_bytes((tmp_path / folder / "shard-000000.npz").read_bytes())
-        with pytest.raises(ValueError, match=r"is damaged: seal must be of 'shard 1 of .*, got 'shard 0 of "):
+        with pytest.raises(ValueError, match=r"is damaged: header must be of shard 1 of .*, got shard 0 of "):
             run()
         path.write_bytes(whole)
         run()
@@ -243,12 +243,12 @@ def test_an_array_that_fits_its_seal_and_not_the_job_is_refused(tmp_path):
     path = folder / "shard-000001.npz"
     with np.load(path) as file:
         arrays = dict(file)
-    seal = json.loads(str(arrays.pop("seal")))["of"]
+    about = {"of": json.loads(str(arrays.pop("header")))["of"]}
 
     def put(**changes):
         with path.open("wb") as file:
             changed = {key: array for key, array in {**arrays, **changes}.items() if array is not None}
-            _npz.write(file, changed, of=seal)
+            _npz.write(file, changed, about)
         return plr.partition_in_shards(network(), where(), folder, parts=2)
 
     same_partitions(put(), wanted)
@@ -271,7 +271,7 @@ def test_an_array_that_fits_its_seal_and_not_the_job_is_refused(tmp_path):
         ({"regions": -arrays["regions"]}, "regions must be numbers from 0 up, got -"),
         ({"filter": np.int64(-1)}, "filter must be numbers from 0 up, got -1"),
         ({"filter": None}, "filter must be there, got nothing"),
-        ({"more": np.zeros(3)}, "arrays must be .*, got also more"),
+        ({"more": np.zeros(3)}, "arrays must be known ones, got also more"),
         ({"keys": arrays["keys"][::-1]}, "must .*the parts of one slice, got "),
         ({"keys": np.zeros_like(arrays["keys"])}, "must .*the parts of one slice, got "),
         ({"regions": arrays["regions"] + 1}, "must .*the parts of one slice, got "),

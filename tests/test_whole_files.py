@@ -83,7 +83,7 @@ def test_a_pipe_is_written_to(tmp_path):
     reader = threading.Thread(target=lambda: found.append(path.read_bytes()))
     reader.start()
     arrays = {"a": np.arange(3000), "b": np.array("text")}
-    replace_file(path, lambda file: _npz.write(file, arrays, of="a test"))
+    replace_file(path, lambda file: _npz.write(file, arrays, {}))
     reader.join()
     with np.load(io.BytesIO(found[0])) as file:
         assert np.array_equal(file["a"], arrays["a"]) and file["b"] == "text"
@@ -174,7 +174,7 @@ import resource
 import numpy as np
 _npz = module("_npz")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-for write in (lambda file: file.write(bytes(100_000)), lambda file: _npz.write(file, {{"a": np.zeros(9999)}}, of="")):
+for write in (lambda file: file.write(bytes(100_000)), lambda file: _npz.write(file, {{"a": np.zeros(9999)}}, {{}})):
     for function, path in ((replace_file, {str(path)!r}), (create_file, {str(tmp_path / "b")!r})):
         try:
             function(Path(path), write)

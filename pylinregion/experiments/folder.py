@@ -64,6 +64,21 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file with an object.
+
+    Raises:
+        ValueError: It has none.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} must be JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must have an object of keys and values, got {type(found).__name__}")
+    return found
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values."""
     buffer = io.BytesIO()
@@ -81,4 +96,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on a bad file
         raise ValueError(f"{path} is no checkpoint: {' '.join(str(error).split())}") from error
+    if not isinstance(state, dict) or not {"step", "trainer", "monitor"} <= state.keys():
+        raise ValueError(f"{path} is no checkpoint: it must have a step, a trainer and a monitor")
     return state

@@ -14,9 +14,10 @@ import torch
 from pylinregion._optional import optional
 from pylinregion.experiments import data, models, quantities
 from pylinregion.experiments.config import Config, completed, flat, to_dict
-from pylinregion.experiments.folder import Folder, load_checkpoint, save_checkpoint, write_json
+from pylinregion.experiments.folder import Folder, load_checkpoint, read_json, save_checkpoint, write_json
 from pylinregion.experiments.report import write_report
 from pylinregion.experiments.training import Trainer
+from pylinregion.locks import held
 from pylinregion.monitor import Monitor
 from pylinregion.sinks import JSONLines, Record
 from pylinregion.versions import versions
@@ -50,6 +51,7 @@ def run(
 
     Raises:
         FileExistsError: There is a run in the folder, and ``resume`` is False.
+        PylinregionError: Another process runs in the folder.
         ValueError: The run to resume has another config.
         ModuleNotFoundError: matplotlib, or what the data needs, is not installed.
         OSError: Data could not be read.
@@ -59,8 +61,24 @@ def run(
     optional("matplotlib", "an experiment's figure", "demo")  # now, not after the work
     target, dtype = torch.device(device), getattr(torch, config.training.dtype)
     dataset = data.load(config.data, config.seed).to(target, dtype)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with held(folder.path):
+        _check(folder, config, resume)  # once more: another run may have begun meanwhile
+        _run(folder, config, dataset, resume, device, on_record, on_step)
+    return folder
+
+
+def _run(
+    folder: Folder,
+    config: Config,
+    dataset: data.Dataset,
+    resume: bool,
+    device: str,
+    on_record: Callable[[Record], object],
+    on_step: Callable[[], object],
+) -> None:
+    target, dtype = torch.device(device), getattr(torch, config.training.dtype)
     if not resume:
-        folder.path.mkdir(parents=True, exist_ok=True)
         write_json(folder.environment, environment(device))
         write_json(folder.config, to_dict(config))  # the last: from here on there is a run
     model = models.make(config.model, dataset.input_shape, dataset.classes, dtype, config.seed).to(target)
@@ -96,7 +114,6 @@ def run(
         on_step()
     monitor.close()
     write_report(folder)
-    return folder
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -110,7 +127,7 @@ def environment(device: str) -> dict[str, Any]:
 
 def _check(folder: Folder, config: Config, resume: bool) -> None:
     """See to it that the folder is free, or has this run."""
-    found = completed(json.loads(folder.config.read_text(encoding="utf-8"))) if folder.config.exists() else None
+    found = completed(read_json(folder.config)) if folder.config.exists() else None
     wanted = flat(json.loads(json.dumps(to_dict(config))))
     if not resume:
         if found is not None:
