@@ -503,7 +503,7 @@ def test_a_missing_safetensors_is_named(monkeypatch: pytest.MonkeyPatch, fails: 
         (["m.pt2", "x.npy", "--radius", "-1", "--directions", "2"], "radius must be finite and above 0, got -1.0"),
         (
             ["m.pt2", "x.npy", "--radius", "1", "--directions", "5"],
-            "n_directions must be at most the 4 input dimensions",
+            "n_directions must be at most the 4 input dimensions, got 5",
         ),
         (["m.pt2", "x.npy", "--radius", "1", "--batch-size", "0"], "batch_size must be at least 1, got 0"),
         (["m.pt2", "x.npy", "--radius", "1", "--layers", "2"], "layers must be among '1', '3', got '2'"),
