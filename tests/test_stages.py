@@ -483,3 +483,36 @@ def test_refusals_name_the_operator(name):
     make, message = REFUSED[name]
     with pytest.raises(UnsupportedModelError, match=message):
         stages_of(plr.capture(make().eval(), torch.zeros(2, 4)))
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_what_takes_nothing_or_makes_no_numbers_is_refused_by_name():
+    """An assertion failed for layers without neurons, and NaN was no ratio of integers."""
+    x = torch.ones(2, 4).double()
+    empty = nn.Sequential(nn.Linear(4, 0), nn.ReLU(), nn.Linear(0, 3), nn.ReLU()).double()
+    with pytest.raises(plr.UnsupportedModelError, match=r"need numbers to work on, and .* in module '2' takes none"):
+        plr.count_regions(empty, x, 0.1, "axes")
+    assert "takes none" in plr.explain(empty, x).coverage["partition"]
+    slice_ = plr.Slice(x[0], [1.0, 0, 0, 0], [0.0, 1, 0, 0])
+    for divisor in (0.0, float("nan")):
+        model = nn.Sequential(nn.Linear(4, 3), Divided(divisor), nn.ReLU()).double()
+        with pytest.raises(plr.PylinregionError, match=r"finite|infinite|not affine"):
+            plr.partition(model, slice_)
+
+
+class Divided(nn.Module):
+    def __init__(self, divisor):
+        super().__init__()
+        self.divisor = divisor
+
+    def forward(self, x):
+        return x / self.divisor
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_segments_of_models_without_outputs():
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 0)).double()
+    ends = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).double()
+    found = plr.trace(model, *ends)
+    assert found.n_regions.tolist() == plr.trace(model, *ends, slopes=False).n_regions.tolist()
+    assert found.slopes.shape == (len(found.t) + 3, 0)
