@@ -44,7 +44,7 @@ table = part.statistics()
 print(f"{part.n_regions} regions, {part.linear_regions().max() + 1} of them after joining those with equal maps")
 print(f"the decision boundary has {len(segments)} segments in {len(set(cells.tolist()))} regions")
 for name, row in table.items():
-    print(f"{name:>18}: {row['regions']:5} regions, {row['regions_per_area']:7.1f} per unit of area")
+    print(f"{name:>18}: {row['regions']:6.0f} regions, {row['regions_per_area']:7.1f} per unit of area")
 
 figure, axes = pyplot.subplots(1, 2, figsize=(12.6, 4.2), layout="constrained")
 figure.get_layout_engine().set(wspace=0.06)

@@ -98,6 +98,16 @@ def integer(name: str, value: Any) -> int:
     return int(value)
 
 
+def positive_number(name: str, value: Any) -> float:
+    """A finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    number = float(value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be finite and above 0, got {number}")
+    return number
+
+
 def positive_integer(name: str, value: Any, most: int = 2**62) -> int:
     """An integer from 1 to ``most``, by default what the kernels can count to."""
     number = integer(name, value)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pylinregion import _checks
 from pylinregion.mesh import Array
+from pylinregion.nearness import shares_within
 
 if TYPE_CHECKING:
     from pylinregion.regions import Partition
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
 Table = dict[str, dict[str, float]]
 
 
-def statistics(part: Partition) -> Table:
+def statistics(part: Partition, distance: float | None) -> Table:
     """See :meth:`pylinregion.Partition.statistics`."""
+    if distance is not None:
+        distance = _checks.positive_number("distance", distance)
     mean, deviation = part.corner_distances()
     columns = {
         "area": part.areas(),
@@ -29,25 +33,30 @@ def statistics(part: Partition) -> Table:
         "neighbours": part.degrees().astype(np.float64),
         "slope": part.slope_norms(),
     }
-    groups: dict[str, NDArray[np.bool_]] = {"all": np.ones(part.n_regions, dtype=bool)}
+    groups = {"all": np.ones(part.n_regions)}
     if part.whole:
-        near = np.zeros(part.n_regions, dtype=bool)
-        near[part.decision_boundary().cells] = True
-        groups |= {"near_boundary": near, "far_from_boundary": ~near}
-    return {name: _row(columns, chosen) for name, chosen in groups.items()}
+        if distance is None:
+            distance = math.sqrt(float(columns["area"].sum()) / part.n_regions)
+        near = shares_within(part.mesh, part.decision_boundary().segments, distance)
+        groups |= {"near_boundary": near, "far_from_boundary": 1 - near}
+    return {name: _row(columns, shares) for name, shares in groups.items()}
 
 
-def _row(columns: dict[str, Array], chosen: NDArray[np.bool_]) -> dict[str, float]:
-    regions = int(chosen.sum())
-    area = float(columns["area"][chosen].sum())
+def _row(columns: dict[str, Array], shares: Array) -> dict[str, float]:
+    """Of regions of which such a share counts."""
+    regions = float(shares.sum())
+    area = float((columns["area"] * shares).sum())
     row: dict[str, float] = {
         "regions": regions,
         "total_area": area,
         "regions_per_area": regions / area if area else float("nan"),
-        "total_corners": int(columns["corners"][chosen].sum()),
+        "total_corners": float((columns["corners"] * shares).sum()),
     }
+    counted = shares > 0  # an infinite eccentricity counts where it is
     for name, values in columns.items():
-        some = values[chosen]
-        row[f"{name}_mean"] = float(some.mean()) if regions else float("nan")
-        row[f"{name}_std"] = float(some.std()) if regions else float("nan")
+        some, weights = values[counted], shares[counted] / regions if regions else shares[counted]
+        with np.errstate(invalid="ignore"):
+            mean = float((some * weights).sum()) if regions else float("nan")
+            row[f"{name}_mean"] = mean
+            row[f"{name}_std"] = float(np.sqrt(((some - mean) ** 2 * weights).sum())) if regions else float("nan")
     return row

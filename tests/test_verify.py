@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import pylinregion as plr
+from pylinregion.nearness import shares_within
 
 
 @pytest.fixture(scope="module")
@@ -274,9 +275,6 @@ def test_statistics_are_those_of_the_regions(part):
     ):
         assert row[f"{name}_mean"] == pytest.approx(values.mean())
         assert row[f"{name}_std"] == pytest.approx(values.std())
-    near = np.unique(part.decision_boundary().cells)
-    assert table["near_boundary"]["regions"] == len(near) > 0
-    assert table["near_boundary"]["area_mean"] == pytest.approx(part.areas()[near].mean())
     for name in ("regions", "total_area", "total_corners"):
         assert row[name] == pytest.approx(table["near_boundary"][name] + table["far_from_boundary"][name])
     frame = pandas.DataFrame(table)
@@ -284,10 +282,63 @@ def test_statistics_are_those_of_the_regions(part):
     json.dumps(table)
 
 
+def strips(widths, boundary):
+    """A partition of [0, 1]^2 into vertical strips, and a decision boundary at s = boundary."""
+    places = np.cumsum(widths)[:-1]
+    net = nn.Sequential(nn.Linear(2, len(places) + 1), nn.ReLU(), nn.Linear(len(places) + 1, 1)).double()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+        net[0].weight[:, 0] = 1
+        net[0].bias[:-1] = -torch.tensor(places)
+        net[2].weight[0, -1], net[2].bias[0] = 1, -boundary  # the last is on everywhere
+    return plr.partition(net, plr.Slice.box(0, 1))
+
+
+def test_density_near_the_boundary_is_that_at_points_near_it():
+    """In a strip of width 0.3, a density of 1 / 0.3 at each of its points; those that the boundary crosses are no
+    measure: any curve crosses large regions more often.
+    """
+    part = strips([0.3, 0.3, 0.1, 0.1, 0.1, 0.1], 0.45)
+    table = part.statistics(distance=0.2)  # s from 0.25 to 0.65
+    assert table["near_boundary"]["total_area"] == pytest.approx(0.4, rel=1e-3)
+    assert table["near_boundary"]["regions"] == pytest.approx(0.05 / 0.3 + 1 + 0.5, rel=1e-2)
+    assert table["near_boundary"]["regions_per_area"] == pytest.approx((0.35 / 0.3 + 0.05 / 0.1) / 0.4, rel=1e-2)
+    assert table["far_from_boundary"]["regions_per_area"] == pytest.approx((0.25 / 0.3 + 0.35 / 0.1) / 0.6, rel=1e-2)
+    assert table["near_boundary"]["area_mean"] == pytest.approx(
+        (0.3 * 0.35 / 0.3 + 0.1 * 0.5) / (0.35 / 0.3 + 0.5), rel=1e-2
+    )
+    assert part.statistics()["near_boundary"]["total_area"] == pytest.approx(2 / 6**0.5 - (1 / 6**0.5 - 0.45), rel=0.3)
+    for wrong, error in ((0, ValueError), (-1.0, ValueError), (float("nan"), ValueError), ("a", TypeError)):
+        with pytest.raises(error, match="distance must be"):
+            part.statistics(distance=wrong)
+
+
+@pytest.mark.parametrize("distance", [0.03, 0.2, 1.0])
+def test_shares_within_a_distance_are_those_of_points(part, distance):
+    """Against the distances of points of a fine grid to all segments, one by one."""
+    segments = part.decision_boundary().segments
+    shares = shares_within(part.mesh, segments, distance)
+    rng = np.random.default_rng(0)
+    st = rng.uniform(-2, 2, (40_000, 2))
+    a, side = segments[:, 0], segments[:, 1] - segments[:, 0]
+    nearest = np.full(len(st), np.inf)
+    for start, along in zip(a, side, strict=True):
+        t = ((st - start) @ along / (along @ along)).clip(0, 1)
+        nearest = np.minimum(nearest, np.linalg.norm(st - start - t[:, None] * along, axis=1))
+    region, within = part.locate(st), nearest <= distance
+    points = np.bincount(region, minlength=part.n_regions)
+    found = np.bincount(region[within], minlength=part.n_regions)
+    off = np.abs(found - shares * points)
+    assert (off <= 5 * np.sqrt(points * shares * (1 - shares)) + 0.01 * points + 1).all()
+    assert (shares * part.areas()).sum() == pytest.approx(16 * within.mean(), abs=5 * 16 * within.std() / 200)
+
+
 def test_statistics_where_there_is_no_boundary():
     table = plr.partition(nn.Linear(2, 1).requires_grad_(False).apply(lambda m: m.bias.fill_(9)), plr.Slice.box(0, 1))
     row = table.statistics()["near_boundary"]
     assert row["regions"] == 0 and np.isnan(row["area_mean"]) and np.isnan(row["regions_per_area"])
+    assert table.statistics()["far_from_boundary"] == table.statistics()["all"]
 
 
 # ---- other packages
