@@ -167,6 +167,17 @@ class TraceProblem:
         report: object,
     ) -> dict[str, object]: ...
 
+class SlicePoints:
+    def __init__(
+        self,
+        stages: list[tuple[int, list[tuple[int, int]], int, int, int, int, int, float]],
+        dimensions: int,
+        u: int,
+        v: int,
+        origin: int,
+    ) -> None: ...
+    def sides(self, n: int, st: int, lines: int, less: int, on: int, stride: int, out: int) -> None: ...
+
 class MeshOfParts:
     def __init__(self, pattern_bytes: int) -> None: ...
     def add(self, cells: int, offsets: int, xy: int, keys: int, rows: int, patterns: int) -> None: ...

@@ -102,7 +102,7 @@ def decide(stages: Stages, plane: Array, corners: Array, patterns: Patterns, thr
         BudgetExceededError: The cells take more than the memory budget.
         ValueError: The patterns are not those of the network's regions.
     """
-    longer = _with_winner(stages)
+    longer = with_winner(stages)
     budget = memory.budget(None)
     found = Engine(longer, plane, corners).enumerate(
         cells=True, threads=threads, max_bytes=budget // memory.PEAK_OF_CELLS
@@ -128,7 +128,7 @@ def decide(stages: Stages, plane: Array, corners: Array, patterns: Patterns, thr
     return Decision(mesh, parent, winner.astype(np.int64))
 
 
-def _with_winner(stages: Stages) -> Stages:
+def with_winner(stages: Stages) -> Stages:
     """The network with one more decision, which output is the largest; of one output, whether it is above 0."""
     *before, last = stages.stages
     if last.rows == 1:

@@ -55,6 +55,7 @@ __all__ = [
     "sign_words",
     "simd",
     "simd_sets",
+    "slice_points",
     "use_simd",
 ]
 
@@ -112,6 +113,11 @@ class Patterns:
 
     words: Tensor
     offset: int = 0
+
+
+def slice_points(**network: Any) -> _C.SlicePoints:
+    """The signs of lines at points of a slice, in integers: see :mod:`pylinregion.signs`."""
+    return _C.SlicePoints(**network)
 
 
 def sign_words(neurons: int, breakpoints: int = 1) -> int:

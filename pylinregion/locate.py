@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,74 +11,64 @@ from numpy.typing import NDArray
 from pylinregion.mesh import Array, Mesh
 
 _POINTS = 1 << 14  # at a time
-_DOUBTFUL = 1e-6  # of the extent: coordinates are better than that
-
-Differences = Callable[[Array, NDArray[np.intp], NDArray[np.int64]], NDArray[Any]]
+_BLUR = 2e-7  # of the extents: vertices are nearer than that to where they belong (docs/exactness.md, 6)
+_UNIT = 2.0**-53
 
 
 class Locator:
     """The boxes around the cells of a mesh, and around two of these, and so on.
 
-    The cells are taken in the order of a curve that fills the plane, so that boxes next to each other are near. All is
-    measured in parts of the mesh's extent.
+    The cells are taken in the order of a curve that fills the plane, so that boxes next to each other are near. Each
+    coordinate is measured in parts of the mesh's extent along it (but for a factor of 2).
 
     Args:
         mesh: The cells.
+
+    Attributes:
+        blur: In these parts, more than any point of a cell's true boundary is away from the one that its vertices make.
     """
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
         self._low = mesh.vertices.min(axis=0)
-        extent = float((mesh.vertices.max(axis=0) - self._low).max())
-        self._exponent = -int(np.frexp(extent)[1])
+        extents = mesh.vertices.max(axis=0) - self._low
+        self._exponents = -np.frexp(extents)[1]
+        self.blur = float(max(_BLUR, 256 * _UNIT * (np.abs(mesh.vertices).max(axis=0).sum() / extents.min())))
         self._vertices = self._parts(mesh.vertices)
         starts = np.asarray(mesh.offsets[:-1])
         corners = self._vertices[mesh.indices]
         low, high = np.minimum.reduceat(corners, starts, axis=0), np.maximum.reduceat(corners, starts, axis=0)
-        self.order = np.argsort(_along_a_curve(low + high), kind="stable")
-        # Vertices are rounded: a point of the slice's border may be just outside.
-        pad = 8 * float(np.spacing(np.ldexp(np.abs(mesh.vertices).max(), self._exponent)))
-        low, high = low[self.order] - pad, high[self.order] + pad
+        self.order = np.argsort(along_a_curve(low + high), kind="stable")
+        low, high = low[self.order] - self.blur, high[self.order] + self.blur
         self.levels = [np.concatenate([low, -high], axis=1)]
         while len(self.levels[-1]) > 1:
             last = self.levels[-1]
             self.levels.append(np.minimum.reduceat(last, np.arange(0, len(last), 2), axis=0))
 
-    def locate(self, points: Array) -> NDArray[np.int64]:
-        """The cell of each point of the slice; between cells the one that it is deepest in.
+    def inside(self, points: Array) -> NDArray[np.int64]:
+        """The cell that holds each point, as far as coordinates prove it.
 
         Args:
-            points: ``[n, 2]`` in the slice; what a point outside gets is a cell near by, or -1.
+            points: ``[n, 2]``.
+
+        Returns:
+            ``[n]``: -1: no cell, or so near to a side that coordinates prove nothing.
         """
         result = np.full(len(points), -1, dtype=np.int64)
         for point, cell, depth in self.depths(points):
-            _choose(result, point, cell, depth)
+            result[point[depth > self.blur]] = cell[depth > self.blur]
         return result
 
-    def locate_by(self, points: Array, differences: Differences) -> NDArray[np.int64]:
-        """The same, but near a side by what tells the cells apart, not by coordinates.
-
-        Args:
-            points: ``[n, 2]`` in the slice.
-            differences: Gets points ``[k, 2]``, for each of some pairs the place of its point ``[m]``, and their cells
-                ``[m]``; returns ``[m]``: in how much a point is not as all are in that cell.
-        """
-        result = np.full(len(points), -1, dtype=np.int64)
-        for point, cell, depth in self.depths(points):
-            _choose(result, point, cell, depth)
-            near = np.flatnonzero(np.abs(depth) < _DOUBTFUL)
-            several = near[np.isin(point[near], point[near][1:][point[near][1:] == point[near][:-1]])]
-            if not len(several):
-                continue
-            some, place = np.unique(point[several], return_inverse=True)
-            unlike = differences(points[some], place, cell[several])
-            _choose(result, point[several], cell[several], -unlike.astype(np.float64), depth[several])
-        return result
+    def near(self, points: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Points ``[n, 2]`` and cells that may hold them, all that do among these: places ``[pairs]`` of both."""
+        pairs = [(point[depth >= -self.blur], cell[depth >= -self.blur]) for point, cell, depth in self.depths(points)]
+        nothing = np.zeros(0, np.int64)
+        return np.concatenate([nothing, *(p for p, _ in pairs)]), np.concatenate([nothing, *(c for _, c in pairs)])
 
     def depths(self, points: Array) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Array]]:
         """Points and cells that may hold them, and how deep: some points at a time.
 
-        The depth is the distance to the cell's boundary over the mesh's extent, negative outside. As the boundary is
+        The depth is the distance to the cell's boundary in parts of the extents, negative outside. As the boundary is
         taken as it is, and not as the lines that its sides lie on, it is as good as the vertices: where two of these
         nearly coincide, the direction of the side between them is noise.
 
@@ -101,7 +91,7 @@ class Locator:
             yield point + begin, cell, _depth(p, q, starts)
 
     def _parts(self, points: Array) -> Array:
-        return np.asarray(np.ldexp(points - self._low, self._exponent))
+        return np.asarray(np.ldexp(points - self._low, self._exponents))
 
     def _candidates(self, points: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Points and cells whose boxes hold them."""
@@ -116,12 +106,6 @@ class Locator:
             holds = (least[box] <= at[point]).all(axis=1)
             point, box = point[holds], box[holds]
         return point, self.order[box]
-
-
-def _choose(result: NDArray[np.int64], point: NDArray[np.int64], cell: NDArray[np.int64], *keys: Array) -> None:
-    """Give each point the cell with the largest keys, of equal ones the first."""
-    order = np.lexsort((-cell, *reversed(keys), point))
-    result[point[order]] = cell[order]  # the last of each point
 
 
 def _depth(p: Array, q: Array, starts: NDArray[np.integer[Any]]) -> Array:
@@ -143,7 +127,7 @@ def _depth(p: Array, q: Array, starts: NDArray[np.integer[Any]]) -> Array:
     return np.where(rounds > 0, distance, -distance)
 
 
-def _along_a_curve(points: Array) -> NDArray[np.uint64]:
+def along_a_curve(points: Array) -> NDArray[np.uint64]:
     """Places on Morton's curve: the bits of both coordinates in turn."""
     low, high = points.min(axis=0), points.max(axis=0)
     with np.errstate(invalid="ignore"):

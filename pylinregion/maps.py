@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -23,6 +24,10 @@ from pylinregion.units import Units
 Array = NDArray[np.float64]
 Patterns = NDArray[np.uint8]
 
+_UNIT, _INFLATE = 2.0**-53, 1 + 1e-6
+_LITTLE = 1e-150  # more than the squares of a norm lose by underflow
+_NO_ERROR = torch.zeros(0, device="cpu")
+_TINY = 2.0**-500  # more than all that can underflow on the way, see line_system.check_scale
 _CHUNK_NUMBERS = 1 << 19  # of float64 in the widest stage of a chunk of regions; measured
 
 
@@ -75,10 +80,18 @@ class _Values:
     Attributes:
         forms: ``[units, runs, columns]``: of three columns, a, b and c of ``a s + b t + c``.
         run: ``[regions]``: the run of each region.
+        error: ``[runs, columns]``: more than the 2-norm over units of what rounding did to the forms.
     """
 
     forms: Tensor
     run: Tensor
+    error: Tensor
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """``[runs, columns]``: the 2-norms over units."""
+        norms: Tensor = self.forms.norm(dim=0) * _INFLATE + _LITTLE
+        return norms
 
 
 class Maps:
@@ -108,8 +121,14 @@ class Maps:
             )
             for stage, first in zip(stages.stages, stages.first_lines, strict=True)
         ]
+        self._stages = stages
         widest = max(stage.rows for stage in stages.stages)
         self.chunk = max(16, _CHUNK_NUMBERS // (3 * widest))
+
+    @property
+    def norms(self) -> list[dict[int, tuple[float, float]]]:
+        """Of the blocks of each stage: see :attr:`Stages.norms`."""
+        return self._stages.norms
 
     def chunks(self, patterns: Patterns) -> Iterator[tuple[slice, Tensor]]:
         """The maps ``[regions, outputs, columns]`` of a chunk of regions after the other.
@@ -117,35 +136,51 @@ class Maps:
         Args:
             patterns: ``[regions, bytes]``: bit ``r % 8`` of byte ``r // 8`` is 1 where line r is on.
         """
+        for rows, maps, _ in self._chunks(patterns, bounded=False):
+            yield rows, maps
+
+    def bounded_chunks(self, patterns: Patterns) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """The same with ``[regions, outputs, columns]`` bounds of their errors, in float64 (docs/exactness.md, 6.2)."""
+        yield from self._chunks(patterns, bounded=True)
+
+    def _chunks(self, patterns: Patterns, bounded: bool) -> Iterator[tuple[slice, Tensor, Tensor]]:
         for begin in range(0, len(patterns), self.chunk):
             rows = slice(begin, min(begin + self.chunk, len(patterns)))
             bits = np.unpackbits(patterns[rows], axis=1, count=self.lines, bitorder="little")
-            yield rows, self._outputs(bits)
+            yield rows, *self._outputs(bits, bounded)
 
-    def _outputs(self, bits: NDArray[np.uint8]) -> Tensor:
+    def _outputs(self, bits: NDArray[np.uint8], bounded: bool) -> tuple[Tensor, Tensor]:
         regions = len(bits)
         starts = np.zeros(regions, dtype=bool)  # of runs
         starts[0] = True
         new = bits[1:] != bits[:-1]
         run = torch.zeros(regions, dtype=torch.int64, device="cpu")
-        values = {INPUT: _Values(self.input, run)}
+        values = {INPUT: _Values(self.input, run, torch.zeros(self.input.shape[1:], dtype=torch.float64, device="cpu"))}
+        last = len(self.parts) - 1
         for number, part in enumerate(self.parts):
             firsts = np.flatnonzero(starts)  # a region of each run
             z = self._rows(part, values, firsts, run)
             units = part.stage.units
+            error = self._error(number, values, firsts, rows=number == last) if bounded else _NO_ERROR
             if units.lines:
                 ends = slice(part.first_line, part.first_line + units.lines)
                 starts[1:] |= new[:, ends].any(axis=1)
                 after = np.flatnonzero(starts)
                 now = torch.from_numpy(np.cumsum(starts) - 1)
-                z = z if len(after) == len(firsts) else z[:, run[after]]
+                if len(after) != len(firsts):
+                    z, error = z[:, run[after]], error[run[after]] if bounded else error
+                if bounded:
+                    error = _error_through(part.stage.units, z, error, bits[after, ends])
                 z = self._through(part, z, bits[after, ends])
                 run = now
             elif not _is_identity(part.stage):
+                if bounded:
+                    error = _error_through(part.stage.units, z, error, bits[firsts, :0])
                 z = self._through(part, z, bits[firsts, :0])
-            values[number] = _Values(z, run)
-        last = values[len(self.parts) - 1]
-        return last.forms[:, last.run].movedim(0, 1)
+            values[number] = _Values(z, run, error)
+        found = values[last]
+        bounds = found.error[:, found.run].movedim(0, 1) if bounded else _NO_ERROR
+        return found.forms[:, found.run].movedim(0, 1), bounds
 
     def _rows(self, part: _Part, values: dict[int, _Values], firsts: NDArray[np.intp], run: Tensor) -> Tensor:
         """``[rows, runs, columns]``."""
@@ -162,6 +197,27 @@ class Maps:
         total[:, :, -1] += part.bias[:, None]
         return self.ring.reduced(total)
 
+    def _error(self, number: int, values: dict[int, _Values], firsts: NDArray[np.intp], rows: bool) -> Tensor:
+        """What rounding did to the rows of a stage: ``[runs, columns]`` in the 2-norm, or ``[rows, runs, columns]``."""
+        stage = self.parts[number].stage
+        gamma = _UNIT * (sum(block.shape[1] + 2 for block in stage.blocks.values()) + 4)
+        size = np.abs(stage.bias)[:, None] if rows else np.array([np.linalg.norm(stage.bias)])
+        shape = (len(stage.bias) if rows else 1, len(firsts), self.input.shape[2])
+        total = torch.zeros(shape, dtype=torch.float64, device="cpu")
+        total[:, :, -1] += torch.from_numpy(gamma * size)
+        for source, block in stage.blocks.items():
+            given = values[source]
+            error, own = given.error, given.sizes
+            if len(error) not in (1, len(firsts)):
+                error, own = (each[given.run[firsts]] for each in (error, own))
+            if rows:
+                norms = torch.from_numpy(np.linalg.norm(block, axis=1))[:, None, None]
+                total += norms * (error + gamma * own)
+            else:
+                spectral, frobenius = self.norms[number][source]
+                total += spectral * error + gamma * frobenius * own
+        return (total if rows else total[0]) * _INFLATE + _LITTLE
+
     def _through(self, part: _Part, z: Tensor, bits: NDArray[np.uint8]) -> Tensor:
         """The units of rows ``[rows, runs, columns]`` under patterns ``[runs, lines of the stage]``."""
         if part.relu:
@@ -172,6 +228,19 @@ class Maps:
             result[:, :, -1] += part.intercepts[index]
             result = self.ring.reduced(result)
         return result
+
+
+def _error_through(units: Units, z: Tensor, error: Tensor, bits: NDArray[np.uint8]) -> Tensor:
+    """``[runs, columns]``: the error behind units of rows ``z`` ``[rows, runs, columns]`` that are off by ``error``."""
+    index = _pieces(units, bits)
+    slopes = np.abs(units.slopes[index]) / units.denominator
+    steepest = torch.from_numpy(slopes.max(axis=1, initial=0.0))[:, None]
+    if units.gated:
+        return steepest * error
+    rounded = steepest * (z.norm(dim=0) * _INFLATE + _LITTLE)
+    rounded[:, -1] += torch.from_numpy(np.linalg.norm(units.intercepts[index], axis=1) / units.denominator)
+    bound: Tensor = (steepest * error + 8 * _UNIT * rounded) * _INFLATE
+    return bound
 
 
 def _is_identity(stage: Stage) -> bool:
@@ -201,7 +270,7 @@ def _winners(z: Array, units: Units) -> NDArray[np.bool_]:
     return np.asarray(largest & (count - before[:, group] == 1), dtype=np.bool_)
 
 
-def jacobians(stages: Stages, patterns: Patterns) -> Tensor:
+def jacobians(stages: Stages, patterns: Patterns) -> tuple[Tensor, Tensor]:
     """The derivative of the outputs by the inputs on some regions, backwards through the stages.
 
     Args:
@@ -209,22 +278,31 @@ def jacobians(stages: Stages, patterns: Patterns) -> Tensor:
         patterns: ``[regions, bytes]``.
 
     Returns:
-        ``[regions, outputs, inputs]`` float64.
+        ``[regions, outputs, inputs]`` float64, and ``[regions, outputs]``: more than the 2-norm over inputs of what
+        rounding did to it (docs/exactness.md, 6.2).
     """
     bits = np.unpackbits(patterns, axis=1, count=stages.lines, bitorder="little")
     outputs = stages.stages[-1].rows
     slopes: dict[int, Tensor] = {len(stages.stages) - 1: torch.eye(outputs, dtype=torch.float64, device="cpu")[None]}
+    errors: dict[int, Tensor] = {len(stages.stages) - 1: torch.zeros(1, outputs, dtype=torch.float64, device="cpu")}
     for number, first in reversed(list(enumerate(stages.first_lines))):
         stage = stages.stages[number]
         if number not in slopes:
             continue
         units = stage.units
-        index = _pieces(units, bits[:, first : first + units.lines])
-        by_row = slopes.pop(number) * torch.from_numpy(units.slopes[index] / units.denominator)[:, None, :]
+        factors = units.slopes[_pieces(units, bits[:, first : first + units.lines])] / units.denominator
+        by_row = slopes.pop(number) * torch.from_numpy(factors)[:, None, :]
+        size = by_row.norm(dim=2) * _INFLATE + _LITTLE
+        steepest = torch.from_numpy(np.abs(factors).max(axis=1, initial=0.0))[:, None]
+        error = steepest * errors.pop(number) + (0 if units.gated else 4 * _UNIT) * size
+        gamma = _UNIT * (stage.rows + 4 + len(stages.stages))
         for source, block in stage.blocks.items():
             product = by_row @ torch.from_numpy(block)
+            spectral, frobenius = stages.norms[number][source]
+            off = (spectral * error + gamma * frobenius * size) * _INFLATE
             slopes[source] = slopes[source] + product if source in slopes else product
-    return slopes[INPUT].expand(len(bits), -1, -1)
+            errors[source] = errors[source] + off if source in errors else off
+    return slopes[INPUT].expand(len(bits), -1, -1), errors[INPUT].expand(len(bits), -1)
 
 
 @dataclass(frozen=True)
@@ -236,7 +314,7 @@ class Evaluation:
         rounding: ``[points, outputs]``: more than the rounding errors of the outputs, and of the same sums in another
             order.
         on: ``[points, lines]``: which lines are on.
-        sure: ``[points, lines]``: whether that cannot be due to rounding.
+        sure: ``[points, lines]``: whether that is proven (docs/exactness.md, 6.1).
     """
 
     outputs: Array
@@ -261,7 +339,7 @@ def evaluate(stages: Stages, where: Slice, st: Array) -> Evaluation:
         owner = np.repeat(np.arange(stage.rows), np.diff(units.line_begin))
         gap = z[:, owner] - units.kinks if units.groups is None else _leads(z, units)
         on.append(gap > 0 if units.groups is None else _winners(z, units))
-        sure.append(np.abs(gap) > 8 * np.finfo(np.float64).eps * terms * _sizes(size, units)[:, owner])
+        sure.append(np.abs(gap) > 8 * np.finfo(np.float64).eps * terms * _sizes(size, units)[:, owner] + _TINY)
         index = _pieces(units, on[-1])
         values[number] = (units.slopes[index] * z + units.intercepts[index]) / units.denominator
         largest = np.maximum.reduceat(np.abs(units.slopes), units.line_begin[:-1] + np.arange(stage.rows))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _SQUARINGS = 3
+_MOST_PRODUCTS = 1 << 32
 
 
 def spectral_norm(matrix: Array, squarings: int = _SQUARINGS, dtype: torch.dtype = torch.float64) -> float:
@@ -54,3 +55,12 @@ def spectral_norm(matrix: Array, squarings: int = _SQUARINGS, dtype: torch.dtype
 def frobenius_norm(matrix: Array) -> float:
     """An upper bound of the Frobenius norm."""
     return float(np.sqrt((matrix * matrix).sum())) * (1 + 1e-9) + 1e-150
+
+
+def norm_of_any(matrix: Array) -> float:
+    """An upper bound of the spectral norm that takes no more than a product of the matrix with one as large."""
+    if matrix.size * min(matrix.shape) <= _MOST_PRODUCTS:
+        return spectral_norm(matrix)
+    sizes = np.abs(matrix)
+    most = float(sizes.sum(axis=0).max(initial=0.0)) * float(sizes.sum(axis=1).max(initial=0.0))
+    return min(frobenius_norm(matrix), math.sqrt(most) * (1 + 1e-9) + 1e-150)

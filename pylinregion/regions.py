@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pylinregion import _checks, convert, files, mesh_measures
+from pylinregion.affine import affine_maps, jacobians
 from pylinregion.certificate import Certificate
-from pylinregion.decision import Decision, DecisionBoundary, decide
+from pylinregion.decision import Decision, DecisionBoundary, decide, with_winner
 from pylinregion.locate import Locator
-from pylinregion.maps import Maps, Reals, evaluate, jacobians
 from pylinregion.mesh import Array, Integers, Mesh
 from pylinregion.prefix import Neuron, Neurons
 from pylinregion.residues import equal_maps
+from pylinregion.signs import signs
 from pylinregion.slice import Slice, coordinates_of
 from pylinregion.stages import Stages
 from pylinregion.statistics import statistics
@@ -30,6 +31,9 @@ from pylinregion.verify import verify
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_POINTS = 1 << 13  # near sides, at a time
+_REGIONS = 1 << 16  # likewise
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +231,12 @@ class Partition:
 
     @plain_torch()
     def affine_maps(self, regions: Any = None) -> Array:
-        """The outputs as affine functions of (s, t), computed in float64 from the patterns.
+        """The outputs as affine functions of (s, t), from the patterns.
+
+        They are rounded, and right to a millionth: of each output the slope (a, b) is off by that part of its length at
+        most, and c by that part of what ``|a s| + |b t| + |c|`` is at most on the slice; usually both are right to 12
+        digits and more. Where float64 does not prove it, since large numbers cancel, they are computed exactly (slower)
+        and rounded at the end.
 
         Args:
             regions: ``[n]`` region numbers; None: all.
@@ -237,16 +246,14 @@ class Partition:
         """
         if regions is not None and np.ndim(regions) != 1:
             raise ValueError(f"regions must be [n] region numbers, got {np.ndim(regions)} dimensions")
-        patterns = self.patterns if regions is None else self.patterns[self._regions(regions)]
-        maps = Maps(self.stages, torch.from_numpy(self.slice.plane), Reals())
-        result = np.empty((len(patterns), maps.outputs, 3))
-        for rows, chunk in maps.chunks(patterns):
-            result[rows] = chunk.numpy()
-        return result
+        return self._maps(self.patterns if regions is None else self.patterns[self._regions(regions)])
 
     @plain_torch()
     def jacobian(self, region: int) -> Tensor:
-        """``[K, *input_shape]`` float64: the derivative of the outputs by the inputs on a region."""
+        """``[K, *input_shape]`` float64: the derivative of the outputs by the inputs on a region.
+
+        Of each output right to a millionth of its length, as :meth:`affine_maps` are.
+        """
         row = self.patterns[self._region(region)][None]
         return jacobians(self.stages, row)[0].reshape(-1, *self.slice.input_shape).clone()
 
@@ -266,9 +273,9 @@ class Partition:
                 result[begin : begin + step] = some.flatten(1).norm(dim=1).numpy()
             return result
         change = np.eye(2) if self._metric(metric) == "slice" else np.linalg.inv(self.slice.isometry)
-        maps = Maps(self.stages, torch.from_numpy(self.slice.plane), Reals())
-        for rows, chunk in maps.chunks(self.patterns):
-            result[rows] = np.linalg.norm((chunk[:, :, :2].numpy() @ change).reshape(len(chunk), -1), axis=1)
+        for begin in range(0, len(result), _REGIONS):
+            slopes = self._maps(self.patterns[begin : begin + _REGIONS])[:, :, :2]
+            result[begin : begin + _REGIONS] = np.linalg.norm((slopes @ change).reshape(len(slopes), -1), axis=1)
         return result
 
     @plain_torch()
@@ -319,16 +326,14 @@ class Partition:
 
         Returns:
             ``[...]``: for a region that the boundary crosses, the class that has most of its area; for points outside
-            the slice -1.
+            the slice -1. Of a point it is decided exactly, so that of outputs which are equal there the first wins.
 
         Raises:
             ValueError, TypeError: ``where`` is not that, or the partition is not that of the whole network.
         """
         if np.ndim(where) < 2 and np.asarray(where).dtype.kind in "iu":
             return self._decision.of_regions(self.n_regions)[self._regions(where)]
-        st = coordinates_of("where", where)
-        decision, cells = self._decision, self._located(st, self._decision_locator.locate)
-        return np.where(cells >= 0, decision.winner[cells], -1)
+        return self._located(coordinates_of("where", where), self._decision_locator, self._decision.winner, self._won)
 
     @plain_torch()
     def locate(self, st: Any) -> NDArray[np.int64]:
@@ -338,14 +343,18 @@ class Partition:
             st: ``[..., 2]``: points (s, t).
 
         Returns:
-            ``[...]``: the region, of several that share a point any; -1 outside the slice. Near an edge the network is
-            evaluated in float64; a point within that rounding of a line may be told to be on its other side.
+            ``[...]``: the region, of several that share a point the first; -1 outside the slice. Decided exactly: by
+            coordinates where these prove it, else by the signs of all lines at the point.
         """
-        return self._located(coordinates_of("st", st), lambda points: self._locator.locate_by(points, self._unlike))
+        return self._located(coordinates_of("st", st), self._locator, np.arange(self.n_regions), self._held)
 
     @plain_torch()
     def locate_inputs(self, x: Any, *, off_plane: float | None = None) -> NDArray[np.int64]:
         """The region that holds each input.
+
+        An input is taken for the nearest point of the slice's plane, whose coordinates (s, t) are rounded. The region
+        that these are in is told exactly, as :meth:`locate` does it; within that rounding of an edge it may be another
+        than the one beside which the input itself is.
 
         Args:
             x: ``[..., *input_shape]``.
@@ -368,16 +377,28 @@ class Partition:
     # Reports
 
     @plain_torch()
-    def statistics(self) -> dict[str, dict[str, float]]:
-        """Sizes, shapes and slopes: of all regions, of those that the decision boundary meets, and of the others.
+    def statistics(self, distance: float | None = None) -> dict[str, dict[str, float]]:
+        """Sizes, shapes and slopes of regions: of all, near the decision boundary, and far from it.
+
+        Near is what lies within a distance of the boundary, and a region counts in either group by the share of its
+        area that lies there. So the regions per area of a group are the mean of 1 / area over points drawn uniformly in
+        it: the density of regions at these points, which can be compared with that of other places. (Regions that the
+        boundary crosses could not: any curve crosses large regions more often than small ones.)
+
+        Args:
+            distance: In coordinates (s, t); None: the side of a square as large as a region is on average.
 
         Returns:
-            For each of these groups the number of regions, their total area, regions per area, corners in total, and
-            mean and standard deviation of area, perimeter, inradius, eccentricity, centrality (the distance of corners
-            to the centroid: mean, and deviation within a region), corners, neighbours and slope norm.
+            For ``"all"``, ``"near_boundary"`` and ``"far_from_boundary"`` (the last two if the partition is that of the
+            whole network) the number of regions, their total area, regions per area, corners in total, and mean and
+            standard deviation of area, perimeter, inradius, eccentricity, centrality (the distance of corners to the
+            centroid: mean, and deviation within a region), corners, neighbours and slope norm.
             ``pandas.DataFrame(part.statistics())`` is a table.
+
+        Raises:
+            ValueError, TypeError: ``distance`` is no positive number.
         """
-        return statistics(self)
+        return statistics(self, distance)
 
     @plain_torch()
     def verify(self, model: nn.Module | None = None, *, samples: int = 1000, seed: int = 0) -> dict[str, Any]:
@@ -473,18 +494,39 @@ class Partition:
     def _decision_locator(self) -> Locator:
         return Locator(self._decision.mesh)
 
-    def _located(self, st: Array, locate: Callable[[Array], NDArray[np.int64]]) -> NDArray[np.int64]:
+    def _located(
+        self, st: Array, locator: Locator, told: NDArray[np.integer[Any]], decide: Callable[[Array], NDArray[np.int64]]
+    ) -> NDArray[np.int64]:
+        """What the locator's cells tell of points, or, where coordinates prove nothing, the network; -1 outside."""
         flat = st.reshape(-1, 2)
-        inside = self.slice.contains(flat)
         result = np.full(len(flat), -1, dtype=np.int64)
-        result[inside] = locate(flat[inside])
+        within = np.flatnonzero(self.slice.contains(flat))
+        cells = locator.inside(flat[within])
+        result[within] = told[cells]
+        doubtful = within[cells < 0]
+        for begin in range(0, len(doubtful), _POINTS):
+            some = doubtful[begin : begin + _POINTS]
+            result[some] = decide(flat[some])
         return result.reshape(st.shape[:-1])
 
-    def _unlike(self, st: Array, place: NDArray[np.intp], regions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many breakpoints are exceeded at a point and not in a region, or the other way round."""
-        on = evaluate(self.stages, self.slice, st).on
-        told = np.unpackbits(self.patterns[regions], axis=1, count=self.stages.lines, bitorder="little")
-        return np.asarray(np.count_nonzero(told != on[place], axis=1))
+    def _held(self, st: Array) -> NDArray[np.int64]:
+        """The first region that holds each point: one with its side of every line that the point is not on."""
+        sides = signs(self.stages, self.slice, st)
+        on, off = (np.packbits(each, axis=1, bitorder="little") for each in (sides > 0, sides < 0))
+        point, region = self._locator.near(st)
+        pattern = self.patterns[region]
+        holds = ~((on[point] & ~pattern) | (off[point] & pattern)).any(axis=1)
+        result = np.full(len(st), self.n_regions, dtype=np.int64)
+        np.minimum.at(result, point[holds], region[holds])
+        return np.where(result < self.n_regions, result, -1)
+
+    def _won(self, st: Array) -> NDArray[np.int64]:
+        """The class at each point."""
+        sides = signs(with_winner(self.stages), self.slice, st)[:, self.stages.lines :]
+        return np.asarray(sides[:, 0] > 0 if sides.shape[1] == 1 else (sides >= 0).argmax(axis=1), dtype=np.int64)
+
+    def _maps(self, patterns: NDArray[np.uint8]) -> Array:
+        return affine_maps(self.stages, self.slice.plane, np.abs(self.slice.polygon).max(axis=0), patterns)
 
     def _measured(self, metric: str) -> Mesh:
         if self._metric(metric) == "slice":

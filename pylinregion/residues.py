@@ -63,7 +63,7 @@ def equal_maps(stages: Stages, plane: Array, patterns: Patterns, pairs: NDArray[
         ``[n]``.
     """
     equal = np.ones(len(pairs), dtype=bool)
-    proven, needed = 0.0, _bits_of_differences(stages, plane)
+    proven, needed = 0.0, _scale(stages, plane)[0]
     point = np.append(np.random.default_rng(0).integers(1, 1 << 20, 2), 1).astype(np.float64)
     for number, prime in enumerate(_primes(stages)):
         left = np.flatnonzero(equal)
@@ -93,9 +93,52 @@ def _primes(stages: Stages) -> Iterator[int]:
             yield candidate
 
 
-def _bits_of_differences(stages: Stages, plane: Array) -> float:
-    """More than log2 of what two maps can differ by, as an integer over their common denominator."""
-    high, low, sixths = {INPUT: _largest(plane)}, {INPUT: _lowest(plane)}, {INPUT: 0.0}
+def exact_maps(stages: Stages, inputs: Array, patterns: Patterns) -> Array:
+    """The maps of regions, correctly rounded: put together from as many residues as tell all integers apart.
+
+    Args:
+        stages: The network.
+        inputs: ``[inputs, columns]``.
+        patterns: ``[regions, bytes]``.
+
+    Returns:
+        ``[regions, outputs, columns]``.
+    """
+    needed, low, sixths = _scale(stages, inputs)
+    low = 0 if math.isinf(low) else int(low)
+    primes: list[int] = []
+    digits: list[NDArray[np.int64]] = []  # of the mixed radix of the primes
+    proven = 0.0
+    for prime in _primes(stages):
+        ring = Modulo(prime)
+        maps = Maps(stages, ring.numbers(inputs), ring)
+        found = np.concatenate([ring.integers(chunk) for _, chunk in maps.chunks(patterns)]).astype(np.int64)
+        digit = found * (pow(2, -low, prime) * pow(6, sixths, prime) % prime) % prime
+        for earlier, known in zip(primes, digits, strict=True):
+            digit = (digit - known) % prime * pow(earlier, -1, prime) % prime
+        primes.append(prime)
+        digits.append(digit)
+        proven += math.log2(prime)
+        if proven > needed:
+            break
+    total = np.zeros(digits[0].shape, dtype=object)
+    for prime, digit in zip(reversed(primes), reversed(digits), strict=True):
+        total = total * prime + digit.astype(object)
+    whole, unit = math.prod(primes), 6**sixths << max(0, -low)
+    result = np.empty(total.size)
+    for place, number in enumerate(total.reshape(-1).tolist()):
+        result[place] = ((number - whole if 2 * number > whole else number) << max(0, low)) / unit
+    return result.reshape(total.shape)
+
+
+def _scale(stages: Stages, plane: Array) -> tuple[float, float, int]:
+    """The scale of maps as integers over their common denominator.
+
+    Returns:
+        More than log2 of twice what two maps can differ by, or one can be; the exponent of the lowest bit; and the
+        power of 6 in the denominator.
+    """
+    high, low, sixths = {INPUT: _largest(plane)}, {INPUT: _lowest(plane)}, {INPUT: 0}
     for number, stage in enumerate(stages.stages):
         units = stage.units
         sources = list(stage.blocks)
@@ -105,11 +148,12 @@ def _bits_of_differences(stages: Stages, plane: Array) -> float:
             last = min(last, _lowest(block) + low[source])
         high[number] = _sum(_largest(units.slopes) + size, _largest(units.intercepts)) + 0.1  # for roundings here
         low[number] = min(_lowest(units.slopes) + last, _lowest(units.intercepts))
-        sixths[number] = max(sixths[source] for source in sources) + (0.0 if units.denominator == 1 else _LOG2_6)
+        sixths[number] = max(sixths[source] for source in sources) + int(units.denominator != 1)
     last_stage = len(stages.stages) - 1
+    power = sixths[last_stage]
     if high[last_stage] == _NOTHING:
-        return 0.0
-    return 2 + high[last_stage] - low[last_stage] + sixths[last_stage]
+        return 0.0, math.inf, power
+    return 2 + high[last_stage] - low[last_stage] + _LOG2_6 * power, low[last_stage], power
 
 
 def _sum(x: float, y: float) -> float:

@@ -162,7 +162,8 @@ class Trace:
     Attributes:
         offsets: ``[B + 1]`` int64.
         t: ``[N]`` float64, in (0, 1), ascending on each segment: where neurons change. Which do and in which order is
-            exact; the places are rounded. (So two may be equal, though the breakpoints are not the same.)
+            exact; the places are rounded, right to 1e-6, proven, and to 1e-10, by an estimate (usually to the last
+            bits). Two may be equal, though the breakpoints are not the same.
         neuron_offsets: ``[N + 1]`` int64: ``neurons[neuron_offsets[i]:neuron_offsets[i + 1]]`` change at breakpoint i.
         neurons: int32: one for most breakpoints, several where they change at the very same point.
         maps: ``[N + B, K, 2]`` float64: output k is ``maps[r, k, 0] * t + maps[r, k, 1]`` on region r, rounded; None if

@@ -21,6 +21,7 @@ from pylinregion import maxima, ties
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.jumps import Jumps
 from pylinregion.network import Network, Node, Ref, refs
+from pylinregion.norms import frobenius_norm, norm_of_any
 from pylinregion.ops import Kind
 from pylinregion.point import Point
 from pylinregion.steps import Form, Hinge
@@ -93,6 +94,14 @@ class Stages:
                 stage.units.denominator,
             )
             for stage, begin in zip(self.stages, self.line_begins, strict=True)
+        ]
+
+    @cached_property
+    def norms(self) -> list[dict[int, tuple[float, float]]]:
+        """Upper bounds of the spectral and the Frobenius norm of each stage's blocks."""
+        return [
+            {source: (norm_of_any(block), frobenius_norm(block)) for source, block in stage.blocks.items()}
+            for stage in self.stages
         ]
 
     @cached_property

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pylinregion import kernels
+from pylinregion.affine import affine_maps
 from pylinregion.errors import UnsupportedModelError
 from pylinregion.line_system import check_scale
-from pylinregion.maps import Maps, Reals
 from pylinregion.norms import frobenius_norm, spectral_norm
 from pylinregion.stages import Stages
 from pylinregion.tournament import Tournament
@@ -137,9 +136,7 @@ class Tracer:
             along = end - start
             if radii is not None:
                 start, along = start - radii[b] * end, 2 * radii[b] * end
-            inputs = torch.from_numpy(np.stack([along, start], axis=1))
-            for rows, chunk in Maps(self._stages, inputs, Reals()).chunks(np.stack(patterns)):
-                maps[here[rows]] = chunk.numpy()
+            maps[here] = affine_maps(self._stages, np.stack([along, start], axis=1), np.ones(1), np.stack(patterns))
 
 
 def _norms(stages: Stages) -> list[list[float]]:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pylinregion.regions import Partition
 
 _ROUNDING = 1e-9  # of sums of areas and lengths, relative; combinatorics is compared with equality
-_COORDINATES = 1e-7  # of the extent: points nearer to an edge may be on its other side
 
 
 def verify(part: Partition, model: nn.Module | None, samples: int, seed: int) -> dict[str, Any]:
@@ -166,9 +165,10 @@ def _neurons(part: Partition) -> dict[str, Any]:
 def _samples(part: Partition, model: nn.Module | None, samples: int, seed: int) -> dict[str, Any]:
     st = _points(part, samples, seed)
     inside, near = np.zeros(len(st), dtype=np.int64), np.zeros(len(st), dtype=np.int64)
-    for point, _, depth in Locator(part.mesh).depths(st):
-        np.add.at(inside, point[depth > _COORDINATES], 1)
-        np.add.at(near, point[depth > -_COORDINATES], 1)
+    locator = Locator(part.mesh)
+    for point, _, depth in locator.depths(st):
+        np.add.at(inside, point[depth > locator.blur], 1)
+        np.add.at(near, point[depth > -locator.blur], 1)
     _none(inside > 1, st, lambda at: f"is in {inside[at]} cells")
     _none(near == 0, st, lambda at: "is in no cell")
     regions = part.locate(st)

@@ -43,8 +43,10 @@ def test_reference_and_results_know_nothing_of_the_code_they_judge_or_report():
             assert own <= {"pylinregion._optional", "pylinregion._optional.optional"}, module
         if module == "pylinregion.ranks":
             assert own <= {"pylinregion.errors", "pylinregion.errors.PylinregionError"}
-        if module in ("pylinregion.mesh_measures", "pylinregion.locate"):
-            assert own <= {"pylinregion.mesh", "pylinregion.mesh.Array", "pylinregion.mesh.Mesh"}, module
+        if module in ("pylinregion.mesh_measures", "pylinregion.locate", "pylinregion.nearness"):
+            rooms = {".".join(name.split(".")[:2]) for name in own}
+            also = {"pylinregion.locate"} if module == "pylinregion.nearness" else set()
+            assert rooms <= {"pylinregion.mesh"} | also, module
         if module == "pylinregion.plot":  # the partition's type, and how cells are held
             rooms = {".".join(name.split(".")[:2]) for name in own}
             assert rooms == {"pylinregion._optional", "pylinregion.mesh", "pylinregion.regions"}
@@ -57,7 +59,7 @@ def test_slices_are_partitioned_in_one_direction():
         later = {f"pylinregion.{name}" for name in [*order[place:], "files", "convert", "plot", "verify", "statistics"]}
         if module not in ("regions", "partition"):  # methods of the result are functions of these modules
             assert not imports_of(f"pylinregion.{module}") & later, module
-    for module in ("prefix", "maps", "residues"):
+    for module in ("prefix", "maps", "residues", "affine", "signs"):
         assert not imports_of(f"pylinregion.{module}") & {f"pylinregion.{name}" for name in order[1:]}, module
     users = [module for module in MODULES if "pylinregion.capture" in imports_of(module)]
     assert "pylinregion.partition" in users and "pylinregion.engine" not in users

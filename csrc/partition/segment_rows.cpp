@@ -184,38 +184,53 @@ const SegmentRows::Projection& SegmentRows::projection(const double* point) {
   return *(projections_[point] = std::move(made));
 }
 
-SegmentRow SegmentRows::row(int64_t line, const uint8_t* on) {
+// A row less its kink, up to a positive factor: of each input its linear part, and the constant.
+struct SegmentRows::Sums {
+  std::vector<Scaled> linear;
+  Scaled constant;
+
+  int64_t exponent() const {
+    int64_t out = constant.present ? constant.exponent : INT64_MAX;
+    for (const Scaled& sum : linear)
+      if (sum.present) out = std::min(out, sum.exponent);
+    return out;
+  }
+};
+
+SegmentRows::Sums SegmentRows::sums(int64_t line, int64_t less, const uint8_t* on, const double* const* inputs,
+                                    size_t n) {
   const std::vector<ExactStage>& stages = network_->stages;
   const std::vector<DigitNetwork::Prepared>& prepared = network_->prepared();
   const size_t l = network_->stage_of(line);
   const int64_t* begin = stages[l].line_begin;
-  const int64_t unit = std::upper_bound(begin, begin + stages[l].rows + 1, line) - begin - 1;
+  const auto unit_of = [&](int64_t of) {
+    return static_cast<size_t>(std::upper_bound(begin, begin + stages[l].rows + 1, of) - begin - 1);
+  };
 
-  // z - kink = (gradient by what is pending) + a first + b second + c
+  // z - kink = (gradient by what is pending) + linear . inputs + constant
   std::vector<Scaled> pending(stages.size());
-  Scaled a, b, c;
+  Sums out;
+  out.linear.resize(n);
   const auto push = [&](size_t stage, const Scaled& g) {  // a vector on the rows of a stage
     for (const auto& [source, weight] : prepared[stage].blocks)
       add(pending[static_cast<size_t>(source)], product(g, weight), kBits);
-    if (prepared[stage].input.columns) {
-      const Scaled& first = projection(segment_.first).by_stage[stage];
-      add(a, dot(g, first), kBits);
-      const Scaled& second = projection(segment_.second).by_stage[stage];
-      add(b, dot(g, second), kBits);
-    }
-    add(c, dot(g, prepared[stage].bias), kBits);
+    if (prepared[stage].input.columns)
+      for (size_t i = 0; i < n; ++i) add(out.linear[i], dot(g, projection(inputs[i]).by_stage[stage]), kBits);
+    add(out.constant, dot(g, prepared[stage].bias), kBits);
   };
-  const double kink = -stages[l].kinks[line - begin[0]];
-  if (kink != 0) c = scaled(&kink, 1);
+  const double kink = less < 0 ? -stages[l].kinks[line - begin[0]] : 0;
+  if (kink != 0) out.constant = scaled(&kink, 1);
   std::vector<double> chosen(static_cast<size_t>(stages[l].rows), 0.0);
-  chosen[static_cast<size_t>(unit)] = 1;
+  chosen[unit_of(line)] = 1;
+  if (less >= 0) chosen[unit_of(less)] = -1;
   push(l, scaled(chosen.data(), stages[l].rows));
   for (size_t j = l; j-- > 0;) {
     if (!pending[j].present) continue;
     const ExactStage& stage = stages[j];
     if (stage.denominator != 1) {  // the units of this stage are so many times too large: all else is made so
       for (size_t i = 0; i < j; ++i) times(pending[i], stage.denominator, kBits);
-      for (Scaled* sum : {&a, &b, &c}) times(*sum, stage.denominator, kBits);
+      for (Scaled& sum : out.linear) times(sum, stage.denominator, kBits);
+      times(out.constant, stage.denominator, kBits);
     }
     std::vector<double> slope(static_cast<size_t>(stage.rows)), intercept(static_cast<size_t>(stage.rows));
     for (int64_t u = 0; u < stage.rows; ++u) {
@@ -231,22 +246,36 @@ SegmentRow SegmentRows::row(int64_t line, const uint8_t* on) {
         for (int64_t u = 0; u < stage.rows; ++u) x[u] *= slope[static_cast<size_t>(u)];
       }
     } else {
-      add(c, dot(g, scaled(intercept.data(), stage.rows)), kBits);
+      add(out.constant, dot(g, scaled(intercept.data(), stage.rows)), kBits);
       g = products(g, scaled(slope.data(), stage.rows));
     }
     push(j, g);
     pending[j] = Scaled();
   }
+  return out;
+}
 
-  int64_t exponent = INT64_MAX;
-  for (const Scaled* sum : {&a, &b, &c})
-    if (sum->present) exponent = std::min(exponent, sum->exponent);
-  const BigInt first = integer(a, exponent), second = integer(b, exponent), constant = integer(c, exponent);
+SegmentRow SegmentRows::row(int64_t line, const uint8_t* on) {
+  const double* const ends[] = {segment_.first, segment_.second};
+  const Sums found = sums(line, -1, on, ends, 2);
+  const int64_t exponent = found.exponent();
+  const BigInt first = integer(found.linear[0], exponent), second = integer(found.linear[1], exponent),
+               constant = integer(found.constant, exponent);
   if (!segment_.centred) return {first + constant, second + constant};
   const Scaled r = scaled(&segment_.radius, 1);
   const BigInt centre = (first + constant).shifted(std::max<int64_t>(0, -r.exponent));
   const BigInt reach = (second * r.digits.integer(0, kBits)).shifted(std::max<int64_t>(0, r.exponent));
   return {centre - reach, centre + reach};
+}
+
+int SegmentRows::side(int64_t line, int64_t less, const uint8_t* on, const std::array<const double*, 3>& x, double s,
+                      double t) {
+  Sums found = sums(line, less, on, x.data(), x.size());
+  Scaled total = std::move(found.constant);
+  const double weights[] = {s, t, 1};
+  for (size_t i = 0; i < x.size(); ++i)
+    if (found.linear[i].present) add(total, products(found.linear[i], scaled(&weights[i], 1)), kBits);
+  return total.present ? total.digits.integer(0, kBits).sign() : 0;
 }
 
 }  // namespace pylinregion

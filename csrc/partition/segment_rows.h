@@ -1,4 +1,5 @@
-// csrc/partition/segment_rows.h -- the signs on segments that float64 cannot decide, decided in integers.
+// csrc/partition/segment_rows.h -- the signs on segments, and at points of slices, that float64 cannot decide, decided
+// in integers.
 //
 // On a segment a row is known by its values at the two ends, and a point by two weights of these ends. The digits of
 // the weights are made once for a network, when the first doubt comes; those of a segment when it has one.
@@ -50,9 +51,15 @@ class SegmentRows {
   // before it are read.
   SegmentRow row(int64_t line, const uint8_t* on);
 
+  // The sign of a line at the point origin + s u + t v; with `less`, another line of its stage or -1, that of the
+  // difference of their rows. x: u, v and the origin.
+  int side(int64_t line, int64_t less, const uint8_t* on, const std::array<const double*, 3>& x, double s, double t);
+
  private:
   struct Projection;
+  struct Sums;
   const Projection& projection(const double* point);
+  Sums sums(int64_t line, int64_t less, const uint8_t* on, const double* const* inputs, size_t n);
 
   std::shared_ptr<DigitNetwork> network_;
   std::unordered_map<const double*, std::unique_ptr<Projection>> projections_;

@@ -10,7 +10,9 @@ namespace pylinregion {
 namespace {
 
 constexpr double kMapError = 1e-9;  // what sums of jumps may be off by, as is estimated, relative to a region's map
-constexpr double kFar = 1e-6;       // breakpoints not known to be nearer are placed by integers; decides nothing
+// Breakpoints that are not known to be nearer, or are estimated to be further away, are placed by integers; these two
+// decide nothing.
+constexpr double kFar = 1e-6, kOff = 1e-10;
 
 constexpr int64_t kMany = 256;  // breakpoints of a window
 constexpr int64_t kBlock = 4;   // events that are gone along together
@@ -276,6 +278,10 @@ class Tracer final : public SegmentTracer, private Rows {
     return std::fabs(z) > at(reach_, row) * event.d + at(bound_, row);
   }
   double residual(const Crossing& x, double t) const { return std::fabs(x.z + x.slope * (t - event(x.interval).t)); }
+  // Whether a crossing is further away than this, by an estimate: the noise of its row over its slope.
+  bool is_noisy(const Crossing& x, double far) const {
+    return !(noise_ * (at(errors_, x.row) / error_) <= far * std::fabs(x.slope));
+  }
   // How far t is from the exact crossing, at most.
   double distance(const Crossing& x, double t) const {
     const Event &from = event(x.interval), &to = event(x.interval + 1);
@@ -347,7 +353,7 @@ class Tracer final : public SegmentTracer, private Rows {
         const double least = t;
         t = std::min(last, std::max(least, x.t));
         double d = distance(x, t);
-        if (d * width > kFar) {
+        if (d * width > kFar || is_noisy(x, kOff / width)) {
           const double exactly = (position_of(point_of(x)) - window_.t()) / width;
           t = std::min(last, std::max(least, exactly));
           d = std::min(d, (std::fabs(t - exactly) + 16 * kUnit / width) * kInflate);

@@ -1,4 +1,5 @@
-// csrc/partition/trace_bindings.cpp -- tracing for Python: addresses in, arrays out, signals heard meanwhile.
+// csrc/partition/trace_bindings.cpp -- tracing for Python: addresses in, arrays out, signals heard meanwhile; and the
+// signs of lines at points of a slice.
 #include <pybind11/stl.h>
 
 #include "binding_parts.h"
@@ -41,9 +42,38 @@ class TraceProblem {
  private:
   TraceNetwork network_;
 };
+
+// Points of the slice origin + s u + t v.
+class SlicePoints {
+ public:
+  SlicePoints(const std::vector<ExactStageTuple>& stages, int64_t dimensions, Address u, Address v, Address origin)
+      : rows_(digit_network(exact_stages_of(stages), dimensions)),
+        plane_{at<const double>(u), at<const double>(v), at<const double>(origin)} {}
+
+  // n lines, each at a point of its own. st: [n, 2]; lines, less: [n], see SegmentRows::side; on: n patterns, `stride`
+  // bytes from one to the next; out: [n] int8.
+  void sides(int64_t n, Address st, Address lines, Address less, Address on, int64_t stride, Address out) {
+    const py::gil_scoped_release release;
+    for (int64_t i = 0; i < n; ++i) {
+      const double* point = at<const double>(st) + 2 * i;
+      at<int8_t>(out)[i] =
+          static_cast<int8_t>(rows_.side(at<const int64_t>(lines)[i], at<const int64_t>(less)[i],
+                                         at<const uint8_t>(on) + i * stride, plane_, point[0], point[1]));
+    }
+  }
+
+ private:
+  SegmentRows rows_;
+  const std::array<const double*, 3> plane_;
+};
 }  // namespace
 
 void bind_trace(py::module_& m) {
+  py::class_<SlicePoints>(m, "SlicePoints")
+      .def(py::init<const std::vector<ExactStageTuple>&, int64_t, Address, Address, Address>(), py::arg("stages"),
+           py::arg("dimensions"), py::arg("u"), py::arg("v"), py::arg("origin"))
+      .def("sides", &SlicePoints::sides, py::arg("n"), py::arg("st"), py::arg("lines"), py::arg("less"), py::arg("on"),
+           py::arg("stride"), py::arg("out"));
   py::class_<TraceProblem>(m, "TraceProblem")
       .def(py::init<const std::vector<ExactStageTuple>&, const std::vector<std::vector<double>>&, int64_t>(),
            py::arg("stages"), py::arg("norms"), py::arg("dimensions"))
