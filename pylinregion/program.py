@@ -286,8 +286,9 @@ class Program:
             moved = {ref.index: images[ref.index] for ref in refs((args, step.kwargs)) if ref.index in images}
             if step.run is _rows_times:
                 values[step.node] = rows * args[0]
-            elif not moved:
-                values[step.node] = step.run(*_resolve(args, values), **_resolve(step.kwargs, values))
+            elif not moved or self.network.nodes[step.node].role == "rows":  # which takes no more than their shapes
+                shapes = {**values, **moved}
+                values[step.node] = step.run(*_resolve(args, shapes), **_resolve(step.kwargs, shapes))
             else:
                 name = getattr(getattr(step.run, "_schema", None), "name", "")
                 if name in BIASED and len(args) > 2 and isinstance(args[2], Ref) and args[2].index not in moved:

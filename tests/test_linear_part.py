@@ -81,8 +81,10 @@ def test_a_tuple_of_values():
         lambda x: (x - 3) / 4,
         lambda x: x + x.sum(1, keepdim=True),
         lambda x: torch.cat([x[:, :3].detach(), 2 - x[:, 3:]], 1),
+        lambda x: torch.ones_like(x) * x + 1,
+        lambda x: torch.zeros_like(x).scatter_reduce(1, torch.arange(6).flip(0).expand_as(x), x, "sum"),
     ],
-    ids=["normalise", "sum", "detach"],
+    ids=["normalise", "sum", "detach", "ones like it", "places of its shape"],
 )
 def test_prefixes_of_networks(before):
     """In whole numbers, so that differences are exact."""
