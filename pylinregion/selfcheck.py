@@ -54,6 +54,8 @@ def same_function(network: Network, model: Callable[[Tensor], Any], example: Ten
         if not _close(centre + direction, at_sum, loose, torch.finfo(network.dtype).tiny):
             network.check_parameters()  # of infinite ones the sum is NaN
             where = network.nodes[index].where
+            if not all(bool(value.isfinite().all()) for value in (at_sum, centre, direction)):
+                raise UnsupportedModelError(f"{where} makes NaN or infinite numbers of points like x")
             raise UnsupportedModelError(f"{where} is not affine in the input, or hides its derivative")
     first = _by_name(network, captured, reported)
     moved = x.clone()

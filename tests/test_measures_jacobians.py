@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from measures_reference import input_jacobians, points, pre_activations, relu_net, weights
+from small_models import Do
 from torch import nn
 from torch.autograd import forward_ad
 
 from pylinregion import UnsupportedModelError
-from pylinregion.measures import _evaluation, density_local_complexity, local_rank, total_variation
+from pylinregion.measures import _evaluation, density_local_complexity, local_rank, sharpness, total_variation
 from pylinregion.measures._forward import pushed_forward
 
 
@@ -183,6 +184,15 @@ def test_a_value_that_is_detached_is_refused():
 
     with pytest.raises(UnsupportedModelError, match=r"detach.*hides its derivative"):
         total_variation(Detached(3, 3, dtype=torch.float64), points(5, 3), layer="output")
+
+
+@pytest.mark.parametrize("measure", [density_local_complexity, local_rank, total_variation, sharpness])
+def test_what_is_infinite_is_named(measure):
+    """They were NaN, or an error of LAPACK's."""
+    with pytest.raises(UnsupportedModelError, match=r"makes NaN or infinite numbers of points like x"):
+        measure(nn.Sequential(Do(lambda self, x: x / 0), relu_net([3, 4, 2])), points(5, 3))
+    with pytest.raises(ValueError, match=r"in module '\d'.* is NaN or infinite at some point of x"):
+        measure(relu_net([3, 4, 4, 2], scale=1e170), points(5, 3))
 
 
 def test_bad_arguments_are_named():

@@ -167,6 +167,12 @@ def test_probes_without_validation():
     assert np.isnan(linear_probes(model, x, y, x, y, epochs=1, held_out=0.1).validation["1"])
 
 
+def test_a_layer_without_neurons_has_rank_zero():
+    with pytest.warns(UserWarning, match="zero-element"):
+        model = torch.nn.Sequential(torch.nn.Linear(3, 0), torch.nn.ReLU(), torch.nn.Linear(0, 2)).double()
+    assert feature_ranks(model, points(5, 3)) == {"1": 0}
+
+
 def test_bad_arguments_are_named():
     model, x, y = relu_net([3, 4, 2]), points(5, 3), torch.tensor([0, 1, 0, 1, 0])
     with pytest.raises(ValueError, match=r"threshold must be one of 'code', 'text', got 'paper'"):
@@ -175,7 +181,7 @@ def test_bad_arguments_are_named():
         feature_ranks(model, x[:1])
     with pytest.raises(ValueError, match=r"model must have an elementwise activation"):
         feature_ranks(relu_net([3, 2]), x)
-    with pytest.raises(ValueError, match=r"the pre-activations of layer '3' are NaN or infinite"):
+    with pytest.raises(ValueError, match=r"in module '2' .*is NaN or infinite at some point of x"):
         feature_ranks(relu_net([3, 4, 4, 2], scale=1e170), x)
     with pytest.raises(ValueError, match=r"x must be \[n, 3\], as the network was captured, got \[5, 2\]"):
         feature_ranks(capture(model, x), x[:, :2])

@@ -54,3 +54,8 @@ def test_outputs_that_cancel_are_no_difference():
     selfcheck.same_function(network, lambda x: net(x) + 1e-7, x)
     with pytest.raises(plr.UnsupportedModelError, match="does not reproduce the model"):
         selfcheck.same_function(network, lambda x: net(x) + 1e-2, x)
+
+
+def test_a_division_by_zero_is_told_from_what_is_not_affine():
+    with pytest.raises(plr.UnsupportedModelError, match=r"div in module '1' at .* makes NaN or infinite numbers of"):
+        plr.capture(mlp(Do(lambda s, z: (z / 0).relu())), torch.randn(3, 6))

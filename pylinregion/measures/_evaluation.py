@@ -73,10 +73,12 @@ def output_node(network: Network) -> int:
     """The node of the output.
 
     Raises:
-        ValueError: There are several output tensors.
+        ValueError: There are several output tensors, or no numbers in it.
     """
     if len(network.outputs) != 1:
         raise ValueError(f"model must return one tensor, this one returns {len(network.outputs)}")
+    if network.nodes[network.outputs[0]].units == 0:
+        raise ValueError("model must return at least one number for a point, this one returns none")
     return network.outputs[0]
 
 
@@ -133,14 +135,23 @@ class Evaluation:
         return [value.reshape(len(x), -1).to(torch.float64) for value in rows]
 
     def values(self, x: Tensor, parameters: dict[str, Tensor] | None = None) -> list[Tensor]:
-        """The same in the shapes of their nodes: the very tensors that what comes after is computed from."""
+        """The same in the shapes of their nodes: the very tensors that what comes after is computed from.
+
+        Raises:
+            ValueError: A value is NaN or infinite.
+        """
         state = self.state
         if parameters:
             by_id = {id(self.state[name]): tensor for name, tensor in parameters.items()}
             state = {name: by_id.get(id(tensor), tensor) for name, tensor in self.state.items()}
         given: dict[int, Any] = {index: state[self.network.nodes[index].state] for index in self._states}
         given[self._input] = x
-        return self._program.run(given, len(x))
+        values = self._program.run(given, len(x))
+        for index, value in zip(self.wanted, values, strict=True):
+            inside_vmap = torch._C._functorch.is_functorch_wrapped_tensor(value)  # where nothing can be asked
+            if not inside_vmap and not bool(torch.isfinite(value).all()):
+                raise ValueError(f"{self.network.nodes[index].where} is NaN or infinite at some point of x")
+        return values
 
     def batches(self, x: Tensor, batch_size: int) -> Iterator[list[Tensor]]:
         """The wanted values, a batch of points after the other, without gradients."""

@@ -73,7 +73,7 @@ def feature_ranks(
         means = [total / len(x) for total in sums]
         for name, mean in zip(nodes, means, strict=True):
             if not bool(torch.isfinite(mean).all()):
-                raise ValueError(f"the pre-activations of layer {name!r} are NaN or infinite at some point of x")
+                raise ValueError(f"the pre-activations of layer {name!r} add up to infinity over x")
         covariances = [
             torch.zeros(len(m), len(m), dtype=m.dtype, device=m.device) if len(m) <= len(x) else None for m in means
         ]
@@ -101,6 +101,8 @@ def _rank(covariance: Tensor | None, kept: list[Tensor], n: int, d: int, thresho
     if covariance is None:
         features = torch.cat(kept)
         covariance = features @ features.T
+    if covariance.numel() == 0:
+        return 0
     singular = torch.linalg.eigvalsh(covariance).abs()
     size = d if threshold == "code" else max(n, d)
     return int((singular > size * torch.finfo(torch.float64).eps * singular.max()).sum())
