@@ -25,7 +25,7 @@ from pylinregion.fingerprint import Fingerprint, fingerprint
 from pylinregion.module_state import evaluating, set_aside, undone, unwrap
 from pylinregion.network import Network
 from pylinregion.surroundings import ordinary_tensors, plain_torch
-from pylinregion.torch_state import silent, traceable
+from pylinregion.torch_state import own_operators, silent, traceable
 
 _ROWS = 2  # with which a model is asked
 _CALLS = {nn.Module._call_impl.__code__, nn.Module._wrapped_call_impl.__code__}
@@ -43,20 +43,25 @@ class _Origin:
         module: The model.
         rows: ``[2, *input_shape]``, some of the points it was captured with.
         parts: How it is put together.
+        items: Whether the network takes numbers out of tensors itself.
         record: What it runs; None if its parts say all.
     """
 
     module: weakref.ref[nn.Module]
     rows: Tensor
     parts: Fingerprint
-    record: list[Any] | None
+    items: bool
+    record: operations.Record | None
 
     @staticmethod
     def of(network: Network, module: nn.Module, rows: Tensor) -> _Origin:
         """A module as it is."""
-        parts = fingerprint(module)
-        record = _record(network, module, rows)  # also if it is not needed: it finds what the tracer left behind
-        return _Origin(weakref.ref(module), rows, parts, None if parts.complete else record)
+        items = any(node.op_name in ("item", "_local_scalar_dense") for node in network.nodes)
+        origin = _Origin(weakref.ref(module), rows, fingerprint(module), items, None)
+        record = origin._run(operations.record, network, module)  # needed or not: it finds what the tracer left behind
+        if not origin.parts.complete:
+            origin.record = record
+        return origin
 
     def holds(self, network: Network) -> bool:
         """Whether the module, while it lives, computes what the network does."""
@@ -68,19 +73,24 @@ class _Origin:
         if self.record is None:
             return True
         try:
-            if _record(network, module, self.rows) == self.record:
+            if self._run(functools.partial(operations.repeats, self.record), network, module):
                 return True
         except Exception:  # whatever the model raises: it did not before
             return False
         with traceable():  # with values that it checks for, the model goes another way here: a count says so itself
             return selfcheck.not_finite(network, self.rows) is not None
 
-
-def _record(network: Network, module: nn.Module, rows: Tensor) -> list[Any]:
-    tensors = (*module.parameters(), *module.buffers())
-    items = any(node.op_name in ("item", "_local_scalar_dense") for node in network.nodes)
-    with undone(module, values=False), traceable(), evaluating(module):
-        return operations.record(module, rows.clone(), tensors, network.state.values(), items)
+    def _run(self, look: Callable[..., Any], network: Network, module: nn.Module) -> Any:
+        """Let one of :mod:`pylinregion.operations` look at the module while it runs."""
+        tensors = [
+            tensor
+            for part in module.modules()
+            for own in (part._parameters, part._buffers)
+            for tensor in own.values()
+            if tensor is not None
+        ]
+        with undone(module, values=False), own_operators(), evaluating(module):
+            return look(module, self.rows.clone(), tensors, network.state.values(), self.items)
 
 
 @plain_torch()
@@ -267,7 +277,7 @@ def _leave_out_observers(module: nn.Module, example: Tensor) -> None:
 
     def same() -> bool:
         try:
-            return operations.record(module, example.clone(), tensors) == record
+            return operations.repeats(record, module, example.clone(), tensors)
         except Exception:  # the forward pass needs what the hook does
             return False
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from pylinregion.errors import UnsupportedModelError
 from pylinregion.tracing import output_tensors
 
 _ITEM = torch.ops.aten._local_scalar_dense.default
+_LEFT_BEHIND = "left behind by a tracer"
 _Call = tuple[Any, tuple[Any, ...], dict[str, Any], Any]  # operator, arguments, result
 
 
@@ -45,7 +47,7 @@ def record(
     tensors: Iterable[Tensor],
     live: Iterable[Tensor] = (),
     live_items: bool = False,
-) -> list[Any]:
+) -> Record:
     """What a model runs for points. As :func:`run` it leaves tensors and generators as they were.
 
     Args:
@@ -56,13 +58,55 @@ def record(
         live_items: Numbers that the model takes out of these tensors (``.item()``) are none, either.
 
     Returns:
-        A list that is equal where the same operations are run.
+        A record that :func:`repeats` compares with another run.
 
     Raises:
         UnsupportedModelError: The model reads a tensor that a tracer has left behind.
     """
     watch, output = _watched(model, x)
-    return _Record(x, list(tensors), list(live), live_items).of(watch.calls, output_tensors(output))
+    outputs = output_tensors(output)
+    needed = _needed(watch.calls, outputs, live_items)
+    words = _Words(x, list(tensors), list(live), live_items).of(needed, outputs)
+    if _LEFT_BEHIND in words:
+        raise UnsupportedModelError(
+            "the forward pass keeps what it computes in a place that could not be put back after it was traced"
+        )
+    return Record(words)
+
+
+def repeats(
+    kept: Record,
+    model: Callable[[Tensor], Any],
+    x: Tensor,
+    tensors: Iterable[Tensor],
+    live: Iterable[Tensor] = (),
+    live_items: bool = False,
+) -> bool:
+    """Whether a model runs what it ran when a record was made; arguments as those of :func:`record`."""
+    watch, output = _watched(model, x)
+    outputs = output_tensors(output)
+    tensors, live = list(tensors), list(live)
+    every = _Words(x, tensors, live, live_items).of(watch.calls, outputs)
+    if every == kept.every:
+        return True
+    needed = _needed(watch.calls, outputs, live_items)
+    if _Words(x, tensors, live, live_items).of(needed, outputs) != kept.needed:
+        return False
+    kept.every = every
+    return True
+
+
+@dataclass
+class Record:
+    """What a model ran.
+
+    Attributes:
+        needed: The operators that outputs depend on, in words.
+        every: All that ran when it was last compared: where all is as it was, what is needed need not be found.
+    """
+
+    needed: list[Any]
+    every: list[Any] | None = None
 
 
 def _watched(model: Callable[[Tensor], Any], x: Tensor) -> tuple[_Watch, Any]:
@@ -162,52 +206,80 @@ class _About:
         return list(_tensors(found))
 
 
-class _Record:
-    """Makes a record of calls: operators that no output depends on are left out, and tensors get names."""
+class _Words:
+    """Puts calls into words that two runs have in common: tensors get names.
+
+    Args:
+        x, tensors, live, live_items: As for :func:`record`.
+    """
 
     def __init__(self, x: Tensor, tensors: list[Tensor], live: list[Tensor], live_items: bool) -> None:
         self._names: dict[int, Any] = {id(tensor): ("tensor", number) for number, tensor in enumerate(tensors)}
-        self._places: dict[int, Any] = {_storage(tensor): ("live", number) for number, tensor in enumerate(live)}
-        self._places |= {_storage(tensor): ("of", number) for number, tensor in reversed(list(enumerate(tensors)))}
-        self._places[_storage(x)] = "x"
+        self._names[id(x)] = "x"
+        self._given = x, tensors, live
+        self._results: list[tuple[Any, Tensor]] = []
+        self._places: dict[int, Any] = {}  # by memory, of given tensors and of the results before
         self._live_items = live_items
         self._items: dict[str, Any] = {}
 
     def of(self, calls: list[_Call], outputs: list[Tensor]) -> list[Any]:
-        """The record."""
+        """The words."""
         found: list[Any] = []
-        for number, (func, args, kwargs, output) in enumerate(_needed(calls, outputs, self._live_items)):
-            found.append((func, self._words(args), self._words(kwargs)))
-            if func is _ITEM:
+        for number, (func, args, kwargs, output) in enumerate(calls):
+            found.append(func)
+            self._say(args, found)
+            if kwargs:
+                self._say(kwargs, found)
+            if isinstance(output, Tensor):
+                self._result((number, 0), output)
+            elif func is _ITEM:
                 self._items[repr(output)] = ("item", number)
-            for place, tensor in enumerate(_tensors(output)):
-                self._names[id(tensor)] = (number, place)
-                self._places.setdefault(_storage(tensor), (number, place))
-        return [*found, [self._name(tensor) for tensor in outputs]]
+            else:
+                for place, tensor in enumerate(_tensors(output)):
+                    self._result((number, place), tensor)
+        self._say(outputs, found)
+        return found
 
-    def _words(self, value: Any) -> Any:
+    def _result(self, name: Any, tensor: Tensor) -> None:
+        self._names[id(tensor)] = name
+        self._results.append((name, tensor))
+
+    def _say(self, value: Any, found: list[Any]) -> None:
         if isinstance(value, Tensor):
-            return self._name(value)
-        if isinstance(value, (list, tuple)):
-            return [self._words(item) for item in value]
-        if isinstance(value, dict):
-            return [(key, self._words(item)) for key, item in value.items()]
-        if isinstance(value, torch.Generator):
-            return "generator"
-        text = repr(value)  # unlike numbers themselves, tells 1 from 1.0, and finds NaN equal to itself
-        return self._items.get(text, text)
+            found.append(self._names.get(id(value)) or self._name(value))
+        elif isinstance(value, (list, tuple)):
+            found.append(len(value))
+            for item in value:
+                self._say(item, found)
+        elif isinstance(value, dict):
+            found.append(tuple(value))
+            for item in value.values():
+                self._say(item, found)
+        elif isinstance(value, torch.Generator):
+            found.append("generator")
+        else:
+            text = repr(value)  # unlike numbers themselves, tells 1 from 1.0, and finds NaN equal to itself
+            found.append(self._items.get(text, text))
 
     def _name(self, tensor: Tensor) -> Any:
         if isinstance(tensor, FakeTensor):
-            raise UnsupportedModelError(
-                "the forward pass keeps what it computes in a place that could not be put back after it was traced"
-            )
-        if (name := self._names.get(id(tensor))) is None:
-            geometry = (tensor.dtype, tuple(tensor.shape), tensor.storage_offset(), tensor.stride())
-            place = self._places.get(_storage(tensor))
-            name = (place, geometry) if place is not None else _digest(tensor)
-            self._names[id(tensor)] = name
+            return _LEFT_BEHIND
+        self._find_places()
+        geometry = (tensor.dtype, tuple(tensor.shape), tensor.storage_offset(), tensor.stride())
+        place = self._places.get(_storage(tensor))
+        name = (place, geometry) if place is not None else _digest(tensor)
+        self._names[id(tensor)] = name
         return name
+
+    def _find_places(self) -> None:
+        if not self._places:
+            x, tensors, live = self._given
+            self._places = {_storage(tensor): ("live", number) for number, tensor in enumerate(live)}
+            self._places |= {_storage(tensor): ("of", number) for number, tensor in reversed(list(enumerate(tensors)))}
+            self._places[_storage(x)] = "x"
+        for name, tensor in self._results:
+            self._places.setdefault(_storage(tensor), name)
+        self._results.clear()
 
 
 def _needed(calls: list[_Call], outputs: list[Tensor], items: bool) -> list[_Call]:

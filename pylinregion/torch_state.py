@@ -35,25 +35,30 @@ class Switch:
         self._setting = setting
         self._lock = threading.RLock()
         self._users = 0
-        self._set = contextlib.ExitStack()
+        self._set: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         self._own = threading.local()
 
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
+    def __call__(self) -> Switch:
+        """Itself: to be entered as often as one likes."""
+        return self
+
+    def __enter__(self) -> None:
         """Set it if nobody has yet."""
         with self._lock:
             if self._users == 0:
-                self._set.enter_context(self._setting())
+                setting = self._setting()
+                setting.__enter__()
+                self._set = setting
             self._users += 1
         self._own.depth = getattr(self._own, "depth", 0) + 1
-        try:
-            yield
-        finally:
-            self._own.depth -= 1
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    self._set.close()
+
+    def __exit__(self, *error: object) -> None:
+        """Put it back if nobody else is inside."""
+        self._own.depth -= 1
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._set.__exit__(None, None, None)
 
     @property
     def here(self) -> bool:
@@ -161,7 +166,11 @@ def full_precision() -> Iterator[None]:
     Torch's older switch of TF32 in cuDNN is off too: ``torch.export`` reads it, which raises where it and the newer
     settings differ.
     """
-    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), _ieee():
+    with contextlib.ExitStack() as off:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                off.enter_context(torch.autocast(device, enabled=False))
+        off.enter_context(_ieee())
         yield
 
 
@@ -180,12 +189,11 @@ def _ieee() -> Iterator[None]:
 def _set_by_operator(getter: Any, setter: Any) -> Callable[[], None]:
     """Torch >= 2.9: a setting per backend and operator, which follows the backend's, and that the generic one."""
     before = [(key, getter(*key), followed and getter(*followed)) for key, followed in _PRECISIONS]
+    older = _older_switch()
     for key, _ in _PRECISIONS:
         setter(*key, "ieee")
-    try:
-        older = torch._C._get_cudnn_allow_tf32()
-    except RuntimeError:  # it differs from all the newer ones
-        older = True
+    if older is None:
+        older = _older_switch() is not False  # on, if it still differs
     torch._C._set_cudnn_allow_tf32(False)
 
     def restore() -> None:
@@ -194,6 +202,14 @@ def _set_by_operator(getter: Any, setter: Any) -> Callable[[], None]:
             setter(*key, "none" if value == followed else value)
 
     return restore
+
+
+def _older_switch() -> bool | None:
+    """Torch's older switch of TF32 in cuDNN; None if it differs from the newer settings, which torch refuses."""
+    try:
+        return bool(torch._C._get_cudnn_allow_tf32())
+    except RuntimeError:
+        return None
 
 
 def _set_legacy() -> Callable[[], None]:
@@ -254,14 +270,12 @@ def unchecked_distributions() -> Iterator[None]:
 @contextlib.contextmanager
 def traceable() -> Iterator[None]:
     """As a model is traced: its own operators, in full precision, without gradients."""
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-        full_precision(),
-        quiet(),
-        eager(),
-        plain_attention(),
-        computed_parametrizations(),
-        unchecked_distributions(),
-    ):
+    with torch.inference_mode(False), torch.no_grad(), full_precision(), own_operators():
+        yield
+
+
+@contextlib.contextmanager
+def own_operators() -> Iterator[None]:
+    """The operators that a model's code names, without warnings."""
+    with quiet(), eager(), plain_attention(), computed_parametrizations(), unchecked_distributions():
         yield
