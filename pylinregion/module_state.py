@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,8 +84,8 @@ def _seen_in_eval_mode() -> Iterator[None]:
 def evaluating(module: nn.Module) -> contextlib.AbstractContextManager[None]:
     """Eval mode for this thread alone, so that another one may train the module meanwhile.
 
-    The flags are left as they are, and are read as False here. If a part has an ``eval`` or ``train`` of its own, that
-    is called, as in :func:`evaluation_mode`.
+    Where there is another one, the flags are left as they are, and are read as False here. If a part has an ``eval`` or
+    ``train`` of its own, that is called, as in :func:`evaluation_mode`.
     """
     own = any(
         type(part).train is not nn.Module.train
@@ -92,7 +93,23 @@ def evaluating(module: nn.Module) -> contextlib.AbstractContextManager[None]:
         or not {"train", "eval"}.isdisjoint(vars(part))
         for part in module.modules()
     )
-    return evaluation_mode(module) if own else _seen_in_eval_mode()
+    if own:
+        return evaluation_mode(module)
+    if len(sys._current_frames()) > 1:
+        return _seen_in_eval_mode()
+    return _not_training(module)  # a change of nn.Module makes Python look up anew what it has cached of all modules
+
+
+@contextlib.contextmanager
+def _not_training(module: nn.Module) -> Iterator[None]:
+    training = [vars(part) for part in module.modules() if vars(part).get("training")]
+    for attributes in training:
+        attributes["training"] = False
+    try:
+        yield
+    finally:
+        for attributes in training:
+            attributes["training"] = True
 
 
 @contextlib.contextmanager

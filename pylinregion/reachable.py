@@ -45,7 +45,7 @@ class Contents:
     def __init__(self, module: nn.Module, values: bool) -> None:
         self._values = values
         self._undo: list[Callable[[], None]] = []
-        self._empty: list[dict[Any, Any]] = []  # most of what a module has
+        self._empty: list[Any] = []  # dictionaries and sets: most of what a module has
         self._queue: collections.deque[Any] = collections.deque((*_FORWARD_HOOKS, module))
         seen: dict[int, Any] = {}  # alive, so that no address is used twice
         while self._queue and len(seen) < LIMIT:
@@ -67,7 +67,9 @@ class Contents:
 
     def _visit(self, value: Any) -> None:
         """Keep what an object holds, and go on from there."""
-        if isinstance(value, nn.Module):
+        if type(value) is nn.Parameter:  # as below, but there are many
+            self._keep_tensor(value)
+        elif isinstance(value, nn.Module):
             self._visit_module(value)
         elif isinstance(value, dict):
             self._keep_dict(value)
@@ -113,14 +115,14 @@ class Contents:
 
     def _visit_module(self, module: nn.Module) -> None:
         attributes = vars(module)
-        if hasattr(module, "cls_to_become"):
+        if hasattr(type(module), "cls_to_become"):
             self._follow((*module._modules.values(), *module._parameters.values(), *module._buffers.values()))
             return
         content = attributes.copy()
         self._undo.append(functools.partial(_restore_dict, attributes, content))
         for value in content.values():
             kind = type(value)
-            if kind is dict or kind is collections.OrderedDict:
+            if kind is dict or kind is collections.OrderedDict or kind is set:
                 if value:
                     self._queue.append(value)
                 else:
@@ -186,7 +188,7 @@ class Contents:
     def _keep_tensor(self, tensor: Tensor) -> None:
         if nn.parameter.is_lazy(tensor) or tensor.is_inference() or tensor.layout is not torch.strided:
             return
-        if isinstance(tensor, nn.Parameter):
+        if type(tensor) is nn.Parameter or isinstance(tensor, nn.Parameter):
             self._undo.append(functools.partial(_restore_storage, tensor, tensor.data))
         elif self._values and tensor.numel() <= _LARGEST:
             self._undo.append(functools.partial(_restore_values, tensor, tensor.detach().clone()))
