@@ -461,8 +461,23 @@ class _Job:
                 # in again, unless it has seen a larger block freed: it then takes such blocks for usual. Nothing of
                 # this one is touched.
                 torch.empty(_LARGEST_ADAPTIVE_BLOCK, dtype=torch.uint8, device="cpu")
-                in_parallel(own, self._batch, plan.workers, bar.update, _alone)
+                in_parallel(own, self._batch, plan.workers, bar.update, self._alone)
         self._together(ranks)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A thread that counts batches by itself: no operator is cut up, and no thread waits for another.
+
+        torch's own threads would meet at every operator of a batch, which is small on purpose. The thread's memory is
+        given up inside: torch frees a tensor without Python's lock, and a thread that waits for that lock again while
+        the interpreter ends is ended there, and the process with it.
+        """
+        torch.set_num_threads(1)  # what a new thread has is up to its OpenMP library
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            vars(self.own).clear()
 
     def _together(self, ranks: Ranks) -> None:
         """Results of all points, from those that each process has of its own, in whose place others have zeros."""
@@ -619,17 +634,6 @@ def default_budget(x: Tensor) -> int:
     if x.is_cuda:
         return torch.cuda.mem_get_info(x.device)[0] // 2
     return _DEFAULT_BUDGET
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """A thread that counts batches by itself: no operator is cut up, and no thread waits for another.
-
-    torch's own threads would meet at every operator of a batch, which is small on purpose.
-    """
-    torch.set_num_threads(1)  # what a new thread has is up to its OpenMP library
-    with torch.no_grad():
-        yield
 
 
 def _in_turn(

@@ -137,22 +137,25 @@ class _Threads:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users, self._before = 0, 1
+        self._own = threading.local()
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[int]:
         """One; gives the number that was set, which is restored afterwards."""
         with self._lock:
-            own = torch.get_num_threads()  # a thread that begins meanwhile finds the 1 that is set here
+            own = torch.get_num_threads()
             if self._users == 0:
                 self._before = own
-            n_threads = self._before if own == 1 else own
-            self._users += 1
+            depth = getattr(self._own, "depth", 0)
+            beside = own == 1 and depth == 0  # a thread that begins meanwhile finds the 1 that is set here
+            n_threads = self._before if beside else own
+            self._users, self._own.depth = self._users + 1, depth + 1
             torch.set_num_threads(1)
         try:
             yield n_threads
         finally:
             with self._lock:
-                self._users -= 1
+                self._users, self._own.depth = self._users - 1, depth
                 torch.set_num_threads(n_threads)
 
 

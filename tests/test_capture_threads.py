@@ -79,6 +79,15 @@ def test_the_last_thread_puts_a_switch_back(scope):
     assert process() == before
 
 
+def test_one_thread_inside_one_thread_is_one(threads):
+    threads(2)
+    with one_thread() as before:
+        with one_thread() as inside:
+            assert torch.get_num_threads() == 1
+        assert (before, inside, torch.get_num_threads()) == (2, 1, 1)
+    assert torch.get_num_threads() == 2
+
+
 def test_what_other_threads_say_is_heard(capsys, caplog):
     said, done = threading.Event(), threading.Event()
 

@@ -649,6 +649,7 @@ def test_module_runs_as_a_program(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     done = subprocess.run([*command, "4"], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "") and "14 neurons in 2 layers" in done.stdout
     monkeypatch.setattr(sys, "argv", ["pylinregion", *command[5:], "5"])
+    monkeypatch.delitem(sys.modules, "pylinregion.__main__", raising=False)  # of a test that imports all there is
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("pylinregion", run_name="__main__")
     out, err = capsys.readouterr()

@@ -135,8 +135,14 @@ def test_degrees_count_neighbours():
     mesh = Mesh(vertices, np.arange(0, 17, 4), np.array(corners), np.array(edges), np.array(cells))
     assert mesh_measures.degrees(mesh).tolist() == [2, 2, 2, 2]
     locator = Locator(mesh)
-    assert locator.locate(np.array([[0.5, 0.5], [1.5, 0.25], [0.1, 1.9], [2, 2]])).tolist() == [0, 1, 2, 3]
-    assert locator.locate(np.array([[1.0, 0.5], [1.0, 1.0]])).tolist() == [0, 0]  # of equally deep cells the first
+    assert locator.inside(np.array([[0.5, 0.5], [1.5, 0.25], [0.1, 1.9], [3, 2]])).tolist() == [0, 1, 2, -1]
+    sides = np.array([[1.0, 0.5], [1.0, 1.0], [2.0, 2.0]])  # coordinates prove nothing there
+    assert locator.inside(sides).tolist() == [-1, -1, -1]
+    assert sorted(zip(*(each.tolist() for each in locator.near(sides)), strict=True)) == [
+        *[(0, 0), (0, 1)],
+        *[(1, 0), (1, 1), (1, 2), (1, 3)],
+        (2, 3),
+    ]
     assert depths_of(locator, [[0.5, 0.25], [1.0, 0.5]]) == [[0.0625], [0.0, 0.0]]  # the extent 2 counts as 4
 
 
@@ -144,7 +150,7 @@ def test_location_where_boxes_overlap():
     """Two triangles of a square: both boxes hold every point."""
     locator = Locator(mesh_of([[0, 0], [1, 0], [1, 1]], [[0, 0], [1, 1], [0, 1]]))
     points = np.array([[0.9, 0.1], [0.1, 0.9], [0.51, 0.5], [0.5, 0.51]])
-    assert locator.locate(points).tolist() == [0, 1, 0, 1]
+    assert locator.inside(points).tolist() == [0, 1, 0, 1]
     (inside, outside), *_ = depths_of(locator, points[:1])
     assert inside == pytest.approx(0.05) and outside == pytest.approx(-0.8 / 2**0.5 / 2)
 
@@ -155,7 +161,9 @@ def test_location_where_cells_are_of_very_different_sizes():
     strips = [[[a, 0], [b, 0], [b, 1], [a, 1]] for a, b in pairwise(ends)]
     locator = Locator(mesh_of([[-9, 0], [0, 0], [0, 1], [-9, 1]], *strips))
     middles = np.array([[(a + b) / 2, 0.3] for a, b in pairwise(ends)])
-    assert locator.locate(middles).tolist() == list(range(1, 42))
+    points, cells = (each.tolist() for each in locator.near(middles))
+    assert {(place, place + 1) for place in range(41)} <= set(zip(points, cells, strict=True))
+    assert locator.inside(middles[-8:]).tolist() == list(range(34, 42))  # wider than coordinates are certain to
     deepest = [max(depths) for depths in depths_of(locator, middles[-3:])]
     assert deepest == [2.0**-4 / 16, 2.0**-3 / 16, 2.0**-2 / 16]  # 1/8, 1/4 and 1/2 wide; the extent 10 counts as 16
-    assert locator.locate(np.array([[-3.0, 0.9], [-20.0, 0.5]])).tolist() == [0, -1]
+    assert locator.inside(np.array([[-3.0, 0.9], [-20.0, 0.5]])).tolist() == [0, -1]

@@ -35,7 +35,7 @@ torch.set_num_threads(1)
 distributed.distributed_c10d.default_pg_timeout = datetime.timedelta(seconds=60)  # a rank that waits in vain says so
 distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
 # Small batches, so that there is something to share. Each rank would choose others, but rank 0's are taken.
-count._CACHE_BYTES["cpu"], count._CHAIN_BATCH = 1000 * (1 + rank), 7 + rank
+count.CACHE_BYTES["cpu"], count._CHAIN_BATCH = 1000 * (1 + rank), 7 + rank
 ALL = ["local_complexity", "accuracy", "loss", "weight_norm"]
 """
 

@@ -400,7 +400,7 @@ def test_maps_of_ordinary_networks_are_sums_along_the_segment(monkeypatch):
     """The way by patterns is for the others: it is slower."""
     stages = network_of("generic", "relu", 1, (20, 50, 50, 50, 5))
     starts, ends = random_segments("generic", 20, 20, 1)
-    monkeypatch.setattr("pylinregion.tracer.Maps", None)
+    monkeypatch.setattr("pylinregion.tracer.affine_maps", None)
     assert np.isfinite(Tracer(stages).trace(starts, ends)["maps"]).all()
 
 
