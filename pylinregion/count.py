@@ -468,16 +468,14 @@ class _Job:
     def _alone(self) -> Iterator[None]:
         """A thread that counts batches by itself: no operator is cut up, and no thread waits for another.
 
-        torch's own threads would meet at every operator of a batch, which is small on purpose. The thread's memory is
-        given up inside: torch frees a tensor without Python's lock, and a thread that waits for that lock again while
-        the interpreter ends is ended there, and the process with it.
+        torch's own threads would meet at every operator of a batch, which is small on purpose.
         """
         torch.set_num_threads(1)  # what a new thread has is up to its OpenMP library
         try:
             with torch.no_grad():
                 yield
         finally:
-            vars(self.own).clear()
+            vars(self.own).clear()  # here, not when the thread ends: see pylinregion.workers
 
     def _together(self, ranks: Ranks) -> None:
         """Results of all points, from those that each process has of its own, in whose place others have zeros."""

@@ -36,27 +36,14 @@ def in_parallel(
         setting: What each thread is in meanwhile.
         stop: Called at the end, early or not: jobs that still run need not be finished.
     """
-    crew = _Crew(jobs)
+    crew = _Crew(jobs, work, setting)
     left = len(crew.todo)
-
-    def run() -> None:
-        if not crew.enter():
-            return
-        try:
-            with setting():
-                for job in crew:
-                    crew.report(work(job), None)
-        except BaseException as error:  # raised again by the thread that waits for the results
-            crew.report(None, error)
-        finally:
-            crew.leave()
-
     try:
         for number in range(min(workers, left)):
             # Not a threading.Thread: its start() waits for the thread, and an interrupt then leaves one that may be
             # about to begin, which nobody can wait for. Such a thread finds the crew closed, and touches nothing.
             try:
-                _thread.start_new_thread(run, ())
+                _thread.start_new_thread(crew.run, ())
             except RuntimeError:
                 if number == 0:
                     raise
@@ -77,38 +64,58 @@ def in_parallel(
 
 
 class _Crew:
-    """The threads of one call, and what they are to do."""
+    """The threads of one call, and what they are to do.
 
-    def __init__(self, jobs: Iterable[Any]) -> None:
+    A thread that has left holds on to nothing but the crew, and the crew, once closed, to nothing of its caller's:
+    torch frees tensors without Python's lock, and a thread that then waits for the lock while the interpreter ends is
+    ended in the middle of it, and the process with it.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterable[Any],
+        work: Callable[[Any], Any],
+        setting: Callable[[], contextlib.AbstractContextManager[object]],
+    ) -> None:
         self.todo = collections.deque(jobs)
+        self._work: Callable[[Any], Any] | None = work
+        self._setting: Callable[[], contextlib.AbstractContextManager[object]] | None = setting
         self._changed = threading.Condition()
         self._closed = False
         self._inside = 0
         self._results: collections.deque[tuple[Any, BaseException | None]] = collections.deque()
         _crews.add(self)
 
-    def enter(self) -> bool:
-        """Begin to work, unless it is too late."""
+    def run(self) -> None:
+        """Work, on a thread."""
         with self._changed:
-            self._inside += not self._closed
-            return not self._closed
+            if self._closed:
+                return
+            self._inside += 1
+        try:
+            self._work_on()
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
 
-    def leave(self) -> None:
-        with self._changed:
-            self._inside -= 1
-            self._changed.notify_all()
+    def _work_on(self) -> None:
+        """Do jobs as long as there are any. What this holds on to is gone when it returns."""
+        work, setting = self._work, self._setting
+        assert work is not None and setting is not None  # until it is closed
+        try:
+            with setting():
+                while (job := self._next()) is not None:
+                    self._report(work(job[0]), None)
+        except BaseException as error:  # raised again by the thread that waits for the results
+            self._report(None, error)
 
-    def __iter__(self) -> _Crew:
-        return self
-
-    def __next__(self) -> Any:
+    def _next(self) -> tuple[Any] | None:
         """The next job, if there is one and it is wanted."""
         with self._changed:
-            if self._closed or not self.todo:
-                raise StopIteration
-            return self.todo.popleft()
+            return None if self._closed or not self.todo else (self.todo.popleft(),)
 
-    def report(self, result: Any, error: BaseException | None) -> None:
+    def _report(self, result: Any, error: BaseException | None) -> None:
         with self._changed:
             self._results.append((result, error))
             self._changed.notify_all()
@@ -129,6 +136,9 @@ class _Crew:
                     self._closed = True
                     while self._inside:
                         self._changed.wait()
+                    self._work = self._setting = None
+                    self.todo.clear()
+                    self._results.clear()
                 break
             except KeyboardInterrupt as another:
                 interrupt = another

@@ -53,6 +53,27 @@ def test_an_error_is_raised_and_no_more_jobs_are_begun():
     assert begun in ([0], [0, 1], [1, 0])
 
 
+def test_what_a_caller_gave_is_let_go_by_the_caller():
+    """A tensor that a thread let go as the interpreter ended took the process with it."""
+    by = []
+
+    class Held:
+        def __del__(self):
+            by.append(threading.get_ident())
+
+        def __call__(self, job):
+            return job
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(300):
+            in_parallel(range(4), Held(), 2, lambda result: None)
+    finally:
+        sys.setswitchinterval(before)
+    assert by == [threading.get_ident()] * 300
+
+
 @pytest.mark.parametrize("given", [0, 1, 2])
 def test_the_system_gives_few_threads(given, monkeypatch):
     start, started = _thread.start_new_thread, []
