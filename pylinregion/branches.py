@@ -8,6 +8,7 @@ the input, and refuses the rest but for checks that values are finite.
 
 from __future__ import annotations
 
+import abc
 import copy
 import linecache
 import sys
@@ -66,7 +67,7 @@ class Asked:
 Questions = dict[tuple[Any, int], Asked]  # by where in the code and how they are asked, and how often they were before
 
 
-class _Asking(TorchFunctionMode):
+class _Asking(TorchFunctionMode, abc.ABC):
     """Knows where questions are asked."""
 
     def __init__(self) -> None:
@@ -84,9 +85,9 @@ class _Asking(TorchFunctionMode):
         self._times[where] += 1
         return self.answer(key, frame, lambda: func(*args, **(kwargs or {})), read_from(*args, **(kwargs or {})))
 
+    @abc.abstractmethod
     def answer(self, key: tuple[Any, int], frame: FrameType | None, ask: Callable[[], Any], tensor: Tensor) -> Any:
         """The answer to one question."""
-        raise NotImplementedError
 
 
 class Noting(_Asking):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from pylinregion.experiments.presets import PRESETS, preset
 from pylinregion.experiments.report import write_sweep
 from pylinregion.experiments.run import run
 from pylinregion.sinks import Record
+from pylinregion.whole_files import read_object
 
 
 def grok(args: argparse.Namespace) -> int:
@@ -60,9 +60,9 @@ def configure(args: argparse.Namespace) -> Config:
     """
     given: dict[str, Any] = {}
     if args.config is not None:
-        given = completed(_read(args.config))
+        given = completed(read_object(args.config))
     elif args.resume and args.name is None and args.out is not None and args.sweep is None:
-        given = completed(_read(args.out / "config.json"))
+        given = completed(read_object(args.out / "config.json"))
     name = args.name or given.get("name")
     if name is None:
         raise ValueError("give the NAME of an experiment (see --list), or --config FILE")
@@ -71,16 +71,6 @@ def configure(args: argparse.Namespace) -> Config:
     if args.data is not None:
         settings["data.path"] = str(args.data)
     return changed(changed(config, {**given, "name": name}), settings)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of the text, of its encoding, of its depth
-        raise ValueError(f"{path} must be JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise TypeError(f"{path} must have an object of keys and values, got {type(found).__name__}")
-    return found
 
 
 def _run(config: Config, out: Path, args: argparse.Namespace, *, resume: bool | None = None) -> Folder:

@@ -12,22 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Operators whose third argument is added to what is linear in the others.
-BIASED = frozenset(
-    f"aten::{name}"
-    for name in (
-        "linear",
-        "conv1d",
-        "conv2d",
-        "conv3d",
-        "conv_transpose1d",
-        "conv_transpose2d",
-        "conv_transpose3d",
-        "convolution",
-        "_convolution",
-    )
-)
-
 
 def differentiable(tensor: Tensor) -> Tensor:
     """A constant for :func:`linear_part`: torch takes no derivatives with tensors made in ``torch.inference_mode``."""

@@ -225,15 +225,10 @@ SHAPE_OF_SECOND = frozenset(["expand_as", "view_as", "reshape_as", "type_as"])
 # Affine operators that forward-mode differentiation refuses, or takes for constants.
 NO_DERIVATIVE = frozenset(["copy", "detach"])
 
-# Operators that always write new memory, so that a kink may overwrite their result.
-ALWAYS_NEW = frozenset(
+# Operators whose third argument is added to what is linear in the others.
+BIASED = frozenset(
     [
         "linear",
-        "addmm",
-        "mm",
-        "bmm",
-        "baddbmm",
-        "matmul",
         "conv1d",
         "conv2d",
         "conv3d",
@@ -242,6 +237,17 @@ ALWAYS_NEW = frozenset(
         "conv_transpose3d",
         "convolution",
         "_convolution",
+    ]
+)
+
+# Operators that always write new memory, so that a kink may overwrite their result.
+ALWAYS_NEW = BIASED | frozenset(
+    [
+        "addmm",
+        "mm",
+        "bmm",
+        "baddbmm",
+        "matmul",
         "add",
         "sub",
         "rsub",

@@ -19,9 +19,9 @@ from torch import Tensor
 from pylinregion.displacement import Chain, Costs, Found, find
 from pylinregion.kernels import PackedLinear
 from pylinregion.kinks import Counter, evaluator
-from pylinregion.linear_part import BIASED, differentiable, linear_part
+from pylinregion.linear_part import differentiable, linear_part
 from pylinregion.network import Network, Node, Ref, refs
-from pylinregion.ops import ALWAYS_NEW, Kind
+from pylinregion.ops import ALWAYS_NEW, BIASED, Kind
 
 CounterOf = Callable[[int], Counter]  # layer number -> where its kink reports to
 
@@ -290,8 +290,8 @@ class Program:
                 shapes = {**values, **moved}
                 values[step.node] = step.run(*_resolve(args, shapes), **_resolve(step.kwargs, shapes))
             else:
-                name = getattr(getattr(step.run, "_schema", None), "name", "")
-                if name in BIASED and len(args) > 2 and isinstance(args[2], Ref) and args[2].index not in moved:
+                biased = self.network.nodes[step.node].op_name in BIASED
+                if biased and len(args) > 2 and isinstance(args[2], Ref) and args[2].index not in moved:
                     args = (*args[:2], None, *args[3:])
 
                 def at(some: dict[int, Any], step: _Step = step, args: Any = args) -> Any:

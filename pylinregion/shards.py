@@ -27,7 +27,7 @@ from pylinregion.errors import PylinregionError
 from pylinregion.locks import LOCK, held
 from pylinregion.network import Network
 from pylinregion.ranks import Ranks
-from pylinregion.whole_files import create_file, is_part, replace_file
+from pylinregion.whole_files import create_file, is_part, read_object, replace_file
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -147,12 +147,7 @@ class Shards:
 
     def _check_job(self) -> None:
         path = self.folder / _JOB
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is no description of shards: {error}") from error
-        if not isinstance(there, dict):
-            raise ValueError(f"{path} is no description of shards: it must be an object, got {type(there).__name__}")
+        there = read_object(path)
         if there.get("version") != _VERSION:
             raise ValueError(
                 f"{self.folder} holds the shards of another version: {path} must be of version {_VERSION}, got "

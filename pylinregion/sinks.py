@@ -6,6 +6,7 @@ rewound, so that a run that is resumed from a checkpoint writes no step twice.
 
 from __future__ import annotations
 
+import abc
 import csv
 import io
 import json
@@ -25,17 +26,17 @@ from pylinregion.whole_files import naming, replace_file
 Record = Mapping[str, float]
 
 
-class Sink:
+class Sink(abc.ABC):
     """A place for records."""
 
+    @abc.abstractmethod
     def __call__(self, record: Record) -> None:
         """Take a record."""
-        raise NotImplementedError
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int) -> None:  # noqa: B027 (not all need to)
         """Forget the records past ``step``: the run goes on from there."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Let go of what is open; a record after that opens it again."""
 
 
@@ -64,8 +65,9 @@ class _Lines(Sink):
             replace_file(self.path, lambda file: file.write(kept))
         self._end = len(kept)
 
+    @abc.abstractmethod
     def _kept(self, lines: list[bytes], step: int) -> list[bytes]:
-        raise NotImplementedError
+        """Those of lines that are not past a step."""
 
     def _write(self, line: str) -> None:
         """Append a line, or leave the file as it was.

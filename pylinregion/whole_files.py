@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import json
 import os
 import re
 import stat
@@ -39,6 +40,22 @@ def replace_file(path: str | os.PathLike[str], write: Callable[[BinaryIO], Any])
         with _part(target, write, there) as part:
             part.replace(target)
     _make_last(target.parent)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It has none.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # of the text, of its encoding, of its depth
+        raise ValueError(f"{path} must be JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must have an object of keys and values, got {type(found).__name__}")
+    return found
 
 
 def save_figure(figure: Any, path: Path, dpi: int) -> None:

@@ -136,7 +136,7 @@ def test_damaged_shards_and_other_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"shard-000002.npz is damaged: .* Remove it, and run the same again"):
         plr.count_in_shards(model(), points(), 0.5, folder, shard_size=5, n_directions=4)
     (folder / "job.json").write_text("{")
-    with pytest.raises(ValueError, match=r"job\.json is no description of shards"):
+    with pytest.raises(ValueError, match=r"job\.json must be JSON"):
         plr.count_in_shards(model(), points(), 0.5, folder, shard_size=5, n_directions=4)
     with pytest.raises(ValueError, match="must be empty or hold shards"):
         plr.count_in_shards(model(), points(), 0.5, tmp_path, n_directions=4)
@@ -145,12 +145,12 @@ def test_damaged_shards_and_other_folders_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("[]", "no description of shards: it must be an object, got list"),
-        ('"text"', "no description of shards: it must be an object, got str"),
-        ("3", "no description of shards: it must be an object, got int"),
-        ("null", "no description of shards: it must be an object, got NoneType"),
-        ("[" * 100_000, "no description of shards: "),
-        ("\xff", "no description of shards: "),
+        ("[]", "must have an object of keys and values, got list"),
+        ('"text"', "must have an object of keys and values, got str"),
+        ("3", "must have an object of keys and values, got int"),
+        ("null", "must have an object of keys and values, got NoneType"),
+        ("[" * 100_000, "must be JSON: "),
+        ("\xff", "must be JSON: "),
         ('{"what": "count_regions"}', r"another version: .*job.json must be of version 2, got None. Remove the folder"),
         ('{"version": 3}', r"another version: .*job.json must be of version 2, got 3. Remove the folder"),
     ],

@@ -64,21 +64,6 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file with an object.
-
-    Raises:
-        ValueError: It has none.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} must be JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} must have an object of keys and values, got {type(found).__name__}")
-    return found
-
-
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values."""
     buffer = io.BytesIO()

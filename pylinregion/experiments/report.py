@@ -14,6 +14,7 @@ from pylinregion.experiments.folder import Folder, write_atomically
 from pylinregion.experiments.presets import PRESETS
 from pylinregion.experiments.reading import Record, sentences
 from pylinregion.sinks import JSONLines
+from pylinregion.whole_files import read_object
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -29,8 +30,8 @@ def write_report(folder: Folder) -> None:
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
     """
-    config = json.loads(folder.config.read_text(encoding="utf-8"))
-    surroundings = json.loads(folder.environment.read_text(encoding="utf-8"))
+    config = read_object(folder.config)
+    surroundings = read_object(folder.environment)
     records: list[Record] = JSONLines.read(folder.records)
     figure = draw_run(records, title(config))
     write_atomically(folder.figure, figure)

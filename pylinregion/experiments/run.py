@@ -14,13 +14,14 @@ import torch
 from pylinregion._optional import optional
 from pylinregion.experiments import data, models, quantities
 from pylinregion.experiments.config import Config, completed, flat, to_dict
-from pylinregion.experiments.folder import Folder, load_checkpoint, read_json, save_checkpoint, write_json
+from pylinregion.experiments.folder import Folder, load_checkpoint, save_checkpoint, write_json
 from pylinregion.experiments.report import write_report
 from pylinregion.experiments.training import Trainer
 from pylinregion.locks import held
 from pylinregion.monitor import Monitor
 from pylinregion.sinks import JSONLines, Record
 from pylinregion.versions import versions
+from pylinregion.whole_files import read_object
 
 
 def run(
@@ -127,7 +128,7 @@ def environment(device: str) -> dict[str, Any]:
 
 def _check(folder: Folder, config: Config, resume: bool) -> None:
     """See to it that the folder is free, or has this run."""
-    found = completed(read_json(folder.config)) if folder.config.exists() else None
+    found = completed(read_object(folder.config)) if folder.config.exists() else None
     wanted = flat(json.loads(json.dumps(to_dict(config))))
     if not resume:
         if found is not None:
