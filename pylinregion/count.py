@@ -21,13 +21,14 @@ from pylinregion.ambiguity import ambiguous_signs
 from pylinregion.capture import capture
 from pylinregion.counts import RegionCounts
 from pylinregion.displacement import OUTPUT as OUTPUT_NUMBER
+from pylinregion.evaluator import Evaluator
 from pylinregion.exact_count import EXACT_METHODS, count_exactly
 from pylinregion.guards import unseen
 from pylinregion.kernels import ScalarKink
 from pylinregion.neighbourhood import check_frame, random_frame
 from pylinregion.network import OUTPUT, Network
 from pylinregion.ops import Kind
-from pylinregion.program import Evaluator, Split, Workspace
+from pylinregion.program import Split, Workspace
 from pylinregion.ranks import ALONE, Ranks
 from pylinregion.selfcheck import observe
 from pylinregion.surroundings import plain_torch

@@ -166,7 +166,7 @@ class Network:
         finite: The nodes that the model checks for NaN or infinity, with where it does; it was captured on its way with
             neither.
         module: The live model, while it lives.
-        plans: What evaluating it needs and its weights do not change; :mod:`pylinregion.program` keeps it here.
+        plans: What evaluating it needs and its weights do not change; :mod:`pylinregion.evaluator` keeps it here.
     """
 
     nodes: list[Node]

@@ -14,10 +14,10 @@ from tqdm import tqdm
 from pylinregion import _checks, kernels
 from pylinregion.capture import capture
 from pylinregion.count import CACHE_BYTES, check_fits, default_budget, in_model_dtype, nothing_or_part, smooth_by_sign
+from pylinregion.evaluator import Evaluator
 from pylinregion.kernels import ScalarKink
 from pylinregion.kinks import pattern_words, rounded, scalar_kink
 from pylinregion.network import Network
-from pylinregion.program import Evaluator
 from pylinregion.surroundings import plain_torch
 from pylinregion.tally import as_rows
 from pylinregion.torch_state import full_precision

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from pylinregion.errors import UnsupportedModelError
+from pylinregion.evaluator import Evaluator
 from pylinregion.kernels import ScalarKink
 from pylinregion.network import Network
-from pylinregion.program import Evaluator
 from pylinregion.tally import as_rows
 from pylinregion.tracing import output_tensors
 

@@ -85,8 +85,8 @@ def output_node(network: Network) -> int:
 class Evaluation:
     """Some values of a network as a function of its input and of its tensors, in float64.
 
-    Unlike :class:`pylinregion.program.Evaluator` it folds and packs nothing, so that torch differentiates it, forwards
-    and backwards, by the input and by the tensors.
+    Unlike a :class:`pylinregion.evaluator.Evaluator` it folds and packs nothing, so that torch differentiates it,
+    forwards and backwards, by the input and by the tensors.
 
     Args:
         network: The network, in eval mode as it was captured.
