@@ -221,6 +221,9 @@ def _from_module(module: nn.Module, example: Tensor) -> Network:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever the model raises; the tracers would say it less clearly
+        if _needs_gradients(module, example):
+            at = tracing.place_in_users_code(error, module)
+            raise UnsupportedModelError(f"the model takes gradients in its forward pass{at}") from error
         points = f"x must be points the model takes, got [B, {', '.join(map(str, example.shape[1:]))}]"
         raise ValueError(f"{points} {example.dtype}, and the model raised {type(error).__name__}: {error}") from error
     tracing.output_tensors(output)
@@ -245,6 +248,16 @@ def _from_module(module: nn.Module, example: Tensor) -> Network:
     if ours is not None:
         raise ours
     raise UnsupportedModelError(tracing.failure(reasons, module)) from reasons[0]
+
+
+def _needs_gradients(module: nn.Module, example: Tensor) -> bool:
+    """Whether a forward pass that failed without gradients runs with them."""
+    try:
+        with torch.enable_grad():
+            operations.run(module, example.clone())
+    except Exception:  # it failed before
+        return False
+    return True
 
 
 def _check_not_rewritten(module: nn.Module, example: Tensor) -> None:

@@ -72,7 +72,7 @@ def attempts(module: nn.Module, example: Tensor, asked: Questions) -> list[Calla
 
 def failure(errors: Sequence[BaseException], module: nn.Module) -> str:
     """Why and where in the user's code the tracers gave up: what the first of them says that knows where."""
-    places = [_place_in_users_code(error, module) for error in errors]
+    places = [place_in_users_code(error, module) for error in errors]
     error, at = next(((error, at) for error, at in zip(errors, places, strict=True) if at), (errors[0], ""))
     text = str(error)
     if "data-dependent" in text or "Data-dependent" in text:
@@ -81,7 +81,8 @@ def failure(errors: Sequence[BaseException], module: nn.Module) -> str:
     return f"the model could not be traced{at}: {type(error).__name__}: {first}"
 
 
-def _place_in_users_code(error: BaseException, module: nn.Module) -> str:
+def place_in_users_code(error: BaseException, module: nn.Module) -> str:
+    """Module path and line of the last frame of the user's that an error went through; empty if there is none."""
     at = ""
     for frame, number in traceback.walk_tb(error.__traceback__):
         if is_users(file := frame.f_code.co_filename):
