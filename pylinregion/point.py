@@ -92,40 +92,58 @@ class Point:
             UnsupportedModelError: It makes numbers that are not finite, or torch does not find its linear part.
         """
         nodes = self.network.nodes
-        before = self._before(index)
-        given_too = {each for each in before if not self.carries(each)} | {self._input}
         self._constants()
         if (layer := self._linear_layer(nodes[index])) is not None:
             return layer
         width, rows = nodes[operand].units, nodes[index].units
+        # Where the batch is not in front, points may be in any order.
+        together = all(_in_front(nodes[each]) for each in (index, *self._before(index)))
+        size = max(1, min(width, _AT_ONCE // max(rows, width))) if together else 1
+        offset: Array | None = None
+        columns = []
+        for begin in range(0, width, size):
+            image, at_zero = self._image(index, operand, _units(width, begin, size), offset is None)
+            offset = at_zero if offset is None else offset
+            columns.append(image)
+        assert offset is not None
+        return np.ascontiguousarray(np.concatenate(columns).T), offset
+
+    def check(self, index: int, operand: int) -> None:
+        """See to it that :meth:`matrix` finds a map of numbers, without forming it: all columns at once, as their sum.
+
+        Raises:
+            UnsupportedModelError: It would not.
+        """
+        if self._linear_layer(self.network.nodes[index]) is None:
+            self._constants()
+            self._image(
+                index, operand, torch.ones(1, self.network.nodes[operand].units, dtype=torch.float64, device="cpu")
+            )
+
+    def _image(self, index: int, operand: int, moves: Tensor, zero: bool = True) -> tuple[Array, Array | None]:
+        """What a value's linear part makes of an operand's moves, ``[moves, units]``, and its value where all are 0."""
+        node = self.network.nodes[index]
+        given_too = {each for each in self._before(index) if not self.carries(each)} | {self._input}
         # With the input, for what depends on its batch size alone.
         program = self._program([index], {*self._known, *given_too})
-        # Where the batch is not in front, points may be in any order.
-        together = all(_in_front(nodes[each]) for each in (index, *before))
-        size = max(1, min(width, _AT_ONCE // max(rows, width))) if together else 1
-        columns = []
-        bias: Tensor | None = None
-        for begin in range(0, width, size):
-            unit = torch.eye(width, dtype=torch.float64, device="cpu")[begin : begin + size]
-            shapes = {each: self._shape(each, len(unit)) for each in given_too}
-            given = {each: torch.zeros(shape, dtype=torch.float64, device="cpu") for each, shape in shapes.items()}
-            if bias is None:
-                bias = program.run({**self._known, **given}, len(unit))[0].reshape(len(unit), -1)[0]
-            direction = {operand: unit.reshape(given.pop(operand).shape)}
-            try:
-                image = program.linear_part({**self._known, **given}, direction, len(unit))[0]
-            except (RuntimeError, NotImplementedError) as error:
-                first = str(error).strip().split("\n")[0]
-                raise UnsupportedModelError(
-                    f"exact methods do not take {nodes[index].where} yet: its linear part is not found ({first})"
-                ) from error
-            columns.append(image.reshape(len(unit), -1))
-        assert bias is not None
-        matrix = np.ascontiguousarray(torch.cat(columns).resolve_neg().T.numpy())
-        offset = np.ascontiguousarray(bias.resolve_neg().numpy())
-        if not (np.isfinite(matrix).all() and np.isfinite(offset).all()):
-            raise UnsupportedModelError(f"exact methods need finite numbers, and {nodes[index].where} makes others")
-        return matrix, offset
+        shapes = {each: self._shape(each, len(moves)) for each in given_too}
+        given = {each: torch.zeros(shape, dtype=torch.float64, device="cpu") for each, shape in shapes.items()}
+        found: list[Array] = []
+        if zero:
+            value = program.run({**self._known, **given}, len(moves))[0].reshape(len(moves), -1)[0]
+            found.append(np.ascontiguousarray(value.resolve_neg().numpy()))
+        direction = {operand: moves.reshape(given.pop(operand).shape)}
+        try:
+            image = program.linear_part({**self._known, **given}, direction, len(moves))[0]
+        except (RuntimeError, NotImplementedError) as error:
+            first = str(error).strip().split("\n")[0]
+            raise UnsupportedModelError(
+                f"exact methods do not take {node.where} yet: its linear part is not found ({first})"
+            ) from error
+        found.append(image.reshape(len(moves), -1).resolve_neg().numpy())
+        if not all(np.isfinite(each).all() for each in found):
+            raise UnsupportedModelError(f"exact methods need finite numbers, and {node.where} makes others")
+        return found[-1], found[0] if zero else None
 
     def _linear_layer(self, node: Node) -> tuple[Array, Array] | None:
         """Copies of a linear layer's weight and bias, if it takes rows and nothing computes them; else None."""
@@ -166,6 +184,11 @@ class Point:
         node = self.network.nodes[index]
         assert node.shape is not None
         return tuple(rows * node.batch_factor if axis == node.batch_dim else n for axis, n in enumerate(node.shape))
+
+
+def _units(width: int, begin: int, count: int) -> Tensor:
+    """Some of the unit vectors, as rows."""
+    return torch.eye(width, dtype=torch.float64, device="cpu")[begin : begin + count]
 
 
 def _in_front(node: Node) -> bool:

@@ -140,7 +140,7 @@ def refusal(network: Network) -> str | None:
         return f"the model has {len(network.outputs)} output tensors"
     try:
         with torch.no_grad(), full_precision():
-            _Walk(network)
+            _Walk(network).check()
     except UnsupportedModelError as error:
         return str(error)
     return None
@@ -178,6 +178,14 @@ class _Walk:
             width = self.network.nodes[output].units
             self._add({last: np.eye(width)}, np.zeros(width))
         return Stages(self.found, self.network.layer_names)
+
+    def check(self) -> None:
+        """See to it that what is planned can be made."""
+        for make in self.plan:
+            if isinstance(make, partial) and make.func == self._affine:
+                index, operands = make.args
+                for operand in operands:
+                    self.point.check(index, operand)
 
     def _needed(self, roots: list[int]) -> list[int]:
         seen: set[int] = set()

@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from small_models import Do
 from torch import nn
 
 import pylinregion as plr
@@ -155,6 +156,7 @@ def test_what_partition_covers_is_what_it_takes():
         (nn.Sequential(nn.Linear(6, 12_000), nn.ReLU(), nn.Linear(12_000, 12_000)), "one of 12000 x 12000"),
         (Two(), "the model has 2 output tensors"),
         (Steps(), r"exact methods need continuous functions: to at test_explain.py:\d+: .* jumps where gt at .*"),
+        (Do(lambda self, x: x.relu() / 0), r"exact methods need finite numbers, and div at .* makes others"),
     ):
         reason = plr.explain(model, torch.randn(2, 6)).coverage["partition"]
         assert re.search(message, reason)
