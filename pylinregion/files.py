@@ -52,6 +52,7 @@ def save(part: Partition, path: str | os.PathLike[str], compress: bool) -> None:
                 "denominator": stage.units.denominator,
                 "groups": stage.units.groups is not None,
                 "layer": stage.layer,
+                "after": stage.after,
             }
         )
     header = {
@@ -98,13 +99,15 @@ def load(path: str | os.PathLike[str]) -> Partition:
             known = " or ".join(map(str, _VERSIONS))
             raise ValueError(f"{path} must be a {_FORMAT} of version {known}, got {form} of version {version}")
         try:
+            if version == 1:  # which had no stage that comes behind a layer
+                header["stages"] = [each | {"after": -1} for each in header["stages"]]
             told = _Header(header)
             part = _read(told, _Arrays(archive, told.take("arrays", dict)))
             if version > 1:
                 archive.check_seal()
             elif part.cells is not None:
                 part.verify()
-        except (ValueError, TypeError, VerificationError) as error:
+        except (ValueError, TypeError, KeyError, VerificationError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
     return part
 
@@ -197,7 +200,9 @@ def _stages(described: list[Any], arrays: _Arrays, layers: tuple[str, ...], inpu
             for source in sources
         }
         units = _units(arrays, name, len(bias), told)
-        stages.append(Stage(blocks, bias, units, told.take("layer", int)))
+        layer, after = told.take("layer", int), told.take("after", int)
+        require(-1 <= after < len(layers), f"header 'stages[{number}].after'", "a layer, or -1", after)
+        stages.append(Stage(blocks, bias, units, layer, after))
     order = [stage.layer for stage in stages if stage.layer != -1]
     require(order == list(range(len(layers))), "header 'stages'", f"those of {len(layers)} layers in order", order)
     require(any(INPUT in stage.blocks for stage in stages), "header 'stages'", "of the input", "none that takes it")

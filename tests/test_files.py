@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from partition_cases import model_of, random_both
+from small_models import Do
 from torch import nn
 
 import pylinregion as plr
@@ -328,7 +329,18 @@ def unsealed(arrays):
     """The arrays of a file as version 1 had them."""
     header = json.loads(str(arrays["header"]))
     kept = {name: value for name, value in header.items() if name not in ("checksums", "seal")}
+    kept["stages"] = [{name: value for name, value in each.items() if name != "after"} for each in header["stages"]]
     return arrays | {"header": np.array(json.dumps(kept | {"version": 1}))}
+
+
+def test_stages_behind_a_layer_are_kept(tmp_path):
+    """Of a soft threshold that is written by signs."""
+    model = nn.Sequential(nn.Linear(2, 4), Do(lambda self, z: z.sign() * (z.abs() - 0.5).relu()))
+    part = plr.partition(model.double(), plr.Slice.box(-2, 2))
+    part.save(tmp_path / "part.npz")
+    after = [stage.after for stage in part.stages.stages]
+    assert max(after) > -1
+    assert [stage.after for stage in plr.load(tmp_path / "part.npz").stages.stages] == after
 
 
 @pytest.mark.parametrize("compress", [False, True])
