@@ -25,7 +25,7 @@ from pylinregion.fingerprint import Fingerprint, fingerprint
 from pylinregion.module_state import evaluating, set_aside, undone, unwrap
 from pylinregion.network import Network
 from pylinregion.surroundings import ordinary_tensors, plain_torch
-from pylinregion.torch_state import own_operators, silent, traceable
+from pylinregion.torch_state import interruptible, own_operators, silent, traceable
 
 _ROWS = 2  # with which a model is asked
 _CALLS = {nn.Module._call_impl.__code__, nn.Module._wrapped_call_impl.__code__}
@@ -130,7 +130,7 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
     if example.dim() < 1:
         raise ValueError("example must be [B, *input_shape], got a tensor without dimensions")
     if isinstance(model, torch.export.ExportedProgram):
-        with _lock, silent(), traceable():
+        with _lock, interruptible(), silent(), traceable():
             return _from_exported(model, tracing.example_rows(example))
     module = unwrap(model)
     with _lock:
@@ -147,7 +147,7 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
         _check_not_running(module)
         with torch.inference_mode(False):
             rows = tracing.example_rows(example)
-        with silent(), set_aside(module), ordinary_tensors(module), traceable():
+        with interruptible(), silent(), set_aside(module), ordinary_tensors(module), traceable():
             network = _from_module(module, rows)
         network.rebind()
         # Afterwards: a lazy module has its shapes only then, and what was not put back shows.

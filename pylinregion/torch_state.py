@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import torch
@@ -129,6 +131,36 @@ def silent() -> Iterator[None]:
             handler.removeFilter(unheard)
         if sys.stderr is stderr:
             sys.stderr = stderr.stream
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """An interrupt is raised at the end, at the latest, whatever the code inside makes of it.
+
+    Tracers run much code where Python cannot raise (callbacks, ``__del__``), or where everything is caught. Nothing
+    changes in threads, which get no interrupts, and where the caller has a handler of its own.
+    """
+    usual = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:
+        yield
+        return
+    came: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        usual(number, frame)
+
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    except Exception as error:
+        if came:  # what it became
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if came:
+        raise KeyboardInterrupt
 
 
 class _Threads:

@@ -4,6 +4,7 @@ import concurrent.futures
 import copy
 import logging
 import pickle
+import signal
 import sys
 import threading
 import warnings
@@ -164,6 +165,34 @@ def test_an_interrupt_reaches_the_caller_and_leaves_all_as_it_was():
     with pytest.raises(KeyboardInterrupt):
         plr.capture(model, torch.randn(3, 4))
     assert process() == before and model.training and type(model.weight) is nn.Parameter
+
+
+@pytest.mark.parametrize("becomes", ["nothing", "another error", "an end of the loop"])
+def test_an_interrupt_that_is_swallowed_reaches_the_caller(becomes):
+    """As one does in ``__del__``, or in code that catches whatever comes."""
+
+    class Swallows(nn.Linear):
+        def forward(self, x):
+            y = super().forward(x)
+            if isinstance(y, FakeTensor):
+                try:
+                    signal.raise_signal(signal.SIGINT)
+                except KeyboardInterrupt:
+                    if becomes != "nothing":
+                        raise (ValueError if becomes == "another error" else StopIteration) from None
+            return y.relu()
+
+    model, before = Swallows(4, 4), process()
+    with pytest.raises(KeyboardInterrupt):
+        plr.capture(model, torch.randn(3, 4))
+    assert process() == before and model.training and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    heard = []
+    signal.signal(signal.SIGINT, lambda *arguments: heard.append(1))
+    try:
+        plr.capture(model, torch.randn(3, 4))  # a handler of the caller's decides for itself
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert heard
 
 
 def test_copies_and_pickles():
