@@ -13,7 +13,7 @@ import pytest
 
 LONG = os.environ.get("PYLINREGION_TEST_LONG") == "1"
 SCALE = int(os.environ.get("PYLINREGION_TEST_SCALE", "1"))
-DRAW = os.environ.get("PYLINREGION_TEST_DRAW") or str(random.SystemRandom().randrange(10**6))
+DRAW = os.environ.setdefault("PYLINREGION_TEST_DRAW", str(random.SystemRandom().randrange(10**6)))  # also of workers
 
 
 def examples(count: int, share: int = 1) -> int:
