@@ -1,6 +1,7 @@
 """Captures and counts in threads, interrupts and copies: the process and the model are left as they were."""
 
 import concurrent.futures
+import contextlib
 import copy
 import logging
 import pickle
@@ -15,6 +16,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 import pylinregion as plr
+from pylinregion import module_state
 from pylinregion.torch_state import Switch, full_precision, one_thread, quiet, silent
 
 
@@ -151,6 +153,22 @@ def test_a_thread_that_trains_does_not_see_that_a_model_is_asked_what_it_runs():
     asked.set()
     assert plr.capture(model, x) is network
     assert seen == b"\x01" and model.training and "training" not in vars(nn.Module)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_model_that_is_asked_what_it_runs_has_its_modes_back(threads, monkeypatch):
+    """Where there is another thread, and where there is none; also if the model raises."""
+    monkeypatch.setattr(module_state.sys, "_current_frames", lambda: dict.fromkeys(range(threads)))
+    model, seen = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.BatchNorm1d(4), nn.ReLU())), []
+    model[1].eval()
+    flags = [part.training for part in model.modules()]
+    for error in (None, ValueError("of the model")):
+        with contextlib.suppress(ValueError), module_state.evaluating(model):
+            seen.append([part.training for part in model.modules()])
+            if error is not None:
+                raise error
+        assert [part.training for part in model.modules()] == flags == [True, True, False, False, False]
+    assert seen == [[False] * 5] * 2 and "training" not in vars(nn.Module)
 
 
 def test_an_interrupt_reaches_the_caller_and_leaves_all_as_it_was():

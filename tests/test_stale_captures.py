@@ -155,6 +155,28 @@ def test_steps_of_training_need_no_new_capture(monkeypatch):
     assert torch.equal(kept, counted(model, x))
 
 
+def test_what_no_output_depends_on_may_change(monkeypatch):
+    """Operators of a counter, each time with another number."""
+
+    class Counts(nn.Linear):
+        calls, seen = 0, torch.zeros(())
+
+        def forward(self, x):
+            self.calls += 1
+            self.seen = torch.full((), float(self.calls)) + x.detach().sum()
+            return super().forward(x).relu()
+
+    traced = []
+    trace = capture_module._from_module
+    monkeypatch.setattr(capture_module, "_from_module", lambda *args: traced.append(0) or trace(*args))
+    model, x = Counts(4, 8), torch.randn(20, 4)
+    network = plr.capture(model, x)
+    for calls in range(1, 4):
+        model(x)
+        assert plr.capture(model, x) is network and model.calls == calls
+    assert len(traced) == 1
+
+
 def test_a_held_network_refuses_another_model():
     def made():
         torch.manual_seed(0)
