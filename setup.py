@@ -1,4 +1,4 @@
-"""Builds the extension ``pylinregion._C`` with CMake and Ninja; everything else is in pyproject.toml.
+"""Builds the extension ``pylinregion.native._C`` with CMake and Ninja; everything else is in pyproject.toml.
 
 Environment:
     PYLINREGION_CUDA: "auto" (default: build the CUDA kernels if nvcc is found), "1" (nvcc is required), "0" (CPU only).
@@ -86,4 +86,4 @@ class CMakeBuild(build_ext):
         subprocess.run(["cmake", "--build", build, "--target", "install"], check=True)
 
 
-setup(ext_modules=[Extension("pylinregion._C", sources=[])], cmdclass={"build_ext": CMakeBuild})
+setup(ext_modules=[Extension("pylinregion.native._C", sources=[])], cmdclass={"build_ext": CMakeBuild})

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from pylinregion.torch_state import full_precision
+from pylinregion.caller.torch_settings import full_precision
 
 # Pre-activations of so many times the rounding unit of the largest one may have either sign, depending on the order
 # of the sums in them.

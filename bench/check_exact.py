@@ -1,10 +1,10 @@
 """The slice engine against rational arithmetic: ``python bench/check_exact.py``. Everything must be equal.
 
-Random small networks of all kinds, slices, activations and shapes (``tests/engine_cases.py``), each enumerated by
-``pylinregion/reference/exact.py`` and by the engine, which must find the same patterns, corners, neighbours and counts,
-and areas up to rounding: counting and with cells, in the ordinary way and in another one (integers only, no fold below
-the root, two or three threads), and along a segment, which the tracer traces, too. Seed by seed, so that any of them
-can be run again:
+Random small networks of all kinds, slices, activations and shapes (``tests/engine_cases.py``), each enumerated in
+fractions (``pylinregion/reference/rational.py``) and by the engine, which must find the same patterns, corners,
+neighbours and counts, and areas up to rounding: counting and with cells, in the ordinary way and in another one
+(integers only, no fold below the root, two or three threads), and along a segment, which the tracer traces, too. Seed
+by seed, so that any of them can be run again:
 
     python bench/check_exact.py                             # 100 000 networks: some hours
     python bench/check_exact.py --networks 2000 --first 5000
@@ -33,7 +33,7 @@ from typing import Any
 import harness
 from tables import markdown
 
-from pylinregion.reference import exact
+from pylinregion.reference import rational
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import engine_cases
@@ -184,11 +184,11 @@ def run(chosen: argparse.Namespace) -> Report:
 @contextlib.contextmanager
 def rationals() -> Iterator[None]:
     """The oracle computes with the fastest that are there."""
-    before, exact.rational = exact.rational, Rational
+    before, rational.rational = rational.rational, Rational
     try:
         yield
     finally:
-        exact.rational = before
+        rational.rational = before
 
 
 @rationals()

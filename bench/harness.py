@@ -23,7 +23,7 @@ import threadpoolctl
 import torch
 
 import pylinregion as plr
-from pylinregion import kernels
+from pylinregion.native import kernels
 
 Run = Callable[[], object]
 Clock = Callable[[Run], float]

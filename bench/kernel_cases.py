@@ -11,8 +11,8 @@ from harness import Clock, calls_for, compared, medians, repeated
 from torch import Tensor
 from torch.nn import functional
 
-from pylinregion import kernels
-from pylinregion.kernels import PackedLinear, Patterns, ScalarKink
+from pylinregion.native import kernels
+from pylinregion.native.kernels import PackedLinear, Patterns, ScalarKink
 
 OURS = "pylinregion"
 BASELINES = {

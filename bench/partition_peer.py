@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pylinregion.stages import Stages
+from pylinregion.lowering.stages import Stages
 
 FILES = ("edge_subdivision.py", "NN.py", "utils.py")
 

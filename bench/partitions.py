@@ -33,9 +33,9 @@ from architectures import mlp
 from tables import markdown
 
 import pylinregion as plr
-from pylinregion import kernels
-from pylinregion.engine import Engine
-from pylinregion.stages import Stages, stages_of
+from pylinregion.exact.slice_engine import Engine
+from pylinregion.lowering.stages import Stages, stages_of
+from pylinregion.native import kernels
 
 GOALS = {  # millions of regions a second on one core: counted, with cells
     "784-200x3-10": (5.0, 3.0),

@@ -29,7 +29,7 @@ from baselines import (
 )
 from torch import Tensor, nn
 
-from pylinregion.torch_state import full_precision
+from pylinregion.caller.torch_settings import full_precision
 
 FILE = "local_complexity.py"
 

@@ -36,7 +36,7 @@ import torch
 from partition_peer import failure
 from torch import nn
 
-from pylinregion.stages import Stages
+from pylinregion.lowering.stages import Stages
 
 FILES = tuple(f"splinecam/{name}.py" for name in ("graph", "utils", "wrappers"))
 SECONDS = 120

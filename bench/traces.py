@@ -22,8 +22,8 @@ from tables import markdown
 from workloads import images_and_labels
 
 import pylinregion as plr
-from pylinregion.stages import Stages, stages_of
-from pylinregion.tracer import Tracer
+from pylinregion.exact.segment_engine import Tracer
+from pylinregion.lowering.stages import Stages, stages_of
 
 GOALS = {"784-200x3-10, between digits": 20_000}
 WALKED = 5

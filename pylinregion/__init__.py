@@ -7,25 +7,25 @@
 torch.Size([3])
 """
 
-from pylinregion import measures, sinks
-from pylinregion.capture import capture
-from pylinregion.count import count_regions
-from pylinregion.counts import Mean, RegionCounts
-from pylinregion.errors import BudgetExceededError, PylinregionError, UnsupportedModelError, VerificationError
-from pylinregion.explain import Explanation, explain
-from pylinregion.files import load
-from pylinregion.instruments import Measure
-from pylinregion.monitor import Monitor
-from pylinregion.neighbourhood import random_frame
-from pylinregion.network import Network
-from pylinregion.partition import partition
-from pylinregion.patterns import ActivationPatterns, patterns
-from pylinregion.regions import Partition
-from pylinregion.segments import Trace, trace
-from pylinregion.sharded import ShardedCounts, count_in_shards, partition_in_shards
-from pylinregion.slice import Slice
-
-__version__ = "0.1.0"
+from pylinregion import measures
+from pylinregion._util.errors import BudgetExceededError, PylinregionError, UnsupportedModelError, VerificationError
+from pylinregion._util.versions import VERSION as __version__
+from pylinregion.capturing.capture import capture
+from pylinregion.counting.count import count_regions
+from pylinregion.counting.counts import Mean, RegionCounts
+from pylinregion.counting.explain import Explanation, explain
+from pylinregion.counting.patterns import ActivationPatterns, patterns
+from pylinregion.geometry.frames import random_frame
+from pylinregion.geometry.slice import Slice
+from pylinregion.graph.network import Network
+from pylinregion.monitor import sinks
+from pylinregion.monitor.metrics import Measure
+from pylinregion.monitor.training_monitor import Monitor
+from pylinregion.regions.enumeration import partition
+from pylinregion.regions.partition import Partition
+from pylinregion.regions.storage import load
+from pylinregion.regions.trace import Trace, trace
+from pylinregion.sharding.sharded import ShardedCounts, count_in_shards, partition_in_shards
 
 __all__ = [
     "ActivationPatterns",

@@ -1,6 +1,6 @@
 """``python -m pylinregion``."""
 
-from pylinregion.cli import main
+from pylinregion.cli.commands import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pylinregion import kernels
+from pylinregion.native import kernels
 
 
 def why_no_cuda() -> str | None:

@@ -11,10 +11,10 @@ from itertools import combinations, pairwise
 import numpy as np
 from networks import NETWORK_KINDS, SLICE_KINDS, random_network, random_slice
 
-from pylinregion.engine import Engine
-from pylinregion.reference import exact
-from pylinregion.stages import INPUT, Stage, Stages
-from pylinregion.units import Units
+from pylinregion.exact.slice_engine import Engine
+from pylinregion.lowering.stages import INPUT, Stage, Stages
+from pylinregion.lowering.units import Units
+from pylinregion.reference import rational
 
 # name: kinks, slopes and intercepts of one unit, before they are divided by the denominator
 ACTIVATIONS = {
@@ -184,7 +184,7 @@ def reshaped(corners, how, seed):
         corners = corners * np.ldexp(1.0, int(rng.integers(10, 60)))
     elif how == "tiny":
         corners = corners * np.ldexp(1.0, -int(rng.integers(10, 60)))
-    exactly = exact._convex(corners)
+    exactly = rational._convex(corners)
     return np.array(exactly, dtype=np.float64) if len(exactly) < len(corners) else np.ascontiguousarray(corners)
 
 
@@ -271,16 +271,16 @@ def oracle_stages(stages):
         }
         rows = []
         if u.groups is not None:
-            maxima = [exact.Max(tuple(range(begin, end))) for begin, end in pairwise(u.groups.tolist())]
-            out.append(exact.Stage({k: block.tolist() for k, block in blocks.items()}, each.bias.tolist(), maxima))
+            maxima = [rational.Max(tuple(range(begin, end))) for begin, end in pairwise(u.groups.tolist())]
+            out.append(rational.Stage({k: block.tolist() for k, block in blocks.items()}, each.bias.tolist(), maxima))
             continue
         for row in range(each.rows):
             begin, end = u.line_begin[row], u.line_begin[row + 1]
             pieces = slice(begin + row, end + row + 1)
             slopes = [Fraction(x) / denominator for x in u.slopes[pieces]]
             intercepts = [Fraction(x) / denominator for x in u.intercepts[pieces]]
-            rows.append((row, exact.Pieces(tuple(u.kinks[begin:end]), tuple(slopes), tuple(intercepts))))
-        out.append(exact.Stage({k: block.tolist() for k, block in blocks.items()}, each.bias.tolist(), rows))
+            rows.append((row, rational.Pieces(tuple(u.kinks[begin:end]), tuple(slopes), tuple(intercepts))))
+        out.append(rational.Stage({k: block.tolist() for k, block in blocks.items()}, each.bias.tolist(), rows))
     return out
 
 
@@ -296,7 +296,7 @@ def of_maxima(units, weight):
 def oracle(case):
     """The exact partition of a case."""
     u, v, origin = case.plane.T
-    return exact.partition(oracle_stages(case.stages), origin, u, v, case.corners)
+    return rational.partition(oracle_stages(case.stages), origin, u, v, case.corners)
 
 
 # ---- the comparison
@@ -497,7 +497,7 @@ def segment_oracle(case):
     direction, _, start = case.plane.T
     begin, end = (Fraction(s) for s in case.corners[:, 0])
     ends = [[Fraction(x) + s * Fraction(d) for x, d in zip(start, direction, strict=True)] for s in (begin, end)]
-    return exact.trace(oracle_stages(case.stages), *ends)
+    return rational.trace(oracle_stages(case.stages), *ends)
 
 
 def check_segment(case, line=None, coordinates=True, **how):

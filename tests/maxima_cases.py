@@ -4,8 +4,8 @@ import numpy as np
 from engine_cases import Case, plane_of, stage, units
 from networks import NETWORK_KINDS, SLICE_KINDS, random_network, random_slice
 
-from pylinregion.stages import INPUT, Stage, Stages
-from pylinregion.units import candidates, sums
+from pylinregion.lowering.stages import INPUT, Stage, Stages
+from pylinregion.lowering.units import candidates, sums
 
 
 def maxima(number, blocks, bias, sizes, sign=1.0):

@@ -9,23 +9,23 @@ from networks import random_network, random_slice
 from torch import nn
 
 import pylinregion as plr
-from pylinregion.reference import exact
+from pylinregion.reference import rational
 
 # name: the module, and its pieces
 ACTIVATIONS = {
-    "relu": (nn.ReLU, exact.Pieces.relu),
-    "leaky_relu": (lambda: nn.LeakyReLU(0.25), lambda: exact.Pieces.leaky_relu(0.25)),
-    "abs": (lambda: Abs(), exact.Pieces.abs),
-    "relu6": (nn.ReLU6, lambda: exact.Pieces.clamp(0, 6)),
-    "hardtanh": (nn.Hardtanh, lambda: exact.Pieces.clamp(-1, 1)),
-    "hardsigmoid": (nn.Hardsigmoid, exact.Pieces.hardsigmoid),
+    "relu": (nn.ReLU, rational.Pieces.relu),
+    "leaky_relu": (lambda: nn.LeakyReLU(0.25), lambda: rational.Pieces.leaky_relu(0.25)),
+    "abs": (lambda: Abs(), rational.Pieces.abs),
+    "relu6": (nn.ReLU6, lambda: rational.Pieces.clamp(0, 6)),
+    "hardtanh": (nn.Hardtanh, lambda: rational.Pieces.clamp(-1, 1)),
+    "hardsigmoid": (nn.Hardsigmoid, rational.Pieces.hardsigmoid),
     "softshrink": (
         lambda: nn.Softshrink(0.25),
-        lambda: exact.Pieces((F(-1, 4), F(1, 4)), (F(1), F(0), F(1)), (F(1, 4), F(0), F(-1, 4))),
+        lambda: rational.Pieces((F(-1, 4), F(1, 4)), (F(1), F(0), F(1)), (F(1, 4), F(0), F(-1, 4))),
     ),
     "threshold": (
         lambda: nn.Threshold(0.5, 0.5),
-        lambda: exact.Pieces((F(1, 2),), (F(0), F(1)), (F(1, 2), F(0))),
+        lambda: rational.Pieces((F(1, 2),), (F(0), F(1)), (F(1, 2), F(0))),
     ),
 }
 
@@ -50,7 +50,7 @@ def model_of(weights, biases, activation="relu"):
 def both(weights, biases, where, activation="relu", **options):
     """The partition and the oracle's, of a slice given as origin, u, v and polygon."""
     part = plr.partition(model_of(weights, biases, activation), plr.Slice(*where), **options)
-    return part, exact.partition(exact.chain(weights, biases, ACTIVATIONS[activation][1]()), *where)
+    return part, rational.partition(rational.chain(weights, biases, ACTIVATIONS[activation][1]()), *where)
 
 
 def random_both(kind, slice_kind, shape, seed, activation="relu"):
@@ -104,8 +104,8 @@ def by_class(oracle):
             for other in outputs:
                 polygon = clipped(polygon, tuple(a - b for a, b in zip(row, other, strict=True)))
             if polygon:
-                parts.append(exact.Cell(polygon, (place, winner), cell.outputs))
-    return exact.ExactPartition(parts, [])
+                parts.append(rational.Cell(polygon, (place, winner), cell.outputs))
+    return rational.ExactPartition(parts, [])
 
 
 def clipped(polygon, row):

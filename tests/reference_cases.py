@@ -4,7 +4,7 @@ import itertools
 import random
 from fractions import Fraction as F
 
-from pylinregion.reference.exact import Pieces, chain, partition
+from pylinregion.reference.rational import Pieces, chain, partition
 
 PLANE = ([0, 0], [1, 0], [0, 1])  # s and t are the two inputs
 RELU, IDENTITY = Pieces.relu(), Pieces.identity()

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import pylinregion as plr
 from pylinregion.adapters.torchmetrics import LocalComplexity
-from pylinregion.sinks import JSONLines
+from pylinregion.monitor.sinks import JSONLines
 
 SETTINGS = {"n_directions": 4, "every": 2, "budget": None, "measures": ["local_complexity", "loss"]}
 
@@ -88,7 +88,7 @@ def test_lightning(tmp_path, monkeypatch, library):
     if library == "pytorch_lightning":
         importlib.import_module(library)
     kind, made, seen, weights = lightning_callback(library, monkeypatch), [], [], []
-    capture = importlib.import_module("pylinregion.capture")
+    capture = importlib.import_module("pylinregion.capturing.capture")
     monkeypatch.setattr(capture, "_from_module", lambda *a, f=capture._from_module: made.append(1) or f(*a))
     logger = importlib.import_module(library).loggers.CSVLogger(tmp_path, "run", flush_logs_every_n_steps=1)
 

@@ -37,8 +37,8 @@ from archive_attacks import (
 from torch import nn
 
 import pylinregion as plr
-from pylinregion import archives, program_document
-from pylinregion.cli import main
+from pylinregion.archives import exported_archive, program_document
+from pylinregion.cli.commands import main
 
 AUTO, STATIC = torch.export.Dim.AUTO, torch.export.Dim.STATIC
 
@@ -166,7 +166,7 @@ def old_layout(program: torch.export.ExportedProgram, path: Path, state: bytes |
 def test_archives_of_older_torch_are_loaded_and_their_pickles_are_not(tmp_path, capsys, refused):
     model = Victim()
     old_layout(exported(model), tmp_path / "m.pt2")
-    found = torch.export.load(archives.safe_archive(tmp_path / "m.pt2")).module()
+    found = torch.export.load(exported_archive.safe_archive(tmp_path / "m.pt2")).module()
     x = torch.randn(5, 4)
     assert torch.equal(found(x)["out"], model(x)["out"])
     trace = tmp_path / "trace"
@@ -269,7 +269,10 @@ def test_honest_archives_load_as_torch_loads_them(kind, tmp_path):
     program, x = HONEST[kind]()
     extra = {"notes/a b.txt": "hello"} if kind == "mlp" else None
     torch.export.save(program, tmp_path / "m.pt2", extra_files=extra)
-    wanted, found = torch.export.load(tmp_path / "m.pt2"), torch.export.load(archives.safe_archive(tmp_path / "m.pt2"))
+    wanted, found = (
+        torch.export.load(tmp_path / "m.pt2"),
+        torch.export.load(exported_archive.safe_archive(tmp_path / "m.pt2")),
+    )
     outputs = [torch.utils._pytree.tree_leaves(each.module()(x)) for each in (wanted, found)]
     assert len(outputs[0]) == len(outputs[1]) > 0
     assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(*outputs, strict=True))

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import pylinregion as plr
-from pylinregion.engine import Engine
-from pylinregion.stages import stages_of
+from pylinregion.exact.slice_engine import Engine
+from pylinregion.lowering.stages import stages_of
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 sys.path.insert(0, str(BENCH))

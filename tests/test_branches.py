@@ -8,7 +8,7 @@ from torch.distributions import Bernoulli, Categorical, Independent, Normal
 from witness import check
 
 import pylinregion as plr
-from pylinregion import tracing
+from pylinregion.capturing import tracing
 
 pytestmark = pytest.mark.usefixtures("doubles")
 

@@ -15,7 +15,7 @@ from witness import check
 
 import pylinregion as plr
 
-capture_module = importlib.import_module("pylinregion.capture")
+capture_module = importlib.import_module("pylinregion.capturing.capture")
 pytestmark = pytest.mark.usefixtures("doubles")
 
 

@@ -16,8 +16,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 import pylinregion as plr
-from pylinregion import module_state
-from pylinregion.torch_state import Switch, full_precision, one_thread, quiet, silent
+from pylinregion.caller import module_state
+from pylinregion.caller.torch_settings import Switch, full_precision, one_thread, quiet, silent
 
 
 def mlp(seed=0):

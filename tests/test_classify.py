@@ -7,7 +7,7 @@ from small_models import Do, branches, mlp
 from torch import nn
 
 import pylinregion as plr
-from pylinregion.ops import TABLE, Kind
+from pylinregion.graph.operators import TABLE, Kind
 
 pytestmark = pytest.mark.usefixtures("doubles")
 

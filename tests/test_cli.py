@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 import pylinregion as plr
-from pylinregion import cli
-from pylinregion.cli import main
+from pylinregion.cli import commands
+from pylinregion.cli.commands import main
 
 safetensors = pytest.importorskip("safetensors.torch")
 
@@ -245,7 +245,7 @@ def test_points_are_converted_to_the_dtype_of_the_model(
 def test_weights_of_higher_precision_are_not_rounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loaded: list[nn.Module] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "capture", lambda model, x: loaded.append(model) or plr.capture(model, x))
+        patch.setattr(commands, "capture", lambda model, x: loaded.append(model) or plr.capture(model, x))
         arguments = ("--weights", "w64.safetensors", "--radius", "0.5", "--directions", "3")
         document = count_to_json(tmp_path, "factories_of_the_tests:net", "x64.npy", *arguments)
     found = loaded[0].state_dict()
@@ -465,7 +465,7 @@ def test_the_format_of_a_figure_is_checked_before_the_work(
     monkeypatch: pytest.MonkeyPatch, fails: Callable[..., str]
 ) -> None:
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(cli, "load_model", lambda *args: pytest.fail("the work was begun"))
+    monkeypatch.setattr(commands, "load_model", lambda *args: pytest.fail("the work was begun"))
     for name in ("part.xyz", "part"):
         assert fails("partition", "m.pt2", "x.npy", "--plot", name).startswith(
             f"{name} must end in the format of a figure"
@@ -565,7 +565,7 @@ def test_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: py
     def interrupt(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "count_regions", interrupt)
+    monkeypatch.setattr(commands, "count_regions", interrupt)
     assert main(["count", "m.pt2", "x.npy", "--radius", "1"]) == 130
     assert capsys.readouterr() == ("", "pylinregion: interrupted\n")
 
@@ -579,7 +579,7 @@ def test_whatever_torch_raises_is_one_line(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "count_regions", fail)
+    monkeypatch.setattr(commands, "count_regions", fail)
     words = {MemoryError: "out of memory", RuntimeError: "no memory", OverflowError: "too large"}
     assert fails("count", "m.pt2", "x.npy", "--radius", "1") == words.get(type(error), "RecursionError")
 
@@ -588,8 +588,8 @@ def test_what_a_program_raises_is_named(monkeypatch: pytest.MonkeyPatch, fails: 
     def fail(*args: Any, **kwargs: Any) -> None:
         raise KeyError("val")
 
-    monkeypatch.setattr(cli, "capture", fail)
-    monkeypatch.setattr(cli, "explain", fail)
+    monkeypatch.setattr(commands, "capture", fail)
+    monkeypatch.setattr(commands, "explain", fail)
     assert fails("count", "m.pt2", "x.npy", "--radius", "1") == "m.pt2: KeyError: 'val'"
     assert fails("explain", "m.pt2") == "m.pt2: KeyError: 'val'"
 
@@ -632,7 +632,7 @@ def test_errors_that_are_not_ours_keep_their_traceback(monkeypatch: pytest.Monke
     def fail(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a bug")
 
-    monkeypatch.setattr(cli, "count_regions", fail)
+    monkeypatch.setattr(commands, "count_regions", fail)
     with pytest.raises(AssertionError, match="a bug"):
         main(["count", "m.pt2", "x.npy", "--radius", "1"])
 

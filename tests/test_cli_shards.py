@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import pylinregion as plr
-from pylinregion.cli import main
+from pylinregion.cli.commands import main
 
 FACTORY = """
 import torch

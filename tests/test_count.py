@@ -14,9 +14,9 @@ from torch import nn
 from torch.autograd import forward_ad
 
 import pylinregion as plr
-from pylinregion import count as count_module
-from pylinregion import kernels
-from pylinregion.torch_state import full_precision
+from pylinregion.caller.torch_settings import full_precision
+from pylinregion.counting import count as count_module
+from pylinregion.native import kernels
 
 
 @pytest.mark.parametrize("device", DEVICES)

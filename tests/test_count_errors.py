@@ -12,7 +12,8 @@ from count_cases import NETS, mlp, points
 from torch import nn
 
 import pylinregion as plr
-from pylinregion import count as count_module
+from pylinregion.caller import workers
+from pylinregion.counting import count as count_module
 
 # --- bad input ---
 
@@ -153,7 +154,8 @@ def test_an_interrupt_stops_the_count_between_batches(tmp_path):
     """A real SIGINT, to a process that would count for long; it must leave most batches undone and end."""
     script = """
         import os, signal, threading, torch, pylinregion as plr
-        from pylinregion import count
+        from pylinregion.caller import workers
+        from pylinregion.counting import count
         signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
         net = torch.nn.Sequential(torch.nn.Linear(64, 512), torch.nn.ReLU(), torch.nn.Linear(512, 512), torch.nn.ReLU())
         x = torch.randn(20000, 64)
@@ -171,8 +173,8 @@ def test_an_interrupt_stops_the_count_between_batches(tmp_path):
             try:
                 plr.count_regions(net, x, 0.1, batch_size=4)
             except KeyboardInterrupt:
-                workers = any(crew._inside for crew in plr.workers._crews)
-                print("interrupted", sum(done) < 2000, workers, torch.get_num_threads())
+                inside = any(crew._inside for crew in workers._crews)
+                print("interrupted", sum(done) < 2000, inside, torch.get_num_threads())
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
@@ -192,7 +194,7 @@ def test_an_error_in_one_batch_ends_the_count(monkeypatch, threads):
         with pytest.raises(RuntimeError, match="broken batch"):
             plr.count_regions(net, points(40, *shape), 0.2, n_directions=5, batch_size=2)
     assert torch.get_num_threads() == 2
-    assert not any(crew._inside for crew in plr.workers._crews)
+    assert not any(crew._inside for crew in workers._crews)
 
 
 def test_progress_shows_a_bar_and_silence_is_the_default(capsys):

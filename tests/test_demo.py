@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import pylinregion as plr
-from pylinregion import Mean, demo
-from pylinregion.cli import main
-from pylinregion.experiments.schedule import log_spaced_steps
+from pylinregion import Mean
+from pylinregion.cli import demo
+from pylinregion.cli.commands import main
+from pylinregion.experiments.log_steps import log_spaced_steps
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")

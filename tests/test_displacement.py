@@ -16,8 +16,10 @@ from parts import examples
 from torch import nn
 
 import pylinregion as plr
-from pylinregion import displacement, kernels
-from pylinregion.reference import exact
+from pylinregion.counting import count as count_module
+from pylinregion.native import kernels
+from pylinregion.reference import rational
+from pylinregion.runtime import dense_chain
 
 DTYPES = [torch.float32, torch.float64]
 SIMD = kernels.simd_sets()
@@ -74,13 +76,13 @@ def assert_same(ours, theirs):
 
 def signs_at_vertices(weights, biases, x, frame, radius, slope):
     """``[2P][layers]`` of what lies above 0, in fractions."""
-    pieces = exact.Pieces.leaky_relu(slope) if slope else exact.Pieces.relu()
-    stages = exact.chain(weights, biases, pieces)
+    pieces = rational.Pieces.leaky_relu(slope) if slope else rational.Pieces.relu()
+    stages = rational.chain(weights, biases, pieces)
     found = []
     for sign in (1, -1):
         for direction in frame:
             vertex = [Fraction(a) + sign * Fraction(radius) * Fraction(b) for a, b in zip(x, direction, strict=True)]
-            found.append(exact.forward(stages, vertex)[0])
+            found.append(rational.forward(stages, vertex)[0])
     return found
 
 
@@ -353,7 +355,7 @@ def test_a_chain_whose_signs_stay_unproven_does_not_pay(monkeypatch):
     """Of a network in which nearly all points have ties, evaluating the vertices at once takes less than both."""
     net = ternary("none", "relu", torch.float32, inputs=784, width=100)
     x = torch.randint(0, 2, (300, 784), generator=torch.Generator().manual_seed(1)).float()
-    monkeypatch.setattr(displacement.Costs, "promise", lambda *arguments: True)
+    monkeypatch.setattr(dense_chain.Costs, "promise", lambda *arguments: True)
     ranges = counted_ranges(monkeypatch)
     plr.count_regions(net, x, 0.5, frame=torch.eye(784)[:25])
     assert ranges[0][2] and not any(chained for *_, chained in ranges[1:])
@@ -544,13 +546,13 @@ def test_the_faster_way_is_chosen(monkeypatch):
 def counted_ranges(monkeypatch):
     """A list that takes, of all that is counted, the first point, the last and whether by displacements."""
     ranges = []
-    count = plr.count._Job._count
+    count = count_module._Job._count
 
     def record(job, begin, end, threads):
         ranges.append((begin, end, job.chain is not None))
         count(job, begin, end, threads)
 
-    monkeypatch.setattr(plr.count._Job, "_count", record)
+    monkeypatch.setattr(count_module._Job, "_count", record)
     return ranges
 
 
@@ -560,7 +562,7 @@ def counted_ranges(monkeypatch):
 def test_points_that_were_tried_are_not_counted_again(pays, batch_size, threads, monkeypatch):
     net, x = network((784, 60, 60, 10)), points(300, 784)
     want = plr.count_regions(net, x, 0.5, displacement=False, n_directions=20)
-    monkeypatch.setattr(displacement.Chain, "pays", lambda chain: pays)
+    monkeypatch.setattr(dense_chain.Chain, "pays", lambda chain: pays)
     ranges = counted_ranges(monkeypatch)
     before = torch.get_num_threads()
     try:
@@ -578,7 +580,7 @@ def test_points_that_overflow_when_tried_are_counted_again(monkeypatch):
     net, x = network((784, 60, 60, 10), torch.float64), points(300, 784)
     with torch.no_grad():
         net[2].weight[3] = torch.finfo(torch.float64).max
-    monkeypatch.setattr(displacement.Chain, "pays", lambda chain: False)
+    monkeypatch.setattr(dense_chain.Chain, "pays", lambda chain: False)
     ranges = counted_ranges(monkeypatch)
     with pytest.raises(ValueError, match="pre-activations of layer '3' are NaN or infinite around point 0"):
         plr.count_regions(net, x, 0.5, n_directions=20)
@@ -602,7 +604,7 @@ def test_pairs_that_leave_vectors_empty_promise_less(monkeypatch):
     """4 pairs in vectors of 16 float32 or of 8 float64 are multiplied as 16 and 8."""
     monkeypatch.setattr(kernels, "simd", lambda: "avx512")
     shares = {
-        (pairs, size): displacement.Costs(pairs, size, 80_000, 156_800, 784, 600, 3).share(0.1)
+        (pairs, size): dense_chain.Costs(pairs, size, 80_000, 156_800, 784, 600, 3).share(0.1)
         for pairs in (4, 16, 17)
         for size in (4, 8)
     }
@@ -624,7 +626,7 @@ def test_the_share_that_changes_in_the_first_layer_is_guessed_from_a_few_points(
     net, x = network((30, 500, 20, 1)), points(400, 30)
     frame = plr.random_frame((30,), 12).double()
     radii = torch.full((400,), 0.3, dtype=torch.float64)
-    job = plr.count._Job(plr.capture(net, x), x, radii, frame, False, (0, 1), False, False, None)
+    job = count_module._Job(plr.capture(net, x), x, radii, frame, False, (0, 1), False, False, None)
     counts = plr.count_regions(net, x[:16], 0.3, frame=frame, displacement=False)
     with torch.no_grad():
         guessed = job._changing_first()

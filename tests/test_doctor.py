@@ -8,8 +8,9 @@ import torch
 from devices import DEVICES
 
 import pylinregion as plr
-from pylinregion import doctor, kernels
-from pylinregion.cli import main
+from pylinregion.cli import doctor
+from pylinregion.cli.commands import main
+from pylinregion.native import kernels
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -43,10 +43,10 @@ from hypothesis import strategies as st
 from networks import NETWORK_KINDS, SLICE_KINDS, integer_networks, polygons, random_network, random_slice
 from parts import SCALE, drawn, examples
 
-from pylinregion import engine as engine_module
-from pylinregion import kernels
-from pylinregion.engine import Engine, mesh_of_parts
-from pylinregion.stages import INPUT, Stages
+from pylinregion.exact import slice_engine as engine_module
+from pylinregion.exact.slice_engine import Engine, mesh_of_parts
+from pylinregion.lowering.stages import INPUT, Stages
+from pylinregion.native import kernels
 
 random_ones = settings(max_examples=examples(40, 3), deadline=None, derandomize=True, database=None)
 

@@ -13,11 +13,11 @@ from engine_cases import IDENTITY_PLANE, Case, box, check_case, generic, percept
 from networks import SLICE_KINDS, random_network, random_slice
 from parts import SCALE
 
-from pylinregion import kernels
-from pylinregion.engine import Engine
-from pylinregion.errors import UnsupportedModelError
-from pylinregion.line_system import check_scale
-from pylinregion.stages import Stages
+from pylinregion._util.errors import UnsupportedModelError
+from pylinregion.exact.line_system import check_scale
+from pylinregion.exact.slice_engine import Engine
+from pylinregion.lowering.stages import Stages
+from pylinregion.native import kernels
 
 SLOW_MACHINE = 10 if "libasan" in os.environ.get("LD_PRELOAD", "") else 1  # how much longer things may take
 
@@ -91,7 +91,7 @@ INTERRUPTED = """
     import os, signal, threading, time
     from engine_cases import IDENTITY_PLANE, box, generic
     from test_engine_limits import slow
-    from pylinregion.engine import Engine
+    from pylinregion.exact.slice_engine import Engine
     engine = {engine}
     sent, begun = [], threading.Event()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
@@ -129,7 +129,7 @@ def test_an_interrupt_is_heard_within_a_second_within_a_wide_layer(tmp_path):
 PARALLEL = """
     import numpy as np
     from engine_cases import IDENTITY_PLANE, lines
-    from pylinregion.engine import Engine
+    from pylinregion.exact.slice_engine import Engine
     from test_engine_limits import peak_megabytes
     count = {count}
     rows = [(1, 0, -(k // {copies} + 0.5)) for k in range(count)]
@@ -152,7 +152,7 @@ def test_memory_of_thousands_of_parallel_lines(tmp_path):
 
 ONE_LAYER = """
     from engine_cases import IDENTITY_PLANE, box, generic
-    from pylinregion.engine import Engine
+    from pylinregion.exact.slice_engine import Engine
     from test_engine_limits import peak_megabytes
     engine = Engine(generic((2, 700, 1)), IDENTITY_PLANE, box(-3, 3))
     before = peak_megabytes()

@@ -11,8 +11,8 @@ from partition_cases import ACTIVATIONS, model_of
 from torch import nn
 
 import pylinregion as plr
-from pylinregion import exact_count
-from pylinregion.reference import exact
+from pylinregion.counting import exact_count
+from pylinregion.reference import rational
 
 SHAPES = ((3, 6, 5, 1), (2, 7, 2), (4, 3, 3, 3, 1), (2, 2, 9, 4, 1))
 TRIED = tuple(ACTIVATIONS)
@@ -27,7 +27,7 @@ def case_of(kind, seed):
     frame = plr.random_frame((shape[0],), 2, seed=seed)
     if seed % 4 < 2:
         frame = torch.eye(shape[0], dtype=torch.float64)[rng.permutation(shape[0])[:2]] * torch.tensor([[1.0], [-1.0]])
-    stages = exact.chain(weights, biases, ACTIVATIONS[activation][1]())
+    stages = rational.chain(weights, biases, ACTIVATIONS[activation][1]())
     return (
         model_of(weights, biases, activation),
         stages,
@@ -54,7 +54,7 @@ def test_arms_are_counted_as_the_oracle_traces_them(kind, seed):
         patterns = []
         for direction in frame.tolist():
             ends = [[F(c) + s * F(radius) * F(v) for c, v in zip(centre, direction, strict=True)] for s in (-1, 1)]
-            patterns += exact.trace(stages, *ends).patterns
+            patterns += rational.trace(stages, *ends).patterns
         expected = changed(patterns)
         assert (counts.changes[b].tolist(), int(counts.regions[b])) == expected
 
@@ -65,7 +65,7 @@ def test_slices_are_counted_as_the_oracle_cuts_them(kind):
     counts = plr.count_regions(model, x, radii, method="slice", frame=frame)
     u, v = frame.tolist()
     for b, (centre, r) in enumerate(zip(x.tolist(), radii.tolist(), strict=True)):
-        cells = exact.partition(stages, centre, u, v, [(r, 0), (0, r), (-r, 0), (0, -r)]).cells
+        cells = rational.partition(stages, centre, u, v, [(r, 0), (0, r), (-r, 0), (0, -r)]).cells
         assert (counts.changes[b].tolist(), int(counts.regions[b])) == changed([cell.pattern for cell in cells])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from reference_cases import ACTIVATIONS, IDENTITY, PLANE, RELU, box, lines, of_hidden, shape_of
 
-from pylinregion.reference.exact import (
+from pylinregion.reference.rational import (
     Cell,
     ExactPartition,
     Max,

@@ -12,8 +12,8 @@ from networks import NETWORK_KINDS, SLICE_KINDS, integer_networks, polygons, ran
 from parts import examples
 from reference_cases import ACTIVATIONS, IDENTITY, PLANE, RELU, check_partition, evaluate, lines, place, shape_of
 
-from pylinregion.reference import exact
-from pylinregion.reference.exact import (
+from pylinregion.reference import rational
+from pylinregion.reference.rational import (
     Max,
     Pieces,
     Stage,
@@ -233,7 +233,7 @@ def test_another_type_of_rationals_gives_the_same(kind, monkeypatch):
     network = random_network(kind, (3, 4, 3, 2), seed=2)
     *slice_, polygon = random_slice("generic", 3, seed=2)
     cells = partition(chain(*network, RELU), *slice_, polygon).cells
-    monkeypatch.setattr(exact, "rational", mpq)
+    monkeypatch.setattr(rational, "rational", mpq)
     again = partition(chain(*network, RELU), *slice_, polygon).cells
     assert again == cells
     assert isinstance(cells[0].outputs[0][0], F) and not isinstance(again[0].outputs[0][0], F)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from networks import NETWORK_KINDS, random_network
 from parts import examples
 
-from pylinregion import kernels
-from pylinregion.stages import INPUT, Stages
+from pylinregion.lowering.stages import INPUT, Stages
+from pylinregion.native import kernels
 
 random_ones = settings(max_examples=examples(60, 3), deadline=None, derandomize=True, database=None)
 SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])

@@ -5,7 +5,7 @@ import pytest
 
 from pylinregion.experiments import PRESETS, Config, preset
 from pylinregion.experiments.config import changed, completed, flat, parse_setting, to_dict
-from pylinregion.experiments.schedule import log_spaced_steps
+from pylinregion.experiments.log_steps import log_spaced_steps
 
 
 @pytest.mark.parametrize("name", PRESETS)

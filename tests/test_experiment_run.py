@@ -14,15 +14,15 @@ import pytest
 import torch
 
 import pylinregion as plr
-from pylinregion.cli import main
+from pylinregion.caller.torch_settings import one_thread
+from pylinregion.cli.commands import main
 from pylinregion.experiments import PRESETS, Config, preset, run
 from pylinregion.experiments.config import changed, to_dict
 from pylinregion.experiments.data import load
 from pylinregion.experiments.folder import Folder, load_checkpoint, write_atomically
 from pylinregion.experiments.models import make
 from pylinregion.experiments.reading import sentences
-from pylinregion.sinks import JSONLines
-from pylinregion.torch_state import one_thread
+from pylinregion.monitor.sinks import JSONLines
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
@@ -54,7 +54,7 @@ def single_thread() -> Iterator[None]:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs whose records are looked at alone draw no figure, which takes longer than they."""
-    monkeypatch.setattr(importlib.import_module("pylinregion.experiments.run"), "write_report", lambda folder: None)
+    monkeypatch.setattr(importlib.import_module("pylinregion.experiments.runner"), "write_report", lambda folder: None)
 
 
 def without_seconds(records: list[dict[str, float]]) -> list[dict[str, float]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pylinregion.experiments import preset
-from pylinregion.sinks import JSONLines
+from pylinregion.monitor.sinks import JSONLines
 
 FOLDER = Path(__file__).parent.parent / "docs" / "experiments"
 PAGE = (FOLDER / "README.md").read_text(encoding="utf-8")

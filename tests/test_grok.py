@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pylinregion.cli import main
+from pylinregion.cli.commands import main
 from pylinregion.experiments import PRESETS, preset
 from pylinregion.experiments.config import changed, to_dict
-from pylinregion.sinks import JSONLines
+from pylinregion.monitor.sinks import JSONLines
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")

@@ -10,7 +10,7 @@ from small_models import Do, mlp
 from torch import nn
 
 import pylinregion as plr
-from pylinregion import tracing
+from pylinregion.capturing import tracing
 
 pytestmark = pytest.mark.usefixtures("doubles")
 

@@ -14,13 +14,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import pylinregion as plr
-from pylinregion.reference import exact
-from pylinregion.steps import Number, atom
+from pylinregion.lowering.steps import Number, atom
+from pylinregion.reference import rational
 
 pytestmark = pytest.mark.usefixtures("doubles")
 
 T = torch.tensor([0.25, 0.5, 0.125, 1.0, 0.75, 0.3], dtype=torch.float64)
-LEAKY = exact.Pieces.leaky_relu(0.1)
+LEAKY = rational.Pieces.leaky_relu(0.1)
 
 
 def soft(t, *at_zero):
@@ -28,7 +28,7 @@ def soft(t, *at_zero):
     t = Fraction(t)
     inner = [Fraction(0)] * (1 + len(at_zero))
     breaks = (-t, *map(Fraction, at_zero), t)
-    return exact.Pieces(breaks, (Fraction(1), *inner, Fraction(1)), (t, *inner, -t))
+    return rational.Pieces(breaks, (Fraction(1), *inner, Fraction(1)), (t, *inner, -t))
 
 
 def assigned(self, z):
@@ -46,41 +46,41 @@ WRITTEN = {
     "where": (signs_and_all, lambda t: LEAKY),
     "where of the opposite": (lambda s, z: torch.where(z <= 0, 0.1 * z, z), lambda t: LEAKY),
     "where, reversed operands": (lambda s, z: torch.where(torch.zeros_like(z) < z, z, z / 10), lambda t: LEAKY),
-    "product": (lambda s, z: z * (z > 0), lambda t: exact.Pieces.relu()),
-    "product of numbers": (lambda s, z: z.ge(0).to(z.dtype) * z, lambda t: exact.Pieces.relu()),
-    "one less a mask": (lambda s, z: z * (1 - (z < 0).double()), lambda t: exact.Pieces.relu()),
-    "masked_fill": (lambda s, z: z.masked_fill(z < 0, 0), lambda t: exact.Pieces.relu()),
-    "masked_fill not": (lambda s, z: z.masked_fill(torch.logical_not(z > 0), 0), lambda t: exact.Pieces.relu()),
-    "assigned": (assigned, lambda t: exact.Pieces.relu()),
+    "product": (lambda s, z: z * (z > 0), lambda t: rational.Pieces.relu()),
+    "product of numbers": (lambda s, z: z.ge(0).to(z.dtype) * z, lambda t: rational.Pieces.relu()),
+    "one less a mask": (lambda s, z: z * (1 - (z < 0).double()), lambda t: rational.Pieces.relu()),
+    "masked_fill": (lambda s, z: z.masked_fill(z < 0, 0), lambda t: rational.Pieces.relu()),
+    "masked_fill not": (lambda s, z: z.masked_fill(torch.logical_not(z > 0), 0), lambda t: rational.Pieces.relu()),
+    "assigned": (assigned, lambda t: rational.Pieces.relu()),
     "in another shape": (
         lambda s, z: (z.view(-1, 2, 3).mT * (z > 0).view(-1, 2, 3).mT).mT.flatten(1),
-        lambda t: exact.Pieces.relu(),
+        lambda t: rational.Pieces.relu(),
     ),
     "a part of it": (
         lambda s, z: torch.cat([m * p for m, p in zip((z > 0).double().split(2, 1), z.split(2, 1), strict=True)], 1),
-        lambda t: exact.Pieces.relu(),
+        lambda t: rational.Pieces.relu(),
     ),
-    "sign": (lambda s, z: z * z.sign(), lambda t: exact.Pieces.abs()),
-    "sign of masks": (lambda s, z: z * (2 * (z > 0).double() - 1), lambda t: exact.Pieces.abs()),
+    "sign": (lambda s, z: z * z.sign(), lambda t: rational.Pieces.abs()),
+    "sign of masks": (lambda s, z: z * (2 * (z > 0).double() - 1), lambda t: rational.Pieces.abs()),
     "hinge elsewhere": (
         lambda s, z: torch.where(z > s.t, 3 * z - s.t, z + s.t),
-        lambda t: exact.Pieces((Fraction(t),), (Fraction(1), Fraction(3)), (Fraction(t), -Fraction(t))),
+        lambda t: rational.Pieces((Fraction(t),), (Fraction(1), Fraction(3)), (Fraction(t), -Fraction(t))),
     ),
     "two sides": (
         lambda s, z: torch.where((z > -0.5) & (z < 1), z, torch.where(z >= 1, 1.0, -0.5)),
-        lambda t: exact.Pieces.clamp(-0.5, 1),
+        lambda t: rational.Pieces.clamp(-0.5, 1),
     ),
     "either side": (
         lambda s, z: torch.where((z < -1) | (z > 1), z.abs() - 1, torch.zeros_like(z)),
-        lambda t: exact.Pieces((-1, 0, 1), (-1, 0, 0, 1), (-1, 0, 0, -1)),
+        lambda t: rational.Pieces((-1, 0, 1), (-1, 0, 0, 1), (-1, 0, 0, -1)),
     ),
     "where a neuron is dead": (  # it is 0 on half of the slice, neither above nor below
         lambda s, z: (lambda h: z * ((h >= 0) & (h <= 0)))(z.relu()),
-        lambda t: exact.Pieces((0,), (1, 0), (0, 0)),
+        lambda t: rational.Pieces((0,), (1, 0), (0, 0)),
     ),
     "clamp to tensors": (
         lambda s, z: torch.clamp(z, -s.t, s.t + 1),
-        lambda t: exact.Pieces.clamp(-Fraction(t), Fraction(float(t + 1))),
+        lambda t: rational.Pieces.clamp(-Fraction(t), Fraction(float(t + 1))),
     ),
     "soft, by sign and relu": (lambda s, z: z.sign() * F.relu(z.abs() - s.t), lambda t: soft(t, 0)),
     "soft, by sign and maximum": (
@@ -169,14 +169,14 @@ def test_activations_written_by_hand(name):
             part.weight.copy_(torch.as_tensor(weight))
             part.bias.copy_(torch.as_tensor(bias))
     acts = [pieces(t) for t in T.tolist()]
-    kinds = [acts, acts, [exact.Pieces.identity()] * 2]
+    kinds = [acts, acts, [rational.Pieces.identity()] * 2]
     stages = [
-        exact.Stage({k - 1: np.asarray(weight).tolist()}, np.asarray(bias).tolist(), list(enumerate(kind)))
+        rational.Stage({k - 1: np.asarray(weight).tolist()}, np.asarray(bias).tolist(), list(enumerate(kind)))
         for k, (weight, bias, kind) in enumerate(zip(weights, biases, kinds, strict=True))
     ]
     where = random_slice("generic", 2, 1)
     part = plr.partition(model, plr.Slice(*where))
-    check_oracle(part, exact.partition(stages, *where))
+    check_oracle(part, rational.partition(stages, *where))
     check_samples(part, model)
     part.verify(model)
     assert all(low <= high for low, high in pairwise(part.regions_per_layer))
@@ -209,15 +209,17 @@ def test_maxima_by_comparisons():
     weights, biases = random_network("generic", (2, 6, 6, 2), 5)
     halves, signs = np.eye(6), np.diag([1.0] * 3 + [-1.0] * 3)
     rows = np.concatenate([halves, -halves])  # a, b, -a, -b
-    units = [exact.Max((k, k + 3)) for k in range(3)] + [exact.Max((k + 6, k + 9)) for k in range(3)]
+    units = [rational.Max((k, k + 3)) for k in range(3)] + [rational.Max((k + 6, k + 9)) for k in range(3)]
     stages = []
     for k, (weight, bias) in enumerate(zip(weights[:2], biases[:2], strict=True)):
         weight = np.asarray(weight) if not k else np.asarray(weight) @ signs
-        stages.append(exact.Stage({k - 1: (rows @ weight).tolist()}, (rows @ np.asarray(bias)).tolist(), units))
+        stages.append(rational.Stage({k - 1: (rows @ weight).tolist()}, (rows @ np.asarray(bias)).tolist(), units))
     last = np.asarray(weights[2]) @ signs
-    stages.append(exact.Stage({1: last.tolist()}, list(biases[2]), [(r, exact.Pieces.identity()) for r in range(2)]))
+    stages.append(
+        rational.Stage({1: last.tolist()}, list(biases[2]), [(r, rational.Pieces.identity()) for r in range(2)])
+    )
     where = random_slice("generic", 2, 1)
-    oracle = exact.partition(stages, *where)
+    oracle = rational.partition(stages, *where)
     for function in (by_where, by_masks, by_maximum, by_clamp):
         act = Do(function)
         model = nn.Sequential(nn.Linear(2, 6), act, nn.Linear(6, 6), act, nn.Linear(6, 2))
@@ -421,11 +423,11 @@ def test_coefficients_that_one_float_does_not_hold():
         model[0].bias.zero_()
     from engine_cases import oracle_stages
 
-    from pylinregion.stages import stages_of
+    from pylinregion.lowering.stages import stages_of
 
     stages = oracle_stages(stages_of(plr.capture(model, torch.zeros(2, 1))))
-    assert exact.forward(stages, [1])[1] == [1]
-    assert exact.forward(stages, [-1])[1] == [-Fraction(0.3) * Fraction(0.1)]
+    assert rational.forward(stages, [1])[1] == [1]
+    assert rational.forward(stages, [-1])[1] == [-Fraction(0.3) * Fraction(0.1)]
 
 
 # The algebra itself.

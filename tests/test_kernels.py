@@ -8,8 +8,9 @@ import torch
 from devices import DEVICES
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pylinregion import kernels, reference
-from pylinregion.kernels import Patterns, ScalarKink
+from pylinregion import reference
+from pylinregion.native import kernels
+from pylinregion.native.kernels import Patterns, ScalarKink
 
 SIMD = kernels.simd_sets()
 # points, vertices, neurons: nothing, one, odd, one word, past a word, past a block of threads and vectors

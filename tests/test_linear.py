@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pylinregion import kernels
-from pylinregion.kernels import PackedLinear
+from pylinregion.native import kernels
+from pylinregion.native.kernels import PackedLinear
 
 SIZES = [(1, 1, 1), (5, 3, 7), (13, 64, 65), (50, 200, 200), (7, 1024, 33), (6, 2050, 129), (100, 31, 10)]
 VECTORS = kernels.simd_sets()[:-1]  # all but portable

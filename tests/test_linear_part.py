@@ -6,8 +6,8 @@ from small_models import Do
 from torch.nn import functional
 
 import pylinregion as plr
-from pylinregion.evaluator import Evaluator
-from pylinregion.linear_part import linear_part
+from pylinregion.runtime.evaluator import Evaluator
+from pylinregion.runtime.linear_part import linear_part
 
 
 def whole(*shape, seed=0):

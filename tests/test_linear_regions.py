@@ -14,12 +14,12 @@ from partition_cases import ACTIVATIONS, both, linear_regions, matched, model_of
 from parts import examples
 
 import pylinregion as plr
-from pylinregion import residues
-from pylinregion.engine import Engine
-from pylinregion.maps import Maps, Reals, jacobians
-from pylinregion.regions import _components
-from pylinregion.residues import Modulo
-from pylinregion.stages import INPUT, Stages
+from pylinregion.exact import residues
+from pylinregion.exact.maps import Maps, Reals, jacobians
+from pylinregion.exact.residues import Modulo
+from pylinregion.exact.slice_engine import Engine
+from pylinregion.lowering.stages import INPUT, Stages
+from pylinregion.regions.partition import _components
 
 PLANE = ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])
 quick = settings(max_examples=examples(60, 3), deadline=None, derandomize=True, database=None)

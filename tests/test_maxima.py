@@ -28,11 +28,11 @@ from test_partition import check
 from torch import nn
 
 import pylinregion as plr
-from pylinregion import kernels
-from pylinregion.candidates import first_equals, rectified_by
-from pylinregion.engine import Engine
-from pylinregion.reference import exact
-from pylinregion.stages import INPUT, Stages, stages_of
+from pylinregion.exact.candidates import first_equals, rectified_by
+from pylinregion.exact.slice_engine import Engine
+from pylinregion.lowering.stages import INPUT, Stages, stages_of
+from pylinregion.native import kernels
+from pylinregion.reference import rational
 
 PLANE = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 BOX = np.array([[-2.0, -2.0], [2.0, -2.0], [2.0, 2.0], [-2.0, 2.0]])
@@ -284,7 +284,7 @@ def affine(module, blocks=None):
 
 
 def identity(width):
-    return [(row, exact.Pieces.identity()) for row in range(width)]
+    return [(row, rational.Pieces.identity()) for row in range(width)]
 
 
 def windows_of(shape, kernel, stride, padding, dilation, out):
@@ -328,14 +328,17 @@ def test_pools(pool, kind, rectified):
     windows = windows_of(shape, kernel, stride, padding, dilation, out)
     hidden, head = linear(2, width, kind), linear(len(windows), 2, kind)
     parts = [hidden, *([nn.ReLU()] if rectified else []), nn.Unflatten(1, (1, *shape)), module, nn.Flatten(), head]
-    groups = [exact.Max(tuple(window)) for window in windows]
-    stages = [exact.Stage(*affine(hidden), groups)]
+    groups = [rational.Max(tuple(window)) for window in windows]
+    stages = [rational.Stage(*affine(hidden), groups)]
     if rectified:
-        relu = [(row, exact.Pieces.relu()) for row in range(width)]
-        stages = [exact.Stage(*affine(hidden), relu), exact.Stage({0: np.eye(width).tolist()}, [0] * width, groups)]
-    stages.append(exact.Stage(*affine(head, len(stages) - 1), identity(2)))
+        relu = [(row, rational.Pieces.relu()) for row in range(width)]
+        stages = [
+            rational.Stage(*affine(hidden), relu),
+            rational.Stage({0: np.eye(width).tolist()}, [0] * width, groups),
+        ]
+    stages.append(rational.Stage(*affine(head, len(stages) - 1), identity(2)))
     where = random_slice("grid" if kind == "small_int" else "generic", 2, 1)
-    check(plr.partition(nn.Sequential(*parts), plr.Slice(*where)), exact.partition(stages, *where))
+    check(plr.partition(nn.Sequential(*parts), plr.Slice(*where)), rational.partition(stages, *where))
 
 
 def in_channels(channels, pool):
@@ -373,12 +376,12 @@ def test_modules_of_every_kind(name, kind):
     signed = [[sign * x for x in row] for row in weight], [sign * x for x in bias]
     signed_head = [[sign * x for x in row] for row in head.weight.tolist()]
     stages = [
-        exact.Stage({-1: signed[0]}, signed[1], [exact.Max(tuple(int(i) for i in group)) for group in groups]),
-        exact.Stage({0: signed_head}, head.bias.tolist(), identity(2)),
+        rational.Stage({-1: signed[0]}, signed[1], [rational.Max(tuple(int(i) for i in group)) for group in groups]),
+        rational.Stage({0: signed_head}, head.bias.tolist(), identity(2)),
     ]
     where = random_slice("grid" if kind == "small_int" else "generic", 3, 2)
     part = plr.partition(nn.Sequential(hidden, module, head), plr.Slice(*where))
-    oracle = exact.partition(stages, *where)
+    oracle = rational.partition(stages, *where)
     check(part, oracle)
     assert len(set(part.linear_regions().tolist())) == len(linear_regions(oracle))
 
@@ -397,9 +400,12 @@ def test_a_maximum_with_constants_and_with_the_input():
         (lambda self, x: torch.maximum(self.hidden(x), 2 * self.hidden(x)), doubled[0] + rows, doubled[1] + bias),
     ):  # fmt: skip
         part = plr.partition(Do(function, hidden=hidden, bound=bound), plr.Slice(*where))
-        groups = [exact.Max((k, k + 3)) for k in range(3)]
-        stages = [exact.Stage({-1: weight}, offset, groups), exact.Stage({0: np.eye(3).tolist()}, [0] * 3, identity(3))]
-        check(part, exact.partition(stages, *where))
+        groups = [rational.Max((k, k + 3)) for k in range(3)]
+        stages = [
+            rational.Stage({-1: weight}, offset, groups),
+            rational.Stage({0: np.eye(3).tolist()}, [0] * 3, identity(3)),
+        ]
+        check(part, rational.partition(stages, *where))
 
 
 def test_first_layers_and_pools_that_are_the_output():

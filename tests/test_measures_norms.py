@@ -7,13 +7,7 @@ from measures_reference import points, relu_net, weights
 from torch import nn
 
 from pylinregion import capture
-from pylinregion.measures import (
-    commutativity,
-    last_layer_norm,
-    logit_commutativity,
-    neighbour_function,
-    weight_norm,
-)
+from pylinregion.measures import commutativity, last_layer_norm, logit_commutativity, neighbour_function, weight_norm
 
 
 def test_weight_norm_is_that_of_all_parameters():

@@ -8,9 +8,9 @@ import pytest
 from scipy.optimize import linprog
 from scipy.spatial import ConvexHull
 
-from pylinregion import mesh_measures
-from pylinregion.locate import Locator
-from pylinregion.mesh import Mesh
+from pylinregion.geometry import cell_measures
+from pylinregion.geometry.mesh import Mesh
+from pylinregion.geometry.point_location import Locator
 
 
 def mesh_of(*polygons):
@@ -60,13 +60,13 @@ def exact_area_and_centroid(polygon):
 
 def test_areas_and_centroids_are_those_of_fractions():
     want = [exact_area_and_centroid(polygon) for polygon in POLYGONS.values()]
-    assert np.allclose(mesh_measures.areas(ALL), [area for area, _ in want], rtol=1e-12, atol=0)
-    assert np.allclose(mesh_measures.centroids(ALL), [centroid for _, centroid in want], rtol=1e-12, atol=1e-12)
+    assert np.allclose(cell_measures.areas(ALL), [area for area, _ in want], rtol=1e-12, atol=0)
+    assert np.allclose(cell_measures.centroids(ALL), [centroid for _, centroid in want], rtol=1e-12, atol=1e-12)
 
 
 def test_perimeters_and_eccentricities_are_those_of_loops():
     for name, perimeter, eccentricity in zip(
-        POLYGONS, mesh_measures.perimeters(ALL), mesh_measures.eccentricities(ALL), strict=True
+        POLYGONS, cell_measures.perimeters(ALL), cell_measures.eccentricities(ALL), strict=True
     ):
         points = np.asarray(POLYGONS[name], dtype=np.float64)
         assert perimeter == pytest.approx(
@@ -77,7 +77,7 @@ def test_perimeters_and_eccentricities_are_those_of_loops():
 
 
 def test_inradii_are_those_of_a_linear_program():
-    radii = mesh_measures.inradii(ALL)
+    radii = cell_measures.inradii(ALL)
     for (name, polygon), radius in zip(POLYGONS.items(), radii, strict=True):
         if name == "needle":  # too thin for the program; of triangles it is twice the area over the perimeter
             assert radius == pytest.approx(1e3 / (2e6 + 1e-3), rel=1e-9)
@@ -100,7 +100,7 @@ def test_inradii_are_those_of_a_linear_program():
 
 
 def test_corner_distances():
-    mean, deviation = mesh_measures.corner_distances(
+    mean, deviation = cell_measures.corner_distances(
         mesh_of(POLYGONS["square"], POLYGONS["rectangle"], [[0, 0], [3, 0], [0, 3]])
     )
     assert mean[:2] == pytest.approx([2**0.5, np.hypot(5, 0.5)]) and deviation[:2] == pytest.approx([0, 0])
@@ -111,10 +111,10 @@ def test_corner_distances():
 def test_corners_with_the_same_floats():
     """Two corners may be nearer than float64 tells; nothing becomes NaN."""
     cells = mesh_of([[0, 0], [1, 0], [1, 0], [0, 1]], [[0, 0], [0, 0], [0, 0]], [[0, 0], [1, 1], [2, 2]])
-    assert mesh_measures.areas(cells).tolist() == [0.5, 0, 0]
-    assert mesh_measures.inradii(cells) == pytest.approx([1 - 0.5**0.5, 0, 0])
-    assert mesh_measures.eccentricities(cells).tolist() == [np.inf, np.inf, 2]
-    assert np.isfinite(mesh_measures.centroids(cells)).all() and np.allclose(mesh_measures.centroids(cells)[2], [1, 1])
+    assert cell_measures.areas(cells).tolist() == [0.5, 0, 0]
+    assert cell_measures.inradii(cells) == pytest.approx([1 - 0.5**0.5, 0, 0])
+    assert cell_measures.eccentricities(cells).tolist() == [np.inf, np.inf, 2]
+    assert np.isfinite(cell_measures.centroids(cells)).all() and np.allclose(cell_measures.centroids(cells)[2], [1, 1])
 
 
 def depths_of(locator, points):
@@ -133,7 +133,7 @@ def test_degrees_count_neighbours():
     edges = [[0, 1], [1, 4], [3, 4], [0, 3], [1, 2], [2, 5], [4, 5], [4, 7], [6, 7], [3, 6], [5, 8], [7, 8]]
     cells = [[0, -1], [0, 1], [0, 2], [0, -1], [1, -1], [1, -1], [1, 3], [2, 3], [2, -1], [2, -1], [3, -1], [3, -1]]
     mesh = Mesh(vertices, np.arange(0, 17, 4), np.array(corners), np.array(edges), np.array(cells))
-    assert mesh_measures.degrees(mesh).tolist() == [2, 2, 2, 2]
+    assert cell_measures.degrees(mesh).tolist() == [2, 2, 2, 2]
     locator = Locator(mesh)
     assert locator.inside(np.array([[0.5, 0.5], [1.5, 0.25], [0.1, 1.9], [3, 2]])).tolist() == [0, 1, 2, -1]
     sides = np.array([[1.0, 0.5], [1.0, 1.0], [2.0, 2.0]])  # coordinates prove nothing there

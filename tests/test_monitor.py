@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 import pylinregion as plr
-from pylinregion.instruments import accuracy, local_complexity
+from pylinregion.monitor.metrics import accuracy, local_complexity
 
 ALL = ["local_complexity", "accuracy", "loss", "weight_norm"]
 
@@ -128,7 +128,7 @@ def captures(monkeypatch):
     """A list that grows with each capture."""
     import importlib
 
-    module, made = importlib.import_module("pylinregion.capture"), []
+    module, made = importlib.import_module("pylinregion.capturing.capture"), []
     capture = module._from_module
     monkeypatch.setattr(module, "_from_module", lambda *args: made.append(args[0]) or capture(*args))
     return made

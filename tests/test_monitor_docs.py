@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pylinregion as plr
-from pylinregion.instruments import NAMED
+from pylinregion.monitor.metrics import NAMED
 
 PAGE = (Path(__file__).parent.parent / "docs" / "monitor.md").read_text(encoding="utf-8")
 

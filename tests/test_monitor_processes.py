@@ -7,7 +7,7 @@ from pathlib import Path
 
 from monitor_cases import values
 
-from pylinregion.sinks import JSONLines
+from pylinregion.monitor.sinks import JSONLines
 
 HERE = Path(__file__).parent
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from monitor_cases import RADIUS, Run, probes
 import pylinregion as plr
-from pylinregion.sinks import CSV, JSONLines
+from pylinregion.monitor.sinks import CSV, JSONLines
 
 folder, kill_at = Path(sys.argv[1]), int(sys.argv[2])
 run, checkpoint = Run(), folder / "checkpoint.pt"

@@ -12,8 +12,8 @@ import torch
 from monitor_cases import RADIUS, network, probes, values
 
 import pylinregion as plr
-from pylinregion.ranks import ALONE, Ranks, checksum
-from pylinregion.sinks import JSONLines
+from pylinregion.caller.processes import ALONE, Ranks, checksum
+from pylinregion.monitor.sinks import JSONLines
 
 HERE = Path(__file__).parent
 
@@ -25,10 +25,10 @@ from monitor_cases import RADIUS, Clock, Run, data, probes
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 import pylinregion as plr
-from pylinregion import count
-from pylinregion.module_state import replicated
-from pylinregion.ranks import ALONE
-from pylinregion.sinks import JSONLines
+from pylinregion.counting import count
+from pylinregion.caller.module_state import replicated
+from pylinregion.caller.processes import ALONE
+from pylinregion.monitor.sinks import JSONLines
 
 folder, rank, world = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)

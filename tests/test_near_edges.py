@@ -14,10 +14,10 @@ from partition_cases import ACTIVATIONS, both, matched, model_of
 from torch import nn
 
 import pylinregion as plr
-from pylinregion.affine import affine_maps
-from pylinregion.maps import Maps, Reals, jacobians
-from pylinregion.reference import exact
-from pylinregion.signs import signs
+from pylinregion.exact.maps import Maps, Reals, jacobians
+from pylinregion.exact.proven_maps import affine_maps
+from pylinregion.exact.signs import signs
+from pylinregion.reference import rational
 
 PLANE = ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])
 
@@ -51,13 +51,13 @@ def points_at_edges(part, seed, count=60):
 
 def check_points(part, oracle, network, activation, where, st):
     at = matched(part, oracle)
-    stages = exact.chain(*network, ACTIVATIONS[activation][1]())
+    stages = rational.chain(*network, ACTIVATIONS[activation][1]())
     for point, region, found in zip(st, part.locate(st), part.class_of(st), strict=True):
         holding = oracle.locate(*point)
         assert region == min(r for r, cell in enumerate(at) if cell in holding), point
         s, t = map(F, point.tolist())
         x = [F(float(o)) + s * F(float(u)) + t * F(float(v)) for o, u, v in zip(*where[:3], strict=True)]
-        outputs = exact.forward(stages, x)[1]
+        outputs = rational.forward(stages, x)[1]
         assert found == (int(outputs[0] > 0) if len(outputs) == 1 else outputs.index(max(outputs))), point
 
 
@@ -126,8 +126,8 @@ def test_the_signs_of_many_points_are_those_of_few(monkeypatch):
     st = np.concatenate([points_at_edges(part, 1, 200), np.argwhere(np.ones((5, 5))) - 2.0])
     whole = signs(part.stages, part.slice, st)
     assert (whole == 0).any()
-    monkeypatch.setattr("pylinregion.signs._SIGNS", 7 * part.stages.lines)
-    monkeypatch.setattr("pylinregion.signs._DOUBTS", 3)
+    monkeypatch.setattr("pylinregion.exact.signs._SIGNS", 7 * part.stages.lines)
+    monkeypatch.setattr("pylinregion.exact.signs._DOUBTS", 3)
     assert np.array_equal(signs(part.stages, part.slice, st), whole)
 
 
@@ -188,7 +188,7 @@ def test_bounds_of_maps_hold_and_exact_ones_are_rounded_correctly(seed, monkeypa
             for direction, slope in ((u, numbers[0]), (v, numbers[1])):
                 along = sum(F(x) * F(float(d)) for x, d in zip(row, direction, strict=True))
                 assert abs(along - slope) <= F(error) * F(float(np.linalg.norm(direction) * (1 + 1e-9)))
-    monkeypatch.setattr("pylinregion.affine._WORTH", 0.0)
+    monkeypatch.setattr("pylinregion.exact.proven_maps._WORTH", 0.0)
     found = affine_maps(part.stages, part.slice.plane, np.ones(2), part.patterns)
     assert found.tolist() == [[[float(x) for x in row] for row in rows] for rows in wanted]
     jacobian = part.jacobian(0).numpy()
@@ -211,7 +211,7 @@ def test_breakpoints_of_lines_that_nearly_cancel(seed):
     bias = -(second * np.maximum(crossing @ first.T + shift, 0)).sum(axis=1)
     network = [first, second, np.ones((1, 6))], [shift, bias, np.zeros(1)]
     line = plr.trace(model_of(*network), start[None], end[None])
-    true = exact.trace(exact.chain(*network, exact.Pieces.relu()), start, end)
+    true = rational.trace(rational.chain(*network, rational.Pieces.relu()), start, end)
     assert len(line.t) == len(true.breakpoints) > 1
     assert all(abs(F(t) - place) < 1e-14 for t, place in zip(line.t.tolist(), true.breakpoints, strict=True))
     wanted = np.array([[[float(x) for x in row] for row in rows] for rows in true.outputs])

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from pylinregion import _npz
+from pylinregion._util import npz
 
 ARRAYS = {
     "matrix": np.arange(6.0).reshape(2, 3),
@@ -27,8 +27,8 @@ BUDGET = 1 << 20
 def test_what_is_written_is_read(tmp_path, compress):
     path = tmp_path / "file"
     with path.open("wb") as file:
-        _npz.write(file, ARRAYS, {"of": "a test"}, compress=compress)
-    with _npz.opened(path, BUDGET) as archive:
+        npz.write(file, ARRAYS, {"of": "a test"}, compress=compress)
+    with npz.opened(path, BUDGET) as archive:
         archive.check_seal()
         assert archive.headers.keys() == ARRAYS.keys() | {"header"}
         found = {name: archive.read(name) for name in ARRAYS}
@@ -37,7 +37,7 @@ def test_what_is_written_is_read(tmp_path, compress):
             for other in (found[name], archive[name]):
                 assert other.dtype == np.asarray(array).dtype and np.array_equal(other, array), name
     again = io.BytesIO()
-    _npz.write(again, ARRAYS, {"of": "a test"}, compress=compress)
+    npz.write(again, ARRAYS, {"of": "a test"}, compress=compress)
     assert again.getvalue() == path.read_bytes()
 
 
@@ -84,9 +84,9 @@ def test_arrays_that_are_none_are_refused(tmp_path, content, message):
     path = tmp_path / "a.npy"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"a.npy .*{message}"):
-        _npz.map_npy(path)
+        npz.map_npy(path)
     archive_of(tmp_path / "a.npz", [("good.npy", npy(data=THREE)), ("bad.npy", content)])
-    with pytest.raises(ValueError, match=f"bad .*{message}"), _npz.opened(tmp_path / "a.npz", BUDGET):
+    with pytest.raises(ValueError, match=f"bad .*{message}"), npz.opened(tmp_path / "a.npz", BUDGET):
         pass
 
 
@@ -95,7 +95,7 @@ def test_arrays_that_are_none_are_refused(tmp_path, content, message):
 )
 def test_an_npy_file_is_mapped(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
-    found = _npz.map_npy(tmp_path / "a.npy")
+    found = npz.map_npy(tmp_path / "a.npy")
     assert found.dtype == array.dtype and np.array_equal(found, array)
     assert isinstance(found, np.memmap) == (array.size > 0)
 
@@ -118,15 +118,15 @@ def overlapping(path):
 def test_archives_that_are_none_are_refused(tmp_path):
     good = [("a.npy", npy(data=THREE)), ("b.npy", npy(data=THREE))]
     path = archive_of(tmp_path / "not arrays", [*good, ("text.txt", "text")])
-    with pytest.raises(ValueError, match=r"text\.txt must be an array"), _npz.opened(path, BUDGET):
+    with pytest.raises(ValueError, match=r"text\.txt must be an array"), npz.opened(path, BUDGET):
         pass
     with pytest.warns(UserWarning, match="Duplicate"):
         archive_of(tmp_path / "twice", [*good, good[0]])
-    with pytest.raises(ValueError, match="a must be there once, got it twice"), _npz.opened(tmp_path / "twice", BUDGET):
+    with pytest.raises(ValueError, match="a must be there once, got it twice"), npz.opened(tmp_path / "twice", BUDGET):
         pass
     for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         path = archive_of(tmp_path / "method", good, method)
-        with pytest.raises(ValueError, match="a must be stored or deflated"), _npz.opened(path, BUDGET):
+        with pytest.raises(ValueError, match="a must be stored or deflated"), npz.opened(path, BUDGET):
             pass
     for change, message in (
         (encrypted, "a must be stored or deflated, and not encrypted"),
@@ -134,7 +134,7 @@ def test_archives_that_are_none_are_refused(tmp_path):
     ):
         path = archive_of(tmp_path / change.__name__, good)
         change(path)
-        with pytest.raises(ValueError, match=message), _npz.opened(path, BUDGET):
+        with pytest.raises(ValueError, match=message), npz.opened(path, BUDGET):
             pass
 
 
@@ -153,10 +153,10 @@ def test_nothing_is_unpacked_before_it_is_known_to_fit(tmp_path):
     try:
         with (
             pytest.raises(ValueError, match=f"memory budget of {size} bytes, got {size + 24}"),
-            _npz.opened(path, size),
+            npz.opened(path, size),
         ):
             pass
-        with _npz.opened(path, size + 24) as archive:
+        with npz.opened(path, size + 24) as archive:
             assert archive.headers["large"] == (np.uint8, (size,), False)
             assert np.array_equal(archive.read("small"), np.zeros(3))
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
@@ -173,7 +173,7 @@ def test_sizes_that_the_archive_lies_about_are_refused(tmp_path):
         content = content[:at] + struct.pack("<I", len(npy(shape=(300,))) + 2400) + content[at + 4 :]
     path.write_bytes(content)
     with (
-        _npz.opened(path, BUDGET) as archive,
+        npz.opened(path, BUDGET) as archive,
         pytest.raises(ValueError, match=r"a must have 2400 bytes of data, got 24"),
     ):
         archive.read("a")
@@ -187,13 +187,13 @@ def rewritten(path, arrays):
 def test_a_seal_tells_what_was_changed(tmp_path):
     path = tmp_path / "a.npz"
     with path.open("wb") as file:
-        _npz.write(file, {"a": np.arange(3), "b": np.arange(4.0)}, {"of": "a test"})
+        npz.write(file, {"a": np.arange(3), "b": np.arange(4.0)}, {"of": "a test"})
     with np.load(path) as file:
         arrays = dict(file)
 
     def refused(message, changes):
         kept = {name: array for name, array in {**arrays, **changes}.items() if array is not None}
-        with pytest.raises(ValueError, match=message), _npz.opened(rewritten(path, kept), BUDGET) as archive:
+        with pytest.raises(ValueError, match=message), npz.opened(rewritten(path, kept), BUDGET) as archive:
             archive.check_seal()
 
     refused("a must be as it was written, got another checksum", {"a": np.array([0, 1, 3])})
@@ -212,7 +212,7 @@ def test_a_seal_tells_what_was_changed(tmp_path):
     for name, other in (("of", "another"), ("seal", None), ("more", 1)):
         refused("header must be as it was written", {"header": np.array(json.dumps({**about, name: other}))})
     refused("a must be as it was", {"header": np.array(json.dumps({**about, "checksums": {}}))})
-    with _npz.opened(rewritten(path, arrays), BUDGET) as archive:  # by whomever: it is the same
+    with npz.opened(rewritten(path, arrays), BUDGET) as archive:  # by whomever: it is the same
         archive.check_seal()
 
 
@@ -221,13 +221,13 @@ def test_changed_bytes_are_noticed(tmp_path, compress):
     """Each byte of a small archive, one after the other: refused, or the same arrays."""
     path, arrays = tmp_path / "a.npz", {"a": np.arange(3), "b": np.array("text")}
     with path.open("wb") as file:
-        _npz.write(file, arrays, {"of": "a test"}, compress=compress)
+        npz.write(file, arrays, {"of": "a test"}, compress=compress)
     whole = path.read_bytes()
     refused = 0
     for place in range(0, len(whole), 3):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 + place * 7 % 255)]) + whole[place + 1 :])
         try:
-            with _npz.opened(path, BUDGET) as archive:
+            with npz.opened(path, BUDGET) as archive:
                 archive.check_seal()
                 assert archive.headers.keys() == arrays.keys() | {"header"}
                 for name, array in arrays.items():
@@ -238,7 +238,7 @@ def test_changed_bytes_are_noticed(tmp_path, compress):
     assert refused > len(whole) / 6
     for end in range(0, len(whole), 5):
         path.write_bytes(whole[:end])
-        with pytest.raises(ValueError), _npz.opened(path, BUDGET):
+        with pytest.raises(ValueError), npz.opened(path, BUDGET):
             pass
 
 
@@ -257,7 +257,7 @@ def test_what_is_taken_is_checked(tmp_path, name, dtypes, shape, message):
     path = tmp_path / "a.npz"
     arrays = {"a": np.eye(2).T, "infinite": np.array([1, np.inf]), "swapped": np.zeros(2, ">i4"), "text": np.array("t")}
     np.savez(path, **arrays)
-    with _npz.opened(path, BUDGET) as archive:
+    with npz.opened(path, BUDGET) as archive:
         with pytest.raises(ValueError, match=message):
             archive.take(name, dtypes, shape)
         with pytest.raises(ValueError, match=r"a must be a text, got float64 \[2, 2\]"):

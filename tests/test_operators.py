@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import pylinregion as plr
-from pylinregion.ops import TABLE, Kind
+from pylinregion.graph.operators import TABLE, Kind
 
 aten = torch.ops.aten
 W = (torch.arange(24).double() % 7 - 3) / 2

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 import pylinregion as plr
-from pylinregion import demo
+from pylinregion.cli import demo
+from pylinregion.cli.load_points import load_points
 from pylinregion.experiments import preset, run
 from pylinregion.experiments.config import Data
 from pylinregion.experiments.data import load
 from pylinregion.experiments.figures import draw_run, draw_sweep
-from pylinregion.points import load_points
 
 PACKAGE = Path(plr.__file__).parent
 REQUIRED = {"pylinregion", "torch", "numpy", "tqdm"}

@@ -10,7 +10,7 @@ from torch import nn
 
 import pylinregion as plr
 
-module = importlib.import_module("pylinregion.patterns")
+module = importlib.import_module("pylinregion.counting.patterns")
 pytestmark = pytest.mark.usefixtures("doubles")
 
 

@@ -11,7 +11,7 @@ from partition_cases import model_of
 from torch import nn
 
 import pylinregion as plr
-from pylinregion.plot import BOUNDARY_COLOR, CLASS_COLORS
+from pylinregion.regions.plot import BOUNDARY_COLOR, CLASS_COLORS
 
 matplotlib.use("agg")
 from matplotlib import pyplot

@@ -11,9 +11,9 @@ import torch
 from test_cli_shards import FACTORY, counts, model
 
 import pylinregion as plr
-from pylinregion.cli import main
-from pylinregion.inputs import Loaded
-from pylinregion.points import Rows, load_points
+from pylinregion.cli.commands import main
+from pylinregion.cli.load_model import Loaded
+from pylinregion.cli.load_points import Rows, load_points
 
 safetensors = pytest.importorskip("safetensors.torch")
 

@@ -1,7 +1,7 @@
 import pytest
 from monitor_cases import Clock
 
-from pylinregion.schedule import Stopwatch, check_budget, is_log_step, schedule
+from pylinregion.monitor.schedule import Stopwatch, check_budget, is_log_step, schedule
 
 
 def test_log_steps_are_those_of_the_published_code():

@@ -7,8 +7,8 @@ import torch
 from small_models import Do, mlp
 
 import pylinregion as plr
-from pylinregion import classify, selfcheck
-from pylinregion.ops import TABLE, Kind, Op
+from pylinregion.capturing import classify, selfcheck
+from pylinregion.graph.operators import TABLE, Kind, Op
 
 pytestmark = pytest.mark.usefixtures("doubles")
 

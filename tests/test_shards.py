@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 import pylinregion as plr
-from pylinregion import _npz, sharded
+from pylinregion._util import npz
+from pylinregion.sharding import sharded
 
 
 def model(seed=0):
@@ -248,7 +249,7 @@ def test_an_array_that_fits_its_seal_and_not_the_job_is_refused(tmp_path):
     def put(**changes):
         with path.open("wb") as file:
             changed = {key: array for key, array in {**arrays, **changes}.items() if array is not None}
-            _npz.write(file, changed, about)
+            npz.write(file, changed, about)
         return plr.partition_in_shards(network(), where(), folder, parts=2)
 
     same_partitions(put(), wanted)
@@ -332,7 +333,8 @@ import torch
 from torch import distributed
 sys.path.insert(0, {tests!r})
 import pylinregion as plr
-from pylinregion import _npz, sharded
+from pylinregion._util import npz
+from pylinregion.sharding import sharded
 from test_shards import model, points, where
 
 torch.set_num_threads(1)
@@ -402,7 +404,8 @@ import os, signal, sys
 import torch
 sys.path.insert(0, {tests!r})
 import pylinregion as plr
-from pylinregion import shards, whole_files
+from pylinregion._util import whole_files
+from pylinregion.sharding import store
 from test_shards import count_small, network, points
 
 torch.set_num_threads(1)
@@ -497,7 +500,7 @@ def test_a_kill_at_any_place_keeps_what_is_done(tmp_path):
         """
 killed(os, "link", True)
 assert [name for name in os.listdir(folder) if name != ".lock"][0].endswith(".part")
-for module, name in ((os, "link"), (os, "fsync"), (shards, "replace_file"), (shards._npz, "write")):
+for module, name in ((os, "link"), (os, "fsync"), (store, "replace_file"), (store.npz, "write")):
     killed(module, name, False)
 assert len([name for name in os.listdir(folder) if name.startswith("shard-")]) == 1
 all_at_once([lambda: count_small(folder, 0.5)])

@@ -12,9 +12,10 @@ import threading
 
 import pytest
 
-from pylinregion import locks, sinks
-from pylinregion.errors import PylinregionError
-from pylinregion.sinks import CSV, JSONLines, TensorBoard, WandB
+from pylinregion import sinks
+from pylinregion._util import locks
+from pylinregion._util.errors import PylinregionError
+from pylinregion.monitor.sinks import CSV, JSONLines, TensorBoard, WandB
 
 FIRST = {"step": 1, "seconds": 0.125, "train/lc": 1 / 3, "train/lc/layer/0,1": 1e-300}
 SECOND = {"step": 12, "seconds": 2.5, "train/lc": math.nan, "train/lc/layer/0,1": 7.0}

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pylinregion import size_expressions
+from pylinregion.archives import size_expressions
 
 NO_SIZES = """
 __import__('os') | Symbol('os.x') | Symbol('s0', integer=print) | Symbol.__class__ | s0.x | [s0] | (s0,) | Dummy()

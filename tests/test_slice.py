@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pylinregion as plr
-from pylinregion.reference import exact
+from pylinregion.reference import rational
 
 PLANE = ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])
 NAN, INF = float("nan"), float("inf")
@@ -195,7 +195,7 @@ def test_polygons_are_those_of_the_oracle(points):
 
     def oracle(corners):
         try:
-            return set(exact._convex(corners))
+            return set(rational._convex(corners))
         except ValueError:
             return None
 

@@ -13,9 +13,9 @@ from small_models import Do, pair, relu_on_a_slice, tied, warmed_up
 from torch import nn
 
 import pylinregion as plr
-from pylinregion.errors import UnsupportedModelError
-from pylinregion.reference import exact
-from pylinregion.stages import INPUT, stages_of
+from pylinregion._util.errors import UnsupportedModelError
+from pylinregion.lowering.stages import INPUT, stages_of
+from pylinregion.reference import rational
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -141,7 +141,7 @@ def test_perceptrons_of_integers_in_fractions(name):
     dyadic = all(x * 64 == int(x * 64) for x in slopes)
     for _ in range(20):
         x = torch.randint(-40, 41, (1, 5)) / 8
-        _, got = exact.forward(stages, x[0].double().tolist())
+        _, got = rational.forward(stages, x[0].double().tolist())
         with torch.no_grad():
             expected = model(x.double())[0].tolist()
         if dyadic:
@@ -155,8 +155,8 @@ def test_hardsigmoid_has_a_true_sixth():
         for parameter, value in zip(model.parameters(), (1.0, 0.0, 1.0, 0.0), strict=True):
             parameter.fill_(value)
     stages = oracle_stages(captured(model, 1))
-    assert exact.forward(stages, [1])[1] == [Fraction(2, 3)]
-    assert exact.forward(stages, [-4])[1] == [0] and exact.forward(stages, [3])[1] == [1]
+    assert rational.forward(stages, [1])[1] == [Fraction(2, 3)]
+    assert rational.forward(stages, [-4])[1] == [0] and rational.forward(stages, [3])[1] == [1]
 
 
 @pytest.mark.parametrize("shape, parameters", [((6,), 6), ((6,), 1), ((3, 4), 3), ((2, 3, 4), 2), ((2, 3, 4), 1)])

@@ -10,7 +10,7 @@ from torch import nn
 
 import pylinregion as plr
 
-capture_module = importlib.import_module("pylinregion.capture")
+capture_module = importlib.import_module("pylinregion.capturing.capture")
 pytestmark = pytest.mark.usefixtures("doubles")
 
 SETTINGS = {"scale": 1.0}

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import pylinregion as plr
-from pylinregion.reachable import Contents
+from pylinregion.caller.reachable import Contents
 
 BANK: list = []
 CALLS = 0

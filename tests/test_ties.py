@@ -8,10 +8,10 @@ import pytest
 from engine_cases import Case, check_case, perceptron
 from networks import NETWORK_KINDS, random_network
 
-from pylinregion.engine import Engine
-from pylinregion.stages import INPUT, Stage, Stages
-from pylinregion.ties import passes_through_zero, same_lines
-from pylinregion.units import identity, same
+from pylinregion.exact.slice_engine import Engine
+from pylinregion.lowering.stages import INPUT, Stage, Stages
+from pylinregion.lowering.ties import passes_through_zero, same_lines
+from pylinregion.lowering.units import identity, same
 
 PLANE = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 BOX = np.array([[-2.0, -2.0], [2.0, -2.0], [2.0, 2.0], [-2.0, 2.0]])

@@ -17,13 +17,13 @@ from torch import nn
 from trace_cases import SEGMENT_KINDS, check_against_oracle, parts, random_segments
 
 import pylinregion as plr
-from pylinregion import kernels
-from pylinregion.engine import Engine
-from pylinregion.maps import Maps, Reals
-from pylinregion.norms import spectral_norm
-from pylinregion.prefix import Neuron
-from pylinregion.stages import stages_of
-from pylinregion.tracer import Tracer
+from pylinregion._util.rounding import spectral_norm
+from pylinregion.exact.maps import Maps, Reals
+from pylinregion.exact.neurons import Neuron
+from pylinregion.exact.segment_engine import Tracer
+from pylinregion.exact.slice_engine import Engine
+from pylinregion.lowering.stages import stages_of
+from pylinregion.native import kernels
 
 TRIED = ("relu", "leaky_relu 0.01", "abs", "relu6", "hardsigmoid")
 
@@ -400,7 +400,7 @@ def test_maps_of_ordinary_networks_are_sums_along_the_segment(monkeypatch):
     """The way by patterns is for the others: it is slower."""
     stages = network_of("generic", "relu", 1, (20, 50, 50, 50, 5))
     starts, ends = random_segments("generic", 20, 20, 1)
-    monkeypatch.setattr("pylinregion.tracer.affine_maps", None)
+    monkeypatch.setattr("pylinregion.exact.segment_engine.affine_maps", None)
     assert np.isfinite(Tracer(stages).trace(starts, ends)["maps"]).all()
 
 

@@ -12,11 +12,11 @@ from torch import nn
 from trace_cases import SEGMENT_KINDS, check_against_oracle, parts, random_segments
 
 import pylinregion as plr
-from pylinregion.engine import Engine
-from pylinregion.reference import exact
-from pylinregion.stages import INPUT, Stages
-from pylinregion.tournament import Tournament
-from pylinregion.tracer import Tracer
+from pylinregion.exact.segment_engine import Tracer
+from pylinregion.exact.slice_engine import Engine
+from pylinregion.exact.tournament import Tournament
+from pylinregion.lowering.stages import INPUT, Stages
+from pylinregion.reference import rational
 
 
 def check(stages, ends, **options):
@@ -138,7 +138,9 @@ def test_a_tournament_computes_what_the_network_does():
         assert all(each.units.groups is None for each in played.stages)
         x = np.random.default_rng(seed).integers(-4, 5, (3, stages.inputs)).tolist()
         for point in x:
-            assert exact.forward(oracle_stages(played), point)[1] == exact.forward(oracle_stages(stages), point)[1]
+            assert (
+                rational.forward(oracle_stages(played), point)[1] == rational.forward(oracle_stages(stages), point)[1]
+            )
 
 
 # ---- models

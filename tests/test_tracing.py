@@ -9,7 +9,7 @@ from torch import nn
 from witness import check
 
 import pylinregion as plr
-from pylinregion import tracing
+from pylinregion.capturing import tracing
 
 pytestmark = pytest.mark.usefixtures("doubles")
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import pylinregion as plr
-from pylinregion.nearness import shares_within
+from pylinregion.geometry.nearness import shares_within
 
 
 @pytest.fixture(scope="module")

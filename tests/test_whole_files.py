@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pylinregion import _npz
-from pylinregion.whole_files import check_replaceable, create_file, is_part, replace_file
+from pylinregion._util import npz
+from pylinregion._util.whole_files import check_replaceable, create_file, is_part, replace_file
 
 # Processes of their own import these two modules and nothing else of the package: that takes a moment, not seconds.
 MODULES = f"""
 import importlib.util, os, signal, sys
 from pathlib import Path
 def module(name):
-    spec = importlib.util.spec_from_file_location(name, {str(Path(_npz.__file__).parent)!r} + f"/{{name}}.py")
+    spec = importlib.util.spec_from_file_location(name, {str(Path(npz.__file__).parent)!r} + f"/{{name}}.py")
     found = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
@@ -83,7 +83,7 @@ def test_a_pipe_is_written_to(tmp_path):
     reader = threading.Thread(target=lambda: found.append(path.read_bytes()))
     reader.start()
     arrays = {"a": np.arange(3000), "b": np.array("text")}
-    replace_file(path, lambda file: _npz.write(file, arrays, {}))
+    replace_file(path, lambda file: npz.write(file, arrays, {}))
     reader.join()
     with np.load(io.BytesIO(found[0])) as file:
         assert np.array_equal(file["a"], arrays["a"]) and file["b"] == "text"
@@ -172,9 +172,9 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     code = f"""
 import resource
 import numpy as np
-_npz = module("_npz")
+npz = module("npz")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-for write in (lambda file: file.write(bytes(100_000)), lambda file: _npz.write(file, {{"a": np.zeros(9999)}}, {{}})):
+for write in (lambda file: file.write(bytes(100_000)), lambda file: npz.write(file, {{"a": np.zeros(9999)}}, {{}})):
     for function, path in ((replace_file, {str(path)!r}), (create_file, {str(tmp_path / "b")!r})):
         try:
             function(Path(path), write)

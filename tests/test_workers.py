@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from pylinregion.workers import in_parallel
+from pylinregion.caller.workers import in_parallel
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5, 100])
@@ -104,7 +104,7 @@ def test_interrupts_wait_for_the_jobs_that_run(tmp_path):
     ran = run(
         """
         import os, signal, threading
-        from pylinregion.workers import in_parallel
+        from pylinregion.caller.workers import in_parallel
         signal.signal(signal.SIGINT, signal.default_int_handler)
         inside, most = set(), []
         for round in range(50):
@@ -148,7 +148,7 @@ def test_an_interrupt_while_threads_are_started(tmp_path):
     ran = run(
         """
         import _thread, os, signal, threading
-        from pylinregion.workers import _crews, in_parallel
+        from pylinregion.caller.workers import _crews, in_parallel
         signal.signal(signal.SIGINT, signal.default_int_handler)
         start = _thread.start_new_thread
         for round in range(50):
@@ -173,7 +173,7 @@ def test_the_end_of_the_process_waits_for_what_an_interrupt_left(tmp_path):
     ran = run(
         """
         import threading
-        from pylinregion import workers
+        from pylinregion.caller import workers
         entered, go = threading.Event(), threading.Event()
         close = workers._Crew.close
         def cut_short(crew):

@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 from engine_cases import oracle_stages
 
-from pylinregion.reference import exact
-from pylinregion.tracer import Tracer
+from pylinregion.exact.segment_engine import Tracer
+from pylinregion.reference import rational
 
 SEGMENT_KINDS = ("generic", "grid", "through the origin", "from the origin", "along an axis", "short")
 
@@ -51,7 +51,7 @@ def check_against_oracle(stages, first, second, *, far=1e-6, **options):
     in_fractions, owner = oracle_stages(stages), owners(stages)
     expected = []
     for b, (start, end) in enumerate(zip(first, second, strict=True)):
-        line = exact.trace(in_fractions, start, end)
+        line = rational.trace(in_fractions, start, end)
         t, changes = parts(found, b)
         assert [{owner[k] for k in lines} for lines in changes] == line.changes, (b, options)
         assert all(lines == sorted(set(lines)) for lines in changes)

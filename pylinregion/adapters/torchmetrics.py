@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pylinregion._optional import optional
-from pylinregion.count import count_regions
-from pylinregion.module_state import unwrap
+from pylinregion._util.optional import optional
+from pylinregion.caller.module_state import unwrap
+from pylinregion.counting.count import count_regions
 
 _torchmetrics: Any = optional("torchmetrics", "LocalComplexity", "torchmetrics")
 

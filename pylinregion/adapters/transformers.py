@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pylinregion._optional import optional
-from pylinregion.monitor import Monitor
+from pylinregion._util.optional import optional
+from pylinregion.monitor.training_monitor import Monitor
 
 _transformers: Any = optional("transformers", "this callback", "transformers")
 

@@ -3,7 +3,7 @@
 from pylinregion.experiments.config import Config, Data, Measuring, Model, Training
 from pylinregion.experiments.interventions import GaussianNoise, commutative_penalty, swapped
 from pylinregion.experiments.presets import PRESETS, preset
-from pylinregion.experiments.run import run
+from pylinregion.experiments.runner import run
 
 __all__ = [
     "PRESETS",

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pylinregion import _npz, memory
-from pylinregion._optional import optional
+from pylinregion._util import memory, npz
+from pylinregion._util.optional import optional
 from pylinregion.experiments.config import Data
 
 _SPLIT, _NOISE, _RANDOM, _TEXT = range(4)  # streams of random numbers, so that one does not move another
@@ -174,7 +174,7 @@ def read_mnist(path: Path) -> Images:
     if not path.exists():
         raise FileNotFoundError(f"data.path: there is no file or folder {path}")
     try:
-        with _npz.opened(path, _budget()) as archive:
+        with npz.opened(path, _budget()) as archive:
             if not {"images", "labels"} <= set(archive.headers):
                 raise ValueError(f"must have images and labels, got {', '.join(archive.headers) or 'nothing'}")
             x, y = archive.read("images"), archive.read("labels")

@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pylinregion._optional import optional
+from pylinregion._util.optional import optional
 from pylinregion.experiments.reading import Record
 
 _COLOURS = {"train": "#2ca02c", "test": "#d95f02", "random": "#1f77b4"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pylinregion.whole_files import replace_file
+from pylinregion._util.whole_files import replace_file
 
 
 @dataclass(frozen=True)

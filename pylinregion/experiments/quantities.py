@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from pylinregion import measures
-from pylinregion.count import count_regions
+from pylinregion.counting.count import count_regions
 from pylinregion.experiments.config import Config
 from pylinregion.experiments.data import Dataset, random_points
+from pylinregion.experiments.log_steps import log_spaced_steps, thinned
 from pylinregion.experiments.models import embedding_and_body
-from pylinregion.experiments.schedule import log_spaced_steps, thinned
-from pylinregion.instruments import Measure, local_complexity
+from pylinregion.monitor.metrics import Measure, local_complexity
 
 _ENTROPY_BATCH = 200  # paper B takes entropies of batches of training
 _RANK_POINTS = 10_000

@@ -8,13 +8,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pylinregion._util.whole_files import read_object
 from pylinregion.experiments.config import flat
 from pylinregion.experiments.figures import draw_run, draw_sweep
 from pylinregion.experiments.folder import Folder, write_atomically
 from pylinregion.experiments.presets import PRESETS
 from pylinregion.experiments.reading import Record, sentences
-from pylinregion.sinks import JSONLines
-from pylinregion.whole_files import read_object
+from pylinregion.monitor.sinks import JSONLines
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }

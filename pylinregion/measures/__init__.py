@@ -5,7 +5,7 @@ and torch's random state. Those with per-layer results take the layers that :fun
 features are its pre-activations. docs/measures.md has them all on a page.
 """
 
-from pylinregion.measures.commutativity import commutativity, logit_commutativity
+from pylinregion.measures.curvature import largest_eigenvalue, sharpness
 from pylinregion.measures.entropy import (
     PerturbedInformation,
     matrix_entropy,
@@ -18,7 +18,7 @@ from pylinregion.measures.patel_montufar import density_local_complexity, local_
 from pylinregion.measures.probes import ProbeAccuracy, linear_probes
 from pylinregion.measures.ranks import feature_ranks, tunnel_length
 from pylinregion.measures.robustness import RobustAccuracy, perturbation_error, robust_accuracy
-from pylinregion.measures.sharpness import largest_eigenvalue, sharpness
+from pylinregion.measures.symmetry import commutativity, logit_commutativity
 
 __all__ = [
     "PerturbedInformation",

@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pylinregion._checks import chosen_layers
-from pylinregion.capture import capture
-from pylinregion.errors import UnsupportedModelError
-from pylinregion.kinks import scalar_kink
-from pylinregion.measures import _checks
+from pylinregion._util.checks import chosen_layers
+from pylinregion._util.errors import UnsupportedModelError
+from pylinregion.caller.module_state import unwrap
+from pylinregion.caller.torch_settings import full_precision, quiet
+from pylinregion.capturing.capture import capture
+from pylinregion.capturing.tracing import output_tensor
+from pylinregion.graph.kinks import scalar_kink
+from pylinregion.graph.network import Network, Ref
+from pylinregion.graph.operators import Kind
+from pylinregion.measures import _arguments
 from pylinregion.measures._forward import pushed_forward
-from pylinregion.module_state import unwrap
-from pylinregion.network import Network, Ref
-from pylinregion.ops import Kind
-from pylinregion.program import Program
-from pylinregion.torch_state import full_precision, quiet
-from pylinregion.tracing import output_tensor
+from pylinregion.runtime.program import Program
 
 Model = nn.Module | torch.export.ExportedProgram | Network
 
@@ -35,8 +35,8 @@ def captured(model: Model, x: Tensor, name: str = "x", at_least: int = 1) -> Net
         ValueError: Their shape or device is not the model's, there are too few, or one is not finite.
         UnsupportedModelError: The model cannot be captured.
     """
-    _checks.points(name, x, at_least)
-    _checks.fits(name, x, model)
+    _arguments.points(name, x, at_least)
+    _arguments.fits(name, x, model)
     network = capture(model, x)
     if tuple(x.shape[1:]) != network.input_shape:
         shape = ", ".join(map(str, network.input_shape))
@@ -85,8 +85,8 @@ def output_node(network: Network) -> int:
 class Evaluation:
     """Some values of a network as a function of its input and of its tensors, in float64.
 
-    Unlike a :class:`pylinregion.evaluator.Evaluator` it folds and packs nothing, so that torch differentiates it,
-    forwards and backwards, by the input and by the tensors.
+    Unlike a :class:`pylinregion.runtime.evaluator.Evaluator` it folds and packs nothing, so that torch differentiates
+    it, forwards and backwards, by the input and by the tensors.
 
     Args:
         network: The network, in eval mode as it was captured.
@@ -262,5 +262,5 @@ def batches_of(x: Tensor, size: int) -> Iterator[Tensor]:
 
 def gaussian(x: Tensor, sigma: float, seed: int) -> Tensor:
     """Gaussian noise for points, float64 on their device; drawn at once, so that batches do not matter."""
-    generator = _checks.generator(seed)
+    generator = _arguments.generator(seed)
     return (sigma * torch.randn(x.shape, generator=generator, dtype=torch.float64, device="cpu")).to(x.device)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.func import jacrev, vmap
 
+from pylinregion.caller.torch_settings import quiet
+from pylinregion.graph.network import Network, Ref, refs
 from pylinregion.measures._evaluation import Evaluation, batches_of, differentiated, undifferentiated
-from pylinregion.network import Network, Ref, refs
-from pylinregion.torch_state import quiet
 
 _BATCH = 256
 _LARGEST_JACOBIANS = 1 << 25  # numbers in the Jacobians that are formed at once

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pylinregion._checks import positive_integer
-from pylinregion.measures import _checks
+from pylinregion._util.checks import positive_integer
+from pylinregion.caller.plain_torch import plain_torch
+from pylinregion.graph.network import OUTPUT
+from pylinregion.measures import _arguments
 from pylinregion.measures._evaluation import (
     Evaluation,
     Model,
@@ -18,8 +20,6 @@ from pylinregion.measures._evaluation import (
     gaussian,
     output_node,
 )
-from pylinregion.network import OUTPUT
-from pylinregion.surroundings import plain_torch
 
 
 @plain_torch()
@@ -50,7 +50,7 @@ def matrix_entropy(features: Tensor, alpha: float = 1) -> float:
     True
     """
     z = _directions("features", features)
-    alpha = _checks.real("alpha", alpha, above=0.0)
+    alpha = _arguments.real("alpha", alpha, above=0.0)
     # Singular values of Z / sqrt(n), squared: more exact than eigenvalues of Z Z^T / n, and there may be fewer.
     return _entropy(_nonzero(torch.linalg.svdvals(z / math.sqrt(len(z))), max(z.shape)).square(), alpha)
 
@@ -86,14 +86,14 @@ def matrix_mutual_information(a: Tensor, b: Tensor, alpha: float = 1) -> float:
         raise ValueError(f"b must have as many rows as a, {len(first)}, got {len(second)}")
     if first.device != second.device:
         raise ValueError(f"b must be on the device of a, {first.device}, got {second.device}")
-    alpha = _checks.real("alpha", alpha, above=0.0)
+    alpha = _arguments.real("alpha", alpha, above=0.0)
     joint = (first @ first.T) * (second @ second.T) / len(first)
     both = _entropy(_nonzero(torch.linalg.eigvalsh(joint), len(joint)), alpha)
     return matrix_entropy(first, alpha) + matrix_entropy(second, alpha) - both
 
 
 def _directions(name: str, value: Tensor) -> Tensor:
-    z = _checks.features(name, value)
+    z = _arguments.features(name, value)
     z = z / z.abs().amax(dim=1, keepdim=True)  # so that squares neither overflow nor vanish; 0 / 0 is found below
     norms = z.norm(dim=1, keepdim=True)
     if not bool(torch.isfinite(norms).all()):
@@ -190,13 +190,13 @@ def perturbed_information(
     True
     """
     network = captured(model, x)
-    sigma = _checks.real("sigma", sigma, above=0.0)
-    alpha = _checks.real("alpha", alpha, above=0.0)
+    sigma = _arguments.real("sigma", sigma, above=0.0)
+    alpha = _arguments.real("alpha", alpha, above=0.0)
     batch_size = positive_integer("batch_size", batch_size)
     layers = elementwise_layers(network)
     for name, value, allowed in (("first", first, list(layers)), ("last", last, [*layers, OUTPUT])):
         if value is not None:
-            _checks.one_of(name, value, tuple(allowed))
+            _arguments.one_of(name, value, tuple(allowed))
     nodes = [
         next(iter(layers.values())) if first is None else layers[first],
         output_node(network) if last == OUTPUT else layers[last],

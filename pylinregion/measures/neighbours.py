@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pylinregion._checks import positive_integer
-from pylinregion.measures import _checks
-from pylinregion.surroundings import plain_torch
+from pylinregion._util.checks import positive_integer
+from pylinregion.caller.plain_torch import plain_torch
+from pylinregion.measures import _arguments
 
 
 @plain_torch()
@@ -37,8 +37,8 @@ def neighbour_function(
     >>> neighbour_function(torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([[0.5]]), [0.1, 0.5, 5.0])
     tensor([0.0000, 0.6667, 1.0000], dtype=torch.float64)
     """
-    _checks.points("x", x)
-    _checks.points("train", train)
+    _arguments.points("x", x)
+    _arguments.points("train", train)
     if train.shape[1:] != x.shape[1:]:
         shape = ", ".join(map(str, x.shape[1:]))
         raise ValueError(f"train must be [m, {shape}], as x is, got {list(train.shape)}")
@@ -46,7 +46,9 @@ def neighbour_function(
         raise ValueError(f"train must be on the device of x, {x.device}, got {train.device}")
     wanted = radii.tolist() if isinstance(radii, Tensor) else radii
     numbers = wanted if isinstance(wanted, Sequence) and not isinstance(wanted, str) else [wanted]
-    limits = torch.tensor([_checks.real("radii", r, at_least=0.0) for r in numbers], dtype=torch.float64, device="cpu")
+    limits = torch.tensor(
+        [_arguments.real("radii", r, at_least=0.0) for r in numbers], dtype=torch.float64, device="cpu"
+    )
     batch_size = positive_integer("batch_size", batch_size)
     points, targets = (value.detach().to(torch.float64).flatten(1) for value in (x, train))
     nearest = torch.empty(len(x), dtype=torch.float64, device="cpu")

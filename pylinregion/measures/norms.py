@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pylinregion.caller.plain_torch import plain_torch
+from pylinregion.graph.network import refs
 from pylinregion.measures._evaluation import Model, captured, module_of, undifferentiated
-from pylinregion.network import refs
-from pylinregion.surroundings import plain_torch
 
 
 @plain_torch()

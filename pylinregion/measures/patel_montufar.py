@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pylinregion._checks import positive_integer
-from pylinregion.errors import UnsupportedModelError
-from pylinregion.kinks import bound_arguments
-from pylinregion.measures import _checks
+from pylinregion._util.checks import positive_integer
+from pylinregion._util.errors import UnsupportedModelError
+from pylinregion.caller.plain_torch import plain_torch
+from pylinregion.graph.kinks import bound_arguments
+from pylinregion.graph.network import OUTPUT, Network, Ref
+from pylinregion.measures import _arguments
 from pylinregion.measures._evaluation import (
     Evaluation,
     Model,
@@ -18,8 +20,6 @@ from pylinregion.measures._evaluation import (
     output_node,
     undifferentiated,
 )
-from pylinregion.network import OUTPUT, Network, Ref
-from pylinregion.surroundings import plain_torch
 
 BIASES = ("coded", "trained")
 
@@ -65,10 +65,10 @@ def density_local_complexity(
     >>> density_local_complexity(model, torch.zeros(1, 2), bias="trained")
     5.0
     """
-    _checks.one_of("bias", bias, BIASES)
-    sigma = _checks.real("sigma", sigma, above=0.0)
+    _arguments.one_of("bias", bias, BIASES)
+    sigma = _arguments.real("sigma", sigma, above=0.0)
     batch_size = positive_integer("batch_size", batch_size)
-    generator = _checks.generator(seed)
+    generator = _arguments.generator(seed)
     network = captured(model, x)
     nodes = list(elementwise_layers(network).values())
     evaluation = Evaluation(network, nodes)
@@ -152,7 +152,7 @@ def local_rank(
     >>> local_rank(model, torch.tensor([[1.0, 1.0, 1.0, 1.0], [-1.0, -1.0, -1.0, -1.0]]))
     {'1': 3.0, '3': 1.5}
     """
-    tolerance = _checks.real("tolerance", tolerance, at_least=0.0)
+    tolerance = _arguments.real("tolerance", tolerance, at_least=0.0)
     batch_size = positive_integer("batch_size", batch_size)
     network = captured(model, x)
     nodes = elementwise_layers(network, layers)
@@ -201,7 +201,7 @@ def total_variation(model: Model, x: Tensor, *, layer: str | None = None, batch_
     else:
         nodes = elementwise_layers(network)
         if layer is not None:
-            _checks.one_of("layer", layer, (*nodes, OUTPUT))
+            _arguments.one_of("layer", layer, (*nodes, OUTPUT))
         node = nodes[layer or list(nodes)[-1]]
     evaluation = Evaluation(network, [node])
     total = 0.0

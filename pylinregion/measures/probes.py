@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pylinregion._checks import positive_integer
-from pylinregion.measures import _checks
+from pylinregion._util.checks import positive_integer
+from pylinregion.caller.plain_torch import plain_torch
+from pylinregion.measures import _arguments
 from pylinregion.measures._evaluation import Evaluation, Model, batches_of, captured, differentiated, elementwise_layers
-from pylinregion.surroundings import plain_torch
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,15 @@ def linear_probes(
     network = captured(model, x, at_least=2)
     captured(model, x_test, "x_test")
     classes = 1 + max(
-        int(_checks.labels("y", y, "x", x).max()), int(_checks.labels("y_test", y_test, "x_test", x_test).max())
+        int(_arguments.labels("y", y, "x", x).max()), int(_arguments.labels("y_test", y_test, "x_test", x_test).max())
     )
     epochs, batch_size = positive_integer("epochs", epochs), positive_integer("batch_size", batch_size)
-    lr = _checks.real("lr", lr, above=0.0)
-    weight_penalty = _checks.real("weight_penalty", weight_penalty, at_least=0.0)
-    held_out = _checks.real("held_out", held_out, at_least=0.0)
+    lr = _arguments.real("lr", lr, above=0.0)
+    weight_penalty = _arguments.real("weight_penalty", weight_penalty, at_least=0.0)
+    held_out = _arguments.real("held_out", held_out, at_least=0.0)
     if held_out >= 1:
         raise ValueError(f"held_out must be below 1, got {held_out:g}")
-    seeds = _checks.generator(seed)
+    seeds = _arguments.generator(seed)
     order = torch.randperm(len(x), generator=seeds, device="cpu").to(x.device)
     aside = math.floor(held_out * len(x))
     test: dict[str, float] = {}

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pylinregion._checks import positive_integer, switches
-from pylinregion.measures import _checks
+from pylinregion._util.checks import positive_integer, switches
+from pylinregion.caller.plain_torch import plain_torch
+from pylinregion.graph.network import OUTPUT
+from pylinregion.measures import _arguments
 from pylinregion.measures._evaluation import (
     Evaluation,
     Model,
@@ -17,8 +19,6 @@ from pylinregion.measures._evaluation import (
     output_node,
     undifferentiated,
 )
-from pylinregion.network import OUTPUT
-from pylinregion.surroundings import plain_torch
 
 THRESHOLDS = ("code", "text")
 
@@ -60,7 +60,7 @@ def feature_ranks(
     >>> feature_ranks(model, x)["1"]
     3
     """
-    _checks.one_of("threshold", threshold, THRESHOLDS)
+    _arguments.one_of("threshold", threshold, THRESHOLDS)
     switches(include_output=include_output)
     batch_size = positive_integer("batch_size", batch_size)
     network = captured(model, x, at_least=2)

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pylinregion._checks import positive_integer, switches
-from pylinregion.measures import _checks
+from pylinregion._util.checks import positive_integer, switches
+from pylinregion.caller.module_state import set_aside
+from pylinregion.caller.plain_torch import ordinary_tensors, plain_torch
+from pylinregion.measures import _arguments
 from pylinregion.measures._evaluation import (
     Evaluation,
     Model,
@@ -22,8 +24,6 @@ from pylinregion.measures._evaluation import (
     module_of,
     output_node,
 )
-from pylinregion.module_state import set_aside
-from pylinregion.surroundings import ordinary_tensors, plain_torch
 
 LOSSES = ("cross_entropy", "margin")
 
@@ -106,22 +106,22 @@ def robust_accuracy(
     >>> robust_accuracy(model, x, torch.tensor([0, 1, 1]), [0.0, 0.2, 0.4], low=-1, high=1, alpha=0.1).accuracy
     tensor([1.0000, 0.6667, 0.3333], dtype=torch.float64)
     """
-    _checks.points("x", x)
-    _checks.fits("x", x, model)
-    _checks.labels("y", y, "x", x)
+    _arguments.points("x", x)
+    _arguments.fits("x", x, model)
+    _arguments.labels("y", y, "x", x)
     several = [eps] if isinstance(eps, numbers.Real) else eps
     if isinstance(several, (str, Tensor)) or not isinstance(several, Sequence) or not several:
         raise TypeError(f"eps must be a number or a list of numbers, got {type(eps).__name__}")
-    radii = [_checks.real("eps", radius, at_least=0.0) for radius in several]
-    bottom = None if low is None else _checks.real("low", low)
-    top = None if high is None else _checks.real("high", high)
-    alpha = _checks.real("alpha", alpha, above=0.0)
+    radii = [_arguments.real("eps", radius, at_least=0.0) for radius in several]
+    bottom = None if low is None else _arguments.real("low", low)
+    top = None if high is None else _arguments.real("high", high)
+    alpha = _arguments.real("alpha", alpha, above=0.0)
     switches(random_start=random_start)
     steps, batch_size = positive_integer("steps", steps), positive_integer("batch_size", batch_size)
-    _checks.one_of("loss", loss, LOSSES)
+    _arguments.one_of("loss", loss, LOSSES)
     if (bottom is not None and bool((x < bottom).any())) or (top is not None and bool((x > top).any())):
         raise ValueError(f"x must be inside [{low}, {high}], got {float(x.min()):g} to {float(x.max()):g}")
-    generator = _checks.generator(seed)
+    generator = _arguments.generator(seed)
     start = None
     if random_start:
         start = torch.rand(x.shape, generator=generator, dtype=torch.float64, device="cpu").mul_(2).sub_(1)
@@ -134,7 +134,7 @@ def robust_accuracy(
             offset = torch.zeros_like(points) if start is None else start[rows].to(points.device)
             with torch.no_grad():
                 out = logits(module, points)
-            _checks.labels("y", own, "x", points, out.shape[1])
+            _arguments.labels("y", own, "x", points, out.shape[1])
             clean += int((out.argmax(1) == own).sum())
             for number, radius in enumerate(radii):
                 moved = _into((points + radius * offset).to(points.dtype), points, radius, bottom, top)
@@ -206,7 +206,7 @@ def perturbation_error(model: Model, x: Tensor, sigma: float, *, seed: int = 0, 
     True
     """
     network = captured(model, x)
-    sigma = _checks.real("sigma", sigma, above=0.0)
+    sigma = _arguments.real("sigma", sigma, above=0.0)
     batch_size = positive_integer("batch_size", batch_size)
     noisy = x.to(torch.float64) + gaussian(x, sigma, seed)
     evaluation = Evaluation(network, [output_node(network)])

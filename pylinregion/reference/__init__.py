@@ -3,6 +3,6 @@
 Nothing here imports the compiled extension or the code it judges.
 """
 
-from pylinregion.reference.kernels import distinct_patterns, label_changes, sign_changes, split_preactivations
+from pylinregion.reference.kernel_twins import distinct_patterns, label_changes, sign_changes, split_preactivations
 
 __all__ = ["distinct_patterns", "label_changes", "sign_changes", "split_preactivations"]

@@ -1,0 +1,1 @@
+"""What has nothing to do with networks: the words of errors and checks, files, memory."""

@@ -1,0 +1,67 @@
+"""Upper bounds of spectral norms, proven."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_SQUARINGS = 3
+_MOST_PRODUCTS = 1 << 32
+
+
+def spectral_norm(matrix: Array, squarings: int = _SQUARINGS, dtype: torch.dtype = torch.float64) -> float:
+    """An upper bound of the spectral norm, proven, and near it.
+
+    For every matrix ``|B|^2 = |B'B|`` in spectral norms, and ``|fl(B'B) - B'B| <= gamma |B|_F^2``. So, from ``B = W``
+    on, each next ``B := fl(B'B)`` gives ``|B before|^2 <= |B| + gamma |B before|_F^2``, and the last one's Frobenius
+    norm ends it; by then it is a power so high that the rank of the matrix matters little. Rounding ``W`` itself to
+    the dtype of the products adds ``u |W|_F`` at most.
+
+    Args:
+        matrix: ``[m, n]`` float64.
+        squarings: At least 1; each costs a product of matrices and halves what the logarithm of the bound is off.
+        dtype: Of the products: float64, or float32, which takes half of the time and leaves the bound a little wider.
+            In float32 the caller sees to it that torch computes in it
+            (:func:`pylinregion.caller.torch_settings.full_precision`).
+    """
+    largest = float(np.abs(matrix).max(initial=0.0))
+    if largest == 0 or not math.isfinite(largest):
+        return largest
+    if matrix.shape[0] < matrix.shape[1]:
+        matrix = matrix.T
+    unit = torch.finfo(dtype).eps / 2
+    roundings = (max(matrix.shape) + 2) * unit
+    if roundings > 0.5:  # the bounds of rounding end here
+        return frobenius_norm(matrix)
+    gamma = roundings / (1 - roundings) * (1 + 1e-9)
+    steps = []
+    for number in range(squarings):
+        factor = 2.0 ** -math.frexp(float(np.abs(matrix).max()))[1]  # exact but for what is too small to matter
+        matrix = matrix * factor
+        size = frobenius_norm(matrix)
+        steps.append((factor, gamma * size**2, 0.0 if number or dtype == torch.float64 else unit * size))
+        product = torch.from_numpy(matrix).to(dtype)
+        matrix = (product.T @ product).double().numpy()  # NumPy's threads would go on spinning
+    bound = frobenius_norm(matrix)
+    for factor, error, rounded in reversed(steps):
+        bound = (math.sqrt((bound + error) * (1 + 1e-9)) + rounded) * (1 + 1e-9) / factor
+    return bound * (1 + 1e-9)
+
+
+def frobenius_norm(matrix: Array) -> float:
+    """An upper bound of the Frobenius norm."""
+    return float(np.sqrt((matrix * matrix).sum())) * (1 + 1e-9) + 1e-150
+
+
+def norm_of_any(matrix: Array) -> float:
+    """An upper bound of the spectral norm that takes no more than a product of the matrix with one as large."""
+    if matrix.size * min(matrix.shape) <= _MOST_PRODUCTS:
+        return spectral_norm(matrix)
+    sizes = np.abs(matrix)
+    most = float(sizes.sum(axis=0).max(initial=0.0)) * float(sizes.sum(axis=1).max(initial=0.0))
+    return min(frobenius_norm(matrix), math.sqrt(most) * (1 + 1e-9) + 1e-150)

@@ -1,0 +1,1 @@
+"""Exported archives, checked before torch sees them."""

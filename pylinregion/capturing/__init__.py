@@ -1,0 +1,1 @@
+"""From a module to a network: traced, classified, checked against the module, and kept."""

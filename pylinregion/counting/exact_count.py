@@ -1,0 +1,245 @@
+"""The exact methods of ``count_regions``: along the arms around each point, and on the slice that two of them span."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from pylinregion._util import memory
+from pylinregion._util.errors import BudgetExceededError
+from pylinregion.caller.workers import in_parallel
+from pylinregion.counting.counts import RegionCounts
+from pylinregion.exact.neurons import up_to
+from pylinregion.exact.segment_engine import Tracer
+from pylinregion.exact.slice_engine import Engine
+from pylinregion.graph.network import Network
+from pylinregion.lowering.stages import Stages, stages_of
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+EXACT_METHODS = ("axes", "slice")
+
+_AT_ONCE = 64  # points whose arms are traced together, at most
+_NAMES_AT_ONCE = 2**22  # lines of all their arms, of 8 bytes
+
+
+def count_exactly(
+    method: str,
+    network: Network,
+    x: Tensor,
+    radii: Tensor,
+    frame: Tensor,
+    counted: tuple[int, ...],
+    *,
+    threads: int,
+    memory_budget: int | None,
+    progress: bool,
+) -> RegionCounts:
+    """Count by method ``"axes"`` or ``"slice"``.
+
+    Args:
+        method: One of :data:`EXACT_METHODS`.
+        network: The network.
+        x: ``[B, *input_shape]``.
+        radii: ``[B]`` float64.
+        frame: ``[P, *input_shape]`` or ``[B, P, *input_shape]``; P is 2 for ``"slice"``.
+        counted: The layers whose changes are reported.
+        threads: CPU threads.
+        memory_budget: Bytes for the cells of slices.
+        progress: Show a bar.
+
+    Returns:
+        The counts, on the device of ``x``.
+
+    Raises:
+        UnsupportedModelError: The model is not covered.
+        BudgetExceededError: The cells of the slice around a point take more than the memory budget.
+    """
+    stages = up_to(stages_of(network), len(network.layers))
+    centres = x.detach().to("cpu", torch.float64).reshape(len(x), math.prod(network.input_shape)).numpy()
+    sizes = radii.cpu().numpy()
+    own = frame.dim() == x.dim() + 1
+    lead = frame.shape[: 2 if own else 1]
+    directions = frame.to("cpu", torch.float64).reshape(*lead, centres.shape[1]).numpy()
+    if method == "axes":
+        by_stage, regions = _axes(stages, centres, sizes, directions, threads, progress)
+    else:
+        by_stage, regions = _slices(stages, centres, sizes, directions, threads, memory_budget, progress)
+    place = {stage.layer: number for number, stage in enumerate(stages.stages)}
+    changes = by_stage[:, [place[layer] for layer in counted]]
+    return RegionCounts(
+        changes=torch.from_numpy(np.ascontiguousarray(changes)).to(x.device),
+        regions=torch.from_numpy(regions).to(x.device),
+        ambiguous=torch.zeros(len(x), dtype=torch.int64, device=x.device),
+        layers=tuple(network.layer_names[layer] for layer in counted),
+        definition=_definition(method, directions.shape[-2])
+        + "; the network is affine: it has no neurons" * (not network.layers),
+        method=method,
+    )
+
+
+def _definition(method: str, n_directions: int) -> str:
+    if method == "axes":
+        return (
+            f"neurons that are not on one piece of their activation all along the {2 * n_directions} arms from x to "
+            "x ± r v_p; regions: different activation patterns (of all layers) along these arms; exact"
+        )
+    return (
+        "neurons that are not on one piece of their activation all over the slice with the vertices x ± r v_1, "
+        "x ± r v_2; regions: proper activation regions (of all layers) of this slice; exact"
+    )
+
+
+def _axes(
+    stages: Stages, centres: Array, radii: Array, directions: Array, threads: int, progress: bool
+) -> tuple[Integers, Integers]:
+    """``[B, stages]`` and ``[B]``."""
+    reach = np.abs(centres).max(initial=0.0) + radii * np.abs(directions).max(initial=0.0)
+    tracer = Tracer(stages, [centres, directions, reach])
+    n_directions = directions.shape[-2]
+    stage_of_unit, unit_of_line = _units(stages)
+    names = np.random.default_rng(0).integers(2**64, size=(stages.lines, 2), dtype=np.uint64)
+    changes = np.zeros((len(centres), len(stages.stages)), dtype=np.int64)
+    regions = np.ones(len(centres), dtype=np.int64)
+    own = directions.ndim == 3
+    at_once = max(1, min(_AT_ONCE, _NAMES_AT_ONCE // (n_directions * max(1, stages.lines))))
+    with tqdm(total=len(centres), unit="point", disable=not progress) as bar:
+        for begin in range(0, len(centres), at_once):
+            here = slice(begin, min(begin + at_once, len(centres)))
+            n = here.stop - begin
+            found = tracer.trace(
+                centres[here],
+                directions[here].reshape(n * n_directions, -1) if own else directions,
+                pairs=np.stack(
+                    [
+                        np.repeat(np.arange(n), n_directions),
+                        np.arange(n * n_directions) if own else np.tile(np.arange(n_directions), n),
+                    ],
+                    axis=1,
+                ),
+                radii=np.repeat(radii[here], n_directions),
+                maps=False,
+                starts=True,
+                threads=threads,
+            )
+            changed = _changed_lines(found, n, n_directions, stages.lines)
+            for point in range(n):
+                units = np.unique(unit_of_line[changed[point]])
+                changes[begin + point] = np.bincount(stage_of_unit[units], minlength=len(stages.stages))
+            regions[here] = _different_patterns(found, n, n_directions, names)
+            bar.update(n)
+    return changes, regions
+
+
+def _changed_lines(found: dict[str, Any], n: int, n_directions: int, lines: int) -> NDArray[np.bool_]:
+    """``[n, lines]``: which lines change on an arm, or from one arm's first region to another's."""
+    starts = found["starts"].reshape(n, n_directions, -1)
+    bits = np.bitwise_or.reduce(starts, axis=1) ^ np.bitwise_and.reduce(starts, axis=1)
+    changed = np.unpackbits(bits, axis=1, count=lines, bitorder="little").astype(bool)
+    per_segment = np.diff(found["change_offsets"][found["offsets"]])
+    changed[np.repeat(np.arange(len(per_segment)) // n_directions, per_segment), found["changes"]] = True
+    return changed
+
+
+def _different_patterns(found: dict[str, Any], n: int, n_directions: int, names: NDArray[np.uint64]) -> Integers:
+    """``[n]``: how many patterns there are on the arms of each point.
+
+    Patterns are told apart by 128 bits, the exclusive or of the random names of the lines that are on.
+    """
+    offsets, counts = found["offsets"], np.diff(found["change_offsets"])
+    first = offsets[:-1] + np.arange(len(offsets) - 1)  # of each segment's regions
+    steps = np.zeros((int(offsets[-1]) + len(first), 2), dtype=np.uint64)
+    on = np.unpackbits(found["starts"], axis=1, count=len(names), bitorder="little").astype(bool)
+    for half in range(2):
+        start = np.bitwise_xor.reduce(np.where(on, names[:, half], np.uint64(0)), axis=1)
+        flips = names[found["changes"], half]
+        at_breakpoint = np.bitwise_xor.reduceat(flips, found["change_offsets"][:-1]) if len(counts) else flips
+        inner = np.ones(len(steps), dtype=bool)
+        inner[first] = False
+        steps[inner, half] = at_breakpoint
+        steps[first, half] = start
+        running = np.bitwise_xor.accumulate(steps[:, half])
+        before = np.concatenate([np.zeros(1, np.uint64), running])[first]
+        steps[:, half] = running ^ np.repeat(before, np.diff(offsets) + 1)
+    point = np.repeat(np.arange(len(first)) // n_directions, np.diff(offsets) + 1)
+    order = np.lexsort((steps[:, 1], steps[:, 0], point))
+    ordered, owner = steps[order], point[order]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1) | (owner[1:] != owner[:-1])
+    return np.bincount(owner[new], minlength=n)
+
+
+def _slices(
+    stages: Stages,
+    centres: Array,
+    radii: Array,
+    directions: Array,
+    threads: int,
+    memory_budget: int | None,
+    progress: bool,
+) -> tuple[Integers, Integers]:
+    """``[B, stages]`` and ``[B]``."""
+    stage_of_unit, unit_of_line = _units(stages)
+    changes = np.zeros((len(centres), len(stages.stages)), dtype=np.int64)
+    regions = np.ones(len(centres), dtype=np.int64)
+    workers = max(1, min(threads, len(centres)))
+    budget = memory.budget(memory_budget) // workers
+    stop = threading.Event()
+
+    def report(found: int) -> None:
+        if stop.is_set():
+            raise _StoppedError
+
+    def count(point: int) -> None:
+        u, v = directions[point] if directions.ndim == 3 else directions
+        r = radii[point]
+        corners = np.array([[r, 0], [0, r], [-r, 0], [0, -r]])
+        engine = Engine(stages, np.stack([u, v, centres[point]], axis=1), corners)
+        inner_threads = threads if workers == 1 else 1
+        found = engine.enumerate(
+            cells=True, threads=inner_threads, max_bytes=budget // memory.PEAK_OF_CELLS, report=report
+        )
+        if found["stopped"]:
+            least = max(found["regions"], default=1)
+            raise BudgetExceededError(
+                f"the cells of the slice around point {point} take more than its share of the memory budget, {budget} "
+                f"bytes: it has at least {least} regions, a lower bound. Raise memory_budget, or take a smaller radius "
+                "or fewer threads",
+                least,
+            )
+        patterns = found["patterns"]
+        regions[point] = len(patterns)
+        changed = np.bitwise_or.reduce(patterns, axis=0) ^ np.bitwise_and.reduce(patterns, axis=0)
+        lines = np.unpackbits(changed, count=stages.lines, bitorder="little")
+        units = np.unique(unit_of_line[lines != 0])
+        changes[point] = np.bincount(stage_of_unit[units], minlength=len(stages.stages))
+
+    with tqdm(total=len(centres), unit="point", disable=not progress) as bar:
+        if workers == 1:
+            for point in range(len(centres)):
+                count(point)
+                bar.update()
+            return changes, regions
+        # After an error or an interrupt those that run hear of it at their next report.
+        in_parallel(range(len(centres)), count, workers, lambda _: bar.update(), stop=stop.set)
+    return changes, regions
+
+
+def _units(stages: Stages) -> tuple[Integers, Integers]:
+    """The stage of each neuron, and the neuron of each line, numbered through the network."""
+    sizes = [stage.units.neurons for stage in stages.stages]
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    of_line = [start + stage.units.neuron_of_line for start, stage in zip(first, stages.stages, strict=False)]
+    return np.repeat(np.arange(len(sizes)), sizes), np.concatenate(of_line)
+
+
+class _StoppedError(Exception):
+    """Ends an enumeration that nobody waits for any more."""

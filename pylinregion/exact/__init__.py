@@ -1,0 +1,1 @@
+"""From stages to cells, breakpoints, maps and decisions, each proven."""

@@ -1,0 +1,371 @@
+"""The affine map of a network on each region, from the region's pattern, layer by layer; in any ring of numbers.
+
+Regions that agree in the first layers share what these compute. Regions come in the order of the engine, which goes
+depth first, so those that agree are neighbours in the list: what is shared is found by comparing each with the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pylinregion.geometry.slice import Slice
+from pylinregion.lowering.stages import INPUT, Stage, Stages
+from pylinregion.lowering.units import Units
+
+Array = NDArray[np.float64]
+Patterns = NDArray[np.uint8]
+
+_UNIT, _INFLATE = 2.0**-53, 1 + 1e-6
+_LITTLE = 1e-150  # more than the squares of a norm lose by underflow
+_NO_ERROR = torch.zeros(0, device="cpu")
+_TINY = 2.0**-500  # more than all that can underflow on the way, see line_system.check_scale
+_CHUNK_NUMBERS = 1 << 19  # of float64 in the widest stage of a chunk of regions; measured
+
+
+class Ring(Protocol):
+    """Numbers that a map can be computed in, held in float64."""
+
+    def numbers(self, values: Array) -> Tensor:
+        """The elements of the ring that these numbers are."""
+
+    def quotients(self, values: Array, denominator: float) -> Tensor:
+        """The same, divided by a small integer."""
+
+    def reduced(self, values: Tensor) -> Tensor:
+        """The same elements as small as they can be held; may be written in place."""
+
+
+class Reals:
+    """Float64 as an approximation of the real numbers."""
+
+    def numbers(self, values: Array) -> Tensor:
+        """The same numbers."""
+        return torch.from_numpy(np.ascontiguousarray(values))
+
+    def quotients(self, values: Array, denominator: float) -> Tensor:
+        """Rounded quotients."""
+        return self.numbers(values / denominator)
+
+    def reduced(self, values: Tensor) -> Tensor:
+        """The same numbers."""
+        return values
+
+
+@dataclass
+class _Part:
+    """A stage in a ring."""
+
+    blocks: dict[int, Tensor]
+    bias: Tensor
+    slopes: Tensor
+    intercepts: Tensor
+    stage: Stage
+    first_line: int
+    relu: bool  # all its units
+
+
+@dataclass
+class _Values:
+    """What a stage computes on the runs of a chunk: regions next to each other that agree so far.
+
+    Attributes:
+        forms: ``[units, runs, columns]``: of three columns, a, b and c of ``a s + b t + c``.
+        run: ``[regions]``: the run of each region.
+        error: ``[runs, columns]``: more than the 2-norm over units of what rounding did to the forms.
+    """
+
+    forms: Tensor
+    run: Tensor
+    error: Tensor
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """``[runs, columns]``: the 2-norms over units."""
+        norms: Tensor = self.forms.norm(dim=0) * _INFLATE + _LITTLE
+        return norms
+
+
+class Maps:
+    """The maps of a network on a slice, in a ring.
+
+    Args:
+        stages: The network.
+        inputs: ``[inputs, columns]`` of the ring: u, v and the origin for the maps; one input for the values there.
+            Constants are added to the last column.
+        ring: The numbers to compute with.
+    """
+
+    def __init__(self, stages: Stages, inputs: Tensor, ring: Ring) -> None:
+        self.ring = ring
+        self.lines = stages.lines
+        self.input = inputs[:, None, :]
+        self.outputs = stages.stages[-1].rows
+        self.parts = [
+            _Part(
+                {source: ring.numbers(block) for source, block in stage.blocks.items()},
+                ring.numbers(stage.bias),
+                ring.quotients(stage.units.slopes, stage.units.denominator),
+                ring.quotients(stage.units.intercepts, stage.units.denominator),
+                stage,
+                first,
+                stage.units.gated,
+            )
+            for stage, first in zip(stages.stages, stages.first_lines, strict=True)
+        ]
+        self._stages = stages
+        widest = max(stage.rows for stage in stages.stages)
+        self.chunk = max(16, _CHUNK_NUMBERS // (3 * widest))
+
+    @property
+    def norms(self) -> list[dict[int, tuple[float, float]]]:
+        """Of the blocks of each stage: see :attr:`Stages.norms`."""
+        return self._stages.norms
+
+    def chunks(self, patterns: Patterns) -> Iterator[tuple[slice, Tensor]]:
+        """The maps ``[regions, outputs, columns]`` of a chunk of regions after the other.
+
+        Args:
+            patterns: ``[regions, bytes]``: bit ``r % 8`` of byte ``r // 8`` is 1 where line r is on.
+        """
+        for rows, maps, _ in self._chunks(patterns, bounded=False):
+            yield rows, maps
+
+    def bounded_chunks(self, patterns: Patterns) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """The same with ``[regions, outputs, columns]`` bounds of their errors, in float64 (docs/exactness.md, 6.2)."""
+        yield from self._chunks(patterns, bounded=True)
+
+    def _chunks(self, patterns: Patterns, bounded: bool) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        for begin in range(0, len(patterns), self.chunk):
+            rows = slice(begin, min(begin + self.chunk, len(patterns)))
+            bits = np.unpackbits(patterns[rows], axis=1, count=self.lines, bitorder="little")
+            yield rows, *self._outputs(bits, bounded)
+
+    def _outputs(self, bits: NDArray[np.uint8], bounded: bool) -> tuple[Tensor, Tensor]:
+        regions = len(bits)
+        starts = np.zeros(regions, dtype=bool)  # of runs
+        starts[0] = True
+        new = bits[1:] != bits[:-1]
+        run = torch.zeros(regions, dtype=torch.int64, device="cpu")
+        values = {INPUT: _Values(self.input, run, torch.zeros(self.input.shape[1:], dtype=torch.float64, device="cpu"))}
+        last = len(self.parts) - 1
+        for number, part in enumerate(self.parts):
+            firsts = np.flatnonzero(starts)  # a region of each run
+            z = self._rows(part, values, firsts, run)
+            units = part.stage.units
+            error = self._error(number, values, firsts, rows=number == last) if bounded else _NO_ERROR
+            if units.lines:
+                ends = slice(part.first_line, part.first_line + units.lines)
+                starts[1:] |= new[:, ends].any(axis=1)
+                after = np.flatnonzero(starts)
+                now = torch.from_numpy(np.cumsum(starts) - 1)
+                if len(after) != len(firsts):
+                    z, error = z[:, run[after]], error[run[after]] if bounded else error
+                if bounded:
+                    error = _error_through(part.stage.units, z, error, bits[after, ends])
+                z = self._through(part, z, bits[after, ends])
+                run = now
+            elif not _is_identity(part.stage):
+                if bounded:
+                    error = _error_through(part.stage.units, z, error, bits[firsts, :0])
+                z = self._through(part, z, bits[firsts, :0])
+            values[number] = _Values(z, run, error)
+        found = values[last]
+        bounds = found.error[:, found.run].movedim(0, 1) if bounded else _NO_ERROR
+        return found.forms[:, found.run].movedim(0, 1), bounds
+
+    def _rows(self, part: _Part, values: dict[int, _Values], firsts: NDArray[np.intp], run: Tensor) -> Tensor:
+        """``[rows, runs, columns]``."""
+        total: Tensor | None = None
+        for source, block in part.blocks.items():
+            forms = values[source].forms
+            if forms.shape[1] not in (1, len(firsts)):
+                forms = forms[:, values[source].run[firsts]]
+            product = (block @ forms.flatten(1)).view(len(block), *forms.shape[1:])
+            total = product if total is None else total + product
+        assert total is not None
+        if total.shape[1] == 1 and len(firsts) > 1:
+            total = total.repeat(1, len(firsts), 1)
+        total[:, :, -1] += part.bias[:, None]
+        return self.ring.reduced(total)
+
+    def _error(self, number: int, values: dict[int, _Values], firsts: NDArray[np.intp], rows: bool) -> Tensor:
+        """What rounding did to the rows of a stage: ``[runs, columns]`` in the 2-norm, or ``[rows, runs, columns]``."""
+        stage = self.parts[number].stage
+        gamma = _UNIT * (sum(block.shape[1] + 2 for block in stage.blocks.values()) + 4)
+        size = np.abs(stage.bias)[:, None] if rows else np.array([np.linalg.norm(stage.bias)])
+        shape = (len(stage.bias) if rows else 1, len(firsts), self.input.shape[2])
+        total = torch.zeros(shape, dtype=torch.float64, device="cpu")
+        total[:, :, -1] += torch.from_numpy(gamma * size)
+        for source, block in stage.blocks.items():
+            given = values[source]
+            error, own = given.error, given.sizes
+            if len(error) not in (1, len(firsts)):
+                error, own = (each[given.run[firsts]] for each in (error, own))
+            if rows:
+                norms = torch.from_numpy(np.linalg.norm(block, axis=1))[:, None, None]
+                total += norms * (error + gamma * own)
+            else:
+                spectral, frobenius = self.norms[number][source]
+                total += spectral * error + gamma * frobenius * own
+        return (total if rows else total[0]) * _INFLATE + _LITTLE
+
+    def _through(self, part: _Part, z: Tensor, bits: NDArray[np.uint8]) -> Tensor:
+        """The units of rows ``[rows, runs, columns]`` under patterns ``[runs, lines of the stage]``."""
+        if part.relu:
+            return z * torch.from_numpy(bits.T.astype(np.float64, order="C"))[:, :, None]
+        index = torch.from_numpy(np.ascontiguousarray(_pieces(part.stage.units, bits).T))
+        result = self.ring.reduced(z * part.slopes[index][:, :, None])
+        if part.stage.units.intercepts.any():
+            result[:, :, -1] += part.intercepts[index]
+            result = self.ring.reduced(result)
+        return result
+
+
+def _error_through(units: Units, z: Tensor, error: Tensor, bits: NDArray[np.uint8]) -> Tensor:
+    """``[runs, columns]``: the error behind units of rows ``z`` ``[rows, runs, columns]`` that are off by ``error``."""
+    index = _pieces(units, bits)
+    slopes = np.abs(units.slopes[index]) / units.denominator
+    steepest = torch.from_numpy(slopes.max(axis=1, initial=0.0))[:, None]
+    if units.gated:
+        return steepest * error
+    rounded = steepest * (z.norm(dim=0) * _INFLATE + _LITTLE)
+    rounded[:, -1] += torch.from_numpy(np.linalg.norm(units.intercepts[index], axis=1) / units.denominator)
+    bound: Tensor = (steepest * error + 8 * _UNIT * rounded) * _INFLATE
+    return bound
+
+
+def _is_identity(stage: Stage) -> bool:
+    units = stage.units
+    return not units.lines and units.denominator == 1 and bool((units.slopes == 1).all() and not units.intercepts.any())
+
+
+def _pieces(units: Units, on: NDArray[Any]) -> NDArray[np.int64]:
+    """``[regions, units]``: places in ``slopes`` and ``intercepts``, from which lines ``[regions, lines]`` are on."""
+    rows = len(units.line_begin) - 1
+    first: NDArray[np.int64] = units.line_begin[:-1] + np.arange(rows)
+    if units.lines == rows and bool((np.diff(units.line_begin) == 1).all()):
+        return np.asarray(first + on, dtype=np.int64)
+    below = np.zeros((len(on), units.lines + 1), np.int64)
+    np.cumsum(on, axis=1, out=below[:, 1:])
+    pieces: NDArray[np.int64] = first + below[:, units.line_begin[1:]] - below[:, units.line_begin[:-1]]
+    return pieces
+
+
+def _winners(z: Array, units: Units) -> NDArray[np.bool_]:
+    """``[points, candidates]``: whether each is the first of the largest of its group."""
+    assert units.groups is not None
+    begin, group = units.groups[:-1], units.neuron_of_line
+    largest = z == np.maximum.reduceat(z, begin, axis=1)[:, group]
+    count = np.cumsum(largest, axis=1)
+    before = count[:, begin] - largest[:, begin]
+    return np.asarray(largest & (count - before[:, group] == 1), dtype=np.bool_)
+
+
+def jacobians(stages: Stages, patterns: Patterns) -> tuple[Tensor, Tensor]:
+    """The derivative of the outputs by the inputs on some regions, backwards through the stages.
+
+    Args:
+        stages: The network.
+        patterns: ``[regions, bytes]``.
+
+    Returns:
+        ``[regions, outputs, inputs]`` float64, and ``[regions, outputs]``: more than the 2-norm over inputs of what
+        rounding did to it (docs/exactness.md, 6.2).
+    """
+    bits = np.unpackbits(patterns, axis=1, count=stages.lines, bitorder="little")
+    outputs = stages.stages[-1].rows
+    slopes: dict[int, Tensor] = {len(stages.stages) - 1: torch.eye(outputs, dtype=torch.float64, device="cpu")[None]}
+    errors: dict[int, Tensor] = {len(stages.stages) - 1: torch.zeros(1, outputs, dtype=torch.float64, device="cpu")}
+    for number, first in reversed(list(enumerate(stages.first_lines))):
+        stage = stages.stages[number]
+        if number not in slopes:
+            continue
+        units = stage.units
+        factors = units.slopes[_pieces(units, bits[:, first : first + units.lines])] / units.denominator
+        by_row = slopes.pop(number) * torch.from_numpy(factors)[:, None, :]
+        size = by_row.norm(dim=2) * _INFLATE + _LITTLE
+        steepest = torch.from_numpy(np.abs(factors).max(axis=1, initial=0.0))[:, None]
+        error = steepest * errors.pop(number) + (0 if units.gated else 4 * _UNIT) * size
+        gamma = _UNIT * (stage.rows + 4 + len(stages.stages))
+        for source, block in stage.blocks.items():
+            product = by_row @ torch.from_numpy(block)
+            spectral, frobenius = stages.norms[number][source]
+            off = (spectral * error + gamma * frobenius * size) * _INFLATE
+            slopes[source] = slopes[source] + product if source in slopes else product
+            errors[source] = errors[source] + off if source in errors else off
+    return slopes[INPUT].expand(len(bits), -1, -1), errors[INPUT].expand(len(bits), -1)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A plain forward pass in float64.
+
+    Attributes:
+        outputs: ``[points, outputs]``.
+        rounding: ``[points, outputs]``: more than the rounding errors of the outputs, and of the same sums in another
+            order.
+        on: ``[points, lines]``: which lines are on.
+        sure: ``[points, lines]``: whether that is proven (docs/exactness.md, 6.1).
+    """
+
+    outputs: Array
+    rounding: Array
+    on: NDArray[np.bool_]
+    sure: NDArray[np.bool_]
+
+
+def evaluate(stages: Stages, where: Slice, st: Array) -> Evaluation:
+    """Evaluate a network at points (s, t) ``[points, 2]`` of a slice."""
+    sizes = np.abs(np.concatenate([st, np.ones((len(st), 1))], axis=1)) @ np.abs(where.plane).T
+    values, bounds = {INPUT: where.points(st).numpy().reshape(len(st), len(where.plane))}, {INPUT: sizes}
+    on, sure = [], []
+    terms = 8
+    for number, stage in enumerate(stages.stages):
+        z = stage.bias + sum((values[source] @ block.T for source, block in stage.blocks.items()), np.zeros(()))
+        size = np.abs(stage.bias) + sum(
+            (bounds[source] @ np.abs(block).T for source, block in stage.blocks.items()), np.zeros(())
+        )
+        terms += sum(block.shape[1] + 8 for block in stage.blocks.values())
+        units = stage.units
+        owner = np.repeat(np.arange(stage.rows), np.diff(units.line_begin))
+        gap = z[:, owner] - units.kinks if units.groups is None else _leads(z, units)
+        on.append(gap > 0 if units.groups is None else _winners(z, units))
+        sure.append(np.abs(gap) > 8 * np.finfo(np.float64).eps * terms * _sizes(size, units)[:, owner] + _TINY)
+        index = _pieces(units, on[-1])
+        values[number] = (units.slopes[index] * z + units.intercepts[index]) / units.denominator
+        largest = np.maximum.reduceat(np.abs(units.slopes), units.line_begin[:-1] + np.arange(stage.rows))
+        bounds[number] = (largest * size + np.abs(units.intercepts[index])) / units.denominator
+    last = len(stages.stages) - 1
+    rounding = 4 * np.finfo(np.float64).eps * terms * bounds[last]
+    return Evaluation(values[last], rounding, np.concatenate(on, axis=1), np.concatenate(sure, axis=1))
+
+
+def _leads(z: Array, units: Units) -> Array:
+    """``[points, candidates]``: by how much each is larger than all others of its group."""
+    assert units.groups is not None
+    result = np.empty_like(z)
+    for begin, end in pairwise(units.groups):
+        group = z[:, begin:end]
+        first = group.argmax(axis=1)[:, None]
+        others = group.copy()
+        np.put_along_axis(others, first, -np.inf, axis=1)
+        largest = np.repeat(group.max(axis=1)[:, None], end - begin, axis=1)
+        np.put_along_axis(largest, first, others.max(axis=1)[:, None], axis=1)
+        result[:, begin:end] = group - largest
+    return result
+
+
+def _sizes(size: Array, units: Units) -> Array:
+    """``[points, rows]``: what the rounding of a line's sign is measured by; of candidates the largest of the group."""
+    if units.groups is None:
+        return size
+    return np.asarray(np.maximum.reduceat(size, units.groups[:-1], axis=1)[:, units.neuron_of_line])

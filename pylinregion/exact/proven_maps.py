@@ -1,0 +1,70 @@
+"""The affine maps of regions as float64 numbers that are worth something: where rounding leaves too little, exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pylinregion.exact import maps
+from pylinregion.exact.maps import Array, Maps, Patterns, Reals
+from pylinregion.exact.residues import exact_maps
+from pylinregion.lowering.stages import Stages
+
+_WORTH = 1e-6  # of itself, what a map may be off by, proven
+
+
+def affine_maps(stages: Stages, inputs: Array, extents: Array, patterns: Patterns) -> Array:
+    """The outputs on regions as affine functions, right to a millionth.
+
+    Of each output the slopes are off by at most a millionth of their 2-norm, and the constant by a millionth of what
+    ``|a s| + |b t| + |c|`` can be. Float64 with a bound of its rounding errors proves that nearly everywhere, and is
+    then mostly much nearer; what it does not prove is computed exactly and rounded correctly.
+
+    Args:
+        stages: The network.
+        inputs: ``[inputs, columns]``: of s, t ... and the constant.
+        extents: ``[columns - 1]``: the largest |s|, |t| ...
+        patterns: ``[regions, bytes]``.
+
+    Returns:
+        ``[regions, outputs, columns]``.
+    """
+    in_floats = Maps(stages, torch.from_numpy(np.ascontiguousarray(inputs)), Reals())
+    result = np.empty((len(patterns), in_floats.outputs, inputs.shape[1]))
+    good = np.empty(len(patterns), dtype=bool)
+    for rows, chunk, bounds in in_floats.bounded_chunks(patterns):
+        result[rows] = chunk.numpy()
+        good[rows] = _are_worth(result[rows], bounds.numpy(), extents).all(axis=1)
+    left = np.flatnonzero(~good)
+    if len(left):
+        result[left] = exact_maps(stages, inputs, patterns[left])
+    return result
+
+
+def jacobians(stages: Stages, patterns: Patterns) -> Tensor:
+    """The derivative of the outputs by the inputs on regions: of each output right to a millionth of its 2-norm.
+
+    Args:
+        stages: The network.
+        patterns: ``[regions, bytes]``.
+
+    Returns:
+        ``[regions, outputs, inputs]`` float64.
+    """
+    result, bounds = maps.jacobians(stages, patterns)
+    left = np.flatnonzero(~(bounds <= _WORTH * result.norm(dim=2)).all(dim=1).numpy())
+    if len(left):
+        everywhere = np.eye(stages.inputs, stages.inputs + 1)  # and the constant
+        result = result.clone()
+        result[left] = torch.from_numpy(exact_maps(stages, everywhere, patterns[left])[:, :, :-1].copy())
+    return result
+
+
+def _are_worth(found: Array, bounds: Array, extents: Array) -> Array:
+    """``[regions, outputs]`` bool."""
+    slopes, off = (np.linalg.norm(each[:, :, :-1], axis=2) for each in (found, bounds))
+    size = np.abs(found[:, :, -1]) + np.abs(found[:, :, :-1]) @ extents
+    with np.errstate(invalid="ignore"):
+        worth: Array = (off <= _WORTH * slopes) & (bounds[:, :, -1] <= _WORTH * size)
+    return worth

@@ -1,0 +1,155 @@
+"""The segment tracer for Python: a network's stages and the ends of segments in, breakpoints out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pylinregion._util.errors import UnsupportedModelError
+from pylinregion._util.rounding import frobenius_norm, spectral_norm
+from pylinregion.exact.line_system import check_scale
+from pylinregion.exact.proven_maps import affine_maps
+from pylinregion.exact.tournament import Tournament
+from pylinregion.lowering.stages import Stages
+from pylinregion.native import kernels
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Report = Callable[[int], object]
+
+_SQUARINGS = 6  # of spectral norms: within about 5 %
+
+
+class Tracer:
+    """A network, ready for segments.
+
+    Args:
+        stages: The network. Its arrays are read when a sign needs integers, so they must stay as they are.
+        inputs: All numbers that segments will be made of.
+
+    Raises:
+        UnsupportedModelError: Weights that are not finite, or so large that the outputs could overflow.
+    """
+
+    def __init__(self, stages: Stages, inputs: Sequence[Array] = ()) -> None:
+        for number, stage in enumerate(stages.stages):
+            if not all(np.isfinite(array).all() for array in (*stage.blocks.values(), stage.bias)):
+                raise UnsupportedModelError(f"the weights of affine map {number} are NaN or infinite")
+        self._stages = stages
+        self._tournament = Tournament(stages)
+        played = self._tournament.stages
+        largest = max((float(np.abs(numbers).max(initial=0.0)) for numbers in inputs), default=0.0)
+        if (reason := check_scale(played, np.full((1, 1), largest), np.ones((1, 2)))) is not None:
+            raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {reason}")
+        self._problem: Any = kernels.TraceProblem(
+            stages=played.addresses(),
+            norms=_norms(played),
+            dimensions=played.inputs,
+        )
+
+    def trace(
+        self,
+        first: Array,
+        second: Array,
+        *,
+        pairs: Integers | None = None,
+        radii: Array | None = None,
+        maps: bool = True,
+        starts: bool = False,
+        threads: int = 1,
+        force_exact: bool = False,
+        report: Report | None = None,
+    ) -> dict[str, Any]:
+        """Trace segments.
+
+        Args:
+            first, second: ``[N, inputs]`` and ``[M, inputs]`` float64: segments start in the one and end in the other.
+            pairs: ``[B, 2]`` int64: the ends of each segment, numbers of rows. None: the first two rows, the second two
+                and so on.
+            radii: ``[B]`` float64: segments from ``p - radius * q`` to ``p + radius * q`` instead, p and q being rows
+                of ``first`` and ``second``. (Such ends may be no float64 numbers.)
+            maps: Also what the outputs are on each region.
+            starts: Also the pattern of each segment's first region.
+            threads: CPU threads; the result is the same for any number.
+            force_exact: Take every decision in integers (a test).
+            report: Called with the number of segments done, about twenty times a second.
+
+        Returns:
+            ``offsets [B + 1]`` into the breakpoints of all segments, ``t``, ``change_offsets`` into ``changes`` (the
+            lines that change at each, ascending); with ``maps`` ``[regions, outputs, 2]``: slope and value at t = 0,
+            found from the region's pattern where the sums along the segment would keep too much rounding;
+            with ``starts`` ``[B, bytes]`` uint8, bit r % 8 of byte r / 8 for line r (of the candidates of a maximum the
+            winner's line is on: where the winner changes, two lines do); and how many decisions each stage
+            of the proof took: ``filter``, ``exact``, of these ``zeros``.
+        """
+        first, second = (np.ascontiguousarray(each, dtype=np.float64) for each in (first, second))
+        if pairs is None:
+            pairs = np.repeat(np.arange(len(first), dtype=np.int64), 2)
+        pairs = np.ascontiguousarray(pairs, dtype=np.int64).reshape(-1, 2)
+        if radii is not None:
+            radii = np.ascontiguousarray(radii, dtype=np.float64)
+        found: dict[str, Any] = self._problem.trace(
+            pairs=pairs.ctypes.data,
+            n=len(pairs),
+            first=first.ctypes.data,
+            n_first=len(first),
+            second=second.ctypes.data,
+            n_second=len(second),
+            radii=0 if radii is None else radii.ctypes.data,
+            maps=maps,
+            starts=starts or maps or self._tournament.maxima > 0,
+            force_exact=force_exact,
+            threads=threads,
+            report=report,
+        )
+        for name, counts in (("offsets", "breakpoints"), ("change_offsets", "change_counts")):
+            found[name] = np.concatenate([[0], np.cumsum(found.pop(counts), dtype=np.int64)])
+        found = self._tournament.outcome(found, starts=starts or maps)
+        if maps:
+            self._complete(found, first, second, pairs, radii)
+            if not starts:
+                del found["starts"]
+        return found
+
+    def _complete(
+        self, found: dict[str, Any], first: Array, second: Array, pairs: Integers, radii: Array | None
+    ) -> None:
+        """The maps that are NaN, each from its region's pattern alone."""
+        maps, offsets, bounds, changes = (found[name] for name in ("maps", "offsets", "change_offsets", "changes"))
+        if not maps.shape[1]:
+            return
+        wanted = np.flatnonzero(np.isnan(maps[:, 0, 0]))
+        regions = offsets + np.arange(len(offsets))
+        owner = np.searchsorted(regions, wanted, side="right") - 1
+        for b in np.unique(owner).tolist():
+            here = wanted[owner == b]
+            on = np.unpackbits(found["starts"][b], count=self._stages.lines, bitorder="little")
+            patterns, event = [], int(offsets[b])
+            for until in (here - b).tolist():  # events of earlier segments, and of this one before the region
+                np.bitwise_xor.at(on, changes[bounds[event] : bounds[until]], 1)
+                patterns.append(np.packbits(on, bitorder="little"))
+                event = until
+            start, end = first[pairs[b, 0]], second[pairs[b, 1]]
+            along = end - start
+            if radii is not None:
+                start, along = start - radii[b] * end, 2 * radii[b] * end
+            maps[here] = affine_maps(self._stages, np.stack([along, start], axis=1), np.ones(1), np.stack(patterns))
+
+
+def _norms(stages: Stages) -> list[list[float]]:
+    """Bounds of the blocks' spectral norms: near for those whose errors reach a kink, Frobenius norms for the rest."""
+    reaches: set[int] = set()  # stages whose units reach kinks of later stages
+    for stage in reversed(list(enumerate(stages.stages))):
+        number, each = stage
+        if each.units.lines or number in reaches:
+            reaches.update(each.blocks)
+    return [
+        [
+            0.0 if source < 0 else spectral_norm(weight, _SQUARINGS) if number in reaches else frobenius_norm(weight)
+            for source, weight in stage.blocks.items()
+        ]
+        for number, stage in enumerate(stages.stages)
+    ]

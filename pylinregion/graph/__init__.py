@@ -1,0 +1,1 @@
+"""A captured network: its operators, and which of them bend."""

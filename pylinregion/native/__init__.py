@@ -1,0 +1,1 @@
+"""The compiled extension, and everything that passes it an address."""

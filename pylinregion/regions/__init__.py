@@ -1,0 +1,1 @@
+"""Partitions of slices and traces of segments: what users get, and what is made of it."""

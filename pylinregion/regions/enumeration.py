@@ -1,0 +1,207 @@
+"""``partition``: the exact regions of a network on a 2-D slice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from pylinregion._util import checks, memory
+from pylinregion._util.errors import BudgetExceededError
+from pylinregion.caller.plain_torch import plain_torch
+from pylinregion.capturing.capture import capture, in_model_dtype
+from pylinregion.exact.neurons import Neurons, up_to
+from pylinregion.exact.slice_engine import Engine
+from pylinregion.geometry.mesh import narrow
+from pylinregion.geometry.slice import Slice
+from pylinregion.graph.network import Network
+from pylinregion.lowering.stages import Stages, stages_of
+from pylinregion.regions.certificate import Certificate
+from pylinregion.regions.partition import Cells, Partition
+
+DEFINITION = (
+    "proper activation regions of the slice (definition 2 of arXiv 2505.16716, restricted to it): the sets with "
+    "interior on which every neuron stays on one piece of its activation"
+)
+
+_LARGEST = 1e30  # so that the engine's allowance for underflow holds
+
+
+@plain_torch()
+def partition(
+    model: nn.Module | torch.export.ExportedProgram | Network,
+    slice_: Slice,
+    *,
+    cells: bool = True,
+    layers: Sequence[str] | None = None,
+    threads: int | None = None,
+    max_regions: int | None = None,
+    memory_budget: int | None = None,
+    progress: bool = False,
+) -> Partition:
+    """Find the regions of a network on a slice, exactly.
+
+    The network is the real-arithmetic function of the model's parameters, in eval mode. Every decision on the way is
+    proven: by float64 with a bound of its rounding errors, else by integers. At a breakpoint a neuron is on the lower
+    piece, so a ReLU at exactly 0 is off; a set without interior is no region.
+
+    Args:
+        model: An ``nn.Module``, a network from :func:`capture`, or an ``ExportedProgram``.
+        slice_: The slice, of the model's input shape.
+        cells: Keep the cells; False: count only, which is faster and takes no memory for each region.
+        layers: The first layers of the network, by name (see :func:`explain`), any number of them: the partition by
+            these alone, and the outputs are then the last one's activations. None: all layers. Other choices have no
+            regions: what a neuron does depends on all layers before it.
+        threads: CPU threads; None: ``torch.get_num_threads()``. The result is the same for any number.
+        max_regions: Stop when there are more.
+        memory_budget: Bytes that finding the cells may take; None: the environment variable
+            ``PYLINREGION_MEMORY_BUDGET``, else half of the memory that is free. Counting only needs none.
+        progress: Show the number of regions found so far.
+
+    Returns:
+        The partition.
+
+    Raises:
+        ValueError: An argument has a wrong value, or the slice is not of the model's input shape.
+        TypeError: An argument has a wrong type.
+        UnsupportedModelError: The model is not piecewise affine or not covered; the message says why.
+        BudgetExceededError: There are more than ``max_regions``, or their cells take more than ``memory_budget``.
+
+    >>> import torch, pylinregion as plr
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
+    >>> with torch.no_grad():
+    ...     _ = net[0].weight.copy_(torch.eye(2)), net[0].bias.zero_()
+    >>> part = plr.partition(net, plr.Slice.box(-1, 1))
+    >>> part.n_regions, part.areas().tolist()
+    (4, [1.0, 1.0, 1.0, 1.0])
+    """
+    checks.switches(cells=cells, progress=progress)
+    ready = prepared(model, slice_, layers, threads, max_regions, memory_budget)
+    budget = memory.budget(memory_budget) if cells else None
+    with tqdm(unit=" regions", disable=not progress) as bar:
+        found = Engine(ready.stages, slice_.plane, slice_.polygon).enumerate(
+            cells=cells,
+            threads=ready.threads,
+            max_regions=max_regions,
+            max_bytes=None if budget is None else budget // memory.PEAK_OF_CELLS,
+            report=(lambda regions: bar.update(regions - bar.n)) if progress else None,
+        )
+        regions = max(found["regions"], default=1)
+        bar.update(regions - bar.n)
+    if max_regions is not None and regions > max_regions:
+        raise BudgetExceededError(
+            f"there are more than max_regions={max_regions} regions: at least {regions}, a lower bound. Raise "
+            "max_regions (None: no limit), or take a smaller slice or fewer layers",
+            regions,
+        )
+    if found["stopped"]:
+        raise BudgetExceededError(
+            f"the cells of this slice take more than the memory budget of {budget} bytes: there are at least {regions} "
+            "regions, a lower bound. Raise memory_budget, count only (cells=False), or take a smaller slice or fewer "
+            "layers",
+            regions,
+        )
+    return found_partition(ready, slice_, found, cells)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a partition is asked for, checked.
+
+    Attributes:
+        network: The captured model.
+        stages: Of the layers that cut.
+        whole: Whether these are all layers.
+        threads: CPU threads.
+    """
+
+    network: Network
+    stages: Stages
+    whole: bool
+    threads: int
+
+
+def prepared(
+    model: nn.Module | torch.export.ExportedProgram | Network,
+    slice_: Slice,
+    layers: Sequence[str] | None,
+    threads: int | None,
+    max_regions: int | None,
+    memory_budget: int | None,
+) -> Prepared:
+    """Check the arguments of :func:`partition`, and find the network's stages."""
+    if not isinstance(slice_, Slice):
+        raise TypeError(f"slice_ must be a pylinregion.Slice, got {type(slice_).__name__}")
+    threads = checks.threads(threads)
+    for name, number in (("max_regions", max_regions), ("memory_budget", memory_budget)):
+        if number is not None:
+            checks.positive_integer(name, number)
+    network = _captured(model, slice_)
+    network.check_parameters()
+    count = _first_layers(layers, network.layer_names)
+    stages = up_to(stages_of(network), count)
+    if (size := float(np.abs(slice_.polygon).max())) > _LARGEST:
+        raise ValueError(f"slice_.polygon must have coordinates up to {_LARGEST:g} in size, got {size:g}")
+    return Prepared(network, stages, count == len(network.layers), threads)
+
+
+def _captured(model: nn.Module | torch.export.ExportedProgram | Network, slice_: Slice) -> Network:
+    shape = list(slice_.input_shape)
+    if isinstance(model, Network):
+        if model.input_shape != slice_.input_shape:
+            raise ValueError(f"slice_ must be of the model's input shape {list(model.input_shape)}, got {shape}")
+        return capture(model, slice_.origin)
+    origin = in_model_dtype(model, slice_.origin[None])
+    try:
+        return capture(model, origin)
+    except ValueError as error:
+        raise ValueError(f"slice_ must be of the model's input shape, got {shape}: {error}") from error
+
+
+def _first_layers(layers: Sequence[str] | None, names: tuple[str, ...]) -> int:
+    chosen = checks.chosen_layers(layers, names)
+    if layers is not None and (chosen != tuple(range(len(chosen))) or not chosen):
+        wanted = f"[{', '.join(map(repr, names))}]"
+        raise ValueError(f"layers must be the first layers of the network, one or more of {wanted}, got {list(layers)}")
+    return len(chosen)
+
+
+def found_partition(ready: Prepared, slice_: Slice, found: dict[str, Any], cells: bool) -> Partition:
+    """The partition that the engine found; takes the arrays out of ``found``."""
+    stages = ready.stages
+    counts = iter(found["regions"])
+    per_layer: list[int] = []
+    for stage in stages.stages:
+        count = next(counts) if stage.units.lines else None
+        if stage.layer >= 0:
+            per_layer.append(count if count is not None else (per_layer or [1])[-1])
+    certificate = Certificate(found["filter"], found["exact"], found["zeros"], DEFINITION)
+    return Partition(
+        slice_,
+        stages.layers,
+        tuple(per_layer),
+        certificate,
+        stages,
+        ready.whole,
+        _cells(found, Neurons.of(stages)) if cells else None,
+    )
+
+
+def _cells(found: dict[str, Any], neurons: Neurons) -> Cells:
+    """What the engine found, in as few bytes as it fits; the wider arrays are let go one by one."""
+    vertices = found.pop("vertices")
+    corners, regions = int(found["offsets"][-1]), len(found["offsets"]) - 1
+    return Cells(
+        vertices,
+        narrow(found.pop("offsets"), corners),
+        narrow(found.pop("indices"), len(vertices)),
+        narrow(found.pop("edges"), len(vertices)),
+        narrow(found.pop("edge_cells"), regions),
+        neurons.of_row(found.pop("edge_rows")),
+        found.pop("patterns"),
+    )

@@ -1,0 +1,1 @@
+"""Running a captured network on batches, fast."""

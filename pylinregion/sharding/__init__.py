@@ -1,0 +1,1 @@
+"""Work shared by processes, or larger than memory, in files."""

@@ -1,0 +1,334 @@
+"""``count_in_shards`` and ``partition_in_shards``: work that is larger than memory, or is shared by processes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pylinregion._util import checks, memory
+from pylinregion._util.errors import BudgetExceededError
+from pylinregion._util.npz import Npz, require
+from pylinregion.caller.plain_torch import plain_torch
+from pylinregion.caller.processes import Ranks
+from pylinregion.capturing.capture import capture
+from pylinregion.counting.count import count_regions
+from pylinregion.counting.counts import QUANTILE_99, Mean, RegionCounts
+from pylinregion.exact.neurons import Neurons
+from pylinregion.exact.slice_engine import Engine, mesh_of_parts
+from pylinregion.geometry.slice import Slice
+from pylinregion.graph.network import Network
+from pylinregion.regions.enumeration import found_partition, prepared
+from pylinregion.regions.partition import Partition
+from pylinregion.sharding.store import Arrays, Shards, digest_of, digest_of_network
+
+_INTEGERS = (np.int64,)
+_CELLS = ("offsets", "xy", "keys", "rows", "patterns")
+_COUNTED = ("filter", "exact", "zeros")
+
+
+class Points(Protocol):
+    """``B`` points that are read some at a time: a tensor, a (memory-mapped) NumPy array, whatever."""
+
+    @property
+    def shape(self) -> Any:
+        """``[B, *input_shape]``."""
+
+    def __getitem__(self, rows: slice) -> Any:
+        """Some of them, as a tensor or an array."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShardedCounts:
+    """What :func:`count_in_shards` found around ``B`` points, shard by shard; only one is in memory at a time.
+
+    Attributes:
+        shards: The files.
+        points: ``B``.
+        layers: The names of the ``L`` layers.
+        definition: What is counted, in a sentence.
+        method: The method.
+        uncounted: As in :class:`RegionCounts`.
+    """
+
+    shards: Shards
+    points: int
+    layers: tuple[str, ...]
+    definition: str
+    method: str
+    uncounted: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[RegionCounts]:
+        """The counts of one shard after the other, on the CPU, in the order of the points."""
+        for number in range(self.shards.count):
+            arrays = self.shards.read(number)
+            ambiguous = torch.from_numpy(arrays["ambiguous"]) if "ambiguous" in arrays else None
+            changes, regions = (torch.from_numpy(arrays[name]) for name in ("changes", "regions"))
+            yield RegionCounts(changes, regions, ambiguous, self.layers, self.definition, self.method, self.uncounted)
+
+    def mean(self, layer: str | None = None) -> Mean:
+        """As :meth:`RegionCounts.mean`, of all points: sums of integers, so that shards do not matter."""
+        if layer is not None and layer not in self.layers:
+            raise ValueError(f"layer must be among {', '.join(map(repr, self.layers))}, got {layer!r}")
+        total = squares = 0
+        for counts in self:
+            values = counts.total if layer is None else counts.changes[:, self.layers.index(layer)]
+            total += int(values.sum())
+            squares += int((values**2).sum())
+        if not self.points:
+            return Mean(math.nan, math.nan, math.nan)
+        mean = total / self.points
+        if self.points == 1:
+            return Mean(mean, math.nan, math.nan)
+        variance = (squares * self.points - total**2) / (self.points * (self.points - 1))
+        reach = QUANTILE_99 * math.sqrt(variance / self.points)
+        return Mean(mean, mean - reach, mean + reach)
+
+    @plain_torch()
+    def load(self) -> RegionCounts:
+        """All counts in memory, on the CPU."""
+        found = list(self)
+        some = [counts.ambiguous for counts in found if counts.ambiguous is not None]
+        return RegionCounts(
+            torch.cat([counts.changes for counts in found]),
+            torch.cat([counts.regions for counts in found]),
+            torch.cat(some) if some else None,
+            self.layers,
+            self.definition,
+            self.method,
+            self.uncounted,
+        )
+
+
+@plain_torch()
+def count_in_shards(
+    model: nn.Module | torch.export.ExportedProgram | Network,
+    points: Points,
+    radius: float,
+    folder: str | os.PathLike[str],
+    *,
+    shard_size: int = 10_000,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> ShardedCounts:
+    """:func:`count_regions` for more points than fit into memory, or by several processes.
+
+    Points are read, counted and written shard by shard. Every process of ``torch.distributed`` (``torchrun``), if that
+    is initialised, calls this with the same arguments and does its share; the counts are the same for any number of
+    processes that have as many threads each. A run that ended early is gone on with by the same call: shards that are
+    there are kept.
+
+    Args:
+        model: As for :func:`count_regions`; its weights must be the same in all processes.
+        points: ``[B, *input_shape]`` of the model's dtype, ``B`` at least 1: a tensor, a NumPy array
+            (``numpy.load(path, mmap_mode="r")`` reads from the file), or whatever has a ``shape`` and gives some rows
+            for a slice.
+        radius: Above 0: one number.
+        folder: Where the shards go: new or empty, or of the same job, and no other run's meanwhile (by ``flock``, which
+            its file system must have). Processes on several machines need one that they share.
+        shard_size: Points in a shard.
+        device: Where the points are moved to; None: they stay on the CPU.
+        progress: Show a bar of this process's shards.
+        options: Other arguments of :func:`count_regions`.
+
+    Returns:
+        The counts, in every process.
+
+    Raises:
+        ValueError, TypeError: An argument is not as above, or the folder holds the shards of another job (another
+            model, other points or options), or a damaged one.
+        UnsupportedModelError: See :func:`count_regions`.
+        PylinregionError: Another process ended before its shards were done (those that are done are kept), or another
+            run works in the folder.
+    """
+    checks.positive_integer("shard_size", shard_size)
+    checks.switches(progress=progress)
+    ranks = Ranks.current()
+    shape = [int(size) for size in points.shape]
+    if not shape or shape[0] < 1:
+        raise ValueError(f"points must be [B, *input_shape] with B at least 1, got {shape}")
+    if isinstance(radius, bool) or not isinstance(radius, (int, float)):
+        raise TypeError(f"radius must be a number, got {type(radius).__name__}")
+
+    def rows(number: int) -> Tensor:
+        some = points[slice(number * shard_size, min((number + 1) * shard_size, shape[0]))]
+        tensor = some if isinstance(some, Tensor) else torch.from_numpy(np.array(some))
+        return tensor if device is None else tensor.to(device)
+
+    example = rows(0)[:0]
+    network = capture(model, example)
+    digests = {name: digest_of(value) for name, value in options.items() if isinstance(value, (Tensor, np.ndarray))}
+    job = {
+        "what": "count_regions",
+        "network": digest_of_network(network),
+        "points": shape,
+        "dtype": str(example.dtype),
+        "shard_size": shard_size,
+        "radius": float(radius),
+        "options": {name: digests.get(name, _plain(value)) for name, value in sorted(options.items())},
+    }
+    head = count_regions(network, example, radius, **options)  # all arguments are checked before any work
+
+    def make(number: int) -> Arrays:
+        x = rows(number)
+        counts = count_regions(network, x, radius, **options)
+        arrays = {"changes": counts.changes, "regions": counts.regions}
+        if counts.ambiguous is not None:
+            arrays["ambiguous"] = counts.ambiguous
+        return {name: value.cpu().numpy() for name, value in arrays.items()} | {"points": np.array(digest_of(x))}
+
+    def take(number: int, archive: Npz) -> Arrays:
+        count = min(shard_size, shape[0] - number * shard_size)
+        arrays = {
+            "changes": archive.take("changes", _INTEGERS, (count, len(head.layers))),
+            "regions": archive.take("regions", _INTEGERS, (count,)),
+        }
+        if head.ambiguous is not None:
+            arrays["ambiguous"] = archive.take("ambiguous", _INTEGERS, (count,))
+        for name, array in arrays.items():
+            least = int(name == "regions")
+            require((array >= least).all(), name, f"numbers from {least} up", array.min(initial=least))
+        return arrays | {"points": np.array(archive.text("points"))}
+
+    def is_right(number: int, arrays: Arrays) -> str | None:
+        return None if str(arrays["points"]) == digest_of(rows(number)) else "was made of other points"
+
+    shards = Shards(folder, job, math.ceil(shape[0] / shard_size), ranks, take)
+    shards.run(make, is_right, progress)
+    return ShardedCounts(shards, shape[0], head.layers, head.definition, head.method, head.uncounted)
+
+
+@plain_torch()
+def partition_in_shards(
+    model: nn.Module | torch.export.ExportedProgram | Network,
+    slice_: Slice,
+    folder: str | os.PathLike[str],
+    *,
+    parts: int = 64,
+    cells: bool = True,
+    layers: list[str] | None = None,
+    threads: int | None = None,
+    memory_budget: int | None = None,
+    progress: bool = False,
+) -> Partition | None:
+    """:func:`partition` by several processes, or in a run that can be ended and gone on with.
+
+    The walk over the slice is cut into parts, each a shard; put together in order they are what :func:`partition`
+    gives, to the bit, for any number of parts and processes. See :func:`count_in_shards` for processes and folders.
+
+    Args:
+        model, slice_, cells, layers: As for :func:`partition`.
+        folder: Where the shards go.
+        parts: How many there are; several for each process, for some take longer than others.
+        threads: CPU threads of this process; None: ``torch.get_num_threads()``.
+        memory_budget: Bytes that finding the cells of one part may take; None: as for :func:`partition`.
+        progress: Show a bar of this process's shards.
+
+    Returns:
+        The partition in process 0, None in the others. The certificate counts the decisions of all parts.
+
+    Raises:
+        ValueError, TypeError, UnsupportedModelError: As for :func:`partition` and :func:`count_in_shards`.
+        BudgetExceededError: The cells of a part take more than ``memory_budget``.
+        PylinregionError: Another process ended before its shards were done; those that are done are kept.
+    """
+    checks.positive_integer("parts", parts)
+    checks.switches(cells=cells, progress=progress)
+    ready = prepared(model, slice_, layers, threads, None, memory_budget)
+    ranks = Ranks.current()
+    engine = Engine(ready.stages, slice_.plane, slice_.polygon)
+    budget = memory.budget(memory_budget) if cells else None
+    job = {
+        "what": "partition",
+        "network": digest_of_network(ready.network),
+        "slice": digest_of(slice_.plane, slice_.polygon),
+        "layers": list(ready.stages.layers),
+        "cells": cells,
+    }
+
+    def make(number: int) -> Arrays:
+        found = engine.enumerate(
+            cells=cells,
+            threads=ready.threads,
+            part=(number, parts),
+            max_bytes=None if budget is None else budget // memory.PEAK_OF_CELLS,
+        )
+        if found["stopped"]:
+            least = max(found["regions"])
+            raise BudgetExceededError(
+                f"the cells of part {number} of {parts} take more than the memory budget of {budget} bytes: it has at "
+                f"least {least} regions, a lower bound. Take more parts, raise memory_budget, or count only",
+                least,
+            )
+        arrays = {name: np.array(found[name], dtype=np.int64) for name in ("regions", *_COUNTED)}
+        return arrays | {name: found[name] for name in _CELLS if cells}
+
+    stages_with_lines = sum(stage.units.lines > 0 for stage in ready.stages.stages)
+    rows = Neurons.of(ready.stages).rows
+
+    def take(number: int, archive: Npz) -> Arrays:
+        arrays = {"regions": archive.take("regions", _INTEGERS, (None,))}
+        sizes = (0, stages_with_lines)
+        require(len(arrays["regions"]) in sizes, "regions", f"of a size in {sizes}", len(arrays["regions"]))
+        arrays |= {name: archive.take(name, _INTEGERS, ()) for name in _COUNTED}
+        for name, array in arrays.items():
+            require((array >= 0).all(), name, "numbers from 0 up", array.min(initial=0))
+        return arrays | (_take_cells(archive, (ready.stages.lines + 7) // 8, rows) if cells else {})
+
+    shards = Shards(folder, job, parts, ranks, take)
+    shards.run(make, lambda number, arrays: None, progress)
+    if ranks.rank:
+        return None
+    together: dict[str, Any] = {}
+    counts = np.zeros(stages_with_lines, dtype=np.int64)
+    decisions = dict.fromkeys(_COUNTED, 0)
+
+    def pieces() -> Iterator[dict[str, NDArray[Any]]]:
+        for number in range(parts):
+            arrays = shards.read(number)
+            counts[: len(arrays["regions"])] += arrays["regions"]
+            for name in _COUNTED:
+                decisions[name] += int(arrays[name])
+            yield arrays
+
+    if cells:
+        try:
+            together = mesh_of_parts(pieces(), ready.stages.lines)
+        except RuntimeError as error:
+            raise ValueError(f"{folder} must hold the parts of one slice, got others: {error}") from error
+        vertices, edges, found = (len(together[name]) for name in ("vertices", "edges", "patterns"))
+        whole = vertices - edges + found == 1 and found == counts[-1:].sum(initial=not len(counts))
+        require(whole, str(folder), "the parts of one slice", f"{vertices} vertices, {edges} edges and {found} regions")
+    else:
+        for _ in pieces():
+            pass
+    return found_partition(ready, slice_, together | decisions | {"regions": counts.tolist()}, cells)
+
+
+def _take_cells(archive: Npz, pattern_bytes: int, rows: int) -> Arrays:
+    """The cells of a part, all that the mesh goes by held against each other."""
+    offsets = archive.take("offsets", _INTEGERS, (None,))
+    fit = len(offsets) > 0 and offsets[0] == 0 and (np.diff(offsets) >= 3).all() and (offsets >= 0).all()
+    require(fit, "offsets", "from 0 up, by 3 or more for each cell", offsets)
+    corners, cells = int(offsets[-1]), len(offsets) - 1
+    arrays = {
+        "offsets": offsets,
+        "xy": archive.take("xy", (np.float64,), (corners, 2)),
+        "keys": archive.take("keys", (np.uint64,), (corners, 2)),
+        "rows": archive.take("rows", (np.int32,), (corners,)),
+        "patterns": archive.take("patterns", (np.uint8,), (cells, pattern_bytes)),
+    }
+    require(arrays["rows"].max(initial=-1) < rows, "rows", f"below {rows}", arrays["rows"].max(initial=-1))
+    return arrays
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)

@@ -1,0 +1,45 @@
+"""The package as a whole: its optional packages, the examples in docstrings, and what public docstrings say."""
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pylinregion
+
+PACKAGE = Path(pylinregion.__file__).parent
+MODULES = sorted(info.name for info in pkgutil.walk_packages([str(PACKAGE)], "pylinregion.") if "_C" not in info.name)
+
+
+def test_folders_on_one_path_have_no_module_of_one_name():
+    """Benchmarks and tests are imported by bare names, from folders that can be on one path with the package."""
+    root = Path(__file__).parent.parent
+    names = {folder: {file.stem for file in (root / folder).glob("*.py")} for folder in ("bench", "tests")}
+    package = {part for module in MODULES for part in module.split(".")}
+    assert {"main", "harness"} <= names["bench"] and {"oracle", "test_bench"} <= names["tests"] and "store" in package
+    assert names["bench"] & names["tests"] == {"conftest"}
+    assert not (names["bench"] | names["tests"]) & (package | sys.stdlib_module_names)
+
+
+def test_optional_packages_are_not_imported_with_the_package(tmp_path):
+    optional = ["matplotlib", "networkx", "pandas", "safetensors", "scipy", "sklearn"]
+    optional += ["lightning", "pytorch_lightning", "transformers", "torchmetrics", "tensorboard", "wandb"]
+    code = f"import sys, pylinregion; print([name for name in {optional} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith("__main__")])
+def test_docstring_examples(module):
+    failures, _ = doctest.testmod(importlib.import_module(module))
+    assert failures == 0
+
+
+def test_public_names_have_docstrings_with_their_errors():
+    for name in ("capture", "count_regions", "explain", "load", "partition", "patterns", "random_frame", "trace"):
+        text = getattr(pylinregion, name).__doc__
+        assert "Args:" in text and "Returns:" in text and "Raises:" in text, name
