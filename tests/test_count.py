@@ -86,6 +86,10 @@ def test_memory_budget_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("PYLINREGION_MEMORY_BUDGET", "1000")
     plr.count_regions(net, points(40, *shape), 0.2, n_directions=5)
     assert set(sizes) == {1}
+    sizes.clear()
+    monkeypatch.setenv("PYLINREGION_MEMORY_BUDGET", "")  # as if it were not set
+    plr.count_regions(net, points(40, *shape), 0.2, n_directions=5)
+    assert max(sizes) > 1
     monkeypatch.setenv("PYLINREGION_MEMORY_BUDGET", "many")
     with pytest.raises(ValueError, match="PYLINREGION_MEMORY_BUDGET must be a number of bytes, at least 1, got 'many'"):
         plr.count_regions(net, points(4, *shape), 0.2, n_directions=5)

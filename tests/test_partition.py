@@ -446,7 +446,7 @@ def test_memory_budget(monkeypatch):
         plr.partition(model, where)
     assert plr.partition(model, where, memory_budget=10**9).n_regions > caught.value.n_regions
     monkeypatch.setenv("PYLINREGION_MEMORY_BUDGET", "1 GB")
-    with pytest.raises(ValueError, match="PYLINREGION_MEMORY_BUDGET must be a number of bytes, got '1 GB'"):
+    with pytest.raises(ValueError, match="PYLINREGION_MEMORY_BUDGET must be a number of bytes, at least 1, got '1 GB'"):
         plr.partition(model, where)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pylinregion._util import checks
+from pylinregion._util import checks, memory
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.caller.processes import ALONE, Ranks
 from pylinregion.caller.torch_settings import full_precision, one_thread
@@ -44,8 +43,6 @@ CACHE_BYTES = {"cpu": 2 << 20, "cuda": 32 << 20}
 _NAMED = 5  # operators in a definition
 _TRIED = 16  # points by which a chain is judged
 _CHAIN_BATCH = 256  # points of which a chain's centres are computed together
-_BUDGET_VARIABLE = "PYLINREGION_MEMORY_BUDGET"
-_DEFAULT_BUDGET = 512 << 20
 _LARGEST_ADAPTIVE_BLOCK = 31 << 20
 
 
@@ -486,8 +483,7 @@ class _Job:
 
     def _plan(self, batch_size: int | None, memory_budget: int | None, threads: int) -> _Plan:
         cuda, left = self.x.is_cuda, len(self.x) - self.done
-        if memory_budget is None:
-            memory_budget = default_budget(self.x)
+        memory_budget = memory.batch_budget(memory_budget, self.x.device)
         peak, largest = self.evaluator.body.bytes_per_row(self.x.dtype)
         per_point = self.vertices * (peak + 8 * self.way.words) + 1
         affordable = max(1, memory_budget // (per_point * threads))
@@ -521,7 +517,7 @@ class _Job:
                     if limit[0] > len(self.x):
                         warnings.warn(
                             f"out of memory with {stop - begin} points in a batch: going on with half of it "
-                            f"(batch_size, memory_budget or {_BUDGET_VARIABLE} set a smaller one from the start)",
+                            f"(batch_size, memory_budget or {memory.BUDGET_VARIABLE} set a smaller one from the start)",
                             ResourceWarning,
                             stacklevel=6,
                         )
@@ -621,18 +617,6 @@ def _vertices(x: Tensor, radii: Tensor, frames: Tensor) -> Tensor:
     offset = frames * radii.to(x.dtype).view(-1, 1, *[1] * (x.dim() - 1))
     centre = x.unsqueeze(1)
     return torch.cat([centre + offset, centre - offset], dim=1).flatten(0, 1)
-
-
-def default_budget(x: Tensor) -> int:
-    """Bytes that batches may take where nothing is said, on the device of some points."""
-    text = os.environ.get(_BUDGET_VARIABLE)
-    if text is not None:
-        if not text.isdigit() or int(text) < 1:
-            raise ValueError(f"{_BUDGET_VARIABLE} must be a number of bytes, at least 1, got {text!r}")
-        return int(text)
-    if x.is_cuda:
-        return torch.cuda.mem_get_info(x.device)[0] // 2
-    return _DEFAULT_BUDGET
 
 
 def _in_turn(

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pylinregion._util import checks
+from pylinregion._util import checks, memory
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.caller.torch_settings import full_precision
 from pylinregion.capturing.capture import capture
 from pylinregion.counting.count import (
     CACHE_BYTES,
     check_fits,
-    default_budget,
     in_model_dtype,
     nothing_or_part,
     smooth_by_sign,
@@ -247,7 +246,7 @@ class _Search:
 
     def run(self, batch_size: int | None, memory_budget: int | None, progress: bool) -> ActivationPatterns:
         """All inputs."""
-        batch = self._batch(batch_size, default_budget(self.x) if memory_budget is None else memory_budget)
+        batch = self._batch(batch_size, memory.batch_budget(memory_budget, self.x.device))
         different = _Different(self.width, self.x.device)
         with tqdm(total=len(self.x), unit="input", disable=not progress) as bar:
             for begin in range(0, len(self.x), batch):
