@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import fx
 
-_NOT_THE_USERS = tuple(folder.replace("\\", "/") + "/" for folder in (torch.__path__[0], str(Path(__file__).parent)))
+_PACKAGE = Path(__file__).parents[1]
+_NOT_THE_USERS = tuple(folder.replace("\\", "/") + "/" for folder in (torch.__path__[0], str(_PACKAGE)))
 
 
 def source_of(node: fx.Node, prefix: str) -> tuple[str, str]:
