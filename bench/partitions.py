@@ -34,7 +34,8 @@ from tables import markdown
 
 import pylinregion as plr
 from pylinregion.exact.slice_engine import Engine
-from pylinregion.lowering.stages import Stages, stages_of
+from pylinregion.lowering.lower import stages_of
+from pylinregion.lowering.stages import Stages
 from pylinregion.native import kernels
 
 GOALS = {  # millions of regions a second on one core: counted, with cells

@@ -23,7 +23,8 @@ from workloads import images_and_labels
 
 import pylinregion as plr
 from pylinregion.exact.segment_engine import Tracer
-from pylinregion.lowering.stages import Stages, stages_of
+from pylinregion.lowering.lower import stages_of
+from pylinregion.lowering.stages import Stages
 
 GOALS = {"784-200x3-10, between digits": 20_000}
 WALKED = 5

@@ -14,7 +14,7 @@ import torch
 
 import pylinregion as plr
 from pylinregion.exact.slice_engine import Engine
-from pylinregion.lowering.stages import stages_of
+from pylinregion.lowering.lower import stages_of
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 sys.path.insert(0, str(BENCH))

@@ -423,7 +423,7 @@ def test_coefficients_that_one_float_does_not_hold():
         model[0].bias.zero_()
     from engine_cases import oracle_stages
 
-    from pylinregion.lowering.stages import stages_of
+    from pylinregion.lowering.lower import stages_of
 
     stages = oracle_stages(stages_of(plr.capture(model, torch.zeros(2, 1))))
     assert rational.forward(stages, [1])[1] == [1]

@@ -30,7 +30,8 @@ from torch import nn
 import pylinregion as plr
 from pylinregion.exact.candidates import first_equals, rectified_by
 from pylinregion.exact.slice_engine import Engine
-from pylinregion.lowering.stages import INPUT, Stages, stages_of
+from pylinregion.lowering.lower import stages_of
+from pylinregion.lowering.stages import INPUT, Stages
 from pylinregion.native import kernels
 from pylinregion.reference import rational
 

@@ -14,7 +14,8 @@ from torch import nn
 
 import pylinregion as plr
 from pylinregion._util.errors import UnsupportedModelError
-from pylinregion.lowering.stages import INPUT, stages_of
+from pylinregion.lowering.lower import stages_of
+from pylinregion.lowering.stages import INPUT
 from pylinregion.reference import rational
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]

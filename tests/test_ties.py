@@ -10,7 +10,6 @@ from networks import NETWORK_KINDS, random_network
 
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.lowering.stages import INPUT, Stage, Stages
-from pylinregion.lowering.ties import passes_through_zero, same_lines
 from pylinregion.lowering.units import identity, same
 
 PLANE = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -37,7 +36,7 @@ def is_multiple(p, q):
 def test_multiples_are_found_among_rows(kind):
     for seed in range(3):
         stages = perceptron(*random_network(kind, (3, 12, 12, 1), seed))
-        found = same_lines(stages)
+        found = stages.same_lines
         for stage, first in zip(stages.stages[:-1], stages.first_lines, strict=False):
             rows = np.concatenate([*stage.blocks.values(), stage.bias[:, None]], axis=1).tolist()
             for i, j in combinations(range(len(rows)), 2):
@@ -50,21 +49,21 @@ def test_the_last_bit_tells_rows_apart(scale):
     near = row.copy()
     near[1] = np.nextafter(near[1], 9)
     rows = np.stack([row, -2 * row, near, 4 * near, 0 * row])
-    assert same_lines(layer(rows[:, :2], rows[:, 2])).tolist() == [0, 0, 2, 2, 4]
+    assert layer(rows[:, :2], rows[:, 2]).same_lines.tolist() == [0, 0, 2, 2, 4]
 
 
 def test_rows_whose_kinks_are_elsewhere_are_not_compared():
-    assert same_lines(layer([[1, 0], [2, 0]], [1, 2])).tolist() == [0, 0]
-    assert same_lines(layer([[1, 0], [2, 0]], [1, 2], kink=1.0)).tolist() == [0, 1]
+    assert layer([[1, 0], [2, 0]], [1, 2]).same_lines.tolist() == [0, 0]
+    assert layer([[1, 0], [2, 0]], [1, 2], kink=1.0).same_lines.tolist() == [0, 1]
 
 
 def test_what_passes_through_zero():
-    assert passes_through_zero(layer([[1, 0]], [0]))
-    assert not passes_through_zero(layer([[1, 0]], [1e-300]))
-    assert not passes_through_zero(layer([[1, 0]], [0], kink=0.5))
+    assert layer([[1, 0]], [0]).pass_through_zero
+    assert not layer([[1, 0]], [1e-300]).pass_through_zero
+    assert not layer([[1, 0]], [0], kink=0.5).pass_through_zero
     biased_output = layer([[1, 0]], [0])
     biased_output.stages[-1].bias[:] = 1
-    assert passes_through_zero(biased_output)
+    assert biased_output.pass_through_zero
 
 
 @pytest.mark.parametrize("kind", ["zero_bias", "small_int_nobias"])

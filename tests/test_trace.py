@@ -22,7 +22,7 @@ from pylinregion.exact.maps import Maps, Reals
 from pylinregion.exact.neurons import Neuron
 from pylinregion.exact.segment_engine import Tracer
 from pylinregion.exact.slice_engine import Engine
-from pylinregion.lowering.stages import stages_of
+from pylinregion.lowering.lower import stages_of
 from pylinregion.native import kernels
 
 TRIED = ("relu", "leaky_relu 0.01", "abs", "relu6", "hardsigmoid")

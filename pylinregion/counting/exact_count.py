@@ -20,7 +20,8 @@ from pylinregion.exact.neurons import up_to
 from pylinregion.exact.segment_engine import Tracer
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.graph.network import Network
-from pylinregion.lowering.stages import Stages, stages_of
+from pylinregion.lowering.lower import stages_of
+from pylinregion.lowering.stages import Stages
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]

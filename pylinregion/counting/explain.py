@@ -11,7 +11,7 @@ from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.capturing.capture import capture
 from pylinregion.graph.network import Network
-from pylinregion.lowering.stages import refusal
+from pylinregion.lowering.lower import refusal
 
 EXACT = ("axes", "slice", "partition", "trace")
 

@@ -12,7 +12,6 @@ from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import check_scale, line_system
 from pylinregion.lowering.stages import Stages
-from pylinregion.lowering.ties import passes_through_zero
 from pylinregion.native import kernels
 
 Array = NDArray[np.float64]
@@ -64,7 +63,7 @@ class Engine:
             zero=self._zero.ctypes.data,
             same=self._same.ctypes.data,
             multiples=self._multiples.ctypes.data,
-            central=not self.plane[:, 2].any() and passes_through_zero(stages),
+            central=not self.plane[:, 2].any() and stages.pass_through_zero,
         )
 
     def enumerate(

@@ -20,7 +20,8 @@ from pylinregion.exact.slice_engine import Engine
 from pylinregion.geometry.mesh import narrow
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.network import Network
-from pylinregion.lowering.stages import Stages, stages_of
+from pylinregion.lowering.lower import stages_of
+from pylinregion.lowering.stages import Stages
 from pylinregion.regions.certificate import Certificate
 from pylinregion.regions.partition import Cells, Partition
 

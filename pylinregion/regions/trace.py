@@ -21,7 +21,7 @@ from pylinregion.capturing.capture import capture, in_model_dtype
 from pylinregion.exact.neurons import Neuron, Neurons, up_to
 from pylinregion.exact.segment_engine import Tracer
 from pylinregion.graph.network import Network
-from pylinregion.lowering.stages import stages_of
+from pylinregion.lowering.lower import stages_of
 from pylinregion.regions.certificate import Certificate
 
 Array = NDArray[np.float64]
