@@ -201,3 +201,9 @@ def test_networks_and_bad_arguments():
         plr.explain(model, torch.randn(2, 7))
     with pytest.raises(TypeError, match="model must be an nn"):
         plr.explain("model", x)
+
+
+def test_lines_are_the_users_own():
+    """Neither torch's nor this package's: a module of torch's own, called by our tracer alone, has none."""
+    rows = plr.explain(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), torch.zeros(2, 3)).rows
+    assert [row.line for row in rows] == [""]
