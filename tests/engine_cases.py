@@ -68,6 +68,11 @@ def generic(shape, seed=0, gain=1.0):
     return perceptron([weight * gain for weight in weights], biases)
 
 
+def slow():
+    """Half a minute of work, or more."""
+    return Engine(generic((2, 128, 128, 128, 1), gain=1.5), IDENTITY_PLANE, box(-3, 3))
+
+
 @dataclass
 class Case:
     stages: Stages

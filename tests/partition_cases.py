@@ -76,6 +76,47 @@ def matched(part, oracle):
     return [at[pattern] for pattern in found]
 
 
+def check(part, oracle):
+    assert list(part.regions_per_layer) == oracle.counts_per_stage[:-1]
+    assert part.n_regions == len(oracle.cells)
+    at = matched(part, oracle)
+    pairs = [tuple(pair) for pair in part.edge_cells[part.edge_cells[:, 1] >= 0].tolist()]
+    neighbours = {frozenset((at[p], at[q])) for p, q in pairs}
+    assert neighbours == oracle.adjacency() and len(pairs) == len(neighbours)
+    matrix = part.adjacency()
+    assert matrix.shape == (part.n_regions, part.n_regions) and matrix.dtype == bool
+    assert {tuple(pair) for pair in np.argwhere(matrix.toarray()).tolist()} == {*pairs, *((q, p) for p, q in pairs)}
+    assert part.degrees().tolist() == matrix.toarray().sum(axis=1).tolist()
+    check_neurons(part, oracle, at)
+    maps = np.array([[[float(x) for x in row] for row in oracle.cells[i].outputs] for i in at])
+    assert np.allclose(part.affine_maps(), maps, rtol=1e-9, atol=1e-9 * np.abs(maps).max())
+    assert np.allclose(
+        part.areas(), [float(area) for area in map(oracle.areas().__getitem__, at)], rtol=1e-7, atol=1e-9
+    )
+    size = np.abs(part.slice.polygon).max()
+    for r, i in enumerate(at):
+        got, want = part.polygon(r), np.array([[float(s), float(t)] for s, t in oracle.cells[i].polygon])
+        assert got.shape == want.shape
+        starts = [np.abs(got - np.roll(want, k, axis=0)).max() for k in range(len(want))]
+        assert min(starts) < 1e-7 * size
+    part.verify()
+
+
+def check_neurons(part, oracle, at):
+    """The neuron of an edge changes across it, and those of ``neurons`` change somewhere."""
+    width = np.cumsum([0, *(len(layer) for layer in oracle.cells[0].pattern[:-1])])
+    flat = np.array([[piece for layer in oracle.cells[i].pattern[:-1] for piece in layer] for i in at])
+    assert part.neurons.tolist() == np.flatnonzero((flat != flat[0]).any(axis=0)).tolist()
+    for (p, q), neuron, layer in zip(
+        part.edge_cells.tolist(), part.edge_neuron.tolist(), part.layer_of_edge.tolist(), strict=True
+    ):
+        assert (neuron < 0) == (q < 0) == (layer < 0)
+        if q >= 0:
+            assert flat[p][neuron] != flat[q][neuron]
+            assert part.neuron(neuron) == (part.layers[layer], neuron - width[layer])
+            assert width[layer] <= neuron < width[layer + 1]
+
+
 def joined(cells, pairs):
     """Sets of cells that pairs connect."""
     groups = {cell: {cell} for cell in cells}

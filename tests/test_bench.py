@@ -21,8 +21,8 @@ import chains  # noqa: E402
 import harness  # noqa: E402
 import main  # noqa: E402
 import peer  # noqa: E402
-import sharding  # noqa: E402
 import tables  # noqa: E402
+import two_processes  # noqa: E402
 import watching  # noqa: E402
 import workloads  # noqa: E402
 
@@ -310,7 +310,7 @@ def test_a_training_that_watching_changes_is_noticed(monkeypatch):
 
 
 def test_smoke_run_of_shards(tmp_path, threads, capsys):
-    assert sharding.main(["--smoke", "--out", str(tmp_path)]) == 0
+    assert two_processes.main(["--smoke", "--out", str(tmp_path)]) == 0
     (file,) = tmp_path.glob("*-cpu.json")
     records = json.loads(file.read_text())["shards"]
     assert [row["work"].split(",")[0] for row in records] == ["count_in_shards", "partition_in_shards"]
@@ -332,13 +332,13 @@ def test_shards_that_differ_or_a_process_that_ends_are_noticed(tmp_path):
         def run(self, number, mode):
             return self.shared if mode == "two processes" else 1.0, next(self.digests)
 
-    work = sharding.Work("it", lambda folder: None, lambda found: "", 1.7)
-    same = sharding.record(Told(["a"], ["a", "a"], ["a", "a"]), 0, work, 1)
+    work = two_processes.Work("it", lambda folder: None, lambda found: "", 1.7)
+    same = two_processes.record(Told(["a"], ["a", "a"], ["a", "a"]), 0, work, 1)
     assert (same["gain"], same["ceiling"], same["verdict"]) == (1.0, 2.0, "missed")
-    faster = sharding.record(Told(["a"], ["a", "a"], ["a", "a"], shared=0.5), 0, work, 1)
+    faster = two_processes.record(Told(["a"], ["a", "a"], ["a", "a"], shared=0.5), 0, work, 1)
     assert (faster["gain"], faster["verdict"]) == (2.0, "met")
     for digests in ((["a"], ["b", "b"], ["a", "a"]), (["a"], ["a", "b"], ["a", "a"])):
         with pytest.raises(SystemExit, match="it: two processes have other results than one"):
-            sharding.record(Told(*digests), 0, work, 1)
-    with pytest.raises(SystemExit, match="a process ended: Traceback"), sharding.Pair(smoke=True) as pair:
+            two_processes.record(Told(*digests), 0, work, 1)
+    with pytest.raises(SystemExit, match="a process ended: Traceback"), two_processes.Pair(smoke=True) as pair:
         pair.run(5, "one process")

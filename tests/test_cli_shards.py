@@ -1,6 +1,5 @@
 """``pylinregion count --shards`` and ``partition``, by one process and by two that ``torchrun`` starts."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,24 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from shard_cases import FACTORY, built, saved_changes
 
 import pylinregion as plr
 from pylinregion.cli.commands import main
-
-FACTORY = """
-import torch
-from torch import nn
-
-def build():
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 2)).double()
-"""
-
-
-def model():
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 2)).double()
 
 
 @pytest.fixture(autouse=True)
@@ -44,15 +29,6 @@ COUNT = ["count", "model_of_shards:build", "x.npy", "--radius", "0.5", "--direct
 PARTITION = ["partition", "model_of_shards:build", "three.npy", "--out", "part.npz"]
 
 
-def counts():
-    found = []
-    for path in sorted(os.scandir("counts"), key=lambda entry: entry.name):
-        if path.name.startswith("shard-"):
-            with np.load(path.path) as file:
-                found.append(file["changes"])
-    return np.concatenate(found)
-
-
 def where():
     a, b, c = torch.from_numpy(np.load("three.npy"))
     return plr.Slice.through(a, b, c, margin=0.1)
@@ -60,8 +36,8 @@ def where():
 
 def test_counts_of_shards(capsys):
     assert main([*COUNT, "--shard-size", "4"]) == 0
-    wanted = plr.count_regions(model(), torch.from_numpy(np.load("x.npy")), 0.5, n_directions=3)
-    assert np.array_equal(counts(), wanted.changes.numpy())
+    wanted = plr.count_regions(built(), torch.from_numpy(np.load("x.npy")), 0.5, n_directions=3)
+    assert np.array_equal(saved_changes(), wanted.changes.numpy())
     said = capsys.readouterr().out
     assert (
         f"model_of_shards:build: 11 points in 3 shards in counts\n\nlocal complexity {wanted.mean().mean:.4g}" in said
@@ -71,14 +47,14 @@ def test_counts_of_shards(capsys):
 
 def test_a_partition_is_saved_and_drawn(capsys, folder):
     assert main([*PARTITION, "--plot", "part.png"]) == 0
-    wanted = plr.partition(model(), where())
+    wanted = plr.partition(built(), where())
     assert capsys.readouterr().out == f"{wanted}\n"
     assert np.array_equal(plr.load("part.npz").patterns, wanted.patterns)
     assert (folder / "part.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_partition_is_counted(capsys):
-    wanted = plr.partition(model(), where(), cells=False, layers=["1"]).n_regions
+    wanted = plr.partition(built(), where(), cells=False, layers=["1"]).n_regions
     for shards in ([], ["--shards", "parts", "--parts", "3"]):
         assert main([*PARTITION[:3], "--count-only", "--layers", "1", *shards]) == 0
         assert f"{wanted} regions, counted only" in capsys.readouterr().out
@@ -139,7 +115,7 @@ def test_two_processes_share_the_work():
         done = subprocess.run([*run, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("regions") >= 1
-    wanted = plr.count_regions(model(), torch.from_numpy(np.load("x.npy")), 0.5, n_directions=3)
-    assert np.array_equal(counts(), wanted.changes.numpy())
-    part, alone = plr.load("part.npz"), plr.partition(model(), where())
+    wanted = plr.count_regions(built(), torch.from_numpy(np.load("x.npy")), 0.5, n_directions=3)
+    assert np.array_equal(saved_changes(), wanted.changes.numpy())
+    part, alone = plr.load("part.npz"), plr.partition(built(), where())
     assert np.array_equal(part.patterns, alone.patterns) and np.array_equal(part.vertices, alone.vertices)

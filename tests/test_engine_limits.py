@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_cases import IDENTITY_PLANE, Case, box, check_case, generic, perceptron, plane_of
+from engine_cases import IDENTITY_PLANE, Case, box, check_case, generic, perceptron, plane_of, slow
 from networks import SLICE_KINDS, random_network, random_slice
 from parts import SCALE
 
@@ -45,11 +45,6 @@ def test_limits_stop_the_engine_within_a_layer():
     engine = Engine(generic((2, 400, 1)), IDENTITY_PLANE, box(-3, 3))
     total = engine.enumerate(cells=False)["regions"][-1]
     assert engine.enumerate(cells=False, max_regions=1000)["regions"][-1] < total / 2
-
-
-def slow():
-    """Half a minute of work, or more."""
-    return Engine(generic((2, 128, 128, 128, 1), gain=1.5), IDENTITY_PLANE, box(-3, 3))
 
 
 def test_progress_is_reported_and_errors_of_it_come_through():
@@ -89,8 +84,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 
 INTERRUPTED = """
     import os, signal, threading, time
-    from engine_cases import IDENTITY_PLANE, box, generic
-    from test_engine_limits import slow
+    from engine_cases import IDENTITY_PLANE, box, generic, slow
     from pylinregion.exact.slice_engine import Engine
     engine = {engine}
     sent, begun = [], threading.Event()

@@ -21,10 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maxima_cases import any_case, maxima, maxima_case, wide_maxima_case
 from networks import NETWORK_KINDS, SLICE_KINDS, random_network, random_slice
-from partition_cases import linear_regions
+from partition_cases import check, linear_regions
 from parts import SCALE, examples
 from small_models import Do
-from test_partition import check
 from torch import nn
 
 import pylinregion as plr

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from test_cli_shards import FACTORY, counts, model
+from shard_cases import FACTORY, built, saved_changes
 
 import pylinregion as plr
 from pylinregion.cli.commands import main
@@ -57,10 +57,10 @@ def test_every_dtype_is_cast_to_the_models(dtype, wanted, capsys):
 @pytest.mark.parametrize("points", ["x.safetensors", "many.safetensors:x"])
 @pytest.mark.parametrize("shards", [False, True])
 def test_counts_are_those_of_the_array(points, shards):
-    wanted = plr.count_regions(model(), X, 0.5, n_directions=3)
+    wanted = plr.count_regions(built(), X, 0.5, n_directions=3)
     if shards:
         assert count(points, "--shards", "counts", "--shard-size", "4") == 0
-        assert np.array_equal(counts(), wanted.changes.numpy())
+        assert np.array_equal(saved_changes(), wanted.changes.numpy())
     else:
         assert count(points, "--json", "counts.json") == 0
         with open("counts.json") as file:  # noqa: PTH123

@@ -1,6 +1,5 @@
 """Work in shards: the same as at once, by one process or several, one of which may be killed."""
 
-import functools
 import json
 import os
 import signal
@@ -11,30 +10,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from shard_cases import model, network, points, where
 
 import pylinregion as plr
 from pylinregion._util import npz
 from pylinregion.sharding import sharded
-
-
-def model(seed=0):
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 3)).double()
-
-
-@functools.cache
-def network():
-    return plr.capture(model(), torch.from_numpy(points(1)))
-
-
-def points(count=23):
-    return np.random.default_rng(0).normal(size=(count, 6))
-
-
-def where():
-    a, b, c = torch.from_numpy(points(3) * 3)
-    return plr.Slice.through(a, b, c)
 
 
 def same_counts(one, other):
@@ -335,7 +315,7 @@ sys.path.insert(0, {tests!r})
 import pylinregion as plr
 from pylinregion._util import npz
 from pylinregion.sharding import sharded
-from test_shards import model, points, where
+from shard_cases import model, points, where
 
 torch.set_num_threads(1)
 distributed.init_process_group("gloo")
@@ -406,7 +386,7 @@ sys.path.insert(0, {tests!r})
 import pylinregion as plr
 from pylinregion._util import whole_files
 from pylinregion.sharding import store
-from test_shards import count_small, network, points
+from shard_cases import count_small, network, points
 
 torch.set_num_threads(1)
 network()  # once, before the forks
@@ -451,11 +431,6 @@ def killed(module, name, before):
         count_small(folder, 0.5)
     assert os.waitpid(child(work), 0)[1] == signal.SIGKILL
 """
-
-
-def count_small(folder, radius):
-    found = plr.count_in_shards(network(), points(), radius, folder, shard_size=5, n_directions=4)
-    print("counted:", radius, found.load().changes.tolist())
 
 
 def forked(tmp_path, code):
