@@ -1,6 +1,6 @@
 """The slice engine against rational arithmetic: ``python bench/check_exact.py``. Everything must be equal.
 
-Random small networks of all kinds, slices, activations and shapes (``tests/engine_cases.py``), each enumerated in
+Random small networks of all kinds, slices, activations and shapes (``tests/cases/engine.py``), each enumerated in
 fractions (``pylinregion/reference/rational.py``) and by the engine, which must find the same patterns, corners,
 neighbours and counts, and areas up to rounding: counting and with cells, in the ordinary way and in another one
 (integers only, no fold below the root, two or three threads), and along a segment, which the tracer traces, too. Seed
@@ -9,7 +9,7 @@ by seed, so that any of them can be run again:
     python bench/check_exact.py                             # 100 000 networks: some hours
     python bench/check_exact.py --networks 2000 --first 5000
     python bench/check_exact.py --seed 1234                 # one network, with the traceback of what is wrong
-    python bench/check_exact.py --maxima                    # with max-pools and the like (``tests/maxima_cases.py``)
+    python bench/check_exact.py --maxima                    # with max-pools and the like (``tests/cases/maxima.py``)
 
 With gmpy2 installed it computes with that library's rationals, which are several times faster; they give the same.
 It writes ``bench/results/oracle-FIRST-NETWORKS.json`` (``oracle-maxima-...``) as it goes; started again with the same
@@ -36,9 +36,9 @@ from tables import markdown
 from pylinregion.reference import rational
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-import engine_cases
-import maxima_cases
-import trace_cases
+from cases import engine as engine_cases
+from cases import maxima as maxima_cases
+from cases import traces as trace_cases
 
 try:
     from gmpy2 import mpq as Rational

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from cuda_marks import pytest_collection_modifyitems  # noqa: F401
+from cases.cuda_marks import pytest_collection_modifyitems  # noqa: F401
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,7 +1,8 @@
-import parts
 import pytest
 import torch
-from cuda_marks import pytest_collection_modifyitems  # noqa: F401
+
+from cases import parts
+from cases.cuda_marks import pytest_collection_modifyitems  # noqa: F401
 
 
 def pytest_configure(config):

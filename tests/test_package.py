@@ -17,12 +17,21 @@ MODULES = sorted(info.name for info in pkgutil.walk_packages([str(PACKAGE)], "py
 
 def test_folders_on_one_path_have_no_module_of_one_name():
     """Benchmarks and tests are imported by bare names, from folders that can be on one path with the package."""
-    root = Path(__file__).parent.parent
-    names = {folder: {file.stem for file in (root / folder).glob("*.py")} for folder in ("bench", "tests")}
+    tests = Path(__file__).parent
+    bench = {file.stem for file in tests.with_name("bench").glob("*.py")}
+    files = [file.stem for file in (*tests.glob("*.py"), *tests.glob("*/test_*.py"))]
+    names = {*files, "cases"}
     package = {part for module in MODULES for part in module.split(".")}
-    assert {"main", "harness"} <= names["bench"] and {"oracle", "test_bench"} <= names["tests"] and "store" in package
-    assert names["bench"] & names["tests"] == {"conftest"}
-    assert not (names["bench"] | names["tests"]) & (package | sys.stdlib_module_names)
+    assert {"main", "harness"} <= bench and {"test_rooms", "test_bench"} <= names and "store" in package
+    assert sorted(files) == sorted(set(files))
+    assert bench & names == {"conftest"}
+    assert not (bench | names) & (package | sys.stdlib_module_names)
+
+
+def test_tests_lie_in_the_rooms_that_they_test():
+    tests = Path(__file__).parent
+    rooms = {module.split(".")[1] for module in MODULES}
+    assert {file.parent.name for file in tests.rglob("test_*.py")} <= {*rooms, tests.name, "bench"}
 
 
 def test_optional_packages_are_not_imported_with_the_package(tmp_path):

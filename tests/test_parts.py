@@ -2,8 +2,9 @@
 
 from types import SimpleNamespace
 
-import parts
 import pytest
+
+from cases import parts
 
 
 def taken(monkeypatch, draw, long=False, arguments=("tests",)):

@@ -1,0 +1,219 @@
+"""Which region and class points at edges have, and what maps and breakpoints are worth, against rational arithmetic.
+
+Of lines that are almost equal, in slices that are almost none, and of networks whose large weights cancel.
+"""
+
+from fractions import Fraction as F
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pylinregion as plr
+from cases.networks import random_network, random_slice
+from cases.partitions import ACTIVATIONS, both, matched, model_of
+from pylinregion.exact.maps import Maps, Reals, jacobians
+from pylinregion.exact.proven_maps import affine_maps
+from pylinregion.exact.signs import signs
+from pylinregion.reference import rational
+
+PLANE = ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])
+
+
+def nearly_equal(seed, shape):
+    """Rows that are multiples of others, but for the last bits."""
+    rng = np.random.default_rng(seed)
+    weights, biases = [], []
+    for columns, rows in pairwise(shape):
+        whole = np.concatenate([rng.standard_normal((rows, columns)), rng.standard_normal((rows, 1)) / 2], axis=1)
+        for row in range(1, rows):
+            if rng.random() < 0.6:
+                whole[row] = whole[rng.integers(row)] * rng.choice([1.0, 3.0, 0.1, -1.0, -0.3])
+                for column in rng.integers(0, columns + 1, rng.integers(0, 3)):
+                    whole[row, column] = np.nextafter(whole[row, column], rng.choice([-9.0, 9.0]))
+        weights.append(whole[:, :-1])
+        biases.append(whole[:, -1])
+    return weights, biases
+
+
+def points_at_edges(part, seed, count=60):
+    """Vertices, points of edges, and points beside them, some nearer than float64 can tell."""
+    rng = np.random.default_rng(seed)
+    ends = part.vertices[part.edges]
+    on = np.concatenate([part.vertices, ends[:, 0] + (ends[:, 1] - ends[:, 0]) * rng.random((len(ends), 1))])
+    extent = np.ptp(part.slice.polygon, axis=0)
+    beside = [on + rng.standard_normal(on.shape) * extent * scale for scale in (1e-17, 1e-16, 1e-12, 1e-8, 1e-7)]
+    st = rng.permutation(np.concatenate([on, *beside]))
+    return st[part.slice.contains(st)][:count]
+
+
+def check_points(part, oracle, network, activation, where, st):
+    at = matched(part, oracle)
+    stages = rational.chain(*network, ACTIVATIONS[activation][1]())
+    for point, region, found in zip(st, part.locate(st), part.class_of(st), strict=True):
+        holding = oracle.locate(*point)
+        assert region == min(r for r, cell in enumerate(at) if cell in holding), point
+        s, t = map(F, point.tolist())
+        x = [F(float(o)) + s * F(float(u)) + t * F(float(v)) for o, u, v in zip(*where[:3], strict=True)]
+        outputs = rational.forward(stages, x)[1]
+        assert found == (int(outputs[0] > 0) if len(outputs) == 1 else outputs.index(max(outputs))), point
+
+
+@pytest.mark.parametrize("how", ["as they are", "thin", "small"])
+@pytest.mark.parametrize("activation", ["relu", "hardtanh", "hardsigmoid", "softshrink"])
+def test_points_at_edges_of_nearly_equal_lines(activation, how):
+    for seed in range(3):
+        shape = [(2, 6, 4, 2), (2, 8, 1), (3, 4, 4, 3)][seed]
+        network = nearly_equal(seed, shape)
+        where = list(random_slice("generic", shape[0], seed))
+        if how == "thin":
+            where[3] = where[3] * np.array([1, 1e-9])
+        if how == "small":
+            where[3] = 0.25 + 1e-6 * where[3]
+        part, oracle = both(*network, where, activation)
+        check_points(part, oracle, network, activation, where, points_at_edges(part, seed))
+
+
+def test_the_sign_of_a_difference_of_nearly_equal_neurons():
+    """The second layer takes 3 (0.1 z) - 0.3 z, which is rounding of weights alone, and float64 adds its own."""
+    first = np.array([[0.3, -0.7], [0.1 * 0.3, 0.1 * -0.7]])
+    network = (
+        [first * 1.0, np.array([[1.0, -10.0], [-1.0, 10.0]]), np.ones((1, 2))],
+        [
+            np.array([0.2, 0.1 * 0.2]),
+            np.zeros(2),
+            np.zeros(1),
+        ],
+    )
+    where = (*PLANE, np.array([[-3.0, -3.0], [3.0, -3.0], [3.0, 3.0], [-3.0, 3.0]]))
+    part, oracle = both(*network, where)
+    check_points(part, oracle, network, "relu", where, points_at_edges(part, 0, 200))
+
+
+def test_maxima_at_points_where_candidates_tie():
+    """Pools over ReLUs tie at 0 on whole regions, and candidates elsewhere on lines."""
+    torch.manual_seed(0)
+    first = nn.Linear(2, 8, dtype=torch.float64)
+    model = nn.Sequential(first, nn.ReLU(), nn.Unflatten(1, (1, 8)), nn.MaxPool1d(4, 2), nn.Flatten(), nn.Linear(3, 2))
+    model = model.double()
+    with torch.no_grad():
+        first.weight[1], first.bias[1] = first.weight[0], first.bias[0]
+    part = plr.partition(model, plr.Slice.box(-2, 2))
+    st = points_at_edges(part, 0, 300)
+    on = signs(part.stages, part.slice, st)
+    weight, bias = (
+        [[F(x) for x in row] for row in np.atleast_2d(p.detach().numpy()).tolist()] for p in first.parameters()
+    )
+    bits = np.unpackbits(part.patterns[part.locate(st)], axis=1, count=part.stages.lines, bitorder="little")
+    for point, sides, pattern in zip(st, on, bits, strict=True):
+        s, t = map(F, point.tolist())
+        z = [row[0] * s + row[1] * t + b for row, b in zip(weight, bias[0], strict=True)]
+        assert sides[:8].tolist() == [(x > 0) - (x < 0) for x in z]
+        for window in range(3):
+            values = [max(x, F(0)) for x in z[2 * window : 2 * window + 4]]
+            largest = [x == max(values) for x in values]
+            told = sides[8 + 4 * window : 12 + 4 * window].tolist()
+            assert told == [int(sum(largest) == 1) if each else -1 for each in largest]
+            assert largest[pattern[8 + 4 * window : 12 + 4 * window].argmax()]
+
+
+def test_the_signs_of_many_points_are_those_of_few(monkeypatch):
+    part, _ = both(
+        *random_network("small_int", (2, 6, 4, 2), 0), (*PLANE, np.array([[-2.0, -2], [2, -2], [2, 2], [-2, 2]]))
+    )
+    st = np.concatenate([points_at_edges(part, 1, 200), np.argwhere(np.ones((5, 5))) - 2.0])
+    whole = signs(part.stages, part.slice, st)
+    assert (whole == 0).any()
+    monkeypatch.setattr("pylinregion.exact.signs._SIGNS", 7 * part.stages.lines)
+    monkeypatch.setattr("pylinregion.exact.signs._DOUBTS", 3)
+    assert np.array_equal(signs(part.stages, part.slice, st), whole)
+
+
+# ---- maps
+
+
+def cancelling(big):
+    """Softshrink and a subtraction, after which nothing of the large weights is left."""
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((3, 2))
+    hidden = np.concatenate([big * weight, big * weight + np.spacing(big * weight)])
+    out = np.concatenate([np.eye(3), -np.eye(3)], axis=1)
+    return [hidden, out], [np.zeros(6), np.zeros(3)]
+
+
+@pytest.mark.parametrize("activation", ["softshrink", "relu", "hardsigmoid", "leaky_relu"])
+@pytest.mark.parametrize("big", [1.0, 1e8, 1e30])
+def test_maps_of_networks_that_cancel(big, activation):
+    """Two layers of large weights of which little is left: in float64 they were off by several times themselves."""
+    (hidden, out), biases = cancelling(big)
+    rng = np.random.default_rng(1)
+    mixed = rng.standard_normal((3, 3))
+    network = [hidden, out, mixed, np.ones((2, 3)) + rng.standard_normal((2, 3))], [*biases, np.zeros(2)]
+    network[1].insert(2, rng.standard_normal(3))
+    where = (*PLANE, np.array([[-2.0, -2], [2, -2], [2, 2], [-2, 2]]))
+    part, oracle = both(*network, where, activation)
+    at = matched(part, oracle)
+    wanted = np.array([[[float(x) for x in row] for row in oracle.cells[i].outputs] for i in at])
+    found = part.affine_maps()
+    slope = np.linalg.norm(wanted[:, :, :2], axis=2)
+    size = np.abs(wanted[:, :, 2]) + 2 * np.abs(wanted[:, :, :2]).sum(axis=2)
+    assert (np.linalg.norm((found - wanted)[:, :, :2], axis=2) <= 1e-6 * slope).all()
+    assert (np.abs(found - wanted)[:, :, 2] <= 1e-6 * size).all()
+    assert np.allclose(part.slope_norms(), np.linalg.norm(slope, axis=1), rtol=1e-6, atol=0)
+    for r in range(part.n_regions):
+        assert (np.linalg.norm(part.jacobian(r).numpy() - wanted[r, :, :2], axis=1) <= 1e-6 * slope[r]).all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_bounds_of_maps_hold_and_exact_ones_are_rounded_correctly(seed, monkeypatch):
+    activation = list(ACTIVATIONS)[seed]
+    rng = np.random.default_rng(seed)
+    shape = (3, 6, 5, 4, 2)
+    weights = [rng.standard_normal(pair[::-1]) * 2.0 ** rng.integers(-20, 20) for pair in pairwise(shape)]
+    biases = [rng.standard_normal(n) for n in shape[1:]]
+    where = random_slice("generic", 3, seed)
+    part, oracle = both(weights, biases, where, activation)
+    wanted = [[list(row) for row in oracle.cells[i].outputs] for i in matched(part, oracle)]
+    maps = Maps(part.stages, torch.from_numpy(part.slice.plane), Reals())
+    for rows, chunk, bounds in maps.bounded_chunks(part.patterns):
+        for map_, bound, true in zip(chunk.tolist(), bounds.tolist(), wanted[rows], strict=True):
+            for row, errors, numbers in zip(map_, bound, true, strict=True):
+                assert all(abs(F(x) - y) <= F(e) for x, e, y in zip(row, errors, numbers, strict=True))
+    slopes, errors = jacobians(part.stages, part.patterns)
+    u, v = part.slice.plane[:, 0], part.slice.plane[:, 1]
+    for jacobian, bound, true in zip(slopes.tolist(), errors.tolist(), wanted, strict=True):
+        for row, error, numbers in zip(jacobian, bound, true, strict=True):
+            for direction, slope in ((u, numbers[0]), (v, numbers[1])):
+                along = sum(F(x) * F(float(d)) for x, d in zip(row, direction, strict=True))
+                assert abs(along - slope) <= F(error) * F(float(np.linalg.norm(direction) * (1 + 1e-9)))
+    monkeypatch.setattr("pylinregion.exact.proven_maps._WORTH", 0.0)
+    found = affine_maps(part.stages, part.slice.plane, np.ones(2), part.patterns)
+    assert found.tolist() == [[[float(x) for x in row] for row in rows] for rows in wanted]
+    jacobian = part.jacobian(0).numpy()
+    assert np.allclose(jacobian @ u, found[0, :, 0], rtol=1e-12, atol=1e-12 * np.abs(jacobian).max())
+
+
+# ---- breakpoints
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_breakpoints_of_lines_that_nearly_cancel(seed):
+    """They were off by up to 5e-9, where a row is a difference of two that are almost equal."""
+    rng = np.random.default_rng(seed)
+    start, end = rng.standard_normal((2, 3)) * 2
+    row = rng.standard_normal(3)
+    first, shift = np.array([row, 0.7 * row]), np.array([5, 3.5]) + rng.standard_normal(2) / 100
+    factors = rng.standard_normal(6)
+    second = np.stack([factors, -factors / 0.7 * (1 + 10.0 ** -rng.uniform(6, 8, 6))], axis=1)
+    crossing = start + rng.uniform(0.2, 0.8, (6, 1)) * (end - start)  # about where each is 0
+    bias = -(second * np.maximum(crossing @ first.T + shift, 0)).sum(axis=1)
+    network = [first, second, np.ones((1, 6))], [shift, bias, np.zeros(1)]
+    line = plr.trace(model_of(*network), start[None], end[None])
+    true = rational.trace(rational.chain(*network, rational.Pieces.relu()), start, end)
+    assert len(line.t) == len(true.breakpoints) > 1
+    assert all(abs(F(t) - place) < 1e-14 for t, place in zip(line.t.tolist(), true.breakpoints, strict=True))
+    wanted = np.array([[[float(x) for x in row] for row in rows] for rows in true.outputs])
+    size = np.abs(wanted).max(axis=(1, 2))
+    assert (np.abs(line.maps - wanted).max(axis=(1, 2)) <= 1e-8 * np.where(size > 0, size, 1)).all()

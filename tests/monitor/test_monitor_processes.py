@@ -1,0 +1,69 @@
+"""The monitor in a process that is killed and resumed; for those that train together see test_monitor_ranks.py."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from cases.monitor import values
+from pylinregion.monitor.sinks import JSONLines
+
+TESTS = Path(__file__).parents[1]
+
+TRAIN = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from cases.monitor import RADIUS, Run, probes
+import pylinregion as plr
+from pylinregion.monitor.sinks import CSV, JSONLines
+
+folder, kill_at = Path(sys.argv[1]), int(sys.argv[2])
+run, checkpoint = Run(), folder / "checkpoint.pt"
+sinks = [JSONLines(folder / "records.jsonl"), CSV(folder / "records.csv")]
+monitor = plr.Monitor(
+    run.model, probes(), RADIUS, n_directions=4, every=[1, 2, 4, 6, 9, 10, 13, 14, 18], budget=None, sink=sinks
+)
+if checkpoint.exists():
+    model, optimiser, chance, watched = torch.load(checkpoint)
+    run.model.load_state_dict(model), run.optimiser.load_state_dict(optimiser)
+    torch.set_rng_state(chance), monitor.load_state_dict(watched)
+while monitor.steps < 20:
+    run.step()
+    monitor.step()
+    if monitor.steps % 5 == 0:
+        state = run.model.state_dict(), run.optimiser.state_dict(), torch.get_rng_state(), monitor.state_dict()
+        torch.save(state, folder / "part")
+        (folder / "part").replace(checkpoint)
+    if monitor.steps == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def start(code, *arguments):
+    command = [sys.executable, "-c", code, *map(str, arguments)]  # in this folder: the checkout is not what is tested
+    return subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ran(process):
+    _, errors = process.communicate()
+    return process.returncode, errors
+
+
+def test_a_run_that_is_killed_and_resumed_gives_the_same_records(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir(), parts.mkdir()
+    code, errors = ran(start(TRAIN, whole, -1))
+    assert code == 0, errors
+    expected = [values(record) for record in JSONLines.read(whole / "records.jsonl")]
+    assert [record["step"] for record in expected] == [1, 2, 4, 6, 9, 10, 13, 14, 18]
+
+    assert ran(start(TRAIN, parts, 14))[0] == -signal.SIGKILL  # between the checkpoint of step 10 and the next
+    assert [values(record) for record in JSONLines.read(parts / "records.jsonl")] == expected[:8]
+    with (parts / "records.jsonl").open("a") as file:
+        file.write('{"step": 14, "sec')  # it might have been killed here
+    code, errors = ran(start(TRAIN, parts, -1))
+    assert code == 0, errors
+    assert [values(record) for record in JSONLines.read(parts / "records.jsonl")] == expected
+    tables = [(folder / "records.csv").read_text().splitlines() for folder in (whole, parts)]
+    assert [row.split(",")[2:] for row in tables[0]] == [row.split(",")[2:] for row in tables[1]]
