@@ -22,8 +22,7 @@ from pylinregion.monitor import sinks
 from pylinregion.monitor.metrics import Measure
 from pylinregion.monitor.training_monitor import Monitor
 from pylinregion.regions.enumeration import partition
-from pylinregion.regions.partition import Partition
-from pylinregion.regions.storage import load
+from pylinregion.regions.partition import Partition, load
 from pylinregion.regions.trace import Trace, trace
 from pylinregion.sharding.sharded import ShardedCounts, count_in_shards, partition_in_shards
 

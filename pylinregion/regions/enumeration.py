@@ -23,7 +23,8 @@ from pylinregion.graph.network import Network
 from pylinregion.lowering.lower import stages_of
 from pylinregion.lowering.stages import Stages
 from pylinregion.regions.certificate import Certificate
-from pylinregion.regions.partition import Cells, Partition
+from pylinregion.regions.partition import Partition
+from pylinregion.regions.region_set import Cells
 
 DEFINITION = (
     "proper activation regions of the slice (definition 2 of arXiv 2505.16716, restricted to it): the sets with "

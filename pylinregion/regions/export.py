@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pylinregion._util.optional import optional
-
-if TYPE_CHECKING:
-    from pylinregion.regions.partition import Partition
+from pylinregion.regions.affine_regions import AffineRegions
 
 
-def adjacency(part: Partition) -> Any:
+def adjacency(part: AffineRegions) -> Any:
     """See :meth:`pylinregion.Partition.adjacency`."""
     sparse = optional("scipy.sparse", "adjacency()", "graph")
     pairs = part.edge_cells[part.mesh.inner()]
@@ -21,7 +19,7 @@ def adjacency(part: Partition) -> Any:
     return sparse.csr_array((ones, (rows, columns)), shape=(part.n_regions, part.n_regions))
 
 
-def to_networkx(part: Partition) -> Any:
+def to_networkx(part: AffineRegions) -> Any:
     """See :meth:`pylinregion.Partition.to_networkx`."""
     networkx = optional("networkx", "to_networkx()", "graph")
     graph = networkx.Graph()
@@ -36,7 +34,7 @@ def to_networkx(part: Partition) -> Any:
     return graph
 
 
-def to_geojson(part: Partition) -> dict[str, Any]:
+def to_geojson(part: AffineRegions) -> dict[str, Any]:
     """See :meth:`pylinregion.Partition.to_geojson`."""
     areas, slopes = part.areas().tolist(), part.slope_norms().tolist()
     features = []

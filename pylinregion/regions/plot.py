@@ -9,11 +9,10 @@ import numpy as np
 
 from pylinregion._util.optional import optional
 from pylinregion.geometry.mesh import Mesh
+from pylinregion.regions.affine_regions import AffineRegions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from pylinregion.regions.partition import Partition
 
 # Paul Tol's "light" scheme and one more: told apart by all eyes, and so light that lines on them are seen.
 CLASS_COLORS = (
@@ -48,7 +47,7 @@ def check_format(path: Path) -> None:
         raise ValueError(f"{path} must end in the format of a figure, one of {', '.join(sorted(known))}")
 
 
-def plot(part: Partition, ax: Axes | None, color: Any, boundary: bool, points: Any) -> Axes:
+def plot(part: AffineRegions, ax: Axes | None, color: Any, boundary: bool, points: Any) -> Axes:
     """See :meth:`pylinregion.Partition.plot`."""
     optional("matplotlib", "plot()", "plot")
     from matplotlib.axes import Axes
@@ -72,7 +71,7 @@ def plot(part: Partition, ax: Axes | None, color: Any, boundary: bool, points: A
     return ax
 
 
-def _values(part: Partition, ax: Axes, color: Any) -> None:
+def _values(part: AffineRegions, ax: Axes, color: Any) -> None:
     """The cells coloured by a number each."""
     from matplotlib.colors import LogNorm
 
@@ -105,7 +104,7 @@ def _values(part: Partition, ax: Axes, color: Any) -> None:
     ax.figure.colorbar(cells, ax=ax, fraction=0.19, pad=0.03, aspect=25, label=label or "")
 
 
-def _classes(part: Partition, ax: Axes) -> None:
+def _classes(part: AffineRegions, ax: Axes) -> None:
     """The cells coloured by the class, cut where it changes."""
     from matplotlib.collections import LineCollection
     from matplotlib.patches import Patch
@@ -141,7 +140,7 @@ def _many(mesh: Mesh) -> bool:
     return mesh.cells > _MANY
 
 
-def _boundary(part: Partition, ax: Axes) -> None:
+def _boundary(part: AffineRegions, ax: Axes) -> None:
     from matplotlib.collections import LineCollection
 
     lines = list(part.decision_boundary().segments)
@@ -149,7 +148,7 @@ def _boundary(part: Partition, ax: Axes) -> None:
         ax.add_collection(LineCollection(lines, colors=color, linewidths=width, capstyle="round", zorder=order))
 
 
-def _frame(part: Partition, ax: Axes) -> None:
+def _frame(part: AffineRegions, ax: Axes) -> None:
     corners = part.slice.polygon
     low, high = corners.min(axis=0), corners.max(axis=0)
     room = 0.02 * (high - low)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pylinregion._util import checks
 from pylinregion.geometry.mesh import Array
 from pylinregion.geometry.nearness import shares_within
-
-if TYPE_CHECKING:
-    from pylinregion.regions.partition import Partition
+from pylinregion.regions.affine_regions import AffineRegions
 
 Table = dict[str, dict[str, float]]
 
 
-def statistics(part: Partition, distance: float | None) -> Table:
+def statistics(part: AffineRegions, distance: float | None) -> Table:
     """See :meth:`pylinregion.Partition.statistics`."""
     if distance is not None:
         distance = checks.positive_number("distance", distance)

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,10 @@ from pylinregion._util.whole_files import replace_file
 from pylinregion.geometry.slice import Slice
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import Units
+from pylinregion.regions.affine_regions import AffineRegions
 from pylinregion.regions.certificate import Certificate
-
-if TYPE_CHECKING:
-    from pylinregion.regions.partition import Cells, Partition
+from pylinregion.regions.region_set import Cells, RegionSet
+from pylinregion.regions.verify import verify
 
 _FORMAT = "pylinregion.Partition"
 _VERSIONS = (1, 2)  # 1 had no seal
@@ -29,7 +29,7 @@ _CELLS = ("vertices", "offsets", "indices", "edges", "edge_cells", "edge_neuron"
 _UNITS = ("line_begin", "kinks", "slopes", "intercepts")
 
 
-def save(part: Partition, path: str | os.PathLike[str], compress: bool) -> None:
+def save(part: RegionSet, path: str | os.PathLike[str], compress: bool) -> None:
     """See :meth:`pylinregion.Partition.save`."""
     arrays: dict[str, Any] = {
         "slice.origin": part.slice.origin.numpy(),
@@ -69,23 +69,8 @@ def save(part: Partition, path: str | os.PathLike[str], compress: bool) -> None:
     replace_file(path, lambda file: npz.write(file, arrays, header, compress=compress))
 
 
-def load(path: str | os.PathLike[str]) -> Partition:
-    """Read a partition that :meth:`Partition.save` wrote. Nothing in the file is run.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The partition, with all that it had.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not a partition, or one of another version, or it is damaged: an array is missing, is not of
-            its dtype or shape, has NaN or infinite entries, does not fit the others, or is another than was saved; the
-            message names it. Or its arrays take more than the memory budget (``PYLINREGION_MEMORY_BUDGET``, else half
-            of what is free). A file of version 1 has no checksums: its partition is verified
-            (:meth:`Partition.verify`).
-    """
+def read(path: str | os.PathLike[str]) -> AffineRegions:
+    """See :func:`pylinregion.load`."""
     with Path(path).open("rb") as opened:  # that it cannot be opened is the caller's to know
         try:
             archive = npz.Npz(opened, memory.budget(None))
@@ -106,7 +91,7 @@ def load(path: str | os.PathLike[str]) -> Partition:
             if version > 1:
                 archive.check_seal()
             elif part.cells is not None:
-                part.verify()
+                verify(part, None, samples=1000, seed=0)
         except (ValueError, TypeError, KeyError, VerificationError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
     return part
@@ -164,9 +149,7 @@ class _Arrays:
 _FLOATS, _INTEGERS = (np.float64,), (np.int32, np.int64)
 
 
-def _read(header: _Header, arrays: _Arrays) -> Partition:
-    from pylinregion.regions.partition import Partition  # which imports this module
-
+def _read(header: _Header, arrays: _Arrays) -> AffineRegions:
     shape = arrays.shape("slice.origin")
     origin, u, v = (arrays.take(f"slice.{name}", _FLOATS, shape) for name in ("origin", "u", "v"))
     where = Slice(origin, u, v, arrays.take("slice.polygon", _FLOATS, (None, 2)))
@@ -182,7 +165,7 @@ def _read(header: _Header, arrays: _Arrays) -> Partition:
     certificate = Certificate(decided, exact, ties, proof.take("definition", str))
     cells = _cells(arrays, counts[-1] if counts else 1, stages) if header.take("cells", bool) else None
     arrays.check_all_taken()
-    return Partition(where, layers, tuple(counts), certificate, stages, header.take("whole", bool), cells)
+    return AffineRegions(where, layers, tuple(counts), certificate, stages, header.take("whole", bool), cells)
 
 
 def _stages(described: list[Any], arrays: _Arrays, layers: tuple[str, ...], inputs: int) -> Stages:
@@ -234,8 +217,6 @@ def _units(arrays: _Arrays, name: str, rows: int, told: _Header) -> Units:
 
 def _cells(arrays: _Arrays, regions: int, stages: Stages) -> Cells:
     """The cells, with all numbers in the arrays that they point into."""
-    from pylinregion.regions.partition import Cells
-
     sizes = [math.prod(arrays.shape(f"cells.{name}")[:1]) for name in ("vertices", "edges")]
     require(sizes[0] - sizes[1] + regions == 1, "cells", "V - E + R = 1", f"{sizes[0]} - {sizes[1]} + {regions}")
     vertices = arrays.take("cells.vertices", _FLOATS, (None, 2))

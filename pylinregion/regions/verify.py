@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +24,12 @@ from pylinregion.geometry import cell_measures
 from pylinregion.geometry.mesh import Mesh
 from pylinregion.geometry.point_location import Locator
 from pylinregion.graph.network import Network
-
-if TYPE_CHECKING:
-    from pylinregion.regions.partition import Partition
+from pylinregion.regions.affine_regions import AffineRegions
 
 _ROUNDING = 1e-9  # of sums of areas and lengths, relative; combinatorics is compared with equality
 
 
-def verify(part: Partition, model: nn.Module | None, samples: int, seed: int) -> dict[str, Any]:
+def verify(part: AffineRegions, model: nn.Module | None, samples: int, seed: int) -> dict[str, Any]:
     """See :meth:`pylinregion.Partition.verify`."""
     if model is not None and not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
@@ -51,7 +49,7 @@ def _require(true: bool | np.bool_, what: str) -> None:
         raise VerificationError(f"this partition is not right: {what}")
 
 
-def _tiling(part: Partition) -> dict[str, Any]:
+def _tiling(part: AffineRegions) -> dict[str, Any]:
     scaled = _Scaled.of(part)
     areas, whole = cell_measures.signed_areas(scaled.mesh), float(cell_measures.areas(scaled.outline)[0])
     error = abs(float(areas.sum()) - whole) / whole
@@ -83,7 +81,7 @@ class _Scaled:
     exponent: int
 
     @classmethod
-    def of(cls, part: Partition) -> _Scaled:
+    def of(cls, part: AffineRegions) -> _Scaled:
         polygon = part.slice.polygon
         low = polygon.min(axis=0)
         exponent = -int(np.frexp((polygon - low).max())[1])
@@ -94,7 +92,7 @@ class _Scaled:
         return cls(replace(part.mesh, vertices=np.ldexp(part.vertices - low, exponent)), whole, noise, exponent)
 
 
-def _topology(part: Partition) -> dict[str, Any]:
+def _topology(part: AffineRegions) -> dict[str, Any]:
     mesh: Mesh = part.mesh
     vertices, edges, cells = len(mesh.vertices), len(mesh.edges), mesh.cells
     euler = vertices - edges + cells
@@ -132,13 +130,13 @@ def _sorted(pairs: NDArray[Any], owner: NDArray[Any]) -> NDArray[Any]:
     return rows[np.lexsort(rows.T)]
 
 
-def _patterns(part: Partition) -> dict[str, Any]:
+def _patterns(part: AffineRegions) -> dict[str, Any]:
     rows = {row.tobytes() for row in part.patterns}
     _require(len(rows) == part.n_regions, f"it has {len(rows)} different patterns in {part.n_regions} regions")
     return {"different patterns": len(rows)}
 
 
-def _neurons(part: Partition) -> dict[str, Any]:
+def _neurons(part: AffineRegions) -> dict[str, Any]:
     """The neuron of an edge is on other pieces on its two sides."""
     inner = part.mesh.inner()
     _require(
@@ -163,7 +161,7 @@ def _neurons(part: Partition) -> dict[str, Any]:
     return {}
 
 
-def _samples(part: Partition, model: nn.Module | None, samples: int, seed: int) -> dict[str, Any]:
+def _samples(part: AffineRegions, model: nn.Module | None, samples: int, seed: int) -> dict[str, Any]:
     st = _points(part, samples, seed)
     inside, near = np.zeros(len(st), dtype=np.int64), np.zeros(len(st), dtype=np.int64)
     locator = Locator(part.mesh)
@@ -200,7 +198,7 @@ def _none(wrong: NDArray[np.bool_], st: Array, what: Callable[[int], str]) -> No
         raise VerificationError(f"this partition is not right: point {st[at].tolist()} {what(at)}")
 
 
-def _points(part: Partition, samples: int, seed: int) -> Array:
+def _points(part: AffineRegions, samples: int, seed: int) -> Array:
     """Some drawn in the slice, and the centroids of some cells: a large share of the cells is small."""
     rng = np.random.default_rng(seed)
     low, high = part.slice.polygon.min(axis=0), part.slice.polygon.max(axis=0)
@@ -211,7 +209,7 @@ def _points(part: Partition, samples: int, seed: int) -> Array:
     return np.concatenate([drawn, centres[part.slice.contains(centres)]])
 
 
-def _difference(part: Partition, model: nn.Module, st: Array, expected: Evaluation) -> float:
+def _difference(part: AffineRegions, model: nn.Module, st: Array, expected: Evaluation) -> float:
     """How far the model's own outputs are, relative to the largest, and whether that is rounding."""
     module = unwrap(model)
     inputs = part.slice.points(st)

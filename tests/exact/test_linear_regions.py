@@ -19,7 +19,7 @@ from pylinregion.exact.maps import Maps, Reals, jacobians
 from pylinregion.exact.residues import Modulo
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.lowering.stages import INPUT, Stages
-from pylinregion.regions.partition import _components
+from pylinregion.regions.affine_regions import _components
 
 PLANE = ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])
 quick = settings(max_examples=examples(60, 3), deadline=None, derandomize=True, database=None)
