@@ -27,7 +27,7 @@ from tables import markdown
 from torch import distributed
 
 import pylinregion as plr
-from pylinregion.sharding.store import digest_of
+from pylinregion.graph.digest import digest_of
 
 GOAL = 1.7  # times one process, at least
 _PARTS = 8  # the slice is small: each part finds its beginning anew

@@ -19,12 +19,12 @@ from pylinregion.caller.module_state import replicated, set_aside, unwrap
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.caller.processes import ALONE, Ranks, checksum
 from pylinregion.geometry.slice import Slice
+from pylinregion.graph.digest import digest_of
 from pylinregion.monitor.metrics import Measure, Settings, chosen, local_complexity
 from pylinregion.monitor.probe_points import Probe, check_probes, device_of
 from pylinregion.monitor.schedule import Stopwatch, check_budget, schedule
 from pylinregion.monitor.sinks import Record, Sink, check_sinks
 from pylinregion.regions.enumeration import partition
-from pylinregion.sharding.store import digest_of
 
 _STATE = frozenset({"step", "training", "measuring", "last_cost"})
 

@@ -24,10 +24,11 @@ from pylinregion.counting.counts import QUANTILE_99, Mean, RegionCounts
 from pylinregion.exact.neurons import Neurons
 from pylinregion.exact.slice_engine import Engine, mesh_of_parts
 from pylinregion.geometry.slice import Slice
+from pylinregion.graph.digest import digest_of, digest_of_network
 from pylinregion.graph.network import Network
 from pylinregion.regions.enumeration import found_partition, prepared
 from pylinregion.regions.partition import Partition
-from pylinregion.sharding.store import Arrays, Shards, digest_of, digest_of_network
+from pylinregion.sharding.store import Arrays, Shards
 
 _INTEGERS = (np.int64,)
 _CELLS = ("offsets", "xy", "keys", "rows", "patterns")

@@ -7,19 +7,15 @@ what and wait for each other.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
-import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, distributed
+from torch import distributed
 from tqdm import tqdm
 
 from pylinregion._util import memory, npz
@@ -27,7 +23,7 @@ from pylinregion._util.errors import PylinregionError
 from pylinregion._util.locks import LOCK, held
 from pylinregion._util.whole_files import create_file, is_part, read_object, replace_file
 from pylinregion.caller.processes import Ranks
-from pylinregion.graph.network import Network
+from pylinregion.graph.digest import digest_of
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -182,50 +178,3 @@ class Shards:
     def _told(self) -> str:
         done = sum(self.path(number).is_file() for number in range(self.count))
         return f"{done} of {self.count} shards are in {self.folder}"
-
-
-@contextlib.contextmanager
-def processes(device: torch.device) -> Iterator[tuple[int, torch.device]]:
-    """The processes that ``torchrun`` started, or this one alone; gives its number and its device.
-
-    A process that is told to end (``torchrun`` does so when another one has failed) says that shards are kept.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        yield 0, device
-        return
-
-    def ended(number: int, frame: object) -> None:
-        raise PylinregionError("ended from outside. Shards that are done are kept: run the same again to go on")
-
-    before = signal.signal(signal.SIGTERM, ended)
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("gloo")
-    try:
-        yield distributed.get_rank(), device
-    finally:
-        distributed.destroy_process_group()
-        signal.signal(signal.SIGTERM, before)
-
-
-def digest_of(*values: Tensor | NDArray[Any] | str) -> str:
-    """A name for numbers and words: SHA-256, in hexadecimal."""
-    found = hashlib.sha256()
-    for value in values:
-        if isinstance(value, str):
-            found.update(value.encode())
-            continue
-        if isinstance(value, Tensor):  # NumPy has not all of torch's dtypes
-            found.update(f"{value.dtype}{list(value.shape)}".encode())
-            numbers = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        else:
-            found.update(f"{value.dtype}{value.shape}".encode())
-            numbers = np.ascontiguousarray(value)
-        found.update(numbers.tobytes())
-    return found.hexdigest()
-
-
-def digest_of_network(network: Network) -> str:
-    """A name for what a network computes: its operators and its weights."""
-    graph = [f"{node.target}{node.args}{node.kwargs}{node.state}" for node in network.nodes]
-    return digest_of("\n".join(graph), *(network.state[name] for name in sorted(network.state)))
