@@ -24,7 +24,8 @@ from pylinregion.monitor.training_monitor import Monitor
 from pylinregion.regions.enumeration import partition
 from pylinregion.regions.partition import Partition, load
 from pylinregion.regions.trace import Trace, trace
-from pylinregion.sharding.sharded import ShardedCounts, count_in_shards, partition_in_shards
+from pylinregion.sharding.sharded_counts import ShardedCounts, count_in_shards
+from pylinregion.sharding.sharded_partition import partition_in_shards
 
 __all__ = [
     "ActivationPatterns",

@@ -51,7 +51,8 @@ from pylinregion.graph.network import Network, first_tensor
 from pylinregion.regions.enumeration import partition
 from pylinregion.regions.plot import check_format
 from pylinregion.sharding.launch import processes
-from pylinregion.sharding.sharded import ShardedCounts, count_in_shards, partition_in_shards
+from pylinregion.sharding.sharded_counts import ShardedCounts, count_in_shards
+from pylinregion.sharding.sharded_partition import partition_in_shards
 
 _FILE = "FILE.npy, FILE.safetensors, or FILE.safetensors:NAME for one of several tensors:"
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATS}

@@ -15,7 +15,7 @@ import torch
 import pylinregion as plr
 from cases.shards import model, network, points, where
 from pylinregion._util import npz
-from pylinregion.sharding import sharded
+from pylinregion.sharding import sharded_counts
 
 TESTS = str(Path(__file__).parents[1])
 
@@ -83,9 +83,9 @@ def test_a_rerun_makes_what_is_missing_and_nothing_else(tmp_path, monkeypatch):
     (folder / "shard-000003.npz").unlink()
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     counted = []
-    plain = sharded.count_regions
+    plain = sharded_counts.count_regions
     monkeypatch.setattr(
-        sharded, "count_regions", lambda net, x, *a, **k: counted.append(len(x)) or plain(net, x, *a, **k)
+        sharded_counts, "count_regions", lambda net, x, *a, **k: counted.append(len(x)) or plain(net, x, *a, **k)
     )
     same_counts(plr.count_in_shards(model(), points(), 0.5, folder, shard_size=5, n_directions=4).load(), wanted)
     assert counted == [0, 5, 5]  # the arguments are checked first
@@ -317,18 +317,18 @@ from torch import distributed
 sys.path.insert(0, {tests!r})
 import pylinregion as plr
 from pylinregion._util import npz
-from pylinregion.sharding import sharded
+from pylinregion.sharding import sharded_counts
 from cases.shards import model, points, where
 
 torch.set_num_threads(1)
 distributed.init_process_group("gloo")
 kill = os.environ.get("KILLED")
 if kill and int(kill) == distributed.get_rank():
-    class Killed(sharded.Shards):
+    class Killed(sharded_counts.Shards):
         def _write(self, number, arrays):
             super()._write(number, arrays)
             os.kill(os.getpid(), signal.SIGKILL)
-    sharded.Shards = Killed
+    sharded_counts.Shards = Killed
 found = plr.count_in_shards(model(), points(), 0.5, sys.argv[1] + "/counts", shard_size=2, n_directions=4)
 part = plr.partition_in_shards(model(), where(), sys.argv[1] + "/part", parts=9)
 assert (part is None) == (distributed.get_rank() > 0)

@@ -1,0 +1,154 @@
+"""``partition_in_shards``: a partition by several processes, or in a run that can be ended and gone on with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pylinregion._util import checks, memory
+from pylinregion._util.errors import BudgetExceededError
+from pylinregion._util.npz import Npz, require
+from pylinregion.caller.plain_torch import plain_torch
+from pylinregion.caller.processes import Ranks
+from pylinregion.exact.neurons import Neurons
+from pylinregion.exact.slice_engine import Engine, mesh_of_parts
+from pylinregion.geometry.slice import Slice
+from pylinregion.graph.digest import digest_of, digest_of_network
+from pylinregion.graph.network import Network
+from pylinregion.regions.enumeration import found_partition, prepared
+from pylinregion.regions.partition import Partition
+from pylinregion.sharding.store import Arrays, Shards
+
+_INTEGERS = (np.int64,)
+_CELLS = ("offsets", "xy", "keys", "rows", "patterns")
+_COUNTED = ("filter", "exact", "zeros")
+
+
+@plain_torch()
+def partition_in_shards(
+    model: nn.Module | torch.export.ExportedProgram | Network,
+    slice_: Slice,
+    folder: str | os.PathLike[str],
+    *,
+    parts: int = 64,
+    cells: bool = True,
+    layers: list[str] | None = None,
+    threads: int | None = None,
+    memory_budget: int | None = None,
+    progress: bool = False,
+) -> Partition | None:
+    """:func:`partition` by several processes, or in a run that can be ended and gone on with.
+
+    The walk over the slice is cut into parts, each a shard; put together in order they are what :func:`partition`
+    gives, to the bit, for any number of parts and processes. See :func:`count_in_shards` for processes and folders.
+
+    Args:
+        model, slice_, cells, layers: As for :func:`partition`.
+        folder: Where the shards go.
+        parts: How many there are; several for each process, for some take longer than others.
+        threads: CPU threads of this process; None: ``torch.get_num_threads()``.
+        memory_budget: Bytes that finding the cells of one part may take; None: as for :func:`partition`.
+        progress: Show a bar of this process's shards.
+
+    Returns:
+        The partition in process 0, None in the others. The certificate counts the decisions of all parts.
+
+    Raises:
+        ValueError, TypeError, UnsupportedModelError: As for :func:`partition` and :func:`count_in_shards`.
+        BudgetExceededError: The cells of a part take more than ``memory_budget``.
+        PylinregionError: Another process ended before its shards were done; those that are done are kept.
+    """
+    checks.positive_integer("parts", parts)
+    checks.switches(cells=cells, progress=progress)
+    ready = prepared(model, slice_, layers, threads, None, memory_budget)
+    ranks = Ranks.current()
+    engine = Engine(ready.stages, slice_.plane, slice_.polygon)
+    budget = memory.budget(memory_budget) if cells else None
+    job = {
+        "what": "partition",
+        "network": digest_of_network(ready.network),
+        "slice": digest_of(slice_.plane, slice_.polygon),
+        "layers": list(ready.stages.layers),
+        "cells": cells,
+    }
+
+    def make(number: int) -> Arrays:
+        found = engine.enumerate(
+            cells=cells,
+            threads=ready.threads,
+            part=(number, parts),
+            max_bytes=None if budget is None else budget // memory.PEAK_OF_CELLS,
+        )
+        if found["stopped"]:
+            least = max(found["regions"])
+            raise BudgetExceededError(
+                f"the cells of part {number} of {parts} take more than the memory budget of {budget} bytes: it has at "
+                f"least {least} regions, a lower bound. Take more parts, raise memory_budget, or count only",
+                least,
+            )
+        arrays = {name: np.array(found[name], dtype=np.int64) for name in ("regions", *_COUNTED)}
+        return arrays | {name: found[name] for name in _CELLS if cells}
+
+    stages_with_lines = sum(stage.units.lines > 0 for stage in ready.stages.stages)
+    rows = Neurons.of(ready.stages).rows
+
+    def take(number: int, archive: Npz) -> Arrays:
+        arrays = {"regions": archive.take("regions", _INTEGERS, (None,))}
+        sizes = (0, stages_with_lines)
+        require(len(arrays["regions"]) in sizes, "regions", f"of a size in {sizes}", len(arrays["regions"]))
+        arrays |= {name: archive.take(name, _INTEGERS, ()) for name in _COUNTED}
+        for name, array in arrays.items():
+            require((array >= 0).all(), name, "numbers from 0 up", array.min(initial=0))
+        return arrays | (_take_cells(archive, (ready.stages.lines + 7) // 8, rows) if cells else {})
+
+    shards = Shards(folder, job, parts, ranks, take)
+    shards.run(make, lambda number, arrays: None, progress)
+    if ranks.rank:
+        return None
+    together: dict[str, Any] = {}
+    counts = np.zeros(stages_with_lines, dtype=np.int64)
+    decisions = dict.fromkeys(_COUNTED, 0)
+
+    def pieces() -> Iterator[dict[str, NDArray[Any]]]:
+        for number in range(parts):
+            arrays = shards.read(number)
+            counts[: len(arrays["regions"])] += arrays["regions"]
+            for name in _COUNTED:
+                decisions[name] += int(arrays[name])
+            yield arrays
+
+    if cells:
+        try:
+            together = mesh_of_parts(pieces(), ready.stages.lines)
+        except RuntimeError as error:
+            raise ValueError(f"{folder} must hold the parts of one slice, got others: {error}") from error
+        vertices, edges, found = (len(together[name]) for name in ("vertices", "edges", "patterns"))
+        whole = vertices - edges + found == 1 and found == counts[-1:].sum(initial=not len(counts))
+        require(whole, str(folder), "the parts of one slice", f"{vertices} vertices, {edges} edges and {found} regions")
+    else:
+        for _ in pieces():
+            pass
+    return found_partition(ready, slice_, together | decisions | {"regions": counts.tolist()}, cells)
+
+
+def _take_cells(archive: Npz, pattern_bytes: int, rows: int) -> Arrays:
+    """The cells of a part, all that the mesh goes by held against each other."""
+    offsets = archive.take("offsets", _INTEGERS, (None,))
+    fit = len(offsets) > 0 and offsets[0] == 0 and (np.diff(offsets) >= 3).all() and (offsets >= 0).all()
+    require(fit, "offsets", "from 0 up, by 3 or more for each cell", offsets)
+    corners, cells = int(offsets[-1]), len(offsets) - 1
+    arrays = {
+        "offsets": offsets,
+        "xy": archive.take("xy", (np.float64,), (corners, 2)),
+        "keys": archive.take("keys", (np.uint64,), (corners, 2)),
+        "rows": archive.take("rows", (np.int32,), (corners,)),
+        "patterns": archive.take("patterns", (np.uint8,), (cells, pattern_bytes)),
+    }
+    require(arrays["rows"].max(initial=-1) < rows, "rows", f"below {rows}", arrays["rows"].max(initial=-1))
+    return arrays
