@@ -23,8 +23,6 @@ from pylinregion.graph.digest import digest_of, digest_of_network
 from pylinregion.graph.network import Network
 from pylinregion.sharding.store import Arrays, Shards
 
-_INTEGERS = (np.int64,)
-
 
 class Points(Protocol):
     """``B`` points that are read some at a time: a tensor, a (memory-mapped) NumPy array, whatever."""
@@ -144,59 +142,121 @@ def count_in_shards(
     checks.positive_integer("shard_size", shard_size)
     checks.switches(progress=progress)
     ranks = Ranks.current()
-    shape = [int(size) for size in points.shape]
-    if not shape or shape[0] < 1:
-        raise ValueError(f"points must be [B, *input_shape] with B at least 1, got {shape}")
+    pieces = _Pieces(points, shard_size, device)
     if isinstance(radius, bool) or not isinstance(radius, (int, float)):
         raise TypeError(f"radius must be a number, got {type(radius).__name__}")
+    example = pieces.read(0)[:0]
+    counting = _Counting(capture(model, example), pieces, radius, options)
+    head = count_regions(counting.network, example, radius, **options)  # all arguments are checked before any work
+    job = counting.job(example.dtype)
+    layout = _Layout(pieces.sizes, len(head.layers), head.ambiguous is not None)
+    shards = Shards(folder, job, len(pieces.sizes), ranks, layout.take)
+    shards.run(counting.make, counting.objection, progress)
+    return ShardedCounts(shards, pieces.shape[0], head.layers, head.definition, head.method, head.uncounted)
 
-    def rows(number: int) -> Tensor:
-        some = points[slice(number * shard_size, min((number + 1) * shard_size, shape[0]))]
+
+class _Pieces:
+    """The points, those of a shard at a time.
+
+    Args:
+        points: All of them.
+        size: Points in a shard; in the last, what is left.
+        device: Where they are moved to; None: they stay where they are.
+
+    Attributes:
+        shape: ``[B, *input_shape]``.
+        size: As given.
+        sizes: How many points each shard has.
+
+    Raises:
+        ValueError: There are none.
+    """
+
+    def __init__(self, points: Points, size: int, device: torch.device | str | None) -> None:
+        self.shape = [int(length) for length in points.shape]
+        if not self.shape or self.shape[0] < 1:
+            raise ValueError(f"points must be [B, *input_shape] with B at least 1, got {self.shape}")
+        self.size, self.sizes = size, [min(size, self.shape[0] - begin) for begin in range(0, self.shape[0], size)]
+        self._points, self._device = points, device
+
+    def read(self, number: int) -> Tensor:
+        """``[b, *input_shape]``: the points of a shard."""
+        begin = number * self.size
+        some = self._points[slice(begin, begin + self.sizes[number])]
         tensor = some if isinstance(some, Tensor) else torch.from_numpy(np.array(some))
-        return tensor if device is None else tensor.to(device)
+        return tensor if self._device is None else tensor.to(self._device)
 
-    example = rows(0)[:0]
-    network = capture(model, example)
-    digests = {name: digest_of(value) for name, value in options.items() if isinstance(value, (Tensor, np.ndarray))}
-    job = {
-        "what": "count_regions",
-        "network": digest_of_network(network),
-        "points": shape,
-        "dtype": str(example.dtype),
-        "shard_size": shard_size,
-        "radius": float(radius),
-        "options": {name: digests.get(name, _plain(value)) for name, value in sorted(options.items())},
-    }
-    head = count_regions(network, example, radius, **options)  # all arguments are checked before any work
 
-    def make(number: int) -> Arrays:
-        x = rows(number)
-        counts = count_regions(network, x, radius, **options)
-        arrays = {"changes": counts.changes, "regions": counts.regions}
-        if counts.ambiguous is not None:
-            arrays["ambiguous"] = counts.ambiguous
-        return {name: value.cpu().numpy() for name, value in arrays.items()} | {"points": np.array(digest_of(x))}
+@dataclass(frozen=True)
+class _Counting:
+    """How shards are made.
 
-    def take(number: int, archive: Npz) -> Arrays:
-        count = min(shard_size, shape[0] - number * shard_size)
-        arrays = {
-            "changes": archive.take("changes", _INTEGERS, (count, len(head.layers))),
-            "regions": archive.take("regions", _INTEGERS, (count,)),
+    Attributes:
+        network: The captured model.
+        pieces: The points.
+        radius, options: Of :func:`count_regions`.
+    """
+
+    network: Network
+    pieces: _Pieces
+    radius: float
+    options: dict[str, Any]
+
+    def job(self, dtype: torch.dtype) -> dict[str, Any]:
+        """All that decides the counts but the points, of which every shard has a digest, and their shape and dtype."""
+        return {
+            "what": "count_regions",
+            "network": digest_of_network(self.network),
+            "points": self.pieces.shape,
+            "dtype": str(dtype),
+            "shard_size": self.pieces.size,
+            "radius": float(self.radius),
+            "options": {name: _named(value) for name, value in sorted(self.options.items())},
         }
-        if head.ambiguous is not None:
-            arrays["ambiguous"] = archive.take("ambiguous", _INTEGERS, (count,))
+
+    def make(self, number: int) -> Arrays:
+        """The counts of a shard, and which points they are of."""
+        x = self.pieces.read(number)
+        counts = count_regions(self.network, x, self.radius, **self.options)
+        tensors = {"changes": counts.changes, "regions": counts.regions, "ambiguous": counts.ambiguous}
+        arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
+        return arrays | {"points": np.array(digest_of(x))}
+
+    def objection(self, number: int, arrays: Arrays) -> str | None:
+        """Why a shard that is there cannot be used."""
+        same = str(arrays["points"]) == digest_of(self.pieces.read(number))
+        return None if same else "was made of other points"
+
+
+def _named(value: Any) -> Any:
+    """What stands for an option in the job."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return digest_of(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What is in a shard.
+
+    Attributes:
+        sizes: How many points each has.
+        layers: ``L``.
+        estimated: Whether signs that rounding may have decided are counted too.
+    """
+
+    sizes: list[int]
+    layers: int
+    estimated: bool
+
+    def take(self, number: int, archive: Npz) -> Arrays:
+        """The arrays of a shard, checked."""
+        points = self.sizes[number]
+        shapes: dict[str, tuple[int, ...]] = {"changes": (points, self.layers), "regions": (points,)}
+        if self.estimated:
+            shapes["ambiguous"] = (points,)
+        arrays = {name: archive.take(name, (np.int64,), shape) for name, shape in shapes.items()}
         for name, array in arrays.items():
             least = int(name == "regions")
             require((array >= least).all(), name, f"numbers from {least} up", array.min(initial=least))
         return arrays | {"points": np.array(archive.text("points"))}
-
-    def is_right(number: int, arrays: Arrays) -> str | None:
-        return None if str(arrays["points"]) == digest_of(rows(number)) else "was made of other points"
-
-    shards = Shards(folder, job, math.ceil(shape[0] / shard_size), ranks, take)
-    shards.run(make, is_right, progress)
-    return ShardedCounts(shards, shape[0], head.layers, head.definition, head.method, head.uncounted)
-
-
-def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from pylinregion._util import checks, memory
@@ -21,6 +22,7 @@ from pylinregion.exact.slice_engine import Engine, mesh_of_parts
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.digest import digest_of, digest_of_network
 from pylinregion.graph.network import Network
+from pylinregion.lowering.stages import Stages
 from pylinregion.regions.enumeration import found_partition, prepared
 from pylinregion.regions.partition import Partition
 from pylinregion.sharding.store import Arrays, Shards
@@ -68,8 +70,13 @@ def partition_in_shards(
     checks.switches(cells=cells, progress=progress)
     ready = prepared(model, slice_, layers, threads, None, memory_budget)
     ranks = Ranks.current()
-    engine = Engine(ready.stages, slice_.plane, slice_.polygon)
-    budget = memory.budget(memory_budget) if cells else None
+    walk = _Walk(
+        Engine(ready.stages, slice_.plane, slice_.polygon),
+        parts,
+        ready.threads,
+        cells,
+        memory.budget(memory_budget) if cells else None,
+    )
     job = {
         "what": "partition",
         "network": digest_of_network(ready.network),
@@ -77,78 +84,137 @@ def partition_in_shards(
         "layers": list(ready.stages.layers),
         "cells": cells,
     }
+    shards = Shards(folder, job, parts, ranks, _Layout.of(ready.stages, cells).take)
+    shards.run(walk.make, lambda number, arrays: None, progress)
+    return None if ranks.rank else found_partition(ready, slice_, _together(shards, ready.stages, cells), cells)
 
-    def make(number: int) -> Arrays:
-        found = engine.enumerate(
-            cells=cells,
-            threads=ready.threads,
-            part=(number, parts),
-            max_bytes=None if budget is None else budget // memory.PEAK_OF_CELLS,
+
+@dataclass(frozen=True)
+class _Walk:
+    """How shards are made: the walk over a slice, part by part.
+
+    Attributes:
+        engine: Walks.
+        parts: How many there are.
+        threads: CPU threads.
+        cells: Whether cells are kept.
+        budget: Bytes that finding those of a part may take; None: any.
+    """
+
+    engine: Engine
+    parts: int
+    threads: int
+    cells: bool
+    budget: int | None
+
+    def make(self, number: int) -> Arrays:
+        """What is found in a part.
+
+        Raises:
+            BudgetExceededError: Its cells take more than the budget.
+        """
+        found = self.engine.enumerate(
+            cells=self.cells,
+            threads=self.threads,
+            part=(number, self.parts),
+            max_bytes=None if self.budget is None else self.budget // memory.PEAK_OF_CELLS,
         )
         if found["stopped"]:
             least = max(found["regions"])
             raise BudgetExceededError(
-                f"the cells of part {number} of {parts} take more than the memory budget of {budget} bytes: it has at "
-                f"least {least} regions, a lower bound. Take more parts, raise memory_budget, or count only",
+                f"the cells of part {number} of {self.parts} take more than the memory budget of {self.budget} bytes: "
+                f"it has at least {least} regions, a lower bound. Take more parts, raise memory_budget, or count only",
                 least,
             )
         arrays = {name: np.array(found[name], dtype=np.int64) for name in ("regions", *_COUNTED)}
-        return arrays | {name: found[name] for name in _CELLS if cells}
+        return arrays | {name: found[name] for name in _CELLS if self.cells}
 
-    stages_with_lines = sum(stage.units.lines > 0 for stage in ready.stages.stages)
-    rows = Neurons.of(ready.stages).rows
 
-    def take(number: int, archive: Npz) -> Arrays:
+@dataclass(frozen=True)
+class _Layout:
+    """What is in a shard.
+
+    Attributes:
+        stages_with_lines: Of the network; a part has regions of each, or nothing at all.
+        rows: Rows of the network, which edges lie on.
+        pattern_bytes: Of a cell's pattern.
+        cells: Whether there are cells.
+    """
+
+    stages_with_lines: int
+    rows: int
+    pattern_bytes: int
+    cells: bool
+
+    @staticmethod
+    def of(stages: Stages, cells: bool) -> _Layout:
+        """That of a network's parts."""
+        return _Layout(_stages_with_lines(stages), Neurons.of(stages).rows, (stages.lines + 7) // 8, cells)
+
+    def take(self, number: int, archive: Npz) -> Arrays:
+        """The arrays of a shard, checked."""
         arrays = {"regions": archive.take("regions", _INTEGERS, (None,))}
-        sizes = (0, stages_with_lines)
+        sizes = (0, self.stages_with_lines)
         require(len(arrays["regions"]) in sizes, "regions", f"of a size in {sizes}", len(arrays["regions"]))
         arrays |= {name: archive.take(name, _INTEGERS, ()) for name in _COUNTED}
         for name, array in arrays.items():
             require((array >= 0).all(), name, "numbers from 0 up", array.min(initial=0))
-        return arrays | (_take_cells(archive, (ready.stages.lines + 7) // 8, rows) if cells else {})
+        return arrays | (self._take_cells(archive) if self.cells else {})
 
-    shards = Shards(folder, job, parts, ranks, take)
-    shards.run(make, lambda number, arrays: None, progress)
-    if ranks.rank:
-        return None
-    together: dict[str, Any] = {}
-    counts = np.zeros(stages_with_lines, dtype=np.int64)
+    def _take_cells(self, archive: Npz) -> Arrays:
+        """The cells of a part, all that the mesh goes by held against each other."""
+        offsets = archive.take("offsets", _INTEGERS, (None,))
+        fit = len(offsets) > 0 and offsets[0] == 0 and (np.diff(offsets) >= 3).all() and (offsets >= 0).all()
+        require(fit, "offsets", "from 0 up, by 3 or more for each cell", offsets)
+        corners, cells = int(offsets[-1]), len(offsets) - 1
+        arrays = {
+            "offsets": offsets,
+            "xy": archive.take("xy", (np.float64,), (corners, 2)),
+            "keys": archive.take("keys", (np.uint64,), (corners, 2)),
+            "rows": archive.take("rows", (np.int32,), (corners,)),
+            "patterns": archive.take("patterns", (np.uint8,), (cells, self.pattern_bytes)),
+        }
+        highest = arrays["rows"].max(initial=-1)
+        require(highest < self.rows, "rows", f"below {self.rows}", highest)
+        return arrays
+
+
+def _together(shards: Shards, stages: Stages, cells: bool) -> dict[str, Any]:
+    """What the engine would have found at once, from all parts in order.
+
+    Raises:
+        ValueError: They are not the parts of one slice.
+    """
+    regions = np.zeros(_stages_with_lines(stages), dtype=np.int64)
     decisions = dict.fromkeys(_COUNTED, 0)
 
-    def pieces() -> Iterator[dict[str, NDArray[Any]]]:
-        for number in range(parts):
+    def parts() -> Iterator[Arrays]:
+        for number in range(shards.count):
             arrays = shards.read(number)
-            counts[: len(arrays["regions"])] += arrays["regions"]
+            regions[: len(arrays["regions"])] += arrays["regions"]
             for name in _COUNTED:
                 decisions[name] += int(arrays[name])
             yield arrays
 
+    mesh: dict[str, Any] = {}
     if cells:
-        try:
-            together = mesh_of_parts(pieces(), ready.stages.lines)
-        except RuntimeError as error:
-            raise ValueError(f"{folder} must hold the parts of one slice, got others: {error}") from error
-        vertices, edges, found = (len(together[name]) for name in ("vertices", "edges", "patterns"))
-        whole = vertices - edges + found == 1 and found == counts[-1:].sum(initial=not len(counts))
-        require(whole, str(folder), "the parts of one slice", f"{vertices} vertices, {edges} edges and {found} regions")
+        mesh = _mesh(parts(), stages.lines, shards.folder)
+        vertices, edges, found = (len(mesh[name]) for name in ("vertices", "edges", "patterns"))
+        whole = vertices - edges + found == 1 and found == regions[-1:].sum(initial=not len(regions))
+        told = f"{vertices} vertices, {edges} edges and {found} regions"
+        require(whole, str(shards.folder), "the parts of one slice", told)
     else:
-        for _ in pieces():
+        for _ in parts():
             pass
-    return found_partition(ready, slice_, together | decisions | {"regions": counts.tolist()}, cells)
+    return mesh | decisions | {"regions": regions.tolist()}
 
 
-def _take_cells(archive: Npz, pattern_bytes: int, rows: int) -> Arrays:
-    """The cells of a part, all that the mesh goes by held against each other."""
-    offsets = archive.take("offsets", _INTEGERS, (None,))
-    fit = len(offsets) > 0 and offsets[0] == 0 and (np.diff(offsets) >= 3).all() and (offsets >= 0).all()
-    require(fit, "offsets", "from 0 up, by 3 or more for each cell", offsets)
-    corners, cells = int(offsets[-1]), len(offsets) - 1
-    arrays = {
-        "offsets": offsets,
-        "xy": archive.take("xy", (np.float64,), (corners, 2)),
-        "keys": archive.take("keys", (np.uint64,), (corners, 2)),
-        "rows": archive.take("rows", (np.int32,), (corners,)),
-        "patterns": archive.take("patterns", (np.uint8,), (cells, pattern_bytes)),
-    }
-    require(arrays["rows"].max(initial=-1) < rows, "rows", f"below {rows}", arrays["rows"].max(initial=-1))
-    return arrays
+def _mesh(parts: Iterator[Arrays], lines: int, folder: Path) -> dict[str, Any]:
+    try:
+        return mesh_of_parts(parts, lines)
+    except RuntimeError as error:
+        raise ValueError(f"{folder} must hold the parts of one slice, got others: {error}") from error
+
+
+def _stages_with_lines(stages: Stages) -> int:
+    return sum(stage.units.lines > 0 for stage in stages.stages)
