@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from workloads import Sizes, mlp_workload
 
 import pylinregion as plr
-from pylinregion.native.kernels import PackedLinear
-from pylinregion.runtime.dense_chain import FEWEST_PAIRS, Chain
+from pylinregion.native.packed_linear import PackedLinear
+from pylinregion.runtime.chain import FEWEST_PAIRS, Chain
 
 GENERIC = "every vertex"
 DISPLACEMENTS = "displacements"

@@ -23,7 +23,7 @@ import threadpoolctl
 import torch
 
 import pylinregion as plr
-from pylinregion.native import kernels
+from pylinregion.native.simd import simd
 
 Run = Callable[[], object]
 Clock = Callable[[Run], float]
@@ -179,7 +179,7 @@ def machine(device: str) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "simd": kernels.simd(),
+        "simd": simd(),
         "device": device,
     }
     if hasattr(os, "getloadavg"):

@@ -11,8 +11,12 @@ from harness import Clock, calls_for, compared, medians, repeated
 from torch import Tensor
 from torch.nn import functional
 
-from pylinregion.native import kernels
-from pylinregion.native.kernels import PackedLinear, Patterns, ScalarKink
+from pylinregion.native.distinct_patterns import distinct_patterns
+from pylinregion.native.label_changes import label_changes, label_words
+from pylinregion.native.neuron_arguments import Patterns
+from pylinregion.native.packed_linear import PackedLinear
+from pylinregion.native.scalar_kink import ScalarKink
+from pylinregion.native.sign_changes import sign_changes, sign_changes_split, sign_words
 
 OURS = "pylinregion"
 BASELINES = {
@@ -181,12 +185,12 @@ def _signs(work: str, device: str, dtype: torch.dtype, size: str) -> Case:
     """Pre-activations to counts, patterns and, in place, activations; doing it again finds the same signs."""
     points, vertices, shape = _sizes(work, device, size)
     z = _preactivations(points, vertices, shape, device, dtype)
-    counts = _Counts(points, vertices, kernels.sign_words(z[0].numel()), device)
+    counts = _Counts(points, vertices, sign_words(z[0].numel()), device)
     own, other = z.clone(), z.clone()
     threads = torch.get_num_threads()
 
     def ours() -> None:
-        kernels.sign_changes(own, vertices, _RELU, *counts.into, own, threads)
+        sign_changes(own, vertices, _RELU, *counts.into, own, threads)
 
     def theirs() -> Tensor:
         torch.relu_(other)
@@ -212,13 +216,13 @@ def _split(work: str, device: str, dtype: torch.dtype, size: str) -> Case:
     centre = torch.randn(points, *shape, generator=generator, device=device, dtype=dtype)
     directions = torch.randn(half, *shape, generator=generator, device=device, dtype=dtype)
     radius = torch.full((points,), 2.0**-6, dtype=torch.float64, device=device)  # its products are exact
-    counts = _Counts(points, vertices, kernels.sign_words(centre[0].numel()), device)
+    counts = _Counts(points, vertices, sign_words(centre[0].numel()), device)
     own = torch.empty(points * vertices, *shape, device=device, dtype=dtype)
     other = torch.empty_like(own)
     threads = torch.get_num_threads()
 
     def ours() -> None:
-        kernels.sign_changes_split(centre, directions, radius, _RELU, *counts.into, own, threads)
+        sign_changes_split(centre, directions, radius, _RELU, *counts.into, own, threads)
 
     def theirs() -> Tensor:
         offset, sides = directions * 2.0**-6, other.unflatten(0, (points, 2, half))
@@ -241,11 +245,11 @@ def _labels(work: str, device: str, dtype: torch.dtype, size: str) -> Case:
     points, vertices, shape = _sizes(work, device, size)
     z = _preactivations(points, vertices, shape, device, torch.float32)
     winners = functional.max_pool2d(z, 2, return_indices=True)[1]
-    counts = _Counts(points, vertices, kernels.label_words(winners[0].numel()), device)
+    counts = _Counts(points, vertices, label_words(winners[0].numel()), device)
     threads = torch.get_num_threads()
 
     def ours() -> None:
-        kernels.label_changes(winners, vertices, counts.changes, Patterns(counts.words), threads)
+        label_changes(winners, vertices, counts.changes, Patterns(counts.words), threads)
 
     def theirs() -> Tensor:
         grouped = winners.view(points, vertices, -1)
@@ -270,7 +274,7 @@ def _distinct(work: str, device: str, dtype: torch.dtype, size: str) -> Case:
     threads = torch.get_num_threads()
 
     def ours() -> Tensor:
-        return kernels.distinct_patterns(words, threads)
+        return distinct_patterns(words, threads)
 
     def theirs() -> Tensor:
         return torch.tensor([len(torch.unique(rows, dim=0)) for rows in words], device=device)

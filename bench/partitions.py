@@ -36,7 +36,7 @@ import pylinregion as plr
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.lowering.lower import stages_of
 from pylinregion.lowering.stages import Stages
-from pylinregion.native import kernels
+from pylinregion.native.simd import simd_sets, use_simd
 
 GOALS = {  # millions of regions a second on one core: counted, with cells
     "784-200x3-10": (5.0, 3.0),
@@ -234,9 +234,9 @@ def by_instruction_set(name: str, repeats: int, smoke: bool) -> list[dict[str, A
     model, plane, corners = cases(smoke)[name]
     engine = Engine(stages_of(plr.capture(model, torch.zeros(2, len(plane)))), plane, corners)
     found = []
-    for simd in kernels.simd_sets():
+    for simd in simd_sets():
         harness.progress(f"{name}: {simd}")
-        with kernels.use_simd(simd):
+        with use_simd(simd):
             seconds = [
                 least(functools.partial(engine.enumerate, cells=cells), repeats, harness.cpu_seconds)
                 for cells in (False, True)

@@ -68,7 +68,7 @@ template <class Last, class Run> void def_label_changes(py::module_& m, const ch
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
-  m.doc() = "Private kernels. Shapes, dtypes and devices are checked in pylinregion.kernels.";
+  m.doc() = "Private kernels. Shapes, dtypes and devices are checked by pylinregion.native.";
   m.attr("cuda_built") = kCuda;
 #ifdef PLR_CUDA_ARCHITECTURES
   m.attr("cuda_architectures") = PLR_CUDA_ARCHITECTURES;

@@ -11,7 +11,7 @@ from torch import Tensor
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.capturing.tracing import output_tensors
 from pylinregion.graph.network import Network
-from pylinregion.native.kernels import ScalarKink
+from pylinregion.native.scalar_kink import ScalarKink
 from pylinregion.runtime.evaluator import Evaluator
 from pylinregion.runtime.tally import as_rows
 

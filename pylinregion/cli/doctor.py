@@ -10,7 +10,8 @@ from torch import nn
 
 from pylinregion._util.versions import VERSION
 from pylinregion.counting.count import count_regions
-from pylinregion.native import kernels
+from pylinregion.native.extension import cuda_architectures, cuda_built
+from pylinregion.native.simd import simd
 
 # What examine() must find at its two points: changes of each layer, and distinct patterns.
 _CHANGES = [[4, 4], [0, 0]]
@@ -39,7 +40,7 @@ def named_device(name: str) -> torch.device:
         seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= seen:
             raise ValueError(f"--device {name}: torch sees {seen or 'no'} CUDA device{'s' * (seen != 1)}")
-        if not kernels.cuda_built:
+        if not cuda_built:
             raise ValueError(f"--device {name}: this pylinregion was built without CUDA, see pylinregion doctor")
     return device
 
@@ -87,7 +88,7 @@ def report() -> int:
         "numpy": np.__version__,
         "CUDA of torch": torch.version.cuda or "none, this torch is for the CPU",
         "CUDA kernels": _cuda_kernels(),
-        "SIMD": kernels.simd(),
+        "SIMD": simd(),
     }
     for name, text in rows.items():
         print(f"{name:<14} {text}")
@@ -113,9 +114,9 @@ def _network() -> nn.Module:
 
 
 def _cuda_kernels() -> str:
-    if not kernels.cuda_built:
+    if not cuda_built:
         return "not built"
-    return f"built for architectures {kernels.cuda_architectures.replace(';', ', ')}"
+    return f"built for architectures {cuda_architectures.replace(';', ', ')}"
 
 
 def _hardware(device: torch.device) -> str:

@@ -29,8 +29,8 @@ from pylinregion.counting.exact_count import EXACT_METHODS, count_exactly
 from pylinregion.geometry.frames import check_frame, random_frame
 from pylinregion.graph.network import OUTPUT, Network
 from pylinregion.graph.operators import Kind
-from pylinregion.native.kernels import ScalarKink
-from pylinregion.runtime.dense_chain import OUTPUT as OUTPUT_NUMBER
+from pylinregion.native.scalar_kink import ScalarKink
+from pylinregion.runtime.chain import OUTPUT as OUTPUT_NUMBER
 from pylinregion.runtime.evaluator import Evaluator
 from pylinregion.runtime.program import Split, Workspace
 from pylinregion.runtime.tally import Site, Tally, as_rows, sites

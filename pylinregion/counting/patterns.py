@@ -24,8 +24,10 @@ from pylinregion.counting.count import (
 )
 from pylinregion.graph.kinks import pattern_words, rounded, scalar_kink
 from pylinregion.graph.network import Network
-from pylinregion.native import kernels
-from pylinregion.native.kernels import ScalarKink
+from pylinregion.native.label_changes import label_changes
+from pylinregion.native.neuron_arguments import Patterns
+from pylinregion.native.scalar_kink import ScalarKink
+from pylinregion.native.sign_changes import sign_changes, sign_words
 from pylinregion.runtime.evaluator import Evaluator
 from pylinregion.runtime.tally import as_rows
 
@@ -142,7 +144,7 @@ class ActivationPatterns:
 
     def _plane(self, coding: Coding, plane: int, start: int, end: int) -> Tensor:
         """``[n, end - start]`` bool; ``start`` is a multiple of 64."""
-        first = coding.word + plane * kernels.sign_words(coding.units)
+        first = coding.word + plane * sign_words(coding.units)
         words = self.words[:, first + start // 64 : first + (end + 63) // 64]
         shifts = torch.arange(64, device=words.device)
         bits = ((words.unsqueeze(2) >> shifts) & 1).flatten(1)
@@ -274,7 +276,7 @@ class _Search:
         def writer(number: int) -> _Writer:
             column = columns[number]
             shaped = self.network.shaped(self.network.layers[number].node)
-            return _Writer(shaped, kernels.Patterns(words, self.codings[column].word), nonfinite[column])
+            return _Writer(shaped, Patterns(words, self.codings[column].word), nonfinite[column])
 
         values = [x] if self.evaluator.frontier else []  # of no neurons nothing is computed
         self.evaluator.run(values, len(x), writer, threads=torch.get_num_threads())
@@ -292,7 +294,7 @@ class _Writer:
     """A :class:`pylinregion.graph.kinks.Counter` that writes the pieces of one layer, neurons in row-major order."""
 
     node: Any
-    into: kernels.Patterns
+    into: Patterns
     nonfinite: Tensor
 
     def signs(self, z: Any, kink: ScalarKink) -> None:
@@ -300,13 +302,13 @@ class _Writer:
         rows = as_rows(z, self.node).contiguous()
         ignored = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
         kink = rounded(kink, rows.dtype)
-        kernels.sign_changes(rows, 1, kink, ignored, self.nonfinite, self.into, None, torch.get_num_threads())
+        sign_changes(rows, 1, kink, ignored, self.nonfinite, self.into, None, torch.get_num_threads())
 
     def labels(self, labels: Tensor) -> None:
         """Write numbers."""
         rows = as_rows(labels, self.node).contiguous()
         ignored = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
-        kernels.label_changes(rows, 1, ignored, self.into, torch.get_num_threads())
+        label_changes(rows, 1, ignored, self.into, torch.get_num_threads())
 
 
 class _Different:

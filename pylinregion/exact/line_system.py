@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pylinregion._util.rounding import frobenius_norm, spectral_norm
 from pylinregion.exact.candidates import groups_of
 from pylinregion.lowering.stages import INPUT, Stage, Stages
-from pylinregion.native import kernels
+from pylinregion.native.exact_engines import most_folds
 
 Array = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ class LineSystem:
                     norms[:, stage, source] = spectral_norm(block), frobenius_norm(block)
         gamma = (self.begins[-1] + 3) * _UNIT * _INFLATE
         products = _sizes_of_products(_through_between(norms))
-        with_rounding = _through_between(norms + 2 * kernels.most_folds * gamma * products)
+        with_rounding = _through_between(norms + 2 * most_folds * gamma * products)
         return with_rounding if (_sizes_of_products(with_rounding) <= 2 * products).all() else None
 
 

@@ -14,7 +14,7 @@ from pylinregion.exact.line_system import check_scale
 from pylinregion.exact.proven_maps import affine_maps
 from pylinregion.exact.tournament import Tournament
 from pylinregion.lowering.stages import Stages
-from pylinregion.native import kernels
+from pylinregion.native.exact_engines import TraceProblem
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -44,7 +44,7 @@ class Tracer:
         largest = max((float(np.abs(numbers).max(initial=0.0)) for numbers in inputs), default=0.0)
         if (reason := check_scale(played, np.full((1, 1), largest), np.ones((1, 2)))) is not None:
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {reason}")
-        self._problem: Any = kernels.TraceProblem(
+        self._problem: Any = TraceProblem(
             stages=played.addresses(),
             norms=_norms(played),
             dimensions=played.inputs,

@@ -15,7 +15,7 @@ from pylinregion.exact.candidates import rectified_by
 from pylinregion.exact.maps import Array, evaluate
 from pylinregion.geometry.slice import Slice
 from pylinregion.lowering.stages import Stage, Stages
-from pylinregion.native import kernels
+from pylinregion.native.exact_engines import SlicePoints
 
 Signs = NDArray[np.int8]
 
@@ -62,9 +62,7 @@ class _Exact:
         plane = [np.ascontiguousarray(column) for column in where.plane.T]
         u, v, origin = (column.ctypes.data for column in plane)
         self._kept = plane, stages.line_begins
-        self._problem = kernels.slice_points(
-            stages=stages.addresses(), dimensions=len(where.plane), u=u, v=v, origin=origin
-        )
+        self._problem = SlicePoints(stages=stages.addresses(), dimensions=len(where.plane), u=u, v=v, origin=origin)
         self._rectified = rectified_by(stages)
         for stage, first in zip(stages.stages, stages.first_lines, strict=True):
             lines = slice(first, first + stage.units.lines)

@@ -12,7 +12,7 @@ from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import check_scale, line_system
 from pylinregion.lowering.stages import Stages
-from pylinregion.native import kernels
+from pylinregion.native.exact_engines import MeshOfParts, SliceProblem
 
 Array = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ class Engine:
         self._zero, self._same, self._multiples = rectified_by(stages), first_equals(stages), stages.same_lines
         system = self.system
         self._norms = system.norms() if len(system.columns) >= _STAGES_FOR_NORMS else None
-        self._problem: Any = kernels.SliceProblem(
+        self._problem: Any = SliceProblem(
             stages=[
                 (begin, end, extent, columns.ctypes.data, columns.shape[1])
                 for begin, end, extent, columns in zip(
@@ -116,7 +116,7 @@ def mesh_of_parts(parts: Iterable[dict[str, Any]], lines: int) -> dict[str, Any]
     Raises:
         RuntimeError: They are not the parts of one walk.
     """
-    mesh: Any = kernels.MeshOfParts((lines + 7) // 8)
+    mesh: Any = MeshOfParts((lines + 7) // 8)
     for cells in parts:
         names = ("offsets", "xy", "keys", "rows", "patterns")
         mesh.add(len(cells["offsets"]) - 1, *(cells[name].ctypes.data for name in names))

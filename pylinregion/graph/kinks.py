@@ -18,7 +18,9 @@ from torch import Tensor
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.graph.network import Node, Ref
 from pylinregion.graph.operators import Kind
-from pylinregion.native.kernels import ScalarKink, label_words, sign_words
+from pylinregion.native.label_changes import label_words
+from pylinregion.native.scalar_kink import ScalarKink
+from pylinregion.native.sign_changes import sign_words
 
 
 class Counter(Protocol):

@@ -97,52 +97,56 @@ def linear_cpu(
     dtype: int, x: int, rows: int, in_features: int, out_features: int, packed: int, y: int, threads: int
 ) -> None: ...
 
+class ChainLayer:
+    def __init__(
+        self,
+        *,
+        inputs: int,
+        neurons: int,
+        weight: int,
+        exact: int,
+        bias_size: int,
+        row_norm: int,
+        slope: int,
+        column_square: int,
+        frobenius: float,
+        spectral: float,
+        bias_norm: float,
+        steepest: float,
+    ) -> None: ...
+
+class ChainPoints:
+    def __init__(
+        self, *, n: int, centres: list[int], norms: list[int], radius: int, vertices: int, base: int
+    ) -> None: ...
+
+class ChainCounts:
+    def __init__(
+        self,
+        *,
+        changes: int,
+        changes_stride: int,
+        ambiguous: int,
+        classes: int,
+        classes_stride: int,
+        work: int,
+        nonfinite: int,
+    ) -> None: ...
+
 class DenseChain:
     def __init__(
         self,
+        *,
         dtype: int,
-        layers: list[tuple[int, int, int, int, int, int, int, float, float, float, float, int]],
+        layers: list[ChainLayer],
         pairs: int,
         directions: int,
         direction_size: int,
         direction_norm: float,
     ) -> None: ...
-    def count_cpu(
-        self,
-        points: int,
-        centre: list[int],
-        norm: list[int],
-        radius: int,
-        vertices: int,
-        base: int,
-        changes: int,
-        changes_stride: int,
-        ambiguous: int,
-        classes: int,
-        classes_stride: int,
-        work: int,
-        nonfinite: int,
-        threads: int,
-    ) -> None: ...
+    def count_cpu(self, points: ChainPoints, counts: ChainCounts, threads: int) -> None: ...
     def scratch_cuda(self, points: int) -> int: ...
-    def count_cuda(
-        self,
-        points: int,
-        centre: list[int],
-        norm: list[int],
-        radius: int,
-        vertices: int,
-        base: int,
-        changes: int,
-        changes_stride: int,
-        ambiguous: int,
-        classes: int,
-        classes_stride: int,
-        work: int,
-        nonfinite: int,
-        scratch: int,
-        stream: int,
-    ) -> None: ...
+    def count_cuda(self, points: ChainPoints, counts: ChainCounts, scratch: int, stream: int) -> None: ...
 
 class TraceProblem:
     def __init__(

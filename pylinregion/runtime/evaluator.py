@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pylinregion.graph.network import Network, Node, refs
-from pylinregion.native.kernels import PackedLinear
-from pylinregion.runtime.dense_chain import Chain, Costs, find
+from pylinregion.native.packed_linear import PackedLinear
+from pylinregion.runtime.chain import Chain, Costs, find
 from pylinregion.runtime.linear_part import differentiable
 from pylinregion.runtime.program import CounterOf, Program, Split, Workspace
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from pylinregion.graph.kinks import Counter, evaluator
 from pylinregion.graph.network import Network, Node, Ref, refs
 from pylinregion.graph.operators import ALWAYS_NEW, BIASED, Kind
-from pylinregion.native.kernels import PackedLinear
-from pylinregion.runtime.dense_chain import Chain, Found
+from pylinregion.native.packed_linear import PackedLinear
+from pylinregion.runtime.chain import Chain, Found
 from pylinregion.runtime.linear_part import linear_part
 
 CounterOf = Callable[[int], Counter]  # layer number -> where its kink reports to

@@ -10,9 +10,13 @@ from torch import Tensor
 
 from pylinregion.graph.kinks import pattern_words, rounded
 from pylinregion.graph.network import Network, Node
-from pylinregion.native import kernels
-from pylinregion.native.kernels import Patterns, ScalarKink
-from pylinregion.runtime.dense_chain import Chain
+from pylinregion.native.addresses import row_dense
+from pylinregion.native.distinct_patterns import distinct_patterns
+from pylinregion.native.label_changes import label_changes
+from pylinregion.native.neuron_arguments import Patterns
+from pylinregion.native.scalar_kink import ScalarKink
+from pylinregion.native.sign_changes import sign_changes, sign_changes_split, sign_words
+from pylinregion.runtime.chain import Chain
 from pylinregion.runtime.program import Program, Split, Workspace
 
 
@@ -57,7 +61,7 @@ def sites(
     if output:
         node = network.nodes[network.outputs[0]]
         found[-1] = Site(len(counted), node, words, False, True)
-        words += 0 if -1 in chained else kernels.sign_words(node.units)
+        words += 0 if -1 in chained else sign_words(node.units)
     return found, words + bool(chained)
 
 
@@ -96,7 +100,7 @@ class Tally:
         """``[points]`` int64: different patterns among the vertices."""
         if self.numbered:
             return self.words.amax(dim=(1, 2)) + 1
-        return kernels.distinct_patterns(self.words, self.threads)
+        return distinct_patterns(self.words, self.threads)
 
 
 class SiteCounter:
@@ -116,17 +120,17 @@ class SiteCounter:
         if isinstance(z, Split):
             kink = rounded(kink, z.centre.dtype)
             out = None if site.unused else self._first_activations(z.centre)
-            kernels.sign_changes_split(z.centre, z.directions, z.radius, kink, *into, out, tally.threads)
+            sign_changes_split(z.centre, z.directions, z.radius, kink, *into, out, tally.threads)
             return z if out is None else out
         rows = as_rows(z, site.node)
         kink = rounded(kink, rows.dtype)
         fused = kink.activation == "relu" or (kink.activation != "none" and rows.dtype.itemsize > 2)
         if site.unused or not fused:
-            kernels.sign_changes(rows, tally.vertices, kink, *into, None, tally.threads)
+            sign_changes(rows, tally.vertices, kink, *into, None, tally.threads)
             return z if site.unused else None
         own = site.in_place or rows.data_ptr() != z.data_ptr()
         out = rows if own else torch.empty_like(rows)
-        kernels.sign_changes(rows, tally.vertices, kink, *into, out, tally.threads)
+        sign_changes(rows, tally.vertices, kink, *into, out, tally.threads)
         return from_rows(out, z, site.node)
 
     def chain(self, chain: Chain, value: Any) -> None:
@@ -151,13 +155,13 @@ class SiteCounter:
         tally, site = self.tally, self.site
         patterns = Patterns(tally.words, site.offset)
         rows = as_rows(labels, site.node)
-        kernels.label_changes(rows, tally.vertices, tally.changes[:, site.column], patterns, tally.threads)
+        label_changes(rows, tally.vertices, tally.changes[:, site.column], patterns, tally.threads)
 
 
 def as_rows(value: Tensor, node: Node) -> Tensor:
     """A value with the batch first and one entry a row of it, row dense; a view where that is possible."""
     if node.batch_dim == 0 and node.batch_factor == 1:
-        return kernels.row_dense(value)
+        return row_dense(value)
     first = value.movedim(node.batch_dim, 0).contiguous()
     return first.view(len(first) // node.batch_factor, -1)
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from pylinregion.native import kernels
+from pylinregion.native.extension import cuda_built
 
 
 def why_no_cuda() -> str | None:
     """What is missing, or None."""
-    if not kernels.cuda_built:
+    if not cuda_built:
         return "pylinregion was built without CUDA"
     if not torch.cuda.is_available():
         return "torch sees no CUDA device"

@@ -10,7 +10,8 @@ import pylinregion as plr
 from cases.devices import DEVICES
 from pylinregion.cli import doctor
 from pylinregion.cli.commands import main
-from pylinregion.native import kernels
+from pylinregion.native.extension import cuda_built
+from pylinregion.native.simd import simd, simd_sets, use_simd
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -18,9 +19,9 @@ def test_tiny_count_is_right_on_every_device(device: str) -> None:
     assert doctor.examine(torch.device(device)) is None
 
 
-@pytest.mark.parametrize("name", kernels.simd_sets())
+@pytest.mark.parametrize("name", simd_sets())
 def test_tiny_count_is_right_with_every_instruction_set(name: str) -> None:
-    with kernels.use_simd(name):
+    with use_simd(name):
         assert doctor.examine(torch.device("cpu")) is None
 
 
@@ -32,11 +33,11 @@ def test_report_names_versions_kernels_and_devices(capsys: pytest.CaptureFixture
     assert rows["python"].startswith(platform.python_version())
     assert rows["torch"].startswith(torch.__version__)
     assert rows["numpy"] == np.__version__
-    assert rows["SIMD"] == kernels.simd()
+    assert rows["SIMD"] == simd()
     assert rows["cpu"].endswith(": OK")
     kinds = [line for line in out.splitlines() if line.startswith("CUDA")]
     assert (torch.version.cuda or "none") in kinds[0]
-    assert kinds[1].endswith("not built") != kernels.cuda_built
+    assert kinds[1].endswith("not built") != cuda_built
     assert len([line for line in out.splitlines() if line.startswith("cuda:")]) == torch.cuda.device_count()
     assert (code, err) == (0, "") or torch.cuda.is_available()  # a GPU that the build does not serve is a failure
 

@@ -16,7 +16,7 @@ from cases.counting import NETS, convnet, mlp, points
 from cases.devices import DEVICES
 from pylinregion.caller.torch_settings import full_precision
 from pylinregion.counting import count as count_module
-from pylinregion.native import kernels
+from pylinregion.native.simd import use_simd
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -366,7 +366,7 @@ def test_portable_kernels_count_the_same():
     for net, shape in NETS.values():
         x = points(9, *shape)
         best = plr.count_regions(net, x, 0.2, n_directions=5)
-        with kernels.use_simd("portable"):
+        with use_simd("portable"):
             portable = plr.count_regions(net, x, 0.2, n_directions=5)
         assert torch.equal(best.changes, portable.changes) and torch.equal(best.regions, portable.regions)
 

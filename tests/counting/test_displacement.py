@@ -17,12 +17,13 @@ from cases.devices import DEVICES
 from cases.networks import NETWORK_KINDS, random_network
 from cases.parts import examples
 from pylinregion.counting import count as count_module
-from pylinregion.native import kernels
+from pylinregion.native.dense_chain import count_chain
+from pylinregion.native.simd import simd_sets, use_simd
 from pylinregion.reference import rational
-from pylinregion.runtime import dense_chain
+from pylinregion.runtime import chain
 
 DTYPES = [torch.float32, torch.float64]
-SIMD = kernels.simd_sets()
+SIMD = simd_sets()
 KINKS = {
     "relu": nn.ReLU,
     "leaky_relu": lambda: nn.LeakyReLU(0.25),
@@ -197,7 +198,7 @@ def test_the_worst_rounding_of_float32_is_allowed_for(blocks, layer, simd):
         ):
             linear.weight.copy_(weight)
             linear.bias.copy_(torch.as_tensor(b))
-    with kernels.use_simd(simd):
+    with use_simd(simd):
         counts = plr.count_regions(
             net, torch.zeros(1, 1), 1.0, frame=torch.ones(1, 1), displacement=True, estimate_ambiguous=True
         )
@@ -355,7 +356,7 @@ def test_a_chain_whose_signs_stay_unproven_does_not_pay(monkeypatch):
     """Of a network in which nearly all points have ties, evaluating the vertices at once takes less than both."""
     net = ternary("none", "relu", torch.float32, inputs=784, width=100)
     x = torch.randint(0, 2, (300, 784), generator=torch.Generator().manual_seed(1)).float()
-    monkeypatch.setattr(dense_chain.Costs, "promise", lambda *arguments: True)
+    monkeypatch.setattr(chain.Costs, "promise", lambda *arguments: True)
     ranges = counted_ranges(monkeypatch)
     plr.count_regions(net, x, 0.5, frame=torch.eye(784)[:25])
     assert ranges[0][2] and not any(chained for *_, chained in ranges[1:])
@@ -452,7 +453,7 @@ def test_convolutions_in_front(radius, dtype, device):
 def test_instruction_sets(simd, dtype):
     net, x = trained((20, 50, 40, 10), dtype)
     want = plr.count_regions(net, x, 1.0, n_directions=19, displacement=False)
-    with kernels.use_simd(simd):
+    with use_simd(simd):
         assert_same(plr.count_regions(net, x, 1.0, n_directions=19, displacement=True), want)
 
 
@@ -521,8 +522,8 @@ def test_cuda_counts_what_the_cpu_counts(widths, kink, radius, dtype):
 def test_cuda_takes_displacements_by_request_alone(monkeypatch):
     net, x = network((20, 30, 30, 1)).to("cuda"), points(10, 20).to("cuda")
     calls = []
-    count = kernels.count_chain
-    monkeypatch.setattr(kernels, "count_chain", lambda *args: calls.append(args) or count(*args))
+    count = count_chain
+    monkeypatch.setattr(chain, "count_chain", lambda *args: calls.append(args) or count(*args))
     plr.count_regions(net, x, 0.1, n_directions=8)
     assert not calls
     plr.count_regions(net, x, 0.1, n_directions=8, displacement=True)
@@ -562,7 +563,7 @@ def counted_ranges(monkeypatch):
 def test_points_that_were_tried_are_not_counted_again(pays, batch_size, threads, monkeypatch):
     net, x = network((784, 60, 60, 10)), points(300, 784)
     want = plr.count_regions(net, x, 0.5, displacement=False, n_directions=20)
-    monkeypatch.setattr(dense_chain.Chain, "pays", lambda chain: pays)
+    monkeypatch.setattr(chain.Chain, "pays", lambda chain: pays)
     ranges = counted_ranges(monkeypatch)
     before = torch.get_num_threads()
     try:
@@ -580,7 +581,7 @@ def test_points_that_overflow_when_tried_are_counted_again(monkeypatch):
     net, x = network((784, 60, 60, 10), torch.float64), points(300, 784)
     with torch.no_grad():
         net[2].weight[3] = torch.finfo(torch.float64).max
-    monkeypatch.setattr(dense_chain.Chain, "pays", lambda chain: False)
+    monkeypatch.setattr(chain.Chain, "pays", lambda chain: False)
     ranges = counted_ranges(monkeypatch)
     with pytest.raises(ValueError, match="pre-activations of layer '3' are NaN or infinite around point 0"):
         plr.count_regions(net, x, 0.5, n_directions=20)
@@ -602,9 +603,9 @@ def test_nothing_is_tried_where_displacements_promise_nothing(n, pairs, radius, 
 
 def test_pairs_that_leave_vectors_empty_promise_less(monkeypatch):
     """4 pairs in vectors of 16 float32 or of 8 float64 are multiplied as 16 and 8."""
-    monkeypatch.setattr(kernels, "simd", lambda: "avx512")
+    monkeypatch.setattr(chain, "simd", lambda: "avx512")
     shares = {
-        (pairs, size): dense_chain.Costs(pairs, size, 80_000, 156_800, 784, 600, 3).share(0.1)
+        (pairs, size): chain.Costs(pairs, size, 80_000, 156_800, 784, 600, 3).share(0.1)
         for pairs in (4, 16, 17)
         for size in (4, 8)
     }

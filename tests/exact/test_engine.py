@@ -46,11 +46,11 @@ from cases.parts import SCALE, drawn, examples
 from pylinregion.exact import slice_engine as engine_module
 from pylinregion.exact.slice_engine import Engine, mesh_of_parts
 from pylinregion.lowering.stages import INPUT, Stages
-from pylinregion.native import kernels
+from pylinregion.native.simd import simd_sets, use_simd
 
 random_ones = settings(max_examples=examples(40, 3), deadline=None, derandomize=True, database=None)
 
-SIMD = kernels.simd_sets()
+SIMD = simd_sets()
 
 
 def same_arrays(one, other):
@@ -380,7 +380,7 @@ def test_parts_that_are_not_of_one_walk_are_refused():
 def test_instruction_sets_agree(name, simd):
     engine = larger(name)
     here = engine.enumerate(cells=True)
-    with kernels.use_simd(simd):
+    with use_simd(simd):
         there = engine.enumerate(cells=True)
         assert engine.enumerate(cells=False)["regions"] == here["regions"] == there["regions"]
     for key in ("patterns", "offsets", "indices", "edges", "edge_cells", "edge_rows"):
@@ -390,7 +390,7 @@ def test_instruction_sets_agree(name, simd):
 
 @pytest.mark.parametrize("simd", SIMD)
 def test_instruction_sets_against_the_oracle(simd):
-    with kernels.use_simd(simd):
+    with use_simd(simd):
         for seed, kind in enumerate(["generic", "small_int", "scaled", "int8"]):
             check_case(wide_case(kind, "relu", seed), runs=("plain", "exact"))
             *slice_, corners = random_slice("corner", 3, seed)

@@ -12,7 +12,7 @@ from cases.engine import ACTIVATIONS, KINKED, Case, perceptron, random_stages, s
 from cases.networks import NETWORK_KINDS, random_network
 from cases.parts import examples
 from pylinregion.lowering.stages import INPUT, Stages
-from pylinregion.native import kernels
+from pylinregion.native.exact_engines import SliceProblem
 
 random_ones = settings(max_examples=examples(60, 3), deadline=None, derandomize=True, database=None)
 SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
@@ -27,7 +27,7 @@ class Problem:
         stages, plane = case.stages, case.plane
         self.kept = [np.ascontiguousarray(plane[:, k]) for k in range(3)] + [np.zeros(stages.lines + 8)]
         u, v, origin, nothing = (array.ctypes.data for array in self.kept)
-        self.problem = kernels.SliceProblem(
+        self.problem = SliceProblem(
             stages=[],
             lines=stages.lines,
             a=nothing,

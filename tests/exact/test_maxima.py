@@ -31,7 +31,7 @@ from pylinregion.exact.candidates import first_equals, rectified_by
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.lowering.lower import stages_of
 from pylinregion.lowering.stages import INPUT, Stages
-from pylinregion.native import kernels
+from pylinregion.native.simd import simd_sets, use_simd
 from pylinregion.reference import rational
 
 PLANE = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -108,9 +108,9 @@ def test_ties_that_are_broken_by_the_last_bits(seed):
     check_case(any_case(seed)[0], coordinates=False)
 
 
-@pytest.mark.parametrize("simd", kernels.simd_sets())
+@pytest.mark.parametrize("simd", simd_sets())
 def test_instruction_sets(simd):
-    with kernels.use_simd(simd):
+    with use_simd(simd):
         for seed, kind in enumerate(["generic", "small_int", "duplicated", "int8"]):
             check_case(wide_maxima_case(kind, seed), runs=("plain", "exact"))
             check_case(maxima_case(kind, "grid", seed), runs=("plain", "exact"))

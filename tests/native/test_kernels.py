@@ -9,10 +9,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cases.devices import DEVICES
 from pylinregion import reference
-from pylinregion.native import kernels
-from pylinregion.native.kernels import Patterns, ScalarKink
+from pylinregion.native import extension
+from pylinregion.native.addresses import is_row_dense, row_dense
+from pylinregion.native.dense_chain import ChainCounts, ChainLayer, ChainPoints, DenseChain, count_chain
+from pylinregion.native.distinct_patterns import distinct_patterns
+from pylinregion.native.label_changes import label_changes, label_words
+from pylinregion.native.neuron_arguments import Patterns
+from pylinregion.native.packed_linear import PackedLinear
+from pylinregion.native.scalar_kink import ScalarKink
+from pylinregion.native.sign_changes import sign_changes, sign_changes_split, sign_words
+from pylinregion.native.simd import simd, simd_sets, use_simd
 
-SIMD = kernels.simd_sets()
+SIMD = simd_sets()
 # points, vertices, neurons: nothing, one, odd, one word, past a word, past a block of threads and vectors
 SIZES = [(0, 4, 5), (3, 2, 0), (1, 1, 1), (2, 3, 7), (3, 4, 64), (2, 50, 65), (5, 6, 200), (2, 9, 1025), (7, 2, 515)]
 KINKS = [
@@ -51,10 +59,10 @@ def run(z, kink, device="cpu", *, in_place=False, want_out=True, threads=1, offs
     flat = z.reshape(points * vertices, neurons).to(device)
     changes = torch.full((points, 3), 10, dtype=torch.int64, device=device)
     nonfinite = torch.zeros(points, dtype=torch.uint8, device=device)
-    needed = kernels.sign_words(neurons, len(kink.breakpoints))
+    needed = sign_words(neurons, len(kink.breakpoints))
     words = torch.full((points, vertices, offset + needed + spare), -1, dtype=torch.int64, device=device)
     out = flat if in_place else (torch.empty_like(flat) if want_out else None)
-    kernels.sign_changes(flat, vertices, kink, changes[:, 1], nonfinite, Patterns(words, offset), out, threads)
+    sign_changes(flat, vertices, kink, changes[:, 1], nonfinite, Patterns(words, offset), out, threads)
     assert (changes[:, [0, 2]] == 10).all()  # neighbours in memory are left alone
     assert (words[..., :offset] == -1).all() and (words[..., offset + needed :] == -1).all()
     activations = None if out is None else out.cpu().reshape(z.shape)
@@ -91,13 +99,13 @@ def test_sign_changes_equal_the_reference(shape, dtype, kink, device):
 @pytest.mark.parametrize("name", SIMD)
 @pytest.mark.parametrize("dtype", FLOATS + HALVES, ids=str)
 def test_every_instruction_set_gives_the_same_bits(name, dtype):
-    with kernels.use_simd(name):
-        assert kernels.simd() == name
+    with use_simd(name):
+        assert simd() == name
     for kink in KINKS:
         fused = dtype in FLOATS or kink.activation in ("none", "relu")
         z = preactivations((3, 6, 333), dtype, seed=4)
         best = run(z, kink, want_out=fused)
-        with kernels.use_simd(name):
+        with use_simd(name):
             this = run(z, kink, want_out=fused)
         for a, b in zip(best, this, strict=True):
             assert (a is None and b is None) or torch.equal(a, b)
@@ -176,7 +184,7 @@ def test_split_equals_ready_made_vertices(shape, dtype, kink, device):
     words = torch.zeros_like(want[1], device=device)
     out = torch.empty(points * 2 * n_directions, neurons, dtype=dtype, device=device)
     arguments = centre.to(device), directions.to(device), radius.to(device), kink, changes, nonfinite
-    kernels.sign_changes_split(*arguments, Patterns(words), out)
+    sign_changes_split(*arguments, Patterns(words), out)
     assert torch.equal(changes.cpu(), want[0]) and torch.equal(words.cpu(), want[1])
     assert torch.equal(out.cpu().reshape(z.shape), want[2])
 
@@ -194,14 +202,14 @@ def test_channels_last_counts_like_contiguous(device):
     counts = []
     for layout in (torch.contiguous_format, torch.channels_last):
         source = z.contiguous(memory_format=layout)
-        assert kernels.is_row_dense(source)
+        assert is_row_dense(source)
         changes = torch.zeros(2, dtype=torch.int64, device=device)
         nonfinite = torch.zeros(2, dtype=torch.uint8, device=device)
         words = torch.zeros(2, 6, 2, dtype=torch.int64, device=device)
         out = torch.empty_like(source)
-        kernels.sign_changes(source, 6, KINKS[0], changes, nonfinite, Patterns(words), out)
+        sign_changes(source, 6, KINKS[0], changes, nonfinite, Patterns(words), out)
         assert torch.equal(out, torch.relu(z))
-        counts.append((changes, kernels.distinct_patterns(words)))
+        counts.append((changes, distinct_patterns(words)))
     assert torch.equal(counts[0][0], counts[1][0]) and torch.equal(counts[0][1], counts[1][1])
 
 
@@ -210,8 +218,8 @@ def test_noncontiguous_input_is_refused_and_row_dense_mends_it():
     strided = torch.cat([z, z], dim=1)[:, ::2]
     changes, nonfinite = torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.uint8)
     with pytest.raises(ValueError, match="z must be contiguous or channels_last, got strides"):
-        kernels.sign_changes(strided, 4, KINKS[0], changes, nonfinite)
-    kernels.sign_changes(kernels.row_dense(strided), 4, KINKS[0], changes, nonfinite)
+        sign_changes(strided, 4, KINKS[0], changes, nonfinite)
+    sign_changes(row_dense(strided), 4, KINKS[0], changes, nonfinite)
     want = reference.sign_changes(strided.reshape(2, 4, 60).numpy())[2]
     assert np.array_equal(changes.numpy(), want)
 
@@ -226,8 +234,8 @@ def test_label_changes_equal_the_reference(shape, dtype, device):
     flip = torch.rand(shape, generator=generator) < 0.02
     labels = torch.where(flip, 1 - labels if dtype == torch.bool else labels + 1, labels).to(dtype)
     changes = torch.full((points,), 5, dtype=torch.int64, device=device)
-    words = torch.full((points, vertices, kernels.label_words(neurons) + 1), -1, dtype=torch.int64, device=device)
-    kernels.label_changes(labels.reshape(points * vertices, neurons).to(device), vertices, changes, Patterns(words, 1))
+    words = torch.full((points, vertices, label_words(neurons) + 1), -1, dtype=torch.int64, device=device)
+    label_changes(labels.reshape(points * vertices, neurons).to(device), vertices, changes, Patterns(words, 1))
     assert np.array_equal(changes.cpu().numpy() - 5, reference.label_changes(labels.numpy()))
     assert (words[..., 0] == -1).all()
     written = words[..., 1:].cpu().contiguous().numpy().view(np.int32)
@@ -247,7 +255,7 @@ def test_distinct_patterns_equal_the_reference(shape, weak_hash, device):
     if vertices > 1 and n_words > 0:
         words[:, -1] = words[:, 0]
         words[:, -1, -1] ^= 1  # one bit apart
-    got = kernels.distinct_patterns(words.to(device), weak_hash=weak_hash).cpu()
+    got = distinct_patterns(words.to(device), weak_hash=weak_hash).cpu()
     assert np.array_equal(got.numpy(), reference.distinct_patterns(words.numpy()))
 
 
@@ -255,20 +263,20 @@ def test_bad_arguments_are_named():
     z, changes, nonfinite = torch.zeros(6, 5), torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.uint8)
     kink = ScalarKink()
     with pytest.raises(ValueError, match=r"z must be \[B \* 4, ...\], got \[6, 5\]"):
-        kernels.sign_changes(z, 4, kink, changes, nonfinite)
+        sign_changes(z, 4, kink, changes, nonfinite)
     with pytest.raises(ValueError, match=r"changes must be \[3\] int64, got \[2\]"):
-        kernels.sign_changes(z, 2, kink, changes[:2], nonfinite)
+        sign_changes(z, 2, kink, changes[:2], nonfinite)
     with pytest.raises(ValueError, match="must be float32, float64, bfloat16 or float16"):
-        kernels.sign_changes(z.long(), 2, kink, changes, nonfinite)
+        sign_changes(z.long(), 2, kink, changes, nonfinite)
     with pytest.raises(ValueError, match=r"'leaky_relu' is not offered for torch\.float16"):
         half = z.half()
-        kernels.sign_changes(half, 2, ScalarKink(activation="leaky_relu"), changes, nonfinite, out=half)
+        sign_changes(half, 2, ScalarKink(activation="leaky_relu"), changes, nonfinite, out=half)
     with pytest.raises(ValueError, match="with 1 words at offset 4"):
         words = torch.zeros(3, 2, 4, dtype=torch.int64)
-        kernels.sign_changes(z, 2, kink, changes, nonfinite, Patterns(words, 4))
+        sign_changes(z, 2, kink, changes, nonfinite, Patterns(words, 4))
     with pytest.raises(ValueError, match="one or two ascending numbers"):
         ScalarKink((1.0, 0.0))
-    with pytest.raises(ValueError, match="no instruction set named 'mmx'"), kernels.use_simd("mmx"):
+    with pytest.raises(ValueError, match="no instruction set named 'mmx'"), use_simd("mmx"):
         pass
 
 
@@ -292,18 +300,18 @@ def chain_of(**changed):
     t = tensors | changed
     three, five = torch.ones(3, dtype=torch.float64), torch.ones(5, dtype=torch.float64)
     layers = [
-        kernels.ChainLayer(5, 3, None, None, three, three, None, five, 9.0, 9.0, 9.0, 1.0),
-        kernels.ChainLayer(
+        ChainLayer(5, 3, None, None, three, three, None, five, 9.0, 9.0, 9.0, 1.0),
+        ChainLayer(
             3, 2, t["weight"], t["exact"], t["bias_size"], t["row_norm"], t["slope"], t["column_square"], 9.0, 9.0, 9.0,
             1.0,
         ),
     ]  # fmt: skip
-    chain = kernels.DenseChain(torch.float32, layers, 5, t["directions"], t["direction_size"], 9.0)
+    chain = DenseChain(torch.float32, layers, 5, t["directions"], t["direction_size"], 9.0)
     first = torch.ones(4, 3, dtype=torch.float64)
-    kernels.count_chain(
+    count_chain(
         chain,
-        kernels.ChainPoints([first, t["centre"]], [t["norm"], t["norm"]], t["radius"]),
-        kernels.ChainCounts(t["changes"], t["ambiguous"], t["classes"], t["work"], t["nonfinite"]),
+        ChainPoints([first, t["centre"]], [t["norm"], t["norm"]], t["radius"]),
+        ChainCounts(t["changes"], t["ambiguous"], t["classes"], t["work"], t["nonfinite"]),
     )
     return tensors
 
@@ -318,7 +326,7 @@ def signs(**changed):
     }
     t = tensors | changed
     words = Patterns(t["patterns.words"])
-    kernels.sign_changes(t["z"], 2, ScalarKink((0.0,), "relu"), t["changes"], t["nonfinite"], words, t["out"])
+    sign_changes(t["z"], 2, ScalarKink((0.0,), "relu"), t["changes"], t["nonfinite"], words, t["out"])
     return tensors
 
 
@@ -334,7 +342,7 @@ def split_signs(**changed):
     }
     t = tensors | changed
     words = Patterns(t["patterns.words"])
-    kernels.sign_changes_split(
+    sign_changes_split(
         t["centre"],
         t["directions"],
         t["radius"],
@@ -354,20 +362,20 @@ def labels(**changed):
         "patterns.words": torch.zeros(3, 2, 3, dtype=torch.int64),
     }
     t = tensors | changed
-    kernels.label_changes(t["labels"], 2, t["changes"], Patterns(t["patterns.words"]))
+    label_changes(t["labels"], 2, t["changes"], Patterns(t["patterns.words"]))
     return tensors
 
 
 def distinct(**changed):
     tensors = {"words": torch.zeros(3, 2, 3, dtype=torch.int64)}
-    kernels.distinct_patterns((tensors | changed)["words"])
+    distinct_patterns((tensors | changed)["words"])
     return tensors
 
 
 def packed(**changed):
     tensors = {"weight": torch.zeros(4, 3), "bias": torch.zeros(4), "x": torch.zeros(2, 3), "out": torch.zeros(2, 4)}
     t = tensors | changed
-    kernels.PackedLinear(t["weight"], t["bias"])(t["x"], t["out"])
+    PackedLinear(t["weight"], t["bias"])(t["x"], t["out"])
     return tensors
 
 
@@ -404,6 +412,6 @@ def test_nothing_reaches_the_kernels_that_is_not_what_they_take(name, argument, 
 
 
 def test_a_build_without_cuda_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(kernels, "cuda_built", False)
+    monkeypatch.setattr(extension, "cuda_built", False)
     with pytest.raises(RuntimeError, match=r"built without CUDA.*`PYLINREGION_CUDA=1 pip install \.`, or move model"):
-        kernels._cuda("sign_changes_cuda")
+        extension.for_cuda("sign_changes_cuda")

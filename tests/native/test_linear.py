@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from pylinregion.native import kernels
-from pylinregion.native.kernels import PackedLinear
+from pylinregion.native.packed_linear import PackedLinear
+from pylinregion.native.simd import simd_sets, use_simd
 
 SIZES = [(1, 1, 1), (5, 3, 7), (13, 64, 65), (50, 200, 200), (7, 1024, 33), (6, 2050, 129), (100, 31, 10)]
-VECTORS = kernels.simd_sets()[:-1]  # all but portable
+VECTORS = simd_sets()[:-1]  # all but portable
 DTYPES = [torch.float32, torch.float64]
 
 
 @pytest.fixture(params=VECTORS)
 def simd(request):
-    with kernels.use_simd(request.param):
+    with use_simd(request.param):
         yield request.param
 
 
@@ -59,7 +59,7 @@ def test_instruction_sets_and_threads_give_the_same_bits(simd, dtype):
     one = layer(x)
     assert torch.equal(one, layer(x, threads=4))
     assert torch.equal(one[10:20], layer(x[10:20]))
-    with kernels.use_simd(VECTORS[-1]):
+    with use_simd(VECTORS[-1]):
         assert torch.equal(one, layer(x))
 
 
@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_named():
 
 
 def test_portable_machines_leave_linear_layers_to_torch():
-    with kernels.use_simd("portable"):
+    with use_simd("portable"):
         assert not PackedLinear.takes(torch.float32, torch.device("cpu"))
     assert not PackedLinear.takes(torch.bfloat16, torch.device("cpu"))
     assert not PackedLinear.takes(torch.float32, torch.device("cuda"))

@@ -23,7 +23,7 @@ from pylinregion.exact.neurons import Neuron
 from pylinregion.exact.segment_engine import Tracer
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.lowering.lower import stages_of
-from pylinregion.native import kernels
+from pylinregion.native.simd import simd_sets, use_simd
 
 TRIED = ("relu", "leaky_relu 0.01", "abs", "relu6", "hardsigmoid")
 
@@ -72,9 +72,9 @@ def test_decisions_in_integers_are_the_same(kind):
         assert found["exact"] >= found["filter"]
 
 
-@pytest.mark.parametrize("name", kernels.simd_sets()[1:])  # the best one is in all other tests
+@pytest.mark.parametrize("name", simd_sets()[1:])  # the best one is in all other tests
 def test_every_instruction_set_finds_the_same(name):
-    with kernels.use_simd(name):
+    with use_simd(name):
         for seed, kind in enumerate(NETWORK_KINDS):
             stages = network_of(kind, TRIED[seed % len(TRIED)], seed, (4, 20, 9, 17, 3))
             ends = random_segments(SEGMENT_KINDS[seed % len(SEGMENT_KINDS)], 4, 2, seed)

@@ -13,8 +13,9 @@ from torch.nn import functional
 from pylinregion._util.rounding import spectral_norm
 from pylinregion.graph.kinks import scalar_kink
 from pylinregion.graph.network import Ref
-from pylinregion.native import kernels
-from pylinregion.native.kernels import ChainCounts, ChainLayer, ChainPoints, DenseChain, PackedLinear
+from pylinregion.native.dense_chain import ChainCounts, ChainLayer, ChainPoints, DenseChain, count_chain
+from pylinregion.native.packed_linear import PackedLinear
+from pylinregion.native.simd import simd
 
 if TYPE_CHECKING:
     from pylinregion.runtime.program import Program, Split
@@ -195,7 +196,7 @@ class Costs:
         before all neurons change, for they are judged by their norms. Fitted to 55 counts of random and trained
         networks, widths 50 and 200, P = 8 and 25.
         """
-        lanes = max(1, _VECTOR_BYTES[kernels.simd()] // self.itemsize)
+        lanes = max(1, _VECTOR_BYTES[simd()] // self.itemsize)
         padding = -(-self.pairs // lanes) * lanes / self.pairs
         width = self.neurons / self.layers
         return padding * (0.5 + 0.5 * changing) * min(1.0, 0.1 + 0.4 * changing * math.sqrt(width))
@@ -302,7 +303,7 @@ class Chain:
             z = self._apply(k, before, threads)
             centres.append(z)
         assert self._chain is not None
-        kernels.count_chain(
+        count_chain(
             self._chain,
             ChainPoints(centres, norms, radius, vertices, base),
             ChainCounts(changes, ambiguous, classes, work, nonfinite),

@@ -1,0 +1,18 @@
+"""The exact engines of ``csrc/partition``, as :mod:`pylinregion.exact` asks them.
+
+``SliceProblem`` enumerates the cells of a slice, ``MeshOfParts`` puts those of parts together, ``SlicePoints`` gives
+signs of lines at points of a slice, ``TraceProblem`` follows segments.
+"""
+
+from __future__ import annotations
+
+from pylinregion.native.extension import _C
+
+__all__ = ["MeshOfParts", "SlicePoints", "SliceProblem", "TraceProblem", "most_folds"]
+
+MeshOfParts = _C.MeshOfParts
+SlicePoints = _C.SlicePoints
+SliceProblem = _C.SliceProblem
+TraceProblem = _C.TraceProblem
+
+most_folds: int = _C.most_folds  # of the slice engine, one below the other
