@@ -12,7 +12,7 @@ import functools
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,8 +111,8 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
     Args:
         model: A module that takes one tensor; also one wrapped by ``torch.compile`` or data-parallel wrappers, an
             ``ExportedProgram`` whose batch dimension is dynamic, or a network (returned as it is).
-        example: ``[B, *input_shape]``, of the model's dtype, on its device; ``B`` may be 0. Its values are used to
-            trace and to check the trace only.
+        example: ``[B, *input_shape]``, of the model's dtype, on its device; ``B`` may be 0: some points are drawn
+            then. Values are used to trace and to check the trace only.
 
     Returns:
         The network.
@@ -158,6 +158,22 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
         return network
 
 
+def capture_for_shape(model: nn.Module | torch.export.ExportedProgram | Network, shape: Sequence[int]) -> Network:
+    """:func:`capture` for those who look at the function and not at points of their own: for points of a shape.
+
+    Some are drawn, in the dtype and on the device that the model has. Who evaluates a network at the caller's points
+    captures with these: what a model does where its input never is (logarithms of less than 0) checks nothing.
+
+    Raises:
+        UnsupportedModelError, PylinregionError, ValueError, TypeError: As :func:`capture`.
+    """
+    if isinstance(model, Network):
+        _follow(model)
+        return model
+    dtype, device = _dtype_and_device(model)
+    return capture(model, torch.empty(0, *shape, dtype=dtype, device=device))
+
+
 def _follow(network: Network) -> None:
     """Let a network read the tensors that its module has now.
 
@@ -195,8 +211,8 @@ def _check_not_running(module: nn.Module) -> None:
             frame = frame.f_back
 
 
-def in_model_dtype(model: nn.Module | torch.export.ExportedProgram, point: Tensor) -> Tensor:
-    """A point in the dtype and on the device that the model's parameters have, or its example input.
+def _dtype_and_device(model: Any) -> tuple[torch.dtype, torch.device]:
+    """Those of the points that a model takes: its parameters' and buffers', or its example input's.
 
     Raises:
         TypeError: ``model`` is of another type.
@@ -211,9 +227,7 @@ def in_model_dtype(model: nn.Module | torch.export.ExportedProgram, point: Tenso
         raise TypeError(
             f"model must be an nn.Module, a pylinregion.Network or an ExportedProgram, got {type(model).__name__}"
         )
-    if given is None:
-        return point.to("cpu", torch.get_default_dtype())
-    return point.to(given.device, given.dtype)
+    return (torch.get_default_dtype(), torch.device("cpu")) if given is None else (given.dtype, given.device)
 
 
 def _from_module(module: nn.Module, example: Tensor) -> Network:

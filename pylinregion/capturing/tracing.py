@@ -93,9 +93,12 @@ def place_in_users_code(error: BaseException, module: nn.Module) -> str:
 
 
 def example_rows(example: Tensor) -> Tensor:
-    """``EXAMPLE_ROWS`` points to trace with; zeros if there are none."""
+    """``EXAMPLE_ROWS`` points to trace with; drawn ones if there are none."""
     if len(example) == 0:
-        return torch.zeros(EXAMPLE_ROWS, *example.shape[1:], dtype=example.dtype, device=example.device)
+        generator = torch.Generator("cpu").manual_seed(0)
+        shape = EXAMPLE_ROWS, *example.shape[1:]
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+        return drawn.to(example.device, example.dtype)
     index = torch.arange(EXAMPLE_ROWS, device=example.device) % len(example)
     return example.detach()[index].clone()
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from pylinregion._util import checks, memory
 from pylinregion._util.errors import BudgetExceededError
 from pylinregion.caller.plain_torch import plain_torch
-from pylinregion.capturing.capture import capture, in_model_dtype
+from pylinregion.capturing.capture import capture_for_shape
 from pylinregion.exact.neurons import Neurons, up_to
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.geometry.mesh import narrow
@@ -143,7 +143,7 @@ def prepared(
     for name, number in (("max_regions", max_regions), ("memory_budget", memory_budget)):
         if number is not None:
             checks.positive_integer(name, number)
-    network = _captured(model, slice_)
+    network = _captured(model, slice_.input_shape)
     network.check_parameters()
     count = _first_layers(layers, network.layer_names)
     stages = up_to(stages_of(network), count)
@@ -152,17 +152,15 @@ def prepared(
     return Prepared(network, stages, count == len(network.layers), threads)
 
 
-def _captured(model: nn.Module | torch.export.ExportedProgram | Network, slice_: Slice) -> Network:
-    shape = list(slice_.input_shape)
+def _captured(model: nn.Module | torch.export.ExportedProgram | Network, shape: tuple[int, ...]) -> Network:
     if isinstance(model, Network):
-        if model.input_shape != slice_.input_shape:
-            raise ValueError(f"slice_ must be of the model's input shape {list(model.input_shape)}, got {shape}")
-        return capture(model, slice_.origin)
-    origin = in_model_dtype(model, slice_.origin[None])
+        if model.input_shape != shape:
+            raise ValueError(f"slice_ must be of the model's input shape {list(model.input_shape)}, got {list(shape)}")
+        return capture_for_shape(model, shape)
     try:
-        return capture(model, origin)
+        return capture_for_shape(model, shape)
     except ValueError as error:
-        raise ValueError(f"slice_ must be of the model's input shape, got {shape}: {error}") from error
+        raise ValueError(f"slice_ must be of the model's input shape, got {list(shape)}: {error}") from error
 
 
 def _first_layers(layers: Sequence[str] | None, names: tuple[str, ...]) -> int:

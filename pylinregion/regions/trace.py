@@ -17,7 +17,7 @@ from tqdm import tqdm
 from pylinregion._util import checks
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.caller.plain_torch import plain_torch
-from pylinregion.capturing.capture import capture, in_model_dtype
+from pylinregion.capturing.capture import capture_for_shape
 from pylinregion.exact.neurons import Neuron, Neurons, up_to
 from pylinregion.exact.segment_engine import Tracer
 from pylinregion.graph.network import Network
@@ -133,12 +133,12 @@ def _captured(model: nn.Module | torch.export.ExportedProgram | Network, points:
             raise ValueError(
                 f"start must be [B, {sizes}] or [{sizes}], as the network was captured, got {list(points.shape)}"
             )
-        network = capture(model, points)
+        network = capture_for_shape(model, model.input_shape)
         return network, 1 if len(network.input_shape) == points.dim() else len(points)
     reasons: list[ValueError | UnsupportedModelError] = []
     for shape in shapes:
         try:
-            network = capture(model, in_model_dtype(model, torch.zeros(1, *shape, dtype=torch.float64, device="cpu")))
+            network = capture_for_shape(model, shape)
         except (ValueError, UnsupportedModelError) as error:
             reasons.append(error)
         else:

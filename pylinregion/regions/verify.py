@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pylinregion._util import checks
 from pylinregion._util.errors import VerificationError
 from pylinregion.caller.module_state import set_aside, unwrap
-from pylinregion.capturing.capture import capture, in_model_dtype
+from pylinregion.capturing.capture import capture_for_shape
 from pylinregion.capturing.tracing import output_tensors
 from pylinregion.exact.maps import Array, Evaluation, evaluate
 from pylinregion.exact.neurons import Neurons
@@ -213,7 +213,7 @@ def _difference(part: AffineRegions, model: nn.Module, st: Array, expected: Eval
     """How far the model's own outputs are, relative to the largest, and whether that is rounding."""
     module = unwrap(model)
     inputs = part.slice.points(st)
-    network = capture(module, in_model_dtype(module, part.slice.origin[None]))
+    network = capture_for_shape(module, part.slice.input_shape)
     wanted, given = expected.outputs.shape[1], [network.nodes[index].units for index in network.outputs]
     _require(given == [wanted], f"it has {wanted} outputs, and those of the model are {' and '.join(map(str, given))}")
     try:  # what a model of low precision rounds itself says nothing of its function

@@ -214,3 +214,40 @@ def test_bad_arguments_are_named():
 def test_no_points_are_enough_to_capture():
     model = mlp()
     assert plr.capture(model, torch.randn(0, 6)) is plr.capture(model, torch.randn(3, 6))
+
+
+class OfFinite(nn.Module):
+    """Two neurons of what a function makes of the input, which is refused unless it is finite."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.linear = function, nn.Linear(2, 2)
+
+    def forward(self, x):
+        z = self.function(x)
+        if not torch.isfinite(z).all():
+            raise ValueError("not finite")
+        return self.linear(z).relu()
+
+
+def test_where_there_are_no_points_some_are_drawn():
+    """At zeros, which it was, this model makes NaN."""
+    assert plr.capture(OfFinite(lambda x: x / x.norm(dim=1, keepdim=True)), torch.zeros(0, 2)).layer_names == ("relu",)
+
+
+def test_the_origin_of_a_slice_is_no_example():
+    """It is 1e39 here, which float32 has not; exact methods look at the function."""
+    origin, *axes = torch.tensor([[1e39, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    square = [[-1, -1], [1, -1], [1, 1], [-1, 1]]
+    model = OfFinite(lambda x: x).float()
+    assert plr.partition(model, plr.Slice(origin, *axes, square)).n_regions == 1
+    assert plr.trace(model, origin, origin + axes[1]).n_regions.tolist() == [1]
+
+
+def test_for_a_shape_dtype_and_device_are_the_models():
+    model = mlp().float()
+    network = capture_module.capture_for_shape(model, [6])
+    assert network is plr.capture(model, torch.randn(3, 6, dtype=torch.float32)) and network.dtype == torch.float32
+    assert capture_module.capture_for_shape(network, [6]) is network
+    with pytest.raises(TypeError, match=r"model must be an nn.Module, .* got function"):
+        capture_module.capture_for_shape(lambda x: x, [6])
