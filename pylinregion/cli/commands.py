@@ -29,7 +29,7 @@ from pylinregion._util.versions import versions
 from pylinregion._util.whole_files import check_replaceable, replace_file, save_figure
 from pylinregion.capturing.capture import capture
 from pylinregion.capturing.tracing import EXAMPLE_ROWS
-from pylinregion.cli import doctor, grok
+from pylinregion.cli import demo, doctor, grok
 from pylinregion.cli.load_model import (
     Loaded,
     WrongUsage,
@@ -214,7 +214,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", metavar="N", type=int, help="optimisation steps (default: the whole course)")
     parser.add_argument("--seed", metavar="S", type=_seed, default=0, help="seed of everything (default 0)")
     parser.add_argument("--quick", action="store_true", help="a few steps only, to try the installation")
-    parser.set_defaults(run=_demo, parser=parser)
+    parser.set_defaults(run=demo.demo)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -374,14 +374,6 @@ def _explain(args: argparse.Namespace) -> int:
     with blaming(args.model):
         explanation = explain(loaded.model, example.to(doctor.named_device(args.device)))
     print(explanation)
-    return 0
-
-
-def _demo(args: argparse.Namespace) -> int:
-    from pylinregion.cli import demo  # its packages are optional
-
-    settings = demo.QUICK if args.quick else demo.Settings()
-    demo.run(args.out, settings.changed(seed=args.seed, steps=args.steps))
     return 0
 
 

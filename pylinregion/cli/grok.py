@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def grok(args: argparse.Namespace) -> int:
     if out is None:
         out = Path("runs") / config.name
     if args.sweep is None:
-        print(_result(_run(config, out, args)))
+        print(files_of(_run(config, out, args)))
         return 0
     key, runs = args.sweep[0], {}
     configs = {str(value): changed(config, {key: value}) for value in args.sweep[1]}  # all are checked before the first
@@ -74,19 +75,27 @@ def configure(args: argparse.Namespace) -> Config:
 
 
 def _run(config: Config, out: Path, args: argparse.Namespace, *, resume: bool | None = None) -> Folder:
+    device = str(doctor.named_device(args.device))
+    return run_shown(config, out, _line, resume=args.resume if resume is None else resume, device=device)
+
+
+def run_shown(config: Config, out: Path, line: Callable[[Record], str], **options: Any) -> Folder:
+    """Run an experiment with a bar, and a line on stdout for each record.
+
+    Args:
+        config, out: The experiment and its folder.
+        line: What to say of a record.
+        options: Other arguments of :func:`pylinregion.experiments.run`.
+
+    Returns:
+        The folder.
+    """
     with tqdm(total=config.training.steps, unit="step", disable=None, leave=False, file=sys.stderr) as bar:
 
         def show(record: Record) -> None:
-            tqdm.write(_line(record), file=sys.stdout)
+            tqdm.write(line(record), file=sys.stdout)
 
-        return run(
-            config,
-            out,
-            resume=args.resume if resume is None else resume,
-            device=str(doctor.named_device(args.device)),
-            on_record=show,
-            on_step=bar.update,
-        )
+        return run(config, out, on_record=show, on_step=bar.update, **options)
 
 
 def _line(record: Record) -> str:
@@ -101,7 +110,8 @@ def _line(record: Record) -> str:
     return "  ".join(parts)
 
 
-def _result(folder: Folder) -> str:
+def files_of(folder: Folder) -> str:
+    """Where the results of a run are."""
     return f"Figure: {folder.figure}\nReport: {folder.report}\nRecords: {folder.records}"
 
 

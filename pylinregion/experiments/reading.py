@@ -61,13 +61,14 @@ def sentences(records: Sequence[Record]) -> list[str]:
     last = records[-1]
     found = []
     if "train/accuracy" in last:
-        step = first_step(records, "train/accuracy", 0.99)
+        fitted = first_step(records, "train/accuracy", 0.99)
         found.append(
-            "Train accuracy never reaches 99 %." if step is None else f"Train accuracy is 99 % at step {step}."
+            "Train accuracy never reaches 99 %." if fitted is None else f"Train accuracy is 99 % at step {fitted}."
         )
         final = last["test/accuracy"]
         step = first_step(records, "test/accuracy", 0.9 * final)
-        found.append(f"Test accuracy ends at {100 * final:.1f} %; 90 % of that is reached at step {step}.")
+        delay = f", after {step / fitted:.1f} times as many steps" if fitted and step and fitted < step else ""
+        found.append(f"Test accuracy ends at {100 * final:.1f} %; 90 % of that is reached at step {step}{delay}.")
     for key in last:
         if key.startswith("test/robust/") and not key.endswith("zero_gradients"):
             values = [record[key] for record in records]

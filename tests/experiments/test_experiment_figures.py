@@ -135,12 +135,22 @@ def test_what_happened_when() -> None:
     ]
     found = sentences(records)
     assert found[0] == "Train accuracy is 99 % at step 5."
-    assert found[1] == "Test accuracy ends at 80.0 %; 90 % of that is reached at step 50."
+    assert (
+        found[1] == "Test accuracy ends at 80.0 %; 90 % of that is reached at step 50, after 10.0 times as many steps."
+    )
     assert found[2] == (
         "Local complexity at train points starts at 5, rises from 5 at step 0 to 9 at step 50, ends at 2."
     )
     assert first_step(records, "train/accuracy", 1.1) is None
     assert sentences(records[:1])[0] == "Train accuracy never reaches 99 %."
+
+
+def test_no_delay_is_claimed_where_there_is_none() -> None:
+    start = record(0, **{"train/accuracy": 0.1, "test/accuracy": 0.1})
+    for accuracy in (1.0, 0.9):
+        said = sentences([start, record(10, **{"train/accuracy": accuracy, "test/accuracy": 0.8})])
+        assert said[1] == "Test accuracy ends at 80.0 %; 90 % of that is reached at step 10."
+    assert said[0] == "Train accuracy never reaches 99 %."
 
 
 def test_a_report_is_made_of_the_files_alone(tmp_path: Path) -> None:
