@@ -79,8 +79,11 @@ def one(seed: int, maxima: bool = False) -> tuple[dict[str, str], dict[str, int]
     along = engine_cases.check_segment(segment, coordinates=measured)
     ends = segment.plane[:, 2], segment.plane[:, 2] + segment.plane[:, 0]
     trace_cases.check_against_oracle(case.stages, *(end[None] for end in ends), far=1e-6 if measured else 1.0)
-    took = {name: counted[name] + cells[name] + along[name] for name in ("filter", "exact", "zeros", "folds")}
-    return about, {**took, "networks": 1, "regions": len(cells["patterns"]), "pieces": len(along["patterns"])}
+    took = {
+        name: sum(getattr(each, name) for each in (counted, cells, along))
+        for name in ("filter", "exact", "zeros", "folds")
+    }
+    return about, {**took, "networks": 1, "regions": cells.n_regions, "pieces": along.n_regions}
 
 
 class Report:

@@ -177,9 +177,9 @@ def record(
     cells = engine.enumerate(cells=True)
     again = engine.enumerate(cells=False, fold_ahead=0)
     for other in (cells, again):
-        if other["regions"] != counted["regions"]:
-            raise SystemExit(f"{name}: {counted['regions']} regions counted, {other['regions']} another way")
-    regions = counted["regions"][-1]
+        if other.regions != counted.regions:
+            raise SystemExit(f"{name}: {counted.regions} regions counted, {other.regions} another way")
+    regions = counted.n_regions
     seconds = {
         "counted": least(lambda: engine.enumerate(cells=False), repeats, harness.cpu_seconds),
         "cells": least(lambda: engine.enumerate(cells=True), repeats, harness.cpu_seconds),
@@ -213,13 +213,13 @@ def record(
     return {
         "network": name,
         "regions": regions,
-        "regions_per_stage": counted["regions"],
+        "regions_per_stage": counted.regions,
         "setup_seconds": setup,
         "bytes_per_region": size_of(partition) / regions,
         "seconds": seconds,
         "plain_regions": plain,
         "peers": peers,
-        "decisions": {key: counted[key] for key in ("filter", "exact", "zeros", "folds")},
+        "decisions": {key: getattr(counted, key) for key in ("filter", "exact", "zeros", "folds")},
     }
 
 
@@ -267,7 +267,7 @@ def growth(repeats: int) -> list[dict[str, Any]]:
         engine = Engine(stages_of(plr.capture(generic(shape), torch.zeros(2, 2))), PLANE, side * SQUARE)
         answer = engine.enumerate(cells=False)
         seconds = least(lambda engine=engine: engine.enumerate(cells=False), repeats, harness.cpu_seconds)
-        found.append({"what": name, "regions": answer["regions"][-1], "seconds": seconds, "folds": answer["folds"]})
+        found.append({"what": name, "regions": answer.n_regions, "seconds": seconds, "folds": answer.folds})
     return found
 
 

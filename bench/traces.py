@@ -77,7 +77,7 @@ def record(name: str, model: torch.nn.Module, starts: np.ndarray, ends: np.ndarr
     stages = stages_of(plr.capture(model, torch.zeros(2, starts.shape[1])))
     tracer = Tracer(stages, [starts, ends])
     found = tracer.trace(starts, ends)
-    regions = np.diff(found["offsets"]) + 1
+    regions = np.diff(found.offsets) + 1
     seconds = {
         "with_slopes": least(lambda: tracer.trace(starts, ends), repeats, harness.cpu_seconds),
         "without": least(lambda: tracer.trace(starts, ends, maps=False), repeats, harness.cpu_seconds),
@@ -96,7 +96,7 @@ def record(name: str, model: torch.nn.Module, starts: np.ndarray, ends: np.ndarr
         "seconds": seconds,
         "walked": walked,
         "regions_of_walked": regions[:WALKED].tolist(),
-        "decisions": {key: found[key] for key in ("filter", "exact", "zeros")},
+        "decisions": {key: getattr(found, key) for key in ("filter", "exact", "zeros")},
     }
 
 

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from pylinregion._util.arrays import AnyArray
 
 _MAGIC = b"\x93NUMPY"
 _LONGEST_HEADER = 10_000  # NumPy's own limit: it parses Python literals
@@ -47,7 +46,7 @@ class Header(NamedTuple):
         """Bytes of data."""
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def read(self, file: Any) -> Array:
+    def read(self, file: Any) -> AnyArray:
         """The data that follows, in some pieces: what is decompressed never is in memory twice."""
         array = np.empty(self.shape, self.dtype, "F" if self.fortran else "C")
         memory = array.reshape(-1, order="A").view(np.uint8).data if self.nbytes else memoryview(b"")
@@ -92,7 +91,7 @@ def read_header(file: Any) -> Header:
     return header
 
 
-def map_npy(path: str | Path) -> Array:
+def map_npy(path: str | Path) -> AnyArray:
     """The array of a ``.npy`` file, memory-mapped and read-only.
 
     Raises:
@@ -158,7 +157,7 @@ class Npz:
         if (needed := sum(header.nbytes for header in self.headers.values())) > budget:
             raise ValueError(f"arrays must fit into the memory budget of {budget} bytes, got {needed} bytes")
 
-    def read(self, name: str) -> Array:
+    def read(self, name: str) -> AnyArray:
         """An array as it is.
 
         Raises:
@@ -181,7 +180,7 @@ class Npz:
         fits = len(header.shape) == len(shape) and all(n in (None, m) for n, m in zip(shape, header.shape, strict=True))
         require(fits, name, f"[{', '.join(sizes)}]", list(header.shape))
 
-    def take(self, name: str, dtypes: Sequence[Any], shape: Sequence[int | None]) -> Array:
+    def take(self, name: str, dtypes: Sequence[Any], shape: Sequence[int | None]) -> AnyArray:
         """An array that :meth:`check` finds right: its rows in order, its floats finite.
 
         Raises:

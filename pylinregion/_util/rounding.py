@@ -1,4 +1,8 @@
-"""Upper bounds of spectral norms, proven."""
+"""The constants of float64's rounding, and upper bounds of norms, proven.
+
+No constant here is a tolerance: each is larger than an error that can occur, and makes a bound wider, so that more is
+left to exact arithmetic. docs/exactness.md has the derivations; ``csrc/partition/rounding.h`` is the same for the core.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,23 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from pylinregion._util.arrays import Array
+
+UNIT = 2.0**-53  # half of the distance from 1 to the next number: what one operation is off by, relative
+
+# What a bound is multiplied by that was itself computed with rounding. Section 4.1: sums of at most 2^22 numbers that
+# are not negative, two roundings each, are low by less than 4.7e-10 of themselves, and `n UNIT UP >= gamma_n`.
+UP = 1 + 1e-9
+
+# Likewise for 2-norms (sums of fewer than 10^9 squares, their root) and what a recursion over stages makes of them.
+NORM_UP = 1 + 1e-6
+
+# What a 2-norm loses by squares that underflow: each at most 2^-1075, n of them at most sqrt(n) 2^-537 (section 4.1).
+NORM_UNDERFLOW = 1e-150
+
+# More than all that underflows on the way through a network of a scale that is not refused, 2^-594 (section 9).
+UNDERFLOW = 2.0**-500
 
 _SQUARINGS = 3
 _MOST_PRODUCTS = 1 << 32
@@ -38,7 +56,7 @@ def spectral_norm(matrix: Array, squarings: int = _SQUARINGS, dtype: torch.dtype
     roundings = (max(matrix.shape) + 2) * unit
     if roundings > 0.5:  # the bounds of rounding end here
         return frobenius_norm(matrix)
-    gamma = roundings / (1 - roundings) * (1 + 1e-9)
+    gamma = roundings / (1 - roundings) * UP
     steps = []
     for number in range(squarings):
         factor = 2.0 ** -math.frexp(float(np.abs(matrix).max()))[1]  # exact but for what is too small to matter
@@ -49,13 +67,13 @@ def spectral_norm(matrix: Array, squarings: int = _SQUARINGS, dtype: torch.dtype
         matrix = (product.T @ product).double().numpy()  # NumPy's threads would go on spinning
     bound = frobenius_norm(matrix)
     for factor, error, rounded in reversed(steps):
-        bound = (math.sqrt((bound + error) * (1 + 1e-9)) + rounded) * (1 + 1e-9) / factor
-    return bound * (1 + 1e-9)
+        bound = (math.sqrt((bound + error) * UP) + rounded) * UP / factor
+    return bound * UP
 
 
 def frobenius_norm(matrix: Array) -> float:
     """An upper bound of the Frobenius norm."""
-    return float(np.sqrt((matrix * matrix).sum())) * (1 + 1e-9) + 1e-150
+    return float(np.sqrt((matrix * matrix).sum())) * UP + NORM_UNDERFLOW
 
 
 def norm_of_any(matrix: Array) -> float:
@@ -64,4 +82,4 @@ def norm_of_any(matrix: Array) -> float:
         return spectral_norm(matrix)
     sizes = np.abs(matrix)
     most = float(sizes.sum(axis=0).max(initial=0.0)) * float(sizes.sum(axis=1).max(initial=0.0))
-    return min(frobenius_norm(matrix), math.sqrt(most) * (1 + 1e-9) + 1e-150)
+    return min(frobenius_norm(matrix), math.sqrt(most) * UP + NORM_UNDERFLOW)

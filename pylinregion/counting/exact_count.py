@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,18 +12,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pylinregion._util import memory
+from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import BudgetExceededError
 from pylinregion.caller.workers import in_parallel
 from pylinregion.counting.counts import RegionCounts
+from pylinregion.exact.breakpoints import Breakpoints
 from pylinregion.exact.neurons import up_to
 from pylinregion.exact.segment_engine import Tracer
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.graph.network import Network
 from pylinregion.lowering.lower import stages_of
 from pylinregion.lowering.stages import Stages
-
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 EXACT_METHODS = ("axes", "slice")
 
@@ -101,7 +99,7 @@ def _definition(method: str, n_directions: int) -> str:
 
 def _axes(
     stages: Stages, centres: Array, radii: Array, directions: Array, threads: int, progress: bool
-) -> tuple[Integers, Integers]:
+) -> tuple[Int64s, Int64s]:
     """``[B, stages]`` and ``[B]``."""
     reach = np.abs(centres).max(initial=0.0) + radii * np.abs(directions).max(initial=0.0)
     tracer = Tracer(stages, [centres, directions, reach])
@@ -140,29 +138,31 @@ def _axes(
     return changes, regions
 
 
-def _changed_lines(found: dict[str, Any], n: int, n_directions: int, lines: int) -> NDArray[np.bool_]:
+def _changed_lines(found: Breakpoints, n: int, n_directions: int, lines: int) -> NDArray[np.bool_]:
     """``[n, lines]``: which lines change on an arm, or from one arm's first region to another's."""
-    starts = found["starts"].reshape(n, n_directions, -1)
+    assert found.starts is not None
+    starts = found.starts.reshape(n, n_directions, -1)
     bits = np.bitwise_or.reduce(starts, axis=1) ^ np.bitwise_and.reduce(starts, axis=1)
     changed = np.unpackbits(bits, axis=1, count=lines, bitorder="little").astype(bool)
-    per_segment = np.diff(found["change_offsets"][found["offsets"]])
-    changed[np.repeat(np.arange(len(per_segment)) // n_directions, per_segment), found["changes"]] = True
+    per_segment = np.diff(found.change_offsets[found.offsets])
+    changed[np.repeat(np.arange(len(per_segment)) // n_directions, per_segment), found.changes] = True
     return changed
 
 
-def _different_patterns(found: dict[str, Any], n: int, n_directions: int, names: NDArray[np.uint64]) -> Integers:
+def _different_patterns(found: Breakpoints, n: int, n_directions: int, names: NDArray[np.uint64]) -> Int64s:
     """``[n]``: how many patterns there are on the arms of each point.
 
     Patterns are told apart by 128 bits, the exclusive or of the random names of the lines that are on.
     """
-    offsets, counts = found["offsets"], np.diff(found["change_offsets"])
+    assert found.starts is not None
+    offsets, counts = found.offsets, np.diff(found.change_offsets)
     first = offsets[:-1] + np.arange(len(offsets) - 1)  # of each segment's regions
     steps = np.zeros((int(offsets[-1]) + len(first), 2), dtype=np.uint64)
-    on = np.unpackbits(found["starts"], axis=1, count=len(names), bitorder="little").astype(bool)
+    on = np.unpackbits(found.starts, axis=1, count=len(names), bitorder="little").astype(bool)
     for half in range(2):
         start = np.bitwise_xor.reduce(np.where(on, names[:, half], np.uint64(0)), axis=1)
-        flips = names[found["changes"], half]
-        at_breakpoint = np.bitwise_xor.reduceat(flips, found["change_offsets"][:-1]) if len(counts) else flips
+        flips = names[found.changes, half]
+        at_breakpoint = np.bitwise_xor.reduceat(flips, found.change_offsets[:-1]) if len(counts) else flips
         inner = np.ones(len(steps), dtype=bool)
         inner[first] = False
         steps[inner, half] = at_breakpoint
@@ -186,7 +186,7 @@ def _slices(
     threads: int,
     memory_budget: int | None,
     progress: bool,
-) -> tuple[Integers, Integers]:
+) -> tuple[Int64s, Int64s]:
     """``[B, stages]`` and ``[B]``."""
     stage_of_unit, unit_of_line = _units(stages)
     changes = np.zeros((len(centres), len(stages.stages)), dtype=np.int64)
@@ -208,15 +208,15 @@ def _slices(
         found = engine.enumerate(
             cells=True, threads=inner_threads, max_bytes=budget // memory.PEAK_OF_CELLS, report=report
         )
-        if found["stopped"]:
-            least = max(found["regions"], default=1)
+        if found.cells is None or found.stopped:
+            least = found.n_regions
             raise BudgetExceededError(
                 f"the cells of the slice around point {point} take more than its share of the memory budget, {budget} "
                 f"bytes: it has at least {least} regions, a lower bound. Raise memory_budget, or take a smaller radius "
                 "or fewer threads",
                 least,
             )
-        patterns = found["patterns"]
+        patterns = found.cells.patterns
         regions[point] = len(patterns)
         changed = np.bitwise_or.reduce(patterns, axis=0) ^ np.bitwise_and.reduce(patterns, axis=0)
         lines = np.unpackbits(changed, count=stages.lines, bitorder="little")
@@ -234,7 +234,7 @@ def _slices(
     return changes, regions
 
 
-def _units(stages: Stages) -> tuple[Integers, Integers]:
+def _units(stages: Stages) -> tuple[Int64s, Int64s]:
     """The stage of each neuron, and the neuron of each line, numbered through the network."""
     sizes = [stage.units.neurons for stage in stages.stages]
     first = np.concatenate([[0], np.cumsum(sizes)])

@@ -6,15 +6,16 @@ runs the boundary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pylinregion._util import memory
+from pylinregion._util.arrays import Array
 from pylinregion._util.errors import BudgetExceededError
-from pylinregion.exact.maps import Array, Patterns
+from pylinregion.exact.maps import Patterns
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.geometry import cell_measures
 from pylinregion.geometry.mesh import Mesh
@@ -108,15 +109,15 @@ def decide(stages: Stages, plane: Array, corners: Array, patterns: Patterns, thr
     found = Engine(longer, plane, corners).enumerate(
         cells=True, threads=threads, max_bytes=budget // memory.PEAK_OF_CELLS
     )
-    if found["stopped"]:
+    if found.cells is None or found.stopped:
         raise BudgetExceededError(
             f"the regions cut where the class changes take more than the memory budget of {budget} bytes: there are at "
-            f"least {max(found['regions'])}, a lower bound. Raise {memory.BUDGET_VARIABLE}, or take a smaller slice",
-            max(found["regions"]),
+            f"least {found.n_regions}, a lower bound. Raise {memory.BUDGET_VARIABLE}, or take a smaller slice",
+            found.n_regions,
         )
-    mesh = Mesh(*(found[name] for name in ("vertices", "offsets", "indices", "edges", "edge_cells")))
-    bits = np.unpackbits(found["patterns"], axis=1, count=longer.lines, bitorder="little")
+    bits = np.unpackbits(found.cells.patterns, axis=1, count=longer.lines, bitorder="little")
     rows = np.packbits(bits[:, : stages.lines], axis=1, bitorder="little")
+    mesh = Mesh(*(getattr(found.cells, each.name) for each in fields(Mesh)))
     known = {row.tobytes(): region for region, row in enumerate(patterns)}
     parent = np.array([known.get(row.tobytes(), -1) for row in rows], dtype=np.int64)
     if (parent < 0).any() or len(np.unique(parent)) != len(patterns):

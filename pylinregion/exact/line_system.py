@@ -11,18 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pylinregion._util.rounding import frobenius_norm, spectral_norm
+from pylinregion._util.arrays import Array
+from pylinregion._util.rounding import NORM_UP, UNDERFLOW, UNIT, UP, frobenius_norm, spectral_norm
 from pylinregion.exact.candidates import groups_of
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.native.exact_engines import most_folds
 
-Array = NDArray[np.float64]
-
-_UNIT = 2.0**-53
-_INFLATE = 1 + 1e-9
 _AMPLIFICATION = 440  # powers of two; see check_scale
 _MOST_LINES, _MOST_TERMS = 1 << 21, 1 << 22  # likewise
-_TINY = 2.0**-500  # more than all that can underflow on the way, with that amplification
 
 
 @dataclass
@@ -78,7 +74,7 @@ class LineSystem:
                 if self.begins[stage] < extent:
                     block = columns[:, self.begins[stage] - end : self.begins[stage + 1] - end]
                     norms[:, stage, source] = spectral_norm(block), frobenius_norm(block)
-        gamma = (self.begins[-1] + 3) * _UNIT * _INFLATE
+        gamma = (self.begins[-1] + 3) * UNIT * UP
         products = _sizes_of_products(_through_between(norms))
         with_rounding = _through_between(norms + 2 * most_folds * gamma * products)
         return with_rounding if (_sizes_of_products(with_rounding) <= 2 * products).all() else None
@@ -95,7 +91,7 @@ def _through_between(direct: Array) -> Array:
     norms = direct.copy()
     for stage in range(norms.shape[1]):
         for between in range(stage):
-            norms[:, stage, :between] += direct[0, stage, between] * norms[:, between, :between] * _INFLATE
+            norms[:, stage, :between] += direct[0, stage, between] * norms[:, between, :between] * UP
     return norms
 
 
@@ -134,7 +130,7 @@ def line_system(stages: Stages, plane: Array, corners: Array) -> LineSystem:
         plane: ``[inputs, 3]``: u, v and the origin of the slice.
         corners: ``[n, 2]``, the slice's polygon.
     """
-    hs, ht = np.abs(corners).max(axis=0) * (1 + 1e-6)
+    hs, ht = np.abs(corners).max(axis=0) * NORM_UP
     extent = np.array([hs, ht, 1.0])
     forms: dict[int, _Form] = {INPUT: _Form(plane, np.zeros((len(plane), 0)), 0, np.zeros(len(plane)))}
     with_lines = [number for number, stage in enumerate(stages.stages) if stage.units.lines]
@@ -154,14 +150,14 @@ def line_system(stages: Stages, plane: Array, corners: Array) -> LineSystem:
             line_of = np.repeat(np.arange(stage.rows), np.diff(stage.units.line_begin))
             kinks = stage.units.kinks
             affine = z.affine[line_of]
-            error = z.error[line_of] + 2 * _UNIT * (np.abs(affine[:, 2]) + np.abs(kinks))
+            error = z.error[line_of] + 2 * UNIT * (np.abs(affine[:, 2]) + np.abs(kinks))
             affine[:, 2] -= kinks
             rows.append(_Form(affine, z.columns[line_of], z.first, error))
             size = np.abs(affine) @ extent + np.abs(z.columns[line_of]) @ highs[begins[z.first] :] + error
-            highs = np.concatenate([highs, size * _INFLATE])
+            highs = np.concatenate([highs, size * UP])
         forms[number] = _through(stage, z, place, begins, extent, highs)
     a, b, c = (np.concatenate([row.affine[:, k] for row in rows]) if rows else np.zeros(0) for k in range(3))
-    error = np.concatenate([row.error for row in rows]) * _INFLATE + _TINY if rows else np.zeros(0)
+    error = np.concatenate([row.error for row in rows]) * UP + UNDERFLOW if rows else np.zeros(0)
     return LineSystem(begins, with_lines, (a, b, c, error), *_columns(rows, begins))
 
 
@@ -209,8 +205,8 @@ def _combined(
             terms += weight.shape[1] + 8
         exact = exact and pure
     if not exact:
-        error = error + terms * _UNIT * size
-    return _Form(affine, columns, first, error * _INFLATE)
+        error = error + terms * UNIT * size
+    return _Form(affine, columns, first, error * UP)
 
 
 def _is_lines(form: _Form) -> bool:
@@ -243,15 +239,15 @@ def _through(stage: Stage, z: _Form, place: int, begins: list[int], extent: Arra
     own[line_of, np.arange(units.lines)] = jump
     if not slope.any() and not constant.any():
         exact = units.denominator == 1 and (np.abs(jump) == 1).all()
-        error = np.zeros(n) if exact else 8 * _UNIT * (np.abs(own) @ highs[begins[place] :])
+        error = np.zeros(n) if exact else 8 * UNIT * (np.abs(own) @ highs[begins[place] :])
         return _Form(np.zeros((n, 3)), own, place, error)
     slope = slope / units.denominator
     affine = slope[:, None] * z.affine
     affine[:, 2] += constant / units.denominator
     columns = np.concatenate([slope[:, None] * z.columns, own], axis=1)
     size = np.abs(slope) * (np.abs(z.affine) @ extent) + np.abs(constant) + np.abs(columns) @ highs[begins[z.first] :]
-    error = np.abs(slope) * z.error + 8 * _UNIT * size
-    return _Form(affine, columns, z.first, error * _INFLATE)
+    error = np.abs(slope) * z.error + 8 * UNIT * size
+    return _Form(affine, columns, z.first, error * UP)
 
 
 def _columns(rows: list[_Form], begins: list[int]) -> tuple[list[Array], list[int]]:

@@ -17,17 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pylinregion._util.arrays import Array
+from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT
 from pylinregion.geometry.slice import Slice
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import Units
 
-Array = NDArray[np.float64]
 Patterns = NDArray[np.uint8]
 
-_UNIT, _INFLATE = 2.0**-53, 1 + 1e-6
-_LITTLE = 1e-150  # more than the squares of a norm lose by underflow
 _NO_ERROR = torch.zeros(0, device="cpu")
-_TINY = 2.0**-500  # more than all that can underflow on the way, see line_system.check_scale
 _CHUNK_NUMBERS = 1 << 19  # of float64 in the widest stage of a chunk of regions; measured
 
 
@@ -90,7 +88,7 @@ class _Values:
     @cached_property
     def sizes(self) -> Tensor:
         """``[runs, columns]``: the 2-norms over units."""
-        norms: Tensor = self.forms.norm(dim=0) * _INFLATE + _LITTLE
+        norms: Tensor = self.forms.norm(dim=0) * NORM_UP + NORM_UNDERFLOW
         return norms
 
 
@@ -200,7 +198,7 @@ class Maps:
     def _error(self, number: int, values: dict[int, _Values], firsts: NDArray[np.intp], rows: bool) -> Tensor:
         """What rounding did to the rows of a stage: ``[runs, columns]`` in the 2-norm, or ``[rows, runs, columns]``."""
         stage = self.parts[number].stage
-        gamma = _UNIT * (sum(block.shape[1] + 2 for block in stage.blocks.values()) + 4)
+        gamma = UNIT * (sum(block.shape[1] + 2 for block in stage.blocks.values()) + 4)
         size = np.abs(stage.bias)[:, None] if rows else np.array([np.linalg.norm(stage.bias)])
         shape = (len(stage.bias) if rows else 1, len(firsts), self.input.shape[2])
         total = torch.zeros(shape, dtype=torch.float64, device="cpu")
@@ -216,7 +214,7 @@ class Maps:
             else:
                 spectral, frobenius = self.norms[number][source]
                 total += spectral * error + gamma * frobenius * own
-        return (total if rows else total[0]) * _INFLATE + _LITTLE
+        return (total if rows else total[0]) * NORM_UP + NORM_UNDERFLOW
 
     def _through(self, part: _Part, z: Tensor, bits: NDArray[np.uint8]) -> Tensor:
         """The units of rows ``[rows, runs, columns]`` under patterns ``[runs, lines of the stage]``."""
@@ -237,9 +235,9 @@ def _error_through(units: Units, z: Tensor, error: Tensor, bits: NDArray[np.uint
     steepest = torch.from_numpy(slopes.max(axis=1, initial=0.0))[:, None]
     if units.gated:
         return steepest * error
-    rounded = steepest * (z.norm(dim=0) * _INFLATE + _LITTLE)
+    rounded = steepest * (z.norm(dim=0) * NORM_UP + NORM_UNDERFLOW)
     rounded[:, -1] += torch.from_numpy(np.linalg.norm(units.intercepts[index], axis=1) / units.denominator)
-    bound: Tensor = (steepest * error + 8 * _UNIT * rounded) * _INFLATE
+    bound: Tensor = (steepest * error + 8 * UNIT * rounded) * NORM_UP
     return bound
 
 
@@ -292,14 +290,14 @@ def jacobians(stages: Stages, patterns: Patterns) -> tuple[Tensor, Tensor]:
         units = stage.units
         factors = units.slopes[_pieces(units, bits[:, first : first + units.lines])] / units.denominator
         by_row = slopes.pop(number) * torch.from_numpy(factors)[:, None, :]
-        size = by_row.norm(dim=2) * _INFLATE + _LITTLE
+        size = by_row.norm(dim=2) * NORM_UP + NORM_UNDERFLOW
         steepest = torch.from_numpy(np.abs(factors).max(axis=1, initial=0.0))[:, None]
-        error = steepest * errors.pop(number) + (0 if units.gated else 4 * _UNIT) * size
-        gamma = _UNIT * (stage.rows + 4 + len(stages.stages))
+        error = steepest * errors.pop(number) + (0 if units.gated else 4 * UNIT) * size
+        gamma = UNIT * (stage.rows + 4 + len(stages.stages))
         for source, block in stage.blocks.items():
             product = by_row @ torch.from_numpy(block)
             spectral, frobenius = stages.norms[number][source]
-            off = (spectral * error + gamma * frobenius * size) * _INFLATE
+            off = (spectral * error + gamma * frobenius * size) * NORM_UP
             slopes[source] = slopes[source] + product if source in slopes else product
             errors[source] = errors[source] + off if source in errors else off
     return slopes[INPUT].expand(len(bits), -1, -1), errors[INPUT].expand(len(bits), -1)
@@ -339,13 +337,13 @@ def evaluate(stages: Stages, where: Slice, st: Array) -> Evaluation:
         owner = np.repeat(np.arange(stage.rows), np.diff(units.line_begin))
         gap = z[:, owner] - units.kinks if units.groups is None else _leads(z, units)
         on.append(gap > 0 if units.groups is None else _winners(z, units))
-        sure.append(np.abs(gap) > 8 * np.finfo(np.float64).eps * terms * _sizes(size, units)[:, owner] + _TINY)
+        sure.append(np.abs(gap) > 16 * UNIT * terms * _sizes(size, units)[:, owner] + UNDERFLOW)
         index = _pieces(units, on[-1])
         values[number] = (units.slopes[index] * z + units.intercepts[index]) / units.denominator
         largest = np.maximum.reduceat(np.abs(units.slopes), units.line_begin[:-1] + np.arange(stage.rows))
         bounds[number] = (largest * size + np.abs(units.intercepts[index])) / units.denominator
     last = len(stages.stages) - 1
-    rounding = 4 * np.finfo(np.float64).eps * terms * bounds[last]
+    rounding = 8 * UNIT * terms * bounds[last]
     return Evaluation(values[last], rounding, np.concatenate(on, axis=1), np.concatenate(sure, axis=1))
 
 

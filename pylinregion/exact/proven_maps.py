@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pylinregion._util.arrays import Array
 from pylinregion.exact import maps
-from pylinregion.exact.maps import Array, Maps, Patterns, Reals
+from pylinregion.exact.maps import Maps, Patterns, Reals
 from pylinregion.exact.residues import exact_maps
 from pylinregion.lowering.stages import Stages
 

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pylinregion.exact.maps import Array, Maps, Patterns
+from pylinregion._util.arrays import Array
+from pylinregion.exact.maps import Maps, Patterns
 from pylinregion.lowering.stages import INPUT, Stages
 
 _NOTHING = -math.inf

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion._util.rounding import frobenius_norm, spectral_norm
+from pylinregion.exact.breakpoints import Breakpoints
 from pylinregion.exact.line_system import check_scale
 from pylinregion.exact.proven_maps import affine_maps
 from pylinregion.exact.tournament import Tournament
 from pylinregion.lowering.stages import Stages
 from pylinregion.native.exact_engines import TraceProblem
 
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
 Report = Callable[[int], object]
 
 _SQUARINGS = 6  # of spectral norms: within about 5 %
@@ -55,14 +55,14 @@ class Tracer:
         first: Array,
         second: Array,
         *,
-        pairs: Integers | None = None,
+        pairs: Int64s | None = None,
         radii: Array | None = None,
         maps: bool = True,
         starts: bool = False,
         threads: int = 1,
         force_exact: bool = False,
         report: Report | None = None,
-    ) -> dict[str, Any]:
+    ) -> Breakpoints:
         """Trace segments.
 
         Args:
@@ -78,12 +78,8 @@ class Tracer:
             report: Called with the number of segments done, about twenty times a second.
 
         Returns:
-            ``offsets [B + 1]`` into the breakpoints of all segments, ``t``, ``change_offsets`` into ``changes`` (the
-            lines that change at each, ascending); with ``maps`` ``[regions, outputs, 2]``: slope and value at t = 0,
-            found from the region's pattern where the sums along the segment would keep too much rounding;
-            with ``starts`` ``[B, bytes]`` uint8, bit r % 8 of byte r / 8 for line r (of the candidates of a maximum the
-            winner's line is on: where the winner changes, two lines do); and how many decisions each stage
-            of the proof took: ``filter``, ``exact``, of these ``zeros``.
+            The breakpoints of all segments. Maps are found from a region's pattern where the sums along the segment
+            would keep too much rounding.
         """
         first, second = (np.ascontiguousarray(each, dtype=np.float64) for each in (first, second))
         if pairs is None:
@@ -105,28 +101,40 @@ class Tracer:
             threads=threads,
             report=report,
         )
-        for name, counts in (("offsets", "breakpoints"), ("change_offsets", "change_counts")):
-            found[name] = np.concatenate([[0], np.cumsum(found.pop(counts), dtype=np.int64)])
-        found = self._tournament.outcome(found, starts=starts or maps)
-        if maps:
-            self._complete(found, first, second, pairs, radii)
-            if not starts:
-                del found["starts"]
-        return found
+        traced = self._tournament.outcome(
+            Breakpoints(
+                offsets=_offsets(found["breakpoints"]),
+                t=found["t"],
+                change_offsets=_offsets(found["change_counts"]),
+                changes=found["changes"],
+                maps=found.get("maps"),
+                starts=found.get("starts"),
+                filter=found["filter"],
+                exact=found["exact"],
+                zeros=found["zeros"],
+            ),
+            starts=starts or maps,
+        )
+        completed = self._completed(traced, first, second, pairs, radii)
+        return replace(traced, maps=completed, starts=traced.starts if starts else None)
 
-    def _complete(
-        self, found: dict[str, Any], first: Array, second: Array, pairs: Integers, radii: Array | None
-    ) -> None:
-        """The maps that are NaN, each from its region's pattern alone."""
-        maps, offsets, bounds, changes = (found[name] for name in ("maps", "offsets", "change_offsets", "changes"))
-        if not maps.shape[1]:
-            return
+    def _completed(
+        self, traced: Breakpoints, first: Array, second: Array, pairs: Int64s, radii: Array | None
+    ) -> Array | None:
+        """The maps, with those that are NaN found from their region's pattern alone."""
+        maps, starts = traced.maps, traced.starts
+        if maps is None or starts is None or not maps.shape[1]:
+            return maps
+        offsets, bounds, changes = traced.offsets, traced.change_offsets, traced.changes
         wanted = np.flatnonzero(np.isnan(maps[:, 0, 0]))
+        if not len(wanted):
+            return maps
+        maps = maps.copy()
         regions = offsets + np.arange(len(offsets))
         owner = np.searchsorted(regions, wanted, side="right") - 1
         for b in np.unique(owner).tolist():
             here = wanted[owner == b]
-            on = np.unpackbits(found["starts"][b], count=self._stages.lines, bitorder="little")
+            on = np.unpackbits(starts[b], count=self._stages.lines, bitorder="little")
             patterns, event = [], int(offsets[b])
             for until in (here - b).tolist():  # events of earlier segments, and of this one before the region
                 np.bitwise_xor.at(on, changes[bounds[event] : bounds[until]], 1)
@@ -137,6 +145,11 @@ class Tracer:
             if radii is not None:
                 start, along = start - radii[b] * end, 2 * radii[b] * end
             maps[here] = affine_maps(self._stages, np.stack([along, start], axis=1), np.ones(1), np.stack(patterns))
+        return maps
+
+
+def _offsets(counts: Int64s) -> Int64s:
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
 def _norms(stages: Stages) -> list[list[float]]:

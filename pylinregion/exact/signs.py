@@ -11,8 +11,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from pylinregion._util.arrays import Array
 from pylinregion.exact.candidates import rectified_by
-from pylinregion.exact.maps import Array, evaluate
+from pylinregion.exact.maps import evaluate
 from pylinregion.geometry.slice import Slice
 from pylinregion.lowering.stages import Stage, Stages
 from pylinregion.native.exact_engines import SlicePoints

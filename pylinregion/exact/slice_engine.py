@@ -3,20 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pylinregion._util.arrays import Array, Integers
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import check_scale, line_system
+from pylinregion.geometry.mesh import Mesh, narrow
 from pylinregion.lowering.stages import Stages
 from pylinregion.native.exact_engines import MeshOfParts, SliceProblem
 
-Array = NDArray[np.float64]
-
 _STAGES_FOR_NORMS = 4  # in networks with fewer layers the bounds of single rows are as good, and cheaper
+
+
+Report = Callable[[int], object]
+
+
+@dataclass(frozen=True, eq=False)
+class EngineCells(Mesh):
+    """The cells of a slice: a mesh, and which rows cut it.
+
+    Attributes:
+        edge_rows: ``[E]`` int32: a row that is 0 along each edge: the number of a line, or behind all lines that of a
+            pair of candidates; negative on the border.
+        patterns: ``[R, bytes]`` uint8: bit k % 8 of byte k // 8 is 1 where line k is above 0.
+    """
+
+    edge_rows: NDArray[np.int32]
+    patterns: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class PartCells:
+    """The cells of a part of a walk, each with corners of its own; :func:`mesh_of_parts` joins them.
+
+    On a segment a cell is a piece with two corners.
+
+    Attributes:
+        offsets: ``[R + 1]`` int64: the corners of each cell.
+        xy: ``[corners, 2]`` float64.
+        keys: ``[corners, 2]`` uint64: names of vertices.
+        rows: ``[corners]`` int32: the row along the edge behind each corner.
+        patterns: As of :class:`EngineCells`.
+    """
+
+    offsets: NDArray[np.int64]
+    xy: Array
+    keys: NDArray[np.uint64]
+    rows: NDArray[np.int32]
+    patterns: NDArray[np.uint8]
+
+
+Cells = TypeVar("Cells")
+
+
+@dataclass(frozen=True, eq=False)
+class Enumeration(Generic[Cells]):
+    """What the engine found.
+
+    Attributes:
+        regions: How many regions there are after each stage with lines; of a part, those that begin in it.
+        stopped: Whether it came to a limit, and the rest is not there.
+        filter: Decisions that float64 took.
+        exact: Decisions that integers took.
+        zeros: Of these, exact zeros.
+        cells: None if they were not kept.
+        folds: How often a system was folded.
+    """
+
+    regions: list[int]
+    stopped: bool
+    filter: int
+    exact: int
+    zeros: int
+    cells: Cells | None
+    folds: int = 0
+
+    @property
+    def n_regions(self) -> int:
+        """The regions of the last stage; where it stopped, those found so far."""
+        return max(self.regions, default=1)
 
 
 class Engine:
@@ -71,54 +141,111 @@ class Engine:
         *,
         cells: bool,
         threads: int = 1,
-        part: tuple[int, int] = (0, 0),
         force_exact: bool = False,
         fold_ahead: int | None = None,
         max_regions: int | None = None,
         max_bytes: int | None = None,
-        report: Callable[[int], object] | None = None,
-    ) -> dict[str, Any]:
-        """Enumerate.
+        report: Report | None = None,
+    ) -> Enumeration[EngineCells]:
+        """Enumerate the slice.
 
         Args:
             cells: Keep the cells, or only count.
             threads: CPU threads; the result is the same for any number.
-            part: Which part of how many to do; put together in order they are the whole. Of 0: the whole itself.
             force_exact: Take every decision in integers (a test).
             fold_ahead: Stages to fold ahead at every chance; 0: never fold again below the root (the arithmetic then
                 has another order: tests). None: as many as pay, where it pays.
             max_regions, max_bytes: Stop when there are more regions, or their cells take more.
             report: Called with the regions found so far, about twenty times a second.
 
-        Returns:
-            ``regions`` per stage with lines, ``stopped``, and how many decisions each stage of the proof took
-            (``filter``, ``exact``, of these ``zeros``); with ``cells`` the mesh, or of a part its cells one by one, of
-            which :func:`mesh_of_parts` makes the mesh.
-
         Raises:
             UnsupportedModelError: Exponents of weights so far apart that an exact decision would not fit.
         """
+        found = self._walk((0, 0), cells, threads, force_exact, fold_ahead, max_regions, max_bytes, report)
+        return _enumeration(found, _mesh(found) if cells else None)
+
+    def enumerate_part(
+        self,
+        part: int,
+        parts: int,
+        *,
+        cells: bool,
+        threads: int = 1,
+        force_exact: bool = False,
+        fold_ahead: int | None = None,
+        max_bytes: int | None = None,
+    ) -> Enumeration[PartCells]:
+        """Enumerate a part of how many; put together in order they are the whole. Of a segment, its pieces.
+
+        Args:
+            part, parts: Which of how many.
+            cells, threads, force_exact, fold_ahead, max_bytes: As for :meth:`enumerate`.
+
+        Raises:
+            UnsupportedModelError: Likewise.
+        """
+        found = self._walk((part, parts), cells, threads, force_exact, fold_ahead, None, max_bytes, None)
+        return _enumeration(found, _cells(found) if cells else None)
+
+    def _walk(
+        self,
+        part: tuple[int, int],
+        cells: bool,
+        threads: int,
+        force_exact: bool,
+        fold_ahead: int | None,
+        max_regions: int | None,
+        max_bytes: int | None,
+        report: Report | None,
+    ) -> dict[str, Any]:
         limits = [-1 if limit is None else limit for limit in (fold_ahead, max_regions, max_bytes)]
         try:
-            result: dict[str, Any] = self._problem.enumerate(cells, threads, *part, force_exact, *limits, report)
+            found: dict[str, Any] = self._problem.enumerate(cells, threads, *part, force_exact, *limits, report)
         except OverflowError as error:  # exponents too far apart for the integers of the exact stage
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {error}") from None
-        return result
+        return found
 
 
-def mesh_of_parts(parts: Iterable[dict[str, Any]], lines: int) -> dict[str, Any]:
-    """The mesh that :meth:`Engine.enumerate` would have given, from all its parts in order.
+def mesh_of_parts(parts: Iterable[PartCells], lines: int) -> EngineCells:
+    """The cells that :meth:`Engine.enumerate` would have given, from all parts in order.
 
     Args:
-        parts: What it gave with ``cells`` for each.
+        parts: The cells of each.
         lines: Of the network.
 
     Raises:
         RuntimeError: They are not the parts of one walk.
     """
     mesh: Any = MeshOfParts((lines + 7) // 8)
-    for cells in parts:
-        names = ("offsets", "xy", "keys", "rows", "patterns")
-        mesh.add(len(cells["offsets"]) - 1, *(cells[name].ctypes.data for name in names))
-    result: dict[str, Any] = mesh.take()
-    return result
+    for part in parts:
+        arrays = (getattr(part, each.name) for each in fields(PartCells))
+        mesh.add(len(part.offsets) - 1, *(array.ctypes.data for array in arrays))
+    return _mesh(mesh.take())
+
+
+def _enumeration(found: dict[str, Any], cells: Cells | None) -> Enumeration[Cells]:
+    names = [each.name for each in fields(Enumeration) if each.name != "cells"]
+    return Enumeration(**{name: found[name] for name in names}, cells=cells)
+
+
+def _cells(found: dict[str, Any]) -> PartCells:
+    return PartCells(**{each.name: found[each.name] for each in fields(PartCells)})
+
+
+def _mesh(found: dict[str, Any]) -> EngineCells:
+    """The mesh in as few bytes as it fits. The wide arrays are let go one by one: ``found`` is this call's to take."""
+    vertices, patterns = found["vertices"], found["patterns"]
+    corners = int(found["offsets"][-1])
+
+    def narrowed(name: str, largest: int) -> Integers:
+        return narrow(found.pop(name), largest)
+
+    return EngineCells(
+        vertices=vertices,
+        offsets=narrowed("offsets", corners),
+        indices=narrowed("indices", len(vertices)),
+        edges=narrowed("edges", len(vertices)),
+        edge_cells=narrowed("edge_cells", len(patterns)),
+        edge_rows=found["edge_rows"],
+        patterns=patterns,
+    )

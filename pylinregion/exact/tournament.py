@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pylinregion._util.arrays import Array, Int64s
+from pylinregion.exact.breakpoints import Breakpoints
 from pylinregion.exact.candidates import rectified_by
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import Units, identity, same
-
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 class Tournament:
@@ -39,9 +38,9 @@ class Tournament:
 
     def __init__(self, stages: Stages) -> None:
         self._given = stages
-        self._lines: list[Integers] = []  # for each line the given one, or -1: a match
-        self._group: list[Integers] = []  # of each match's line, or -1
-        self._sides: list[Integers] = []  # [lines, 2]
+        self._lines: list[Int64s] = []  # for each line the given one, or -1: a match
+        self._group: list[Int64s] = []  # of each match's line, or -1
+        self._sides: list[Int64s] = []  # [lines, 2]
         self._roots: list[int] = []  # a side for each maximum
         self._count = 0  # of lines so far
         rectified = _rectified(stages)  # the stage of the ReLUs among which each stage takes maxima
@@ -83,7 +82,7 @@ class Tournament:
             return block
         return np.ascontiguousarray(block[:, groups[:-1]])
 
-    def _note(self, lines: Integers, groups: Any = -1, sides: Any = -1) -> None:
+    def _note(self, lines: Int64s, groups: Any = -1, sides: Any = -1) -> None:
         self._lines.append(lines)
         self._group.append(np.broadcast_to(np.asarray(groups, np.int64), len(lines)))
         self._sides.append(np.broadcast_to(np.asarray(sides, np.int64), (len(lines), 2)))
@@ -142,11 +141,11 @@ class Tournament:
         self._roots += roots
         return stages
 
-    def outcome(self, found: dict[str, Any], *, starts: bool) -> dict[str, Any]:
+    def outcome(self, found: Breakpoints, *, starts: bool) -> Breakpoints:
         """What a trace of :attr:`stages` says of the network with maxima.
 
         Args:
-            found: Of :meth:`Tracer.trace`, with ``starts``.
+            found: With ``starts``.
             starts: Whether to keep ``starts``.
 
         Returns:
@@ -154,11 +153,12 @@ class Tournament:
         """
         if not self.maxima:
             return found
-        events = len(found["t"])
-        segment = np.repeat(np.arange(len(found["offsets"]) - 1), np.diff(found["offsets"]))  # of each event
-        event = np.repeat(np.arange(events), np.diff(found["change_offsets"]))
-        line = found["changes"].astype(np.int64)
-        states = _States(found["starts"], segment[event], line, event)
+        assert found.starts is not None
+        events = len(found.t)
+        segment = np.repeat(np.arange(len(found.offsets) - 1), np.diff(found.offsets))  # of each event
+        event = np.repeat(np.arange(events), np.diff(found.change_offsets))
+        line = found.changes.astype(np.int64)
+        states = _States(found.starts, segment[event], line, event)
 
         match = self._group_of[line] >= 0
         touched = np.unique(np.stack([event[match], self._group_of[line[match]]]), axis=1)
@@ -169,25 +169,23 @@ class Tournament:
         order = np.lexsort((lines, at))
         per_event = np.bincount(at, minlength=events)
         kept = per_event > 0
-        offsets = np.concatenate([[0], np.cumsum(kept)])[found["offsets"]]
-        result = {
-            **found,
-            "offsets": offsets,
-            "t": found["t"][kept],
-            "change_offsets": np.concatenate([[0], np.cumsum(per_event[kept])]),
-            "changes": lines[order].astype(np.int32),
-        }
-        if "maps" in found:
+        offsets = np.concatenate([[0], np.cumsum(kept)])[found.offsets]
+        maps = found.maps
+        if maps is not None:
             regions = np.ones(events + len(offsets) - 1, dtype=bool)  # one begins at each event, and with each segment
             regions[np.arange(events) + segment + 1] = kept
-            result["maps"] = found["maps"][regions]
-        if starts:
-            result["starts"] = self._starts(states, found["starts"])
-        else:
-            del result["starts"]
-        return result
+            maps = maps[regions]
+        return replace(
+            found,
+            offsets=offsets,
+            t=found.t[kept],
+            change_offsets=np.concatenate([[0], np.cumsum(per_event[kept])]),
+            changes=lines[order].astype(np.int32),
+            maps=maps,
+            starts=self._starts(states, found.starts) if starts else None,
+        )
 
-    def _winners(self, states: _States, groups: Integers, segments: Integers, events: Integers) -> Integers:
+    def _winners(self, states: _States, groups: Int64s, segments: Int64s, events: Int64s) -> Int64s:
         """The lines, in the given network, of the winners of maxima after events."""
         side = self._root[groups]
         while (playing := np.flatnonzero(side >= 0)).size:
@@ -234,18 +232,18 @@ class _States:
         segment, line, event: ``[changes]``: what changes where; events ascend.
     """
 
-    def __init__(self, starts: NDArray[np.uint8], segment: Integers, line: Integers, event: Integers) -> None:
+    def __init__(self, starts: NDArray[np.uint8], segment: Int64s, line: Int64s, event: Int64s) -> None:
         self._starts, self._lines = starts, 8 * starts.shape[1]
         self._keys, of_change = np.unique(segment * self._lines + line, return_inverse=True)
         self._last = int(event[-1]) if len(event) else 0
         self._span = self._last + 3
         self._changes = np.sort(of_change * self._span + event + 1)
 
-    def on(self, segments: Integers, lines: Integers, events: Integers) -> Integers:
+    def on(self, segments: Int64s, lines: Int64s, events: Int64s) -> Int64s:
         """0 or 1: whether lines are on after events; -1, and any event of an earlier segment: in the first region."""
         bits: NDArray[np.uint8] = self._starts[segments, lines >> 3] >> (lines & 7).astype(np.uint8) & 1
         if not len(self._keys):
-            now: Integers = bits.astype(np.int64)
+            now: Int64s = bits.astype(np.int64)
             return now
         keys = segments * self._lines + lines
         place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pylinregion.geometry.mesh import Array, Mesh
+from pylinregion._util.arrays import Array
+from pylinregion.geometry.mesh import Mesh
 
 Cells = NDArray[np.int64]
 

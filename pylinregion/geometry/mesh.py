@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Integers = NDArray[np.integer[Any]]
+from pylinregion._util.arrays import Array, Integers
 
 
 @dataclass(frozen=True, eq=False)

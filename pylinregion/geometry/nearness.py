@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pylinregion.geometry.mesh import Array, Mesh
+from pylinregion._util.arrays import Array
+from pylinregion.geometry.mesh import Mesh
 from pylinregion.geometry.point_location import along_a_curve
 
 _FINEST = 1 / 16  # of the distance: smaller triangles are not cut further

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pylinregion.geometry.mesh import Array, Mesh
+from pylinregion._util.arrays import Array
+from pylinregion._util.rounding import UNIT
+from pylinregion.geometry.mesh import Mesh
 
 _POINTS = 1 << 14  # at a time
 _BLUR = 2e-7  # of the extents: vertices are nearer than that to where they belong (docs/exactness.md, 6)
-_UNIT = 2.0**-53
 
 
 class Locator:
@@ -33,7 +34,7 @@ class Locator:
         self._low = mesh.vertices.min(axis=0)
         extents = mesh.vertices.max(axis=0) - self._low
         self._exponents = -np.frexp(extents)[1]
-        self.blur = float(max(_BLUR, 256 * _UNIT * (np.abs(mesh.vertices).max(axis=0).sum() / extents.min())))
+        self.blur = float(max(_BLUR, 256 * UNIT * (np.abs(mesh.vertices).max(axis=0).sum() / extents.min())))
         self._vertices = self._parts(mesh.vertices)
         starts = np.asarray(mesh.offsets[:-1])
         corners = self._vertices[mesh.indices]

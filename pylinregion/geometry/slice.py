@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pylinregion._util import checks
+from pylinregion._util.arrays import Array
+from pylinregion._util.rounding import UNIT
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.geometry.frames import random_frame
 
-Array = NDArray[np.float64]
-
-_UNIT = 2.0**-53
 _NO_UNDERFLOW = 1e-280
 _LARGEST_INPUT, _LEAST_DISTANCE = 1e150, 1e-150  # of `through`: their squares are in float64's range
 
@@ -312,7 +311,7 @@ def _parallel(u: Array, v: Array, roundings: int, exactly: Callable[[], tuple[li
     with np.errstate(over="ignore", invalid="ignore"):
         left, right = u[pivot] * v, u * v[pivot]
         size = np.abs(left) + np.abs(right)
-        proven = (np.abs(left - right) > roundings * _UNIT * size) & (size > _NO_UNDERFLOW) & np.isfinite(size)
+        proven = (np.abs(left - right) > roundings * UNIT * size) & (size > _NO_UNDERFLOW) & np.isfinite(size)
     if proven.any():
         return False
     a, b = exactly()
@@ -326,7 +325,7 @@ def _left_of(p: Array, q: Array, points: Array) -> NDArray[np.bool_]:
         left, right = (q[0] - p[0]) * (points[:, 1] - p[1]), (q[1] - p[1]) * (points[:, 0] - p[0])
         size = np.abs(left) + np.abs(right)
         sign = left - right
-        certain = (np.abs(sign) > 16 * _UNIT * size) & (size > _NO_UNDERFLOW) & np.isfinite(size)
+        certain = (np.abs(sign) > 16 * UNIT * size) & (size > _NO_UNDERFLOW) & np.isfinite(size)
     result = sign > 0
     (a, b), (c, d) = _fractions(p), _fractions(q)
     for place in np.flatnonzero(~certain):

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from pylinregion._util.arrays import Array
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.caller.torch_settings import full_precision
 from pylinregion.graph.network import Network, Node, Ref, refs
@@ -18,7 +19,7 @@ from pylinregion.lowering.jumps import Jumps
 from pylinregion.lowering.point import Point
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.steps import Form, Hinge
-from pylinregion.lowering.units import Array, Units, candidates, identity, same, sums, units_of
+from pylinregion.lowering.units import Units, candidates, identity, same, sums, units_of
 
 _LARGEST_MATRIX = 1 << 27
 

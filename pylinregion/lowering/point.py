@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from pylinregion._util.arrays import Array
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.graph.network import Network, Node, Ref, refs
 from pylinregion.graph.operators import SHAPE_OF_SECOND
 from pylinregion.runtime.linear_part import differentiable
 from pylinregion.runtime.program import Program
-
-Array = NDArray[np.float64]
 
 _AT_ONCE = 1 << 24  # numbers of a matrix that are computed in one run
 

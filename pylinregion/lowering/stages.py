@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pylinregion._util.arrays import Array
 from pylinregion._util.rounding import frobenius_norm, norm_of_any
-from pylinregion.lowering.units import Array, Units
+from pylinregion.lowering.units import Units
 
 INPUT = -1
 _MOST_FRACTIONS = 1 << 20  # numbers that are compared as such

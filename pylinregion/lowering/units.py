@@ -9,11 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pylinregion._util.arrays import Array
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.graph.kinks import bound_arguments, scalar_kink
 from pylinregion.graph.network import Node
-
-Array = NDArray[np.float64]
 
 
 @dataclass

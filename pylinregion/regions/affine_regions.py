@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pylinregion._util.arrays import Array
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.exact.decision import Decision, DecisionBoundary, decide, with_winner
 from pylinregion.exact.proven_maps import affine_maps, jacobians
 from pylinregion.exact.residues import equal_maps
 from pylinregion.exact.signs import signs
-from pylinregion.geometry.mesh import Array
 from pylinregion.geometry.point_location import Locator
 from pylinregion.geometry.slice import coordinates_of
 from pylinregion.regions.region_set import RegionSet

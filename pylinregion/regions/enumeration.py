@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +15,7 @@ from pylinregion._util.errors import BudgetExceededError
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.capturing.capture import capture_for_shape
 from pylinregion.exact.neurons import Neurons, up_to
-from pylinregion.exact.slice_engine import Engine
-from pylinregion.geometry.mesh import narrow
+from pylinregion.exact.slice_engine import Engine, EngineCells, Enumeration
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.network import Network
 from pylinregion.lowering.lower import stages_of
@@ -93,22 +91,22 @@ def partition(
             max_bytes=None if budget is None else budget // memory.PEAK_OF_CELLS,
             report=(lambda regions: bar.update(regions - bar.n)) if progress else None,
         )
-        regions = max(found["regions"], default=1)
-        bar.update(regions - bar.n)
+        bar.update(found.n_regions - bar.n)
+    regions = found.n_regions
     if max_regions is not None and regions > max_regions:
         raise BudgetExceededError(
             f"there are more than max_regions={max_regions} regions: at least {regions}, a lower bound. Raise "
             "max_regions (None: no limit), or take a smaller slice or fewer layers",
             regions,
         )
-    if found["stopped"]:
+    if found.stopped:
         raise BudgetExceededError(
             f"the cells of this slice take more than the memory budget of {budget} bytes: there are at least {regions} "
             "regions, a lower bound. Raise memory_budget, count only (cells=False), or take a smaller slice or fewer "
             "layers",
             regions,
         )
-    return found_partition(ready, slice_, found, cells)
+    return found_partition(ready, slice_, found)
 
 
 @dataclass(frozen=True)
@@ -171,37 +169,33 @@ def _first_layers(layers: Sequence[str] | None, names: tuple[str, ...]) -> int:
     return len(chosen)
 
 
-def found_partition(ready: Prepared, slice_: Slice, found: dict[str, Any], cells: bool) -> Partition:
-    """The partition that the engine found; takes the arrays out of ``found``."""
+def found_partition(ready: Prepared, slice_: Slice, found: Enumeration[EngineCells]) -> Partition:
+    """The partition that the engine found."""
     stages = ready.stages
-    counts = iter(found["regions"])
+    counts = iter(found.regions)
     per_layer: list[int] = []
     for stage in stages.stages:
         count = next(counts) if stage.units.lines else None
         if stage.layer >= 0:
             per_layer.append(count if count is not None else (per_layer or [1])[-1])
-    certificate = Certificate(found["filter"], found["exact"], found["zeros"], DEFINITION)
     return Partition(
-        slice_,
-        stages.layers,
-        tuple(per_layer),
-        certificate,
-        stages,
-        ready.whole,
-        _cells(found, Neurons.of(stages)) if cells else None,
+        slice=slice_,
+        layers=stages.layers,
+        regions_per_layer=tuple(per_layer),
+        certificate=Certificate(found.filter, found.exact, found.zeros, DEFINITION),
+        stages=stages,
+        whole=ready.whole,
+        cells=None if found.cells is None else _cells(found.cells, Neurons.of(stages)),
     )
 
 
-def _cells(found: dict[str, Any], neurons: Neurons) -> Cells:
-    """What the engine found, in as few bytes as it fits; the wider arrays are let go one by one."""
-    vertices = found.pop("vertices")
-    corners, regions = int(found["offsets"][-1]), len(found["offsets"]) - 1
+def _cells(found: EngineCells, neurons: Neurons) -> Cells:
     return Cells(
-        vertices,
-        narrow(found.pop("offsets"), corners),
-        narrow(found.pop("indices"), len(vertices)),
-        narrow(found.pop("edges"), len(vertices)),
-        narrow(found.pop("edge_cells"), regions),
-        neurons.of_row(found.pop("edge_rows")),
-        found.pop("patterns"),
+        vertices=found.vertices,
+        offsets=found.offsets,
+        indices=found.indices,
+        edges=found.edges,
+        edge_cells=found.edge_cells,
+        edge_neuron=neurons.of_row(found.edge_rows),
+        patterns=found.patterns,
     )

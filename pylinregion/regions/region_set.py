@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pylinregion._util import checks
+from pylinregion._util.arrays import Array, Integers
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.exact.neurons import Neuron, Neurons
 from pylinregion.geometry import cell_measures
-from pylinregion.geometry.mesh import Array, Integers, Mesh
+from pylinregion.geometry.mesh import Mesh
 from pylinregion.geometry.slice import Slice
 from pylinregion.lowering.stages import Stages
 from pylinregion.regions.certificate import Certificate

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from pylinregion._util import checks
-from pylinregion.geometry.mesh import Array
+from pylinregion._util.arrays import Array
 from pylinregion.geometry.nearness import shares_within
 from pylinregion.regions.affine_regions import AffineRegions
 

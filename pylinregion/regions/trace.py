@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pylinregion._util import checks
+from pylinregion._util.arrays import Array
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.capturing.capture import capture_for_shape
@@ -23,8 +24,6 @@ from pylinregion.exact.segment_engine import Tracer
 from pylinregion.graph.network import Network
 from pylinregion.lowering.lower import stages_of
 from pylinregion.regions.certificate import Certificate
-
-Array = NDArray[np.float64]
 
 DEFINITION = (
     "activation regions of the segment: the open intervals, as long as can be, on which every neuron stays on one "
@@ -99,18 +98,17 @@ def trace(
         )
         bar.update(points - bar.n)
     neurons = Neurons.of(stages)
-    offsets, changed = _neurons(found["change_offsets"], neurons.of_line[found["changes"]])
-    maps = found.get("maps")
-    if maps is not None and not np.isfinite(maps).all():
+    offsets, changed = _neurons(found.change_offsets, neurons.of_line[found.changes])
+    if found.maps is not None and not np.isfinite(found.maps).all():
         raise UnsupportedModelError("the outputs of this model overflow float64 on these segments: pass slopes=False")
     return Trace(
-        offsets=found["offsets"],
-        t=found["t"],
+        offsets=found.offsets,
+        t=found.t,
         neuron_offsets=offsets,
         neurons=changed,
-        maps=maps,
+        maps=found.maps,
         layers=stages.layers,
-        certificate=Certificate(found["filter"], found["exact"], found["zeros"], DEFINITION),
+        certificate=Certificate(found.filter, found.exact, found.zeros, DEFINITION),
         numbering=neurons,
     )
 

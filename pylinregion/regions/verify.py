@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pylinregion._util import checks
+from pylinregion._util.arrays import Array
 from pylinregion._util.errors import VerificationError
 from pylinregion.caller.module_state import set_aside, unwrap
 from pylinregion.capturing.capture import capture_for_shape
 from pylinregion.capturing.tracing import output_tensors
-from pylinregion.exact.maps import Array, Evaluation, evaluate
+from pylinregion.exact.maps import Evaluation, evaluate
 from pylinregion.exact.neurons import Neurons
 from pylinregion.geometry import cell_measures
 from pylinregion.geometry.mesh import Mesh

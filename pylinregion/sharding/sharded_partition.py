@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from pylinregion._util.npz import Npz, require
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.caller.processes import Ranks
 from pylinregion.exact.neurons import Neurons
-from pylinregion.exact.slice_engine import Engine, mesh_of_parts
+from pylinregion.exact.slice_engine import Engine, EngineCells, Enumeration, PartCells, mesh_of_parts
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.digest import digest_of, digest_of_network
 from pylinregion.graph.network import Network
@@ -28,7 +27,7 @@ from pylinregion.regions.partition import Partition
 from pylinregion.sharding.store import Arrays, Shards
 
 _INTEGERS = (np.int64,)
-_CELLS = ("offsets", "xy", "keys", "rows", "patterns")
+_CELLS = tuple(each.name for each in fields(PartCells))
 _COUNTED = ("filter", "exact", "zeros")
 
 
@@ -86,7 +85,7 @@ def partition_in_shards(
     }
     shards = Shards(folder, job, parts, ranks, _Layout.of(ready.stages, cells).take)
     shards.run(walk.make, lambda number, arrays: None, progress)
-    return None if ranks.rank else found_partition(ready, slice_, _together(shards, ready.stages, cells), cells)
+    return None if ranks.rank else found_partition(ready, slice_, _together(shards, ready.stages, cells))
 
 
 @dataclass(frozen=True)
@@ -113,21 +112,22 @@ class _Walk:
         Raises:
             BudgetExceededError: Its cells take more than the budget.
         """
-        found = self.engine.enumerate(
+        found = self.engine.enumerate_part(
+            number,
+            self.parts,
             cells=self.cells,
             threads=self.threads,
-            part=(number, self.parts),
             max_bytes=None if self.budget is None else self.budget // memory.PEAK_OF_CELLS,
         )
-        if found["stopped"]:
-            least = max(found["regions"])
+        if found.stopped:
+            least = found.n_regions
             raise BudgetExceededError(
                 f"the cells of part {number} of {self.parts} take more than the memory budget of {self.budget} bytes: "
                 f"it has at least {least} regions, a lower bound. Take more parts, raise memory_budget, or count only",
                 least,
             )
-        arrays = {name: np.array(found[name], dtype=np.int64) for name in ("regions", *_COUNTED)}
-        return arrays | {name: found[name] for name in _CELLS if self.cells}
+        arrays = {name: np.array(getattr(found, name), dtype=np.int64) for name in ("regions", *_COUNTED)}
+        return arrays if found.cells is None else arrays | {name: getattr(found.cells, name) for name in _CELLS}
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class _Layout:
         return arrays
 
 
-def _together(shards: Shards, stages: Stages, cells: bool) -> dict[str, Any]:
+def _together(shards: Shards, stages: Stages, cells: bool) -> Enumeration[EngineCells]:
     """What the engine would have found at once, from all parts in order.
 
     Raises:
@@ -196,22 +196,22 @@ def _together(shards: Shards, stages: Stages, cells: bool) -> dict[str, Any]:
                 decisions[name] += int(arrays[name])
             yield arrays
 
-    mesh: dict[str, Any] = {}
+    mesh = None
     if cells:
         mesh = _mesh(parts(), stages.lines, shards.folder)
-        vertices, edges, found = (len(mesh[name]) for name in ("vertices", "edges", "patterns"))
+        vertices, edges, found = len(mesh.vertices), len(mesh.edges), len(mesh.patterns)
         whole = vertices - edges + found == 1 and found == regions[-1:].sum(initial=not len(regions))
         told = f"{vertices} vertices, {edges} edges and {found} regions"
         require(whole, str(shards.folder), "the parts of one slice", told)
     else:
         for _ in parts():
             pass
-    return mesh | decisions | {"regions": regions.tolist()}
+    return Enumeration(regions=regions.tolist(), stopped=False, **decisions, cells=mesh)
 
 
-def _mesh(parts: Iterator[Arrays], lines: int, folder: Path) -> dict[str, Any]:
+def _mesh(parts: Iterator[Arrays], lines: int, folder: Path) -> EngineCells:
     try:
-        return mesh_of_parts(parts, lines)
+        return mesh_of_parts((PartCells(*(arrays[name] for name in _CELLS)) for arrays in parts), lines)
     except RuntimeError as error:
         raise ValueError(f"{folder} must hold the parts of one slice, got others: {error}") from error
 

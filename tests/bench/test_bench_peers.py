@@ -198,7 +198,7 @@ def test_other_folders_are_named(fake, missing):
 def test_layers_are_passed_on_as_splinecam_does(fake, capfd):
     stages, plane, corners = small_case()
     found = splinecam_peer.splinecam(fake, stages, plane, corners)
-    expected = Engine(stages, plane, corners).enumerate(cells=False)["regions"]
+    expected = Engine(stages, plane, corners).enumerate(cells=False).regions
     assert "error" not in found and found["regions_per_layer"] == expected and found["regions"] == expected[-1]
     assert expected[0] < expected[1] < expected[2]
     assert found["seconds"] > 0 and found["stand_in_share"] == 0  # it only asks for one path, when imported

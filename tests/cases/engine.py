@@ -351,8 +351,8 @@ def sides(cycle):
 def areas_of(mesh, size=1.0):
     """The areas of an engine's cells in units of ``size`` squared, with the sign of their orientation."""
     out = []
-    for begin, end in pairwise(mesh["offsets"]):
-        points = mesh["vertices"][mesh["indices"][begin:end]]
+    for begin, end in pairwise(mesh.offsets):
+        points = mesh.vertices[mesh.indices[begin:end]]
         points = points / size - points[0] / size
         following = np.roll(points, -1, axis=0)
         out.append(float(np.sum(points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0])) / 2)
@@ -362,28 +362,28 @@ def areas_of(mesh, size=1.0):
 def check_counts(case, counted, part):
     """The counts of each stage with lines."""
     expected = [n for n, each in zip(part.counts_per_stage, case.stages.stages, strict=True) if each.units.lines]
-    same("stopped", counted["stopped"], False)
-    same("regions", counted["regions"], expected)
+    same("stopped", counted.stopped, False)
+    same("regions", counted.regions, expected)
 
 
 def check_mesh(case, mesh):
     """What is true of every right mesh, whatever the network."""
-    cells = len(mesh["offsets"]) - 1
-    same("Euler", len(mesh["vertices"]) - len(mesh["edges"]) + cells, 1)
-    same("patterns", len({row.tobytes() for row in mesh["patterns"]}), cells)
-    inside = mesh["edge_cells"].min(axis=1) >= 0
-    if np.any(mesh["edge_cells"].max(axis=1) < 0) or np.any(mesh["edge_cells"][:, 0] == mesh["edge_cells"][:, 1]):
-        raise Difference("cells of an edge", mesh["edge_cells"].tolist(), "one or two")
+    cells = len(mesh.offsets) - 1
+    same("Euler", len(mesh.vertices) - len(mesh.edges) + cells, 1)
+    same("patterns", len({row.tobytes() for row in mesh.patterns}), cells)
+    inside = mesh.edge_cells.min(axis=1) >= 0
+    if np.any(mesh.edge_cells.max(axis=1) < 0) or np.any(mesh.edge_cells[:, 0] == mesh.edge_cells[:, 1]):
+        raise Difference("cells of an edge", mesh.edge_cells.tolist(), "one or two")
     # An edge is on the line of the first neuron that changes across it.
-    bits = bits_of(case.stages, mesh["patterns"])
-    first, second = mesh["edge_cells"][inside].T
+    bits = bits_of(case.stages, mesh.patterns)
+    first, second = mesh.edge_cells[inside].T
     differ = bits[first] != bits[second]
     same("edges between cells of one pattern", int(np.sum(~differ.any(axis=1))), 0)
     lowest = [row_between(case.stages, row) for row in differ]
-    same("rows of inner edges", mesh["edge_rows"][inside].tolist(), lowest)
-    same("rows of the border", set(mesh["edge_rows"][~inside].tolist()), {-1})
-    if not np.isfinite(mesh["vertices"]).all():
-        raise Difference("vertices", mesh["vertices"].tolist(), "finite")
+    same("rows of inner edges", mesh.edge_rows[inside].tolist(), lowest)
+    same("rows of the border", set(mesh.edge_rows[~inside].tolist()), {-1})
+    if not np.isfinite(mesh.vertices).all():
+        raise Difference("vertices", mesh.vertices.tolist(), "finite")
 
 
 def row_between(stages, differ):
@@ -403,7 +403,7 @@ def row_between(stages, differ):
 def check_cells(case, mesh, part, coordinates=True):
     """Every cell against the oracle's: pattern, corners, neighbours around it, area. Gives the worst vertex's error."""
     check_mesh(case, mesh)
-    patterns = patterns_of(case.stages, mesh["patterns"])
+    patterns = patterns_of(case.stages, mesh.patterns)
     expected = {cell.pattern: number for number, cell in enumerate(part.cells)}
     same("set of patterns", set(patterns), set(expected))
     number_of = [expected[pattern] for pattern in patterns]
@@ -412,11 +412,9 @@ def check_cells(case, mesh, part, coordinates=True):
     for number, cell in enumerate(part.cells):
         for side in sides(cell.polygon):
             owners.setdefault(frozenset(side), []).append(number)
-    pairs = {
-        tuple(edge): cells for edge, cells in zip(mesh["edges"].tolist(), mesh["edge_cells"].tolist(), strict=True)
-    }
+    pairs = {tuple(edge): cells for edge, cells in zip(mesh.edges.tolist(), mesh.edge_cells.tolist(), strict=True)}
     same("edges", len(pairs), len(owners))
-    same("vertices", len(mesh["vertices"]), len({point for cell in part.cells for point in cell.polygon}))
+    same("vertices", len(mesh.vertices), len({point for cell in part.cells for point in cell.polygon}))
     size = float(np.abs(case.corners).max())
     areas = areas_of(mesh, size)
     exact_areas = [area / Fraction(size) ** 2 for area in part.areas()]
@@ -426,7 +424,7 @@ def check_cells(case, mesh, part, coordinates=True):
     worst = 0.0
     for cell, number in enumerate(number_of):
         polygon = part.cells[number].polygon
-        indices = mesh["indices"][mesh["offsets"][cell] : mesh["offsets"][cell + 1]].tolist()
+        indices = mesh.indices[mesh.offsets[cell] : mesh.offsets[cell + 1]].tolist()
         around = [
             next((number_of[other] for other in pairs[min(p, q), max(p, q)] if other not in (cell, -1)), -1)
             for p, q in sides(indices)
@@ -437,7 +435,7 @@ def check_cells(case, mesh, part, coordinates=True):
         if coordinates and not abs(areas[cell] - float(exact_areas[number])) <= allowed:
             raise Difference(f"area of cell {cell}", areas[cell], float(exact_areas[number]))
         points = np.array(polygon, dtype=np.float64)
-        found = mesh["vertices"][indices]
+        found = mesh.vertices[indices]
         error = min(float(np.abs(np.roll(points, k, axis=0) / size - found / size).max()) for k in range(len(points)))
         worst = max(worst, error)
     if coordinates and not worst <= 4e-7:  # what is promised; areas are compared far more closely
@@ -469,15 +467,16 @@ def check_case(case, runs=tuple(RUNS), part=None, coordinates=True):
                 answer = engine.enumerate(cells=cells, **RUNS[name])
                 check_counts(case, answer, part)
                 if cells:
-                    answer["worst"] = check_cells(case, answer, part, coordinates)
+                    check_cells(case, answer.cells, part, coordinates)
             except Difference as difference:
                 raise replace(difference, what=f"{name}, cells={cells}: {difference.what}") from None
             results[cells, name] = answer
     for name in runs:
         if "threads" in RUNS[name] and (True, "plain") in results:
-            for key, value in results[True, "plain"].items():
-                if isinstance(value, np.ndarray) and not np.array_equal(value, results[True, name][key]):
-                    raise Difference(f"{name}: {key}", results[True, name][key], value)
+            for key, value in vars(results[True, "plain"].cells).items():
+                other = getattr(results[True, name].cells, key)
+                if not np.array_equal(value, other):
+                    raise Difference(f"{name}: {key}", other, value)
     return results
 
 
@@ -509,26 +508,26 @@ def check_segment(case, line=None, coordinates=True, **how):
     """Count and list the pieces of a segment, and compare all with the oracle."""
     line = segment_oracle(case) if line is None else line
     engine = Engine(case.stages, case.plane, case.corners)
-    counted = engine.enumerate(cells=False, **how)
-    answer = engine.enumerate(cells=True, **how)
-    same("counts", counted["regions"], answer["regions"])
-    same("stopped", answer["stopped"], False)
-    if answer["regions"]:
-        same("regions", answer["regions"][-1], line.n_regions)
-    same("patterns", patterns_of(case.stages, answer["patterns"]), line.patterns)  # in order
-    same("ends of a piece", np.diff(answer["offsets"]).tolist(), [2] * line.n_regions)
-    begins, ends = answer["xy"][0::2], answer["xy"][1::2]
-    same("t", np.count_nonzero(answer["xy"][:, 1]), 0)
+    counted = engine.enumerate_part(0, 1, cells=False, **how)
+    answer = engine.enumerate_part(0, 1, cells=True, **how)
+    same("counts", counted.regions, answer.regions)
+    same("stopped", answer.stopped, False)
+    if answer.regions:
+        same("regions", answer.regions[-1], line.n_regions)
+    same("patterns", patterns_of(case.stages, answer.cells.patterns), line.patterns)  # in order
+    same("ends of a piece", np.diff(answer.cells.offsets).tolist(), [2] * line.n_regions)
+    begins, ends = answer.cells.xy[0::2], answer.cells.xy[1::2]
+    same("t", np.count_nonzero(answer.cells.xy[:, 1]), 0)
     same("pieces follow each other", begins[1:].tolist(), ends[:-1].tolist())
     (begin, _), (end, _) = case.corners
     same("ends", (begins[0, 0], ends[-1, 0]), (begin, end))
-    bits = bits_of(case.stages, answer["patterns"])
+    bits = bits_of(case.stages, answer.cells.patterns)
     lowest = [row_between(case.stages, p != q) for p, q in pairwise(bits)]
-    same("rows", answer["rows"][1:-1:2].tolist(), lowest)
-    same("rows", answer["rows"][2:-1:2].tolist(), lowest)
-    same("rows at the ends", (answer["rows"][0], answer["rows"][-1]), (-2, -3))
+    same("rows", answer.cells.rows[1:-1:2].tolist(), lowest)
+    same("rows", answer.cells.rows[2:-1:2].tolist(), lowest)
+    same("rows at the ends", (answer.cells.rows[0], answer.cells.rows[-1]), (-2, -3))
     exactly = np.array([float(Fraction(begin) + t * (Fraction(end) - Fraction(begin))) for t in line.breakpoints])
-    answer["worst"] = float(np.abs(exactly - ends[:-1, 0]).max(initial=0.0) / (end - begin))
-    if coordinates and not answer["worst"] <= 1e-9:
+    worst = float(np.abs(exactly - ends[:-1, 0]).max(initial=0.0) / (end - begin))
+    if coordinates and not worst <= 1e-9:
         raise Difference("breakpoints", ends[:-1, 0].tolist(), exactly.tolist())
     return answer

@@ -40,9 +40,9 @@ def owners(stages):
 
 def parts(found, b):
     """The breakpoints of a segment, and the lines that change at each."""
-    begin, end = found["offsets"][b], found["offsets"][b + 1]
-    bounds = found["change_offsets"][begin : end + 1].tolist()
-    return found["t"][begin:end], [found["changes"][low:high].tolist() for low, high in pairwise(bounds)]
+    begin, end = found.offsets[b], found.offsets[b + 1]
+    bounds = found.change_offsets[begin : end + 1].tolist()
+    return found.t[begin:end], [found.changes[low:high].tolist() for low, high in pairwise(bounds)]
 
 
 def check_against_oracle(stages, first, second, *, far=1e-6, **options):

@@ -54,11 +54,15 @@ SIMD = simd_sets()
 
 
 def same_arrays(one, other):
-    assert {key for key, value in one.items() if isinstance(value, np.ndarray)}
-    for key, value in one.items():
-        if isinstance(value, np.ndarray):
-            assert value.dtype == other[key].dtype and np.array_equal(value, other[key]), key
-    assert one["regions"] == other["regions"]
+    assert len(vars(one)) > 4
+    for key, value in vars(one).items():
+        found = getattr(other, key)
+        assert value.dtype == found.dtype and np.array_equal(value, found), key
+
+
+def same_answers(one, other):
+    assert one.regions == other.regions
+    same_arrays(one.cells, other.cells)
 
 
 # ---- random networks against the oracle
@@ -115,8 +119,8 @@ def test_folded_networks(kind):
         activation = ("relu", "hardtanh", "leaky_relu 0.25")[seed % 3]
         case = wide_case(kind, activation, seed)
         results = check_case(case, runs=("plain", "one fold", "two threads"))
-        folds += results[True, "plain"]["folds"]
-        assert results[True, "one fold"]["folds"] == 0
+        folds += results[True, "plain"].folds
+        assert results[True, "one fold"].folds == 0
     assert folds > 0
 
 
@@ -126,7 +130,7 @@ def test_deep_networks_pay_for_their_roundings_again():
         shape = (2, *[3] * 20, 1)
         weights, biases = random_network("generic", shape, seed)
         case = Case(perceptron([1.4 * weight for weight in weights], biases), IDENTITY_PLANE, box(-3, 3))
-        assert check_case(case)[True, "plain"]["regions"][-1] > 3
+        assert check_case(case)[True, "plain"].regions[-1] > 3
 
 
 @pytest.fixture
@@ -243,7 +247,7 @@ def test_networks_without_lines():
     ):
         case = Case(stages, IDENTITY_PLANE, box(-1, 1))
         answer = check_case(case)[True, "plain"]
-        assert len(answer["offsets"]) == 2 and np.array_equal(answer["vertices"], box(-1, 1))
+        assert len(answer.cells.offsets) == 2 and np.array_equal(answer.cells.vertices, box(-1, 1))
 
 
 def test_neurons_that_die_and_wake():
@@ -319,31 +323,31 @@ def larger(name):
 def test_all_ways_to_run_agree(name):
     engine = larger(name)
     plain = engine.enumerate(cells=True)
-    assert plain["regions"][-1] > 500
-    check_mesh(Case(LARGER[name][0], IDENTITY_PLANE, LARGER[name][1]), plain)
-    assert abs(areas_of(plain).sum() - (engine.corners[2, 0] - engine.corners[0, 0]) ** 2) < 1e-9
+    assert plain.regions[-1] > 500
+    check_mesh(Case(LARGER[name][0], IDENTITY_PLANE, LARGER[name][1]), plain.cells)
+    assert abs(areas_of(plain.cells).sum() - (engine.corners[2, 0] - engine.corners[0, 0]) ** 2) < 1e-9
     for how in RUNS.values():
-        assert engine.enumerate(cells=False, **how)["regions"] == plain["regions"]
+        assert engine.enumerate(cells=False, **how).regions == plain.regions
         other = engine.enumerate(cells=True, **how)
-        assert other["regions"] == plain["regions"]
-        assert np.array_equal(other["patterns"], plain["patterns"])  # in the same order
-        assert np.array_equal(other["edges"], plain["edges"]) and np.array_equal(
-            other["edge_cells"], plain["edge_cells"]
+        assert other.regions == plain.regions
+        assert np.array_equal(other.cells.patterns, plain.cells.patterns)  # in the same order
+        assert np.array_equal(other.cells.edges, plain.cells.edges) and np.array_equal(
+            other.cells.edge_cells, plain.cells.edge_cells
         )
         if "threads" in how:
-            same_arrays(plain, other)
-    same_arrays(plain, engine.enumerate(cells=True))  # again
-    same_arrays(plain, engine.enumerate(cells=True, threads=16))
+            same_answers(plain, other)
+    same_answers(plain, engine.enumerate(cells=True))  # again
+    same_answers(plain, engine.enumerate(cells=True, threads=16))
 
 
 def test_threads_give_cells_away_in_the_order_of_one():
     """Many more corners than are given to the mesh at once, while other threads finish later parts."""
     engine = Engine(generic((2, 60, 60, 60, 1), gain=1.4), IDENTITY_PLANE, box(-2, 2))
     plain = engine.enumerate(cells=True)
-    assert len(plain["indices"]) > 10 * 4096
+    assert len(plain.cells.indices) > 10 * 4096
     for threads in (2, 3, 8):
-        same_arrays(plain, engine.enumerate(cells=True, threads=threads))
-        assert engine.enumerate(cells=True, threads=threads, max_regions=3000)["stopped"]
+        same_answers(plain, engine.enumerate(cells=True, threads=threads))
+        assert engine.enumerate(cells=True, threads=threads, max_regions=3000).stopped
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -351,26 +355,25 @@ def test_threads_give_cells_away_in_the_order_of_one():
 def test_parts_of_a_walk_are_the_whole(count, threads):
     engine = larger("generic")
     whole = engine.enumerate(cells=True)
-    parts = [engine.enumerate(cells=True, threads=threads, part=(part, count)) for part in range(count)]
-    counted = [engine.enumerate(cells=False, threads=threads, part=(part, count)) for part in range(count)]
+    parts = [engine.enumerate_part(part, count, cells=True, threads=threads) for part in range(count)]
+    counted = [engine.enumerate_part(part, count, cells=False, threads=threads) for part in range(count)]
     for found in (parts, counted):
-        regions = [sum(counts) for counts in itertools.zip_longest(*(each["regions"] for each in found), fillvalue=0)]
-        assert regions == whole["regions"]
-    together = mesh_of_parts(parts, engine.stages.lines)
-    same_arrays({**together, "regions": whole["regions"]}, whole)
-    assert sum(len(each["patterns"]) > 0 for each in parts) > count / 2  # they share the work
+        regions = [sum(counts) for counts in itertools.zip_longest(*(each.regions for each in found), fillvalue=0)]
+        assert regions == whole.regions
+    same_arrays(mesh_of_parts([each.cells for each in parts], engine.stages.lines), whole.cells)
+    assert sum(len(each.cells.patterns) > 0 for each in parts) > count / 2  # they share the work
 
 
 def test_parts_of_a_slice_of_one_region():
     engine = Engine(generic((2, 3, 1)), IDENTITY_PLANE, box(1e-9, 2e-9))
-    parts = [engine.enumerate(cells=True, part=(part, 3)) for part in range(3)]
-    assert [len(each["patterns"]) for each in parts] == [0, 0, 1]
-    same_arrays({**mesh_of_parts(parts, 3), "regions": [1]}, engine.enumerate(cells=True))
+    parts = [engine.enumerate_part(part, 3, cells=True) for part in range(3)]
+    assert [len(each.cells.patterns) for each in parts] == [0, 0, 1]
+    same_arrays(mesh_of_parts([each.cells for each in parts], 3), engine.enumerate(cells=True).cells)
 
 
 def test_parts_that_are_not_of_one_walk_are_refused():
     engine = larger("generic")
-    part = engine.enumerate(cells=True, part=(1, 3))
+    part = engine.enumerate_part(1, 3, cells=True).cells
     with pytest.raises(RuntimeError, match="has more than two cells"):
         mesh_of_parts([part, part], engine.stages.lines)
 
@@ -382,10 +385,10 @@ def test_instruction_sets_agree(name, simd):
     here = engine.enumerate(cells=True)
     with use_simd(simd):
         there = engine.enumerate(cells=True)
-        assert engine.enumerate(cells=False)["regions"] == here["regions"] == there["regions"]
+        assert engine.enumerate(cells=False).regions == here.regions == there.regions
     for key in ("patterns", "offsets", "indices", "edges", "edge_cells", "edge_rows"):
-        assert np.array_equal(here[key], there[key]), key
-    assert np.abs(here["vertices"] - there["vertices"]).max() < 1e-9
+        assert np.array_equal(getattr(here.cells, key), getattr(there.cells, key)), key
+    assert np.abs(here.cells.vertices - there.cells.vertices).max() < 1e-9
 
 
 @pytest.mark.parametrize("simd", SIMD)
@@ -402,8 +405,8 @@ def test_every_decision_can_be_forced_through_integers():
     for name in ("grid", "mixed"):
         engine = larger(name)
         plain, forced = engine.enumerate(cells=True), engine.enumerate(cells=True, force_exact=True)
-        assert forced["exact"] >= forced["regions"][-1] and plain["exact"] < forced["exact"]
-        assert forced["zeros"] <= forced["exact"]
+        assert forced.exact >= forced.regions[-1] and plain.exact < forced.exact
+        assert forced.zeros <= forced.exact
 
 
 # ---- what must not change the answer
@@ -420,11 +423,11 @@ def test_the_order_of_neurons_does_not_matter(seed):
         permuted[k + 1] = permuted[k + 1][:, order]
     one, other = perceptron(weights, biases), perceptron(permuted, moved)
     answers = [Engine(stages, IDENTITY_PLANE, box(-2, 2)).enumerate(cells=True) for stages in (one, other)]
-    assert answers[0]["regions"] == answers[1]["regions"]
+    assert answers[0].regions == answers[1].regions
     columns = np.concatenate([order + sum(len(b) for b in biases[:k]) for k, order in enumerate(orders)])
-    before, after = (bits_of(one, answer["patterns"]) for answer in answers)
+    before, after = (bits_of(one, answer.cells.patterns) for answer in answers)
     assert {row.tobytes() for row in before[:, columns]} == {row.tobytes() for row in after}
-    assert len(answers[0]["edges"]) == len(answers[1]["edges"])
+    assert len(answers[0].cells.edges) == len(answers[1].cells.edges)
 
 
 @pytest.mark.parametrize("kind", ["generic", "small_int", "duplicated"])
@@ -443,11 +446,11 @@ def test_positive_factors_of_neurons_do_not_matter(kind):
         for network in ((weights, biases), (scaled, moved))
         for fold_ahead in (None, 0, 1, 99)
     ]
-    same_arrays(answers[1], answers[5])  # one fold: the same operations
-    same = [key for key in answers[0] if key not in ("vertices", "filter", "exact", "zeros", "folds")]
-    for key in same:
-        for answer in answers[1:]:
-            assert np.array_equal(answers[0][key], answer[key]), key
+    same_answers(answers[1], answers[5])  # one fold: the same operations
+    for answer in answers[1:]:
+        assert answer.regions == answers[0].regions
+        for name in ("offsets", "indices", "edges", "edge_cells", "edge_rows", "patterns"):
+            assert np.array_equal(getattr(answers[0].cells, name), getattr(answer.cells, name)), name
 
 
 @pytest.mark.parametrize("kind", ["generic", "small_int"])
@@ -467,13 +470,13 @@ def test_the_basis_of_the_slice_does_not_matter(kind):
     for plane, moved in bases.values():
         other = Engine(stages, plane_of(*plane), moved).enumerate(cells=True)
         for key in ("patterns", "offsets", "indices", "edges", "edge_cells", "edge_rows"):
-            assert np.array_equal(first[key], other[key]), key
+            assert np.array_equal(getattr(first.cells, key), getattr(other.cells, key)), key
     mirrored = Engine(stages, plane_of(origin, v, u), corners[::-1, ::-1]).enumerate(cells=True)
-    assert {row.tobytes() for row in mirrored["patterns"]} == {row.tobytes() for row in first["patterns"]}
+    assert {row.tobytes() for row in mirrored.cells.patterns} == {row.tobytes() for row in first.cells.patterns}
     # Another first corner: other names, the same cells.
     rolled = Engine(stages, plane_of(origin, u, v), np.roll(corners, 2, axis=0)).enumerate(cells=True)
-    assert np.array_equal(rolled["patterns"], first["patterns"])
-    assert sorted(map(tuple, rolled["vertices"].round(9))) == sorted(map(tuple, first["vertices"].round(9)))
+    assert np.array_equal(rolled.cells.patterns, first.cells.patterns)
+    assert sorted(map(tuple, rolled.cells.vertices.round(9))) == sorted(map(tuple, first.cells.vertices.round(9)))
 
 
 @pytest.mark.parametrize("kind", ["generic", "float16", "zero_bias"])
@@ -484,12 +487,12 @@ def test_a_slice_cut_in_two_has_the_cells_of_both_parts(kind):
         Engine(stages, IDENTITY_PLANE, np.array([[a, -2.0], [b, -2], [b, 2], [a, 2]])).enumerate(cells=True)
         for a, b in ((-2.0, 2.0), (-2.0, cut), (cut, 2.0))
     )
-    cells = [{row.tobytes() for row in part["patterns"]} for part in (whole, left, right)]
+    cells = [{row.tobytes() for row in part.cells.patterns} for part in (whole, left, right)]
     assert cells[0] == cells[1] | cells[2]
     along = np.array([[0.0, 0.0, cut], [4.0, 0.0, -2.0]])
-    line = Engine(stages, along, np.array([[0.0, 0.0], [1.0, 0.0]])).enumerate(cells=True)
-    assert {row.tobytes() for row in line["patterns"]} == cells[1] & cells[2]
-    assert whole["regions"][-1] == left["regions"][-1] + right["regions"][-1] - line["regions"][-1]
+    line = Engine(stages, along, np.array([[0.0, 0.0], [1.0, 0.0]])).enumerate_part(0, 1, cells=True)
+    assert {row.tobytes() for row in line.cells.patterns} == cells[1] & cells[2]
+    assert whole.regions[-1] == left.regions[-1] + right.regions[-1] - line.regions[-1]
 
 
 def test_a_larger_polygon_has_more_cells():
@@ -497,7 +500,7 @@ def test_a_larger_polygon_has_more_cells():
     before = set()
     for size in (0.01, 0.5, 1.0, 3.0, 50.0, 1e6):
         answer = Engine(stages, IDENTITY_PLANE, box(-size, size)).enumerate(cells=True)
-        now = {row.tobytes() for row in answer["patterns"]}
+        now = {row.tobytes() for row in answer.cells.patterns}
         assert before <= now
         before = now
 
@@ -538,16 +541,16 @@ def test_long_segments_are_counted_alike_in_all_ways():
     start, end = 3 * rng.standard_normal((2, 40))
     plane = np.stack([end - start, np.zeros(40), start], axis=1)
     engine = Engine(perceptron(weights, biases), plane, np.array([[0.0, 0.0], [1.0, 0.0]]))
-    plain = engine.enumerate(cells=True)
-    assert plain["regions"][-1] > 50 and np.all(np.diff(plain["xy"][0::2, 0]) > 0)
+    plain = engine.enumerate_part(0, 1, cells=True)
+    assert plain.regions[-1] > 50 and np.all(np.diff(plain.cells.xy[0::2, 0]) > 0)
     for how in RUNS.values():
-        other = engine.enumerate(cells=True, **how)
-        assert other["regions"] == plain["regions"] and np.array_equal(other["patterns"], plain["patterns"])
-        assert np.array_equal(other["rows"], plain["rows"])
+        other = engine.enumerate_part(0, 1, cells=True, **how)
+        assert other.regions == plain.regions and np.array_equal(other.cells.patterns, plain.cells.patterns)
+        assert np.array_equal(other.cells.rows, plain.cells.rows)
     back = Engine(
         perceptron(weights, biases), np.stack([start - end, np.zeros(40), end], axis=1), engine.corners
-    ).enumerate(cells=True)
-    assert abs(len(back["patterns"]) - len(plain["patterns"])) <= 1  # start + (end - start) is not quite the end
+    ).enumerate_part(0, 1, cells=True)
+    assert abs(len(back.cells.patterns) - len(plain.cells.patterns)) <= 1  # start + (end - start) is not quite the end
 
 
 # ---- the long run of bench/check_exact.py

@@ -26,25 +26,25 @@ SLOW_MACHINE = 10 if "libasan" in os.environ.get("LD_PRELOAD", "") else 1  # how
 
 def test_limits_stop_the_engine():
     engine = Engine(generic((2, 40, 40, 40, 1), gain=1.3), IDENTITY_PLANE, box(-2, 2))
-    total = engine.enumerate(cells=False)["regions"][-1]
+    total = engine.enumerate(cells=False).regions[-1]
     assert total > 3000
     for cells in (False, True):
         for threads in (1, 2):
             stopped = engine.enumerate(cells=cells, threads=threads, max_regions=10)
-            assert stopped["stopped"] and 10 < stopped["regions"][-1] < total
+            assert stopped.stopped and 10 < stopped.regions[-1] < total
             exactly = engine.enumerate(cells=cells, threads=threads, max_regions=total)
-            assert not exactly["stopped"] and exactly["regions"][-1] == total
-            assert engine.enumerate(cells=cells, threads=threads, max_regions=total - 1)["stopped"]
+            assert not exactly.stopped and exactly.regions[-1] == total
+            assert engine.enumerate(cells=cells, threads=threads, max_regions=total - 1).stopped
     stopped = engine.enumerate(cells=True, max_bytes=1000)
-    assert stopped["stopped"] and stopped["regions"][-1] < total
-    assert not engine.enumerate(cells=True, max_bytes=10**8)["stopped"]
-    assert not engine.enumerate(cells=False, max_bytes=0)["stopped"]  # nothing is kept
+    assert stopped.stopped and stopped.regions[-1] < total
+    assert not engine.enumerate(cells=True, max_bytes=10**8).stopped
+    assert not engine.enumerate(cells=False, max_bytes=0).stopped  # nothing is kept
 
 
 def test_limits_stop_the_engine_within_a_layer():
     engine = Engine(generic((2, 400, 1)), IDENTITY_PLANE, box(-3, 3))
-    total = engine.enumerate(cells=False)["regions"][-1]
-    assert engine.enumerate(cells=False, max_regions=1000)["regions"][-1] < total / 2
+    total = engine.enumerate(cells=False).regions[-1]
+    assert engine.enumerate(cells=False, max_regions=1000).regions[-1] < total / 2
 
 
 def test_progress_is_reported_and_errors_of_it_come_through():
@@ -64,7 +64,7 @@ def test_progress_is_reported_and_errors_of_it_come_through():
             engine.enumerate(cells=threads == 1, threads=threads, force_exact=True, report=report)
         assert seen[-1] > 0 and not any(seen[:-1])  # and nothing after the error
     small = Engine(generic((2, 5, 1)), IDENTITY_PLANE, box(-1, 1))
-    assert small.enumerate(cells=True, report=lambda regions: None)["regions"]
+    assert small.enumerate(cells=True, report=lambda regions: None).regions
 
 
 def run_python(text, tmp_path, seconds=60):
@@ -130,7 +130,7 @@ PARALLEL = """
     corners = np.array([[0.0, 0.0], [count, 0.0], [count, 1.0], [0.0, 1.0]])
     engine = Engine(lines(*rows), IDENTITY_PLANE, corners)
     before = peak_megabytes()
-    assert engine.enumerate(cells={cells})["regions"] == [count // {copies} + 1]
+    assert engine.enumerate(cells={cells}).regions == [count // {copies} + 1]
     print(peak_megabytes() - before)
 """
 
@@ -260,7 +260,7 @@ def test_huge_polygons_are_exact_up_to_the_limit_and_refused_above(which):
     regions = []
     for seed in range(8 * SCALE):
         results = check_case(huge_case(which, 430, seed), runs=("plain",), coordinates=False)
-        regions.append(len(results[True, "plain"]["offsets"]) - 1)
+        regions.append(len(results[True, "plain"].cells.offsets) - 1)
         case = huge_case(which, 440 + 60 * seed, seed)
         with pytest.raises(UnsupportedModelError, match=r"amplify by 2\^\d+, and 2\^440 is the limit"):
             Engine(case.stages, case.plane, case.corners)

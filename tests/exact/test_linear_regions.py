@@ -150,19 +150,19 @@ def check_maps(stages, slice_kind, seed):
     case = Case(stages, plane_of(*random_slice(slice_kind, stages.inputs, seed)[:3]), np.array(SQUARE))
     found = Engine(case.stages, case.plane, case.corners).enumerate(cells=True)
     at = {cell.pattern: cell for cell in oracle(case).cells}
-    cells = [at[pattern] for pattern in patterns_of(case.stages, found["patterns"])]
+    cells = [at[pattern] for pattern in patterns_of(case.stages, found.cells.patterns)]
     maps = np.concatenate(
         [
             chunk.numpy()
-            for _, chunk in Maps(case.stages, torch.from_numpy(case.plane), Reals()).chunks(found["patterns"])
+            for _, chunk in Maps(case.stages, torch.from_numpy(case.plane), Reals()).chunks(found.cells.patterns)
         ]
     )
     want = np.array([[[float(x) for x in row] for row in cell.outputs] for cell in cells])
     assert np.allclose(maps, want, rtol=1e-9, atol=1e-9 * np.abs(want).max())
     pairs = np.array([*itertools.combinations(range(min(40, len(cells))), 2), (0, 0)])
-    equal = residues.equal_maps(case.stages, case.plane, found["patterns"], pairs)
+    equal = residues.equal_maps(case.stages, case.plane, found.cells.patterns, pairs)
     assert equal.tolist() == [cells[p].outputs == cells[q].outputs for p, q in pairs]
-    slopes = jacobians(case.stages, found["patterns"])[0] @ torch.from_numpy(case.plane[:, :2])
+    slopes = jacobians(case.stages, found.cells.patterns)[0] @ torch.from_numpy(case.plane[:, :2])
     assert np.allclose(slopes, want[:, :, :2], rtol=1e-9, atol=1e-9 * np.abs(want).max())
 
 

@@ -77,8 +77,8 @@ def test_folded_networks(kind):
     folds = 0
     for seed in range(5 * SCALE):
         results = check_case(wide_maxima_case(kind, seed))
-        folds += results[True, "plain"]["folds"]
-        assert results[True, "one fold"]["folds"] == 0
+        folds += results[True, "plain"].folds
+        assert results[True, "one fold"].folds == 0
     assert folds > 2
 
 
@@ -144,7 +144,7 @@ NAMED = {
 def test_cases_by_name(name):
     rows, sizes, counts = NAMED[name]
     results = check_case(planes(rows, sizes))
-    assert results[True, "plain"]["regions"] == counts
+    assert results[True, "plain"].regions == counts
     check_case(planes(rows, sizes, after=[(0, 0, -1, *[1] * len(sizes)), (1, -1, 0, *[0] * len(sizes))]))
 
 
@@ -154,7 +154,7 @@ def test_winners_that_are_equal_on_an_edge_of_two_cells():
     first = [(1, 0, 0), (-1, 0, 0)]
     rows = [(0, 0, 0, 1, 0), (0, 1, -1, 0, 0), (0, -1, -1, 0, 0), (0, 0, 0, 0, 1)]
     results = check_case(planes(rows, [4], first=first))
-    assert results[True, "plain"]["regions"] == [2, 6]
+    assert results[True, "plain"].regions == [2, 6]
 
 
 def test_a_share_that_touches_an_edge_in_a_point():
@@ -162,7 +162,7 @@ def test_a_share_that_touches_an_edge_in_a_point():
     for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
         rows = np.array([(0, 1, 0, 0), (0, -1, 0, 0), (0, 0, 0, 1)])[order]
         results = check_case(planes(rows, [3], first=[(1, 0, 0)]))
-        assert results[True, "plain"]["regions"] == [2, 5]
+        assert results[True, "plain"].regions == [2, 5]
 
 
 def test_several_points_of_a_long_edge():
@@ -182,14 +182,14 @@ def test_rectified_candidates_that_are_off_take_no_integers():
     case = Case(Stages([*found, stage({2: np.ones((1, 4))}, [0], "identity")]), PLANE, BOX)
     results = check_case(case, runs=("plain", "one fold"))
     for result in results.values():  # where two of the lines cross; ten times as many without what is known of zeros
-        assert result["exact"] == result["zeros"] < 80
-    bits = bits_of(case.stages, results[True, "plain"]["patterns"])
+        assert result.exact == result.zeros < 80
+    bits = bits_of(case.stages, results[True, "plain"].cells.patterns)
     dead = (bits[:, places].reshape(-1, 4, 4) == 0).all(axis=2)
     assert dead.any() and (patterns_winners(case, results)[dead] == 0).all()
 
 
 def patterns_winners(case, results):
-    return np.array([pattern[1] for pattern in patterns_of(case.stages, results[True, "plain"]["patterns"])])
+    return np.array([pattern[1] for pattern in patterns_of(case.stages, results[True, "plain"].cells.patterns)])
 
 
 def test_what_is_known_of_candidates():
@@ -222,17 +222,17 @@ def test_the_order_of_candidates_changes_the_numbers_of_winners_alone(kind):
             ]
             case = Case(Stages(found), PLANE, BOX)
             answers.append(Engine(case.stages, case.plane, case.corners).enumerate(cells=True))
-            check_mesh(case, answers[-1])
+            check_mesh(case, answers[-1].cells)
         one, other = answers
-        assert one["regions"] == other["regions"]
-        assert np.allclose(np.sort(areas_of(one)), np.sort(areas_of(other)), rtol=1e-9, atol=1e-12)
+        assert one.regions == other.regions
+        assert np.allclose(np.sort(areas_of(one.cells)), np.sort(areas_of(other.cells)), rtol=1e-9, atol=1e-12)
         for name in ("vertices", "edges"):
-            assert len(one[name]) == len(other[name])
+            assert len(getattr(one.cells, name)) == len(getattr(other.cells, name))
         if kind == "generic":  # no ties: winners go with their numbers
-            moved = bits_of(case.stages, one["patterns"])
+            moved = bits_of(case.stages, one.cells.patterns)
             moved[:, 4:13] = moved[:, 4 + order]
             assert {row.tobytes() for row in moved} == {
-                row.tobytes() for row in bits_of(case.stages, other["patterns"])
+                row.tobytes() for row in bits_of(case.stages, other.cells.patterns)
             }
 
 
@@ -246,8 +246,8 @@ def test_all_ways_to_run_agree_on_a_larger_network():
     stages = stages_of(plr.capture(model, slice_.origin[None].float()))
     engine = Engine(stages, slice_.plane, slice_.polygon)
     plain = engine.enumerate(cells=True)
-    assert plain["regions"][-1] > 300
-    check_mesh(Case(stages, slice_.plane, slice_.polygon), plain)
+    assert plain.regions[-1] > 300
+    check_mesh(Case(stages, slice_.plane, slice_.polygon), plain.cells)
     for how in (
         {"threads": 2},
         {"threads": 5},
@@ -257,14 +257,14 @@ def test_all_ways_to_run_agree_on_a_larger_network():
         {"force_exact": True},
     ):
         other = engine.enumerate(cells=True, **how)
-        assert other["regions"] == plain["regions"] == engine.enumerate(cells=False, **how)["regions"]
+        assert other.regions == plain.regions == engine.enumerate(cells=False, **how).regions
         for name in ("patterns", "edges", "edge_cells", "edge_rows"):
-            assert np.array_equal(plain[name], other[name]), (how, name)
-        assert np.abs(plain["vertices"] - other["vertices"]).max() < 1e-9
+            assert np.array_equal(getattr(plain.cells, name), getattr(other.cells, name)), (how, name)
+        assert np.abs(plain.cells.vertices - other.cells.vertices).max() < 1e-9
     part = plr.partition(model, slice_)
     report = part.verify(model)
     assert report["points with their cell's pattern"] == report["points"]
-    assert list(part.regions_per_layer) == plain["regions"]
+    assert list(part.regions_per_layer) == plain.regions
 
 
 # ---- models

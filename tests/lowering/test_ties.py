@@ -81,7 +81,7 @@ def test_ties_of_larger_networks_without_biases():
     weights, biases = random_network("zero_bias", (2, 30, 30, 1), 0)
     engine = Engine(perceptron(weights, biases), PLANE, BOX)
     found = engine.enumerate(cells=True)
-    assert found["zeros"] > 1000
+    assert found.zeros > 1000
     moved = Engine(perceptron(weights, biases), PLANE + np.array([0, 0, 1.0]), BOX - 1.0).enumerate(cells=True)
-    assert found["regions"] == moved["regions"] and len(found["patterns"]) == len(moved["patterns"])
-    assert {row.tobytes() for row in found["patterns"]} == {row.tobytes() for row in moved["patterns"]}
+    assert found.regions == moved.regions and len(found.cells.patterns) == len(moved.cells.patterns)
+    assert {row.tobytes() for row in found.cells.patterns} == {row.tobytes() for row in moved.cells.patterns}

@@ -44,7 +44,7 @@ def test_breakpoints_are_those_of_the_oracle(kind, activation):
         ends = random_segments(segments, stages.inputs, 3, seed)
         found, expected = check_against_oracle(stages, *ends)
         for b, line in enumerate(expected):
-            maps = found["maps"][found["offsets"][b] + b : found["offsets"][b + 1] + b + 1]
+            maps = found.maps[found.offsets[b] + b : found.offsets[b + 1] + b + 1]
             wanted = np.array([[[float(x) for x in row] for row in rows] for rows in line.outputs])
             assert maps.shape == wanted.shape
             # Of each region by itself, though others may be steeper by 2^60. (Its slopes or values may all be 0.)
@@ -69,7 +69,7 @@ def test_decisions_in_integers_are_the_same(kind):
         stages = network_of(kind, KINKED[seed], seed)
         ends = random_segments(segments, stages.inputs, 2, seed)
         found, _ = check_against_oracle(stages, *ends, force_exact=True)
-        assert found["exact"] >= found["filter"]
+        assert found.exact >= found.filter
 
 
 @pytest.mark.parametrize("name", simd_sets()[1:])  # the best one is in all other tests
@@ -86,17 +86,17 @@ def test_threads_and_batches_change_no_bit():
     starts, ends = random_segments("generic", 5, 100, 1)
     tracer = Tracer(stages)
     whole = tracer.trace(starts, ends)
-    assert whole["offsets"][-1] > 2000 and whole["exact"] == 0
+    assert whole.offsets[-1] > 2000 and whole.exact == 0
     for threads in (2, 3, 64):
         other = tracer.trace(starts, ends, threads=threads)
         for name in ("offsets", "t", "change_offsets", "changes", "maps"):
-            assert np.array_equal(whole[name], other[name])
+            assert np.array_equal(getattr(whole, name), getattr(other, name))
     for b in (0, 37, 99):
         one = tracer.trace(starts[b : b + 1], ends[b : b + 1])
         t, lines = parts(whole, b)
-        assert np.array_equal(one["t"], t) and parts(one, 0)[1] == lines
+        assert np.array_equal(one.t, t) and parts(one, 0)[1] == lines
     without = tracer.trace(starts, ends, maps=False)
-    assert "maps" not in without and np.array_equal(without["t"], whole["t"])
+    assert without.maps is None and np.array_equal(without.t, whole.t)
 
 
 def test_segments_backwards_have_the_breakpoints_in_reverse():
@@ -147,14 +147,14 @@ def test_larger_networks_are_traced_as_the_slice_engine_enumerates(shape, activa
     starts = rng.integers(-8, 9, (4, shape[0])).astype(np.float64)
     ends = rng.integers(-8, 9, (4, shape[0])).astype(np.float64)  # so that the difference is exact
     found = Tracer(stages).trace(starts, ends)
-    assert found["offsets"][-1] > 50
+    assert found.offsets[-1] > 50
     for b, (start, end) in enumerate(zip(starts, ends, strict=True)):
         plane = plane_of(start, end - start, np.zeros_like(start))
-        cells = Engine(stages, plane, np.array([[0.0, 0.0], [1.0, 0.0]])).enumerate(cells=True)
-        bits = np.unpackbits(cells["patterns"], axis=1, bitorder="little")[:, : stages.lines]
+        cells = Engine(stages, plane, np.array([[0.0, 0.0], [1.0, 0.0]])).enumerate_part(0, 1, cells=True).cells
+        bits = np.unpackbits(cells.patterns, axis=1, bitorder="little")[:, : stages.lines]
         t, lines = parts(found, b)
         assert [np.flatnonzero(p != q).tolist() for p, q in pairwise(bits)] == lines
-        assert np.abs(cells["xy"][1:-1:2, 0] - t).max(initial=0.0) < 1e-8
+        assert np.abs(cells.xy[1:-1:2, 0] - t).max(initial=0.0) < 1e-8
 
 
 # ---- cases by hand
@@ -241,7 +241,7 @@ def test_breakpoints_where_a_long_segment_is_cut():
     expected = [[0], *([line] for k in range(n) for line in (n + 1 + k, 1 + k))]
     assert lines == expected
     assert np.abs(2 * t - 1 - np.concatenate([[0], np.arange(1, 2 * n + 1) / 2048])).max() < 1e-12
-    assert np.abs(found["maps"][:, 0, 0] - 2 * (np.arange(2 * n + 2) // 2)).max() < 1e-6
+    assert np.abs(found.maps[:, 0, 0] - 2 * (np.arange(2 * n + 2) // 2)).max() < 1e-6
 
 
 def test_weights_and_inputs_of_extreme_scale_are_traced_exactly_or_refused():
@@ -384,16 +384,16 @@ def test_maps_where_rows_are_scaled_are_those_of_the_patterns(options):
     if options:
         along, start = 2 * options["radii"][:, None] * second, first - options["radii"][:, None] * second
     for b in range(3):
-        on = np.unpackbits(found["starts"][b], count=stages.lines, bitorder="little")
+        on = np.unpackbits(found.starts[b], count=stages.lines, bitorder="little")
         for r, changed in enumerate([[], *parts(found, b)[1]]):
             on[changed] ^= 1
             inputs = torch.from_numpy(np.stack([along[b], start[b]], axis=1))
             ((_, wanted),) = Maps(stages, inputs, Reals()).chunks(np.packbits(on, bitorder="little")[None])
-            got, size = found["maps"][found["offsets"][b] + b + r], np.abs(wanted[0].numpy()).max(axis=0)
+            got, size = found.maps[found.offsets[b] + b + r], np.abs(wanted[0].numpy()).max(axis=0)
             assert (np.abs(got - wanted[0].numpy()) <= 1e-9 * size).all(), (b, r)
-    assert len(found["t"]) > 20
+    assert len(found.t) > 20
     without = Tracer(stages).trace(first, second, **options)
-    assert np.array_equal(without["maps"], found["maps"]) and "starts" not in without
+    assert np.array_equal(without.maps, found.maps) and without.starts is None
 
 
 def test_maps_of_ordinary_networks_are_sums_along_the_segment(monkeypatch):
@@ -401,7 +401,7 @@ def test_maps_of_ordinary_networks_are_sums_along_the_segment(monkeypatch):
     stages = network_of("generic", "relu", 1, (20, 50, 50, 50, 5))
     starts, ends = random_segments("generic", 20, 20, 1)
     monkeypatch.setattr("pylinregion.exact.segment_engine.affine_maps", None)
-    assert np.isfinite(Tracer(stages).trace(starts, ends)["maps"]).all()
+    assert np.isfinite(Tracer(stages).trace(starts, ends).maps).all()
 
 
 def test_patterns_on_both_sides_of_a_breakpoint_differ_by_what_is_told():
@@ -477,7 +477,7 @@ def test_weights_of_now_are_traced():
     after = plr.trace(model, start, end)
     stages = stages_of(plr.capture(model, start[None]))
     wanted = Tracer(stages).trace(start[None].double().numpy(), end[None].double().numpy())
-    assert np.array_equal(after.t, wanted["t"]) and not np.array_equal(after.t, before.t)
+    assert np.array_equal(after.t, wanted.t) and not np.array_equal(after.t, before.t)
 
 
 def test_bad_arguments_are_named():

@@ -22,9 +22,9 @@ from pylinregion.reference import rational
 def check(stages, ends, **options):
     """Against the oracle: breakpoints, what changes, maps, and the pattern at the start."""
     found, expected = check_against_oracle(stages, *ends, starts=True, **options)
-    assert [line.patterns[0] for line in expected] == patterns_of(stages, found["starts"])
+    assert [line.patterns[0] for line in expected] == patterns_of(stages, found.starts)
     for b, line in enumerate(expected):
-        maps = found["maps"][found["offsets"][b] + b : found["offsets"][b + 1] + b + 1]
+        maps = found.maps[found.offsets[b] + b : found.offsets[b + 1] + b + 1]
         wanted = np.array([[[float(x) for x in row] for row in rows] for rows in line.outputs])
         assert maps.shape == wanted.shape
         assert np.abs(maps - wanted).max() <= 1e-9 * max(1.0, np.abs(wanted).max())
@@ -54,14 +54,14 @@ def test_many_maxima_are_traced_as_the_slice_engine_enumerates():
         stages = wide_maxima_case("generic", seed).stages
         start, end = (np.array(point, float) for point in ([-3, 2], [4, -1]))  # so that the difference is exact
         plane = plane_of(start, end - start, np.zeros(2))
-        cells = Engine(stages, plane, np.array([[0.0, 0.0], [1.0, 0.0]])).enumerate(cells=True)
-        bits = bits_of(stages, cells["patterns"])
+        cells = Engine(stages, plane, np.array([[0.0, 0.0], [1.0, 0.0]])).enumerate_part(0, 1, cells=True).cells
+        bits = bits_of(stages, cells.patterns)
         found = Tracer(stages).trace(start[None], end[None], starts=True)
         t, lines = parts(found, 0)
         breakpoints += len(t)
         assert [np.flatnonzero(p != q).tolist() for p, q in pairwise(bits)] == lines
-        assert np.abs(cells["xy"][1:-1:2, 0] - t).max() < 1e-8
-        assert np.array_equal(bits[0], bits_of(stages, found["starts"])[0])
+        assert np.abs(cells.xy[1:-1:2, 0] - t).max() < 1e-8
+        assert np.array_equal(bits[0], bits_of(stages, found.starts)[0])
     assert breakpoints > 50
 
 
@@ -126,7 +126,7 @@ def test_pools_of_relus_tie_at_zero(shared):
     for seed in range(12):
         stages = pools_of_relus(seed, shared)
         found = check(stages, random_segments("generic", 2, 4, seed))
-        regions, exact_decisions = regions + len(found["maps"]), exact_decisions + found["exact"]
+        regions, exact_decisions = regions + len(found.maps), exact_decisions + found.exact
         check(stages, random_segments("grid", 2, 4, seed))
     assert 0 < exact_decisions < regions  # ties of zeros are not told by integers, one by one
 
