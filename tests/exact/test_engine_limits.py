@@ -68,7 +68,8 @@ def test_progress_is_reported_and_errors_of_it_come_through():
 
 
 def run_python(text, tmp_path, seconds=60):
-    places = [str(Path(__file__).parents[1]), str(Path(plr.__file__).parents[1])]  # the package that is tested here
+    here, package = Path(__file__), Path(plr.__file__)  # the package that is tested here
+    places = [str(here.parent), str(here.parents[1]), str(package.parents[1])]
     code = f"import sys; sys.path[:0] = {places}\n" + textwrap.dedent(text)
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=seconds)
 
