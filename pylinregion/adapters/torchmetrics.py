@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pylinregion._util.optional import optional
-from pylinregion.caller.module_state import unwrap
+from pylinregion.caller.wrappers import unwrap
 from pylinregion.counting.count import count_regions
 
 _torchmetrics: Any = optional("torchmetrics", "LocalComplexity", "torchmetrics")

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import torch.overrides
 import torch.utils._python_dispatch
-from torch import Tensor, nn
 from torch._functorch import pyfunctorch
 from torch.utils._device import DeviceContext
 
@@ -68,34 +67,3 @@ def _replace_function_modes(modes: list[Any]) -> None:
         _functions._pop_mode()
     for mode in modes:
         _functions._push_mode(mode)
-
-
-@contextlib.contextmanager
-def ordinary_tensors(module: nn.Module) -> Iterator[None]:
-    """A module with copies in place of its tensors that were made in ``torch.inference_mode``.
-
-    Torch takes operators on such tensors apart when it traces them, and differentiates none.
-    """
-    copies: dict[int, Any] = {}  # by tensor: tied ones stay one
-    own: list[tuple[dict[str, Any], str, Tensor]] = []
-    for part in module.modules():
-        stores: Any = (part._parameters, part._buffers)
-        own += [
-            (store, name, tensor) for store in stores for name, tensor in store.items() if _of_inference_mode(tensor)
-        ]
-    for _, _, tensor in own:
-        if id(tensor) not in copies:
-            values = tensor.detach().clone()
-            parameter = isinstance(tensor, nn.Parameter)
-            copies[id(tensor)] = nn.Parameter(values, tensor.requires_grad) if parameter else values
-    try:
-        for store, name, tensor in own:
-            store[name] = copies[id(tensor)]
-        yield
-    finally:
-        for store, name, tensor in own:
-            store[name] = tensor
-
-
-def _of_inference_mode(tensor: Tensor | None) -> bool:
-    return tensor is not None and not nn.parameter.is_lazy(tensor) and tensor.is_inference()

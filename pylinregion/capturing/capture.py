@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from pylinregion._util import checks
 from pylinregion._util.errors import PylinregionError, UnsupportedModelError
-from pylinregion.caller.module_state import evaluating, set_aside, undone, unwrap
-from pylinregion.caller.plain_torch import ordinary_tensors, plain_torch
+from pylinregion.caller.isolation import evaluating, ordinary_tensors, set_aside, undone
+from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.caller.torch_settings import interruptible, own_operators, silent, traceable
+from pylinregion.caller.wrappers import unwrap
 from pylinregion.capturing import classify, guards, operations, selfcheck, tracing
 from pylinregion.capturing.branches import Noting
 from pylinregion.capturing.fingerprint import Fingerprint, fingerprint
@@ -300,7 +301,7 @@ def _check_not_rewritten(module: nn.Module, example: Tensor) -> None:
 def _leave_out_observers(module: nn.Module, example: Tensor) -> None:
     """Take away the hooks without which the model computes the same: what they keep is none of the tracers' business.
 
-    :func:`pylinregion.caller.module_state.set_aside` gives them back.
+    :func:`pylinregion.caller.isolation.set_aside` gives them back.
     """
     tensors = (*module.parameters(), *module.buffers())
 

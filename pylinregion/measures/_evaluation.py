@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pylinregion._util.checks import chosen_layers
 from pylinregion._util.errors import UnsupportedModelError
-from pylinregion.caller.module_state import unwrap
 from pylinregion.caller.torch_settings import full_precision, quiet
+from pylinregion.caller.wrappers import unwrap
 from pylinregion.capturing.capture import capture
 from pylinregion.capturing.tracing import output_tensor
 from pylinregion.graph.kinks import scalar_kink

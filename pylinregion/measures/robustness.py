@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pylinregion._util.checks import positive_integer, switches
-from pylinregion.caller.module_state import set_aside
-from pylinregion.caller.plain_torch import ordinary_tensors, plain_torch
+from pylinregion.caller.isolation import ordinary_tensors, set_aside
+from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.measures import _arguments
 from pylinregion.measures._evaluation import (
     Evaluation,

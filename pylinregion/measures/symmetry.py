@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pylinregion._util.checks import finite, positive_integer
-from pylinregion.caller.module_state import set_aside
+from pylinregion.caller.isolation import set_aside
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.measures._evaluation import logits, module_of, undifferentiated
 

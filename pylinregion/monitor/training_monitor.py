@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from pylinregion._util import checks
 from pylinregion._util.errors import PylinregionError
-from pylinregion.caller.module_state import replicated, set_aside, unwrap
+from pylinregion.caller.isolation import set_aside
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.caller.processes import ALONE, Ranks, checksum
+from pylinregion.caller.wrappers import replicated, unwrap
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.digest import digest_of
 from pylinregion.monitor.metrics import Measure, Settings, chosen, local_complexity

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from pylinregion._util import checks
 from pylinregion._util.arrays import Array
 from pylinregion._util.errors import VerificationError
-from pylinregion.caller.module_state import set_aside, unwrap
+from pylinregion.caller.isolation import set_aside
+from pylinregion.caller.wrappers import unwrap
 from pylinregion.capturing.capture import capture_for_shape
 from pylinregion.capturing.tracing import output_tensors
 from pylinregion.exact.maps import Evaluation, evaluate

@@ -16,7 +16,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 import pylinregion as plr
-from pylinregion.caller import module_state
+from pylinregion.caller import isolation
 from pylinregion.caller.torch_settings import Switch, full_precision, one_thread, quiet, silent
 
 
@@ -158,12 +158,12 @@ def test_a_thread_that_trains_does_not_see_that_a_model_is_asked_what_it_runs():
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_model_that_is_asked_what_it_runs_has_its_modes_back(threads, monkeypatch):
     """Where there is another thread, and where there is none; also if the model raises."""
-    monkeypatch.setattr(module_state.sys, "_current_frames", lambda: dict.fromkeys(range(threads)))
+    monkeypatch.setattr(isolation.sys, "_current_frames", lambda: dict.fromkeys(range(threads)))
     model, seen = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.BatchNorm1d(4), nn.ReLU())), []
     model[1].eval()
     flags = [part.training for part in model.modules()]
     for error in (None, ValueError("of the model")):
-        with contextlib.suppress(ValueError), module_state.evaluating(model):
+        with contextlib.suppress(ValueError), isolation.evaluating(model):
             seen.append([part.training for part in model.modules()])
             if error is not None:
                 raise error

@@ -26,7 +26,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 import pylinregion as plr
 from pylinregion.counting import count
-from pylinregion.caller.module_state import replicated
+from pylinregion.caller.wrappers import replicated
 from pylinregion.caller.processes import ALONE
 from pylinregion.monitor.sinks import JSONLines
 

@@ -10,34 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pylinregion.caller.reachable import Contents
 from pylinregion.caller.torch_settings import Switch, computed_parametrizations, eager, full_precision
-
-
-def unwrap(model: Any) -> nn.Module:
-    """The user's own module inside ``torch.compile`` and data-parallel wrappers.
-
-    Raises:
-        TypeError: ``model`` is no module.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"model must be an nn.Module, a pylinregion.Network or an ExportedProgram, got {type(model).__name__}"
-        )
-    inner: Any = getattr(model, "_orig_mod", None)
-    if inner is None and isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        inner = model.module
-    return model if inner is None else unwrap(inner)
-
-
-def replicated(model: nn.Module) -> bool:
-    """Whether ``DistributedDataParallel`` keeps a copy of the model in every process there is."""
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        return bool(model.process_group.size() == torch.distributed.get_world_size())
-    inner = getattr(model, "_orig_mod", None)
-    return inner is not None and replicated(inner)
 
 
 @contextlib.contextmanager
@@ -178,3 +154,34 @@ def _chance(module: nn.Module, seed: int | None) -> Iterator[None]:
         finally:
             np.random.set_state(numpy_state)
             random.setstate(python_state)
+
+
+@contextlib.contextmanager
+def ordinary_tensors(module: nn.Module) -> Iterator[None]:
+    """A module with copies in place of its tensors that were made in ``torch.inference_mode``.
+
+    Torch takes operators on such tensors apart when it traces them, and differentiates none.
+    """
+    copies: dict[int, Any] = {}  # by tensor: tied ones stay one
+    own: list[tuple[dict[str, Any], str, Tensor]] = []
+    for part in module.modules():
+        stores: Any = (part._parameters, part._buffers)
+        own += [
+            (store, name, tensor) for store in stores for name, tensor in store.items() if _of_inference_mode(tensor)
+        ]
+    for _, _, tensor in own:
+        if id(tensor) not in copies:
+            values = tensor.detach().clone()
+            parameter = isinstance(tensor, nn.Parameter)
+            copies[id(tensor)] = nn.Parameter(values, tensor.requires_grad) if parameter else values
+    try:
+        for store, name, tensor in own:
+            store[name] = copies[id(tensor)]
+        yield
+    finally:
+        for store, name, tensor in own:
+            store[name] = tensor
+
+
+def _of_inference_mode(tensor: Tensor | None) -> bool:
+    return tensor is not None and not nn.parameter.is_lazy(tensor) and tensor.is_inference()
