@@ -1,4 +1,8 @@
-"""The user's module in the state in which it is looked at, and left as it was."""
+"""The one scope in which a user's module is run: :func:`isolated`. It is in eval mode there, and left as it was.
+
+Everything that runs the module itself does so inside: captures and the question whether they still hold, measures that
+attack the module, verification, and all that a monitor measures between two steps of training.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,59 @@ from pylinregion.caller.torch_settings import Switch, computed_parametrizations,
 
 
 @contextlib.contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; each submodule gets its own flag back."""
+def isolated(module: nn.Module, *, seed: int | None = None, beside_training: bool = False) -> Iterator[None]:
+    """Eval mode, and what is done inside to modes, state, gradients and chance is undone.
+
+    Inside, the module is not compiled, autograd is on, autocast and TF32 are off. State is what the module's code can
+    write to: buffers, attributes, and all that :mod:`pylinregion.caller.reachable` finds.
+
+    Args:
+        module: The module.
+        seed: Where the random generators of torch, NumPy and Python start from; None: where they are.
+        beside_training: Another thread may train the module meanwhile. Eval mode is this thread's alone, and what is
+            undone is what is written to in Python. Values of tensors, gradients, generators and the switches of torch
+            are left alone: they are the training's, and what is run sees to them itself
+            (:func:`pylinregion.capturing.operations.run`).
+    """
+    with contextlib.ExitStack() as scope:
+        if beside_training:
+            scope.enter_context(_undone(module, values=False))
+            scope.enter_context(_evaluated_here(module))
+        else:
+            scope.enter_context(_plain_autograd())
+            scope.enter_context(_undone(module, values=True))
+            scope.enter_context(_evaluated(module))
+            scope.enter_context(_without_gradients(module))
+            scope.enter_context(_chance(module, seed))
+        yield
+
+
+@contextlib.contextmanager
+def _plain_autograd() -> Iterator[None]:
+    """Autograd is on; nothing is compiled, cached or rounded otherwise than the model's code says."""
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        full_precision(),
+        eager(),
+        computed_parametrizations(),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _undone(module: nn.Module, *, values: bool) -> Iterator[None]:
+    """What the module's code writes to in Python is undone, and with ``values`` what it writes to plain tensors."""
+    contents = Contents(module, values)
+    try:
+        yield
+    finally:
+        contents.put_back()
+
+
+@contextlib.contextmanager
+def _evaluated(module: nn.Module) -> Iterator[None]:
+    """Eval mode; each submodule gets its own flag back."""
     flags = [(part, part.training) for part in module.modules()]
     try:
         _evaluate(module)
@@ -36,6 +91,25 @@ def _evaluate(module: nn.Module) -> None:
         module.training = False
         for part in module.children():
             _evaluate(part)
+
+
+def _evaluated_here(module: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """Eval mode for this thread alone.
+
+    Where there is another one, the flags are left as they are, and are read as False here. If a part has an ``eval`` or
+    ``train`` of its own, that is called, as in :func:`_evaluated`.
+    """
+    own = any(
+        type(part).train is not nn.Module.train
+        or type(part).eval is not nn.Module.eval
+        or not {"train", "eval"}.isdisjoint(vars(part))
+        for part in module.modules()
+    )
+    if own:
+        return _evaluated(module)
+    if len(sys._current_frames()) > 1:
+        return _seen_in_eval_mode()
+    return _not_training(module)  # a change of nn.Module makes Python look up anew what it has cached of all modules
 
 
 @Switch
@@ -57,25 +131,6 @@ def _seen_in_eval_mode() -> Iterator[None]:
         del nn.Module.training
 
 
-def evaluating(module: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Eval mode for this thread alone, so that another one may train the module meanwhile.
-
-    Where there is another one, the flags are left as they are, and are read as False here. If a part has an ``eval`` or
-    ``train`` of its own, that is called, as in :func:`evaluation_mode`.
-    """
-    own = any(
-        type(part).train is not nn.Module.train
-        or type(part).eval is not nn.Module.eval
-        or not {"train", "eval"}.isdisjoint(vars(part))
-        for part in module.modules()
-    )
-    if own:
-        return evaluation_mode(module)
-    if len(sys._current_frames()) > 1:
-        return _seen_in_eval_mode()
-    return _not_training(module)  # a change of nn.Module makes Python look up anew what it has cached of all modules
-
-
 @contextlib.contextmanager
 def _not_training(module: nn.Module) -> Iterator[None]:
     training = [vars(part) for part in module.modules() if vars(part).get("training")]
@@ -89,42 +144,7 @@ def _not_training(module: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def set_aside(module: nn.Module, seed: int | None = None) -> Iterator[None]:
-    """Training stands still meanwhile: what is done inside to modes, state, gradients and chance is undone.
-
-    Inside, the module is in eval mode and not compiled, autograd is on, autocast and TF32 are off. State is what the
-    module's code can write to: buffers, attributes, and all that :mod:`pylinregion.caller.reachable` finds.
-
-    Args:
-        module: The module.
-        seed: Where the random generators of torch, NumPy and Python start from; None: where they are.
-    """
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        full_precision(),
-        eager(),
-        computed_parametrizations(),
-        undone(module, values=True),
-        evaluation_mode(module),
-        _gradients(module),
-        _chance(module, seed),
-    ):
-        yield
-
-
-@contextlib.contextmanager
-def undone(module: nn.Module, values: bool) -> Iterator[None]:
-    """What the module's code writes to in Python is undone, and with ``values`` what it writes to plain tensors."""
-    contents = Contents(module, values)
-    try:
-        yield
-    finally:
-        contents.put_back()
-
-
-@contextlib.contextmanager
-def _gradients(module: nn.Module) -> Iterator[None]:
+def _without_gradients(module: nn.Module) -> Iterator[None]:
     """No gradients inside; afterwards the same tensors as before are there."""
     kept = [(parameter, parameter.grad) for parameter in module.parameters() if not nn.parameter.is_lazy(parameter)]
     for parameter, _ in kept:

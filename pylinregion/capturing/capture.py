@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pylinregion._util import checks
 from pylinregion._util.errors import PylinregionError, UnsupportedModelError
-from pylinregion.caller.isolation import evaluating, ordinary_tensors, set_aside, undone
+from pylinregion.caller.isolation import isolated, ordinary_tensors
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.caller.torch_settings import interruptible, own_operators, silent, traceable
 from pylinregion.caller.wrappers import unwrap
@@ -92,7 +92,7 @@ class _Origin:
             for tensor in own.values()
             if tensor is not None
         ]
-        with undone(module, values=False), own_operators(), evaluating(module):
+        with isolated(module, beside_training=True), own_operators():
             return look(module, self.rows.clone(), tensors, network.state.values(), self.items)
 
 
@@ -150,7 +150,7 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
         _check_not_running(module)
         with torch.inference_mode(False):
             rows = tracing.example_rows(example)
-        with interruptible(), silent(), set_aside(module), ordinary_tensors(module), traceable():
+        with interruptible(), silent(), isolated(module), ordinary_tensors(module), traceable():
             network = _from_module(module, rows)
         network.rebind()
         # Afterwards: a lazy module has its shapes only then, and what was not put back shows.
@@ -301,7 +301,7 @@ def _check_not_rewritten(module: nn.Module, example: Tensor) -> None:
 def _leave_out_observers(module: nn.Module, example: Tensor) -> None:
     """Take away the hooks without which the model computes the same: what they keep is none of the tracers' business.
 
-    :func:`pylinregion.caller.isolation.set_aside` gives them back.
+    :func:`pylinregion.caller.isolation.isolated` gives them back.
     """
     tensors = (*module.parameters(), *module.buffers())
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pylinregion._util.checks import positive_integer, switches
-from pylinregion.caller.isolation import ordinary_tensors, set_aside
+from pylinregion.caller.isolation import isolated, ordinary_tensors
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.measures import _arguments
 from pylinregion.measures._evaluation import (
@@ -127,7 +127,7 @@ def robust_accuracy(
         start = torch.rand(x.shape, generator=generator, dtype=torch.float64, device="cpu").mul_(2).sub_(1)
     clean, right, still = 0, [0] * len(radii), [0] * len(radii)
     module = module_of(model)
-    with set_aside(module), ordinary_tensors(module), differentiated():
+    with isolated(module), ordinary_tensors(module), differentiated():
         for begin in range(0, len(x), batch_size):
             rows = slice(begin, begin + batch_size)
             points, own = x[rows].detach().clone(), y[rows].clone()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pylinregion._util.checks import finite, positive_integer
-from pylinregion.caller.isolation import set_aside
+from pylinregion.caller.isolation import isolated
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.measures._evaluation import logits, module_of, undifferentiated
 
@@ -99,7 +99,7 @@ def _both_ways(
         for begin in range(0, len(pairs), batch_size):
             rows = slice(begin, begin + batch_size)
             module = module_of(model)
-            with set_aside(module), undifferentiated():
+            with isolated(module), undifferentiated():
                 values = logits(module, pairs[rows]), logits(module, other[rows])
             yield values
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from pylinregion._util import checks
 from pylinregion._util.errors import PylinregionError
-from pylinregion.caller.isolation import set_aside
+from pylinregion.caller.isolation import isolated
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.caller.processes import ALONE, Ranks, checksum
 from pylinregion.caller.wrappers import replicated, unwrap
@@ -163,7 +163,7 @@ class Monitor:
         self._stopwatch.start()
         if self._slices.due(self._steps) and _is_first():
             self._wait()
-            with plain_torch(), self._stopwatch.left_out(), set_aside(self._module, self._seed):
+            with plain_torch(), self._stopwatch.left_out(), isolated(self._module, seed=self._seed):
                 self._slices.write(self._module, self._steps)
         if not self._measures_here() or not self._due(self._steps) or not self._affords():
             return None
@@ -181,7 +181,7 @@ class Monitor:
         self._wait()
         seconds = self._stopwatch.training
         with self._stopwatch.measured():
-            with set_aside(self._module, self._seed):
+            with isolated(self._module, seed=self._seed):
                 self._meet()
                 values = self._values()
             if not _is_first():

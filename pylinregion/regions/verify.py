@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pylinregion._util import checks
 from pylinregion._util.arrays import Array
 from pylinregion._util.errors import VerificationError
-from pylinregion.caller.isolation import set_aside
+from pylinregion.caller.isolation import isolated
 from pylinregion.caller.wrappers import unwrap
 from pylinregion.capturing.capture import capture_for_shape
 from pylinregion.capturing.tracing import output_tensors
@@ -235,7 +235,7 @@ def _difference(part: AffineRegions, model: nn.Module, st: Array, expected: Eval
 
 def _outputs(module: nn.Module, network: Network, inputs: Tensor) -> Array:
     """``[points, outputs]``: of all that the module returns, the tensor that is the captured network's output."""
-    with set_aside(module), torch.no_grad():
+    with isolated(module), torch.no_grad():
         returned = output_tensors(module(inputs.to(network.device)))
     node = network.nodes[network.outputs[0]]
     rows = returned[network.places[0]].movedim(node.batch_dim, 0)

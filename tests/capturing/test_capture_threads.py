@@ -163,7 +163,7 @@ def test_a_model_that_is_asked_what_it_runs_has_its_modes_back(threads, monkeypa
     model[1].eval()
     flags = [part.training for part in model.modules()]
     for error in (None, ValueError("of the model")):
-        with contextlib.suppress(ValueError), isolation.evaluating(model):
+        with contextlib.suppress(ValueError), isolation.isolated(model, beside_training=True):
             seen.append([part.training for part in model.modules()])
             if error is not None:
                 raise error
