@@ -1,37 +1,65 @@
 """That what is drawn is a part, the same for the same draw, and that nothing is left out of a long run."""
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
 
 from cases import parts
 
+KINDS = {"kind": range(20), "size": range(3), "seed": range(5), "device": ["cpu"]}  # 300 cases
 
-def taken(monkeypatch, draw, long=False, arguments=("tests",)):
-    """The numbers of the cases, of 300, that a run takes, and those that it says it leaves out."""
+
+def case(number, mark, **indices):
+    """A test's item: one of its cases."""
+    callspec = SimpleNamespace(indices=indices | {"size_too": indices["size"]})
+    return SimpleNamespace(nodeid=f"test[{number}]", get_closest_marker={"part": mark}.get, callspec=callspec)
+
+
+def taken(monkeypatch, draw, share=4, long=False, arguments=("tests",)):
+    """The numbers of the cases that a run takes; the others are those that it says it leaves out."""
     monkeypatch.setattr(parts, "DRAW", draw)
     monkeypatch.setattr(parts, "LONG", long)
-    marks = {"part": pytest.mark.part(4).mark}
-    items = [SimpleNamespace(nodeid=str(number), get_closest_marker=marks.get) for number in range(300)]
+    indices = itertools.product(*(range(len(values)) for values in KINDS.values()))
+    mark = pytest.mark.part(share).mark
+    items = [case(n, mark, **dict(zip(KINDS, each, strict=True))) for n, each in enumerate(indices)]
     items.append(SimpleNamespace(nodeid="not marked", get_closest_marker={}.get))
     left_out = []
     hook = SimpleNamespace(pytest_deselected=lambda items: left_out.extend(items))
     parts.pytest_collection_modifyitems(SimpleNamespace(args=arguments, hook=hook), items)
-    assert items[-1].nodeid == "not marked"
-    found = [int(item.nodeid) for item in items[:-1]]
-    assert sorted(found + [int(item.nodeid) for item in left_out]) == list(range(300))
+    assert items.pop().nodeid == "not marked"
+    found = [int(item.nodeid[5:-1]) for item in items]
+    assert sorted(found + [int(item.nodeid[5:-1]) for item in left_out]) == list(range(300))
     return found
 
 
 def test_a_run_takes_a_part_and_a_long_run_all(monkeypatch):
     one, other = taken(monkeypatch, "1"), taken(monkeypatch, "2")
-    assert 50 < len(one) < 100 and one != other and one == taken(monkeypatch, "1")
+    assert len(one) == len(other) == 75 and one != other and one == taken(monkeypatch, "1")
     assert taken(monkeypatch, "1", long=True) == list(range(300))
     assert taken(monkeypatch, "1", arguments=("tests/test_a.py::test_b[3]",)) == list(range(300))
     seen = set()
     for draw in range(40):
         seen.update(taken(monkeypatch, str(draw)))
     assert seen == set(range(300))
+
+
+def test_every_value_of_a_parameter_comes(monkeypatch):
+    """But not every seed."""
+    for draw in range(20):
+        found = taken(monkeypatch, str(draw), share=300)
+        assert {number // 15 for number in found} == set(range(20))
+        assert {number // 5 % 3 for number in found} == set(range(3))
+        assert len(found) <= 20
+
+
+def test_of_one_parameter_some_are_taken(monkeypatch):
+    monkeypatch.setattr(parts, "LONG", False)
+    drawn = [parts.some("abcdefg", 3, str(name)) for name in range(40)]
+    assert all(len(each) == 3 and each == sorted(each) for each in drawn)
+    assert {value for each in drawn for value in each} == set("abcdefg")
+    monkeypatch.setattr(parts, "LONG", True)
+    assert parts.some("abcdefg", 3, "") == list("abcdefg")
 
 
 def test_examples_are_fewer_in_a_short_run(monkeypatch):

@@ -1,13 +1,16 @@
 """Of tests with very many cases a run takes a part, drawn anew each time; a long run takes all.
 
-``@pytest.mark.part(k)`` is for tests with parameters: about one of k of their cases is run. The number of the draw is
-printed; ``PYLINREGION_TEST_DRAW`` set to it draws the same again. ``PYLINREGION_TEST_LONG=1`` takes all cases; where
-cases are named on the command line, none is left out. ``PYLINREGION_TEST_SCALE=10`` makes ten times as many of the
-random ones.
+``@pytest.mark.part(k)`` is for tests with parameters: about one of k of their cases is run, and every value of each
+parameter in one of them (of one parameter alone, and of one called ``seed``, any). The number of the draw is printed;
+``PYLINREGION_TEST_DRAW`` set to it draws the same again. ``PYLINREGION_TEST_LONG=1`` takes all cases; where cases are
+named on the command line, none is left out. ``PYLINREGION_TEST_SCALE=10`` makes ten times as many of the random ones.
 """
 
 import os
 import random
+from collections.abc import Hashable, Sequence
+from itertools import groupby
+from typing import TypeVar
 
 import pytest
 
@@ -15,15 +18,35 @@ LONG = os.environ.get("PYLINREGION_TEST_LONG") == "1"
 SCALE = int(os.environ.get("PYLINREGION_TEST_SCALE", "1"))
 DRAW = os.environ.setdefault("PYLINREGION_TEST_DRAW", str(random.SystemRandom().randrange(10**6)))  # also of workers
 
+T = TypeVar("T")
+
 
 def examples(count: int, share: int = 1) -> int:
     """Of hypothesis: so many in a long run, one of ``share`` else."""
     return count * SCALE if LONG else -(-count * SCALE // share)
 
 
-def drawn(case: str, share: int) -> bool:
-    """Whether this run takes the case; it does about one of ``share``."""
-    return LONG or random.Random(f"{DRAW} {case}").random() < 1 / share
+def some(values: Sequence[T], share: int, name: str) -> list[T]:
+    """All of them in a long run; else one of ``share``, rounded up, in their order. ``name`` tells draws apart."""
+    places = covering([()] * len(values), share, name)
+    return [value for place, value in enumerate(values) if place in places]
+
+
+def covering(cases: Sequence[Sequence[Hashable]], share: int, name: str) -> set[int]:
+    """The places of about one of ``share`` cases, among them one of each value at each place of a case."""
+    if LONG:
+        return set(range(len(cases)))
+    order = random.Random(f"{DRAW} {name}").sample(range(len(cases)), len(cases))
+    taken: set[int] = set()
+    seen: set[tuple[int, Hashable]] = set()
+    for enough in (all, any):  # first the cases all of whose values are new
+        for place in order:
+            values = set(enumerate(cases[place]))
+            if enough(value not in seen for value in values) and values - seen:
+                taken.add(place)
+                seen |= values
+    left = [place for place in order if place not in taken]
+    return taken | set(left[: max(0, -(-len(cases) // share) - len(taken))])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -32,11 +55,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     taken: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
-    for item in items:
-        mark = item.get_closest_marker("part")
-        (taken if mark is None or drawn(item.nodeid, *mark.args) else left_out).append(item)
+    for test, each in groupby(items, lambda item: item.nodeid.partition("[")[0]):
+        family = list(each)
+        mark = family[0].get_closest_marker("part")
+        places = set(range(len(family))) if mark is None else covering(kinds(family), *mark.args, test)
+        for place, item in enumerate(family):
+            (taken if place in places else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = taken
+
+
+def kinds(family: list[pytest.Item]) -> list[tuple[int, ...]]:
+    """Which values of its parameters each case has, of all that must come."""
+    names = [name for name in family[0].callspec.indices if name != "seed"]
+    columns = {tuple(item.callspec.indices[name] for item in family) for name in names}  # of names together, one
+    columns = sorted(column for column in columns if len(set(column)) > 1)
+    return list(zip(*columns, strict=True)) if len(columns) > 1 else [()] * len(family)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -42,7 +42,7 @@ from cases.engine import (
     wide_case,
 )
 from cases.networks import NETWORK_KINDS, SLICE_KINDS, integer_networks, polygons, random_network, random_slice
-from cases.parts import SCALE, drawn, examples
+from cases.parts import SCALE, examples, some
 from pylinregion.exact import slice_engine as engine_module
 from pylinregion.exact.slice_engine import Engine, mesh_of_parts
 from pylinregion.lowering.stages import INPUT, Stages
@@ -180,9 +180,7 @@ def test_ties_that_are_broken_by_the_last_bits(network, polygon, steps, bits):
 @pytest.mark.parametrize("kind", ["small_int", "three_level", "scaled"])
 def test_ties_that_rounding_hides_from_bounds_by_norms(kind, with_norms):
     """Rows that depend on each other, on planes that no number of theirs survives exactly."""
-    for seed in range(40 * SCALE):
-        if not drawn(f"ties {kind} {seed}", 4):
-            continue
+    for seed in some(range(40 * SCALE), 4, f"ties {kind}"):
         stages = random_stages("chain", kind, (3, 5, 5, 5, 4, 1), "relu", seed)
         plane = np.random.default_rng(seed).standard_normal((3, 3))
         check_case(Case(stages, plane, box(-2, 2)), runs=("plain", "one fold"), coordinates=False)
