@@ -124,7 +124,7 @@ class _Crew:
         """Of one job; waits for it."""
         with self._changed:
             while not self._results:
-                self._changed.wait()
+                self._changed.wait(1.0)  # an interrupt that comes just before the wait is raised after it
             return self._results.popleft()
 
     def close(self) -> None:

@@ -94,9 +94,8 @@ def test_the_system_gives_few_threads(given, monkeypatch):
 
 
 def run(script, tmp_path):
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300)
 
 
 def test_interrupts_wait_for_the_jobs_that_run(tmp_path):
