@@ -1,8 +1,8 @@
 """The benchmarks run, and refuse to time wrong counts."""
 
+import contextlib
 import itertools
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -69,12 +69,10 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_smoke_run_writes_every_row(tmp_path):
-    threads = [1, 2] if parts.LONG else [2]
-    command = [sys.executable, str(BENCH / "main.py"), "--smoke", "--out", str(tmp_path)]
-    command += ["--threads", *map(str, threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCH.parent)
-    assert done.returncode == 0, done.stderr
+def test_smoke_run_writes_every_row(tmp_path, threads, capsys):
+    counts = [1, 2] if parts.LONG else [2]
+    assert main.main(["--smoke", "--out", str(tmp_path), "--threads", *map(str, counts)]) == 0
+    said = capsys.readouterr().out
     (file,) = tmp_path.glob("*-cpu.json")
     report = json.loads(file.read_text())
     assert report["date"].endswith("+00:00")
@@ -89,8 +87,8 @@ def test_smoke_run_writes_every_row(tmp_path):
     bare = ("bare forward, channels_last", "bare forward, contiguous")
     assert set(rows) == {*expected, *itertools.product(resnets, ("random",), (*bare, "hooks"))}
     settings = [record["setting"] for record in report["records"]]
-    assert {s["threads"] for s in settings} == set(threads) and {s["dtype"] for s in settings} == set(DTYPES)
-    assert len(rows) == len(threads) * (4 * 2 * 2 * 2 + 2 * 3)  # MLPs, dtypes, radii, baselines; ResNets, baselines
+    assert {s["threads"] for s in settings} == set(counts) and {s["dtype"] for s in settings} == set(DTYPES)
+    assert len(rows) == len(counts) * (4 * 2 * 2 + 2 * 3)  # MLPs, dtypes, baselines; ResNets, baselines
     for record in report["records"]:
         assert record["name"] == "pylinregion" and record["seconds"] > 0
         assert record["ratio"] == record["seconds"] / record["baseline_seconds"]
@@ -112,9 +110,9 @@ def test_smoke_run_writes_every_row(tmp_path):
     settings = [row["setting"] for row in report["chain_threads"]]
     assert [(s["dtype"], s["threads"]) for s in settings] == [("float32", 2), ("float64", 2)]
     for name, title in tables.TITLES.items():
-        assert f"## {title}\n\n| " in done.stdout and tables.section(name, report[name]).startswith(f"## {title}")
+        assert f"## {title}\n\n| " in said and tables.section(name, report[name]).startswith(f"## {title}")
     for part in tables.speed(report["records"]).split("\n\n"):
-        assert part in done.stdout  # a saved report gives the tables that were printed
+        assert part in said  # a saved report gives the tables that were printed
 
 
 @pytest.mark.parametrize(
@@ -309,8 +307,15 @@ def test_a_training_that_watching_changes_is_noticed(monkeypatch):
         watching.record(case, 1)
 
 
-def test_smoke_run_of_shards(tmp_path, threads, capsys):
-    assert two_processes.main(["--smoke", "--out", str(tmp_path)]) == 0
+def test_smoke_run_of_shards(tmp_path, threads, monkeypatch, capsys):
+    with (
+        pytest.raises(SystemExit, match="a process ended: Traceback"),
+        two_processes.Pair(smoke=True) as pair,
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(two_processes, "Pair", lambda smoke: contextlib.nullcontext(pair))
+        assert two_processes.main(["--smoke", "--out", str(tmp_path)]) == 0
+        pair.run(5, "one process")
     (file,) = tmp_path.glob("*-cpu.json")
     records = json.loads(file.read_text())["shards"]
     assert [row["work"].split(",")[0] for row in records] == ["count_in_shards", "partition_in_shards"]
@@ -322,7 +327,7 @@ def test_smoke_run_of_shards(tmp_path, threads, capsys):
     assert "| partition_in_shards, 2-16x3-1, 8 parts " in capsys.readouterr().out
 
 
-def test_shards_that_differ_or_a_process_that_ends_are_noticed(tmp_path):
+def test_shards_that_differ_are_noticed():
     class Told:
         """A pair whose answers are written down."""
 
@@ -340,5 +345,3 @@ def test_shards_that_differ_or_a_process_that_ends_are_noticed(tmp_path):
     for digests in ((["a"], ["b", "b"], ["a", "a"]), (["a"], ["a", "b"], ["a", "a"])):
         with pytest.raises(SystemExit, match="it: two processes have other results than one"):
             two_processes.record(Told(*digests), 0, work, 1)
-    with pytest.raises(SystemExit, match="a process ended: Traceback"), two_processes.Pair(smoke=True) as pair:
-        pair.run(5, "one process")
