@@ -1,8 +1,20 @@
+import os
+from pathlib import Path
+
 import pytest
 import torch
+from gmpy2 import mpq
 
 from cases import parts
 from cases.cuda_marks import pytest_collection_modifyitems  # noqa: F401
+from pylinregion.reference import rational
+
+rational.rational = mpq  # the same numbers, several times faster; test_exact_reference_random.py compares them
+
+# Tests run beside each other: threads of all would wait for each other. Tests of threads ask for them.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start, which find what tests share, too:
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
 
 
 def pytest_configure(config):

@@ -1,10 +1,10 @@
 """The signs that integers decide (``SliceProblem.sign_at``) against fractions, for any rows, patterns and scales."""
 
-from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
 import pytest
+from gmpy2 import mpq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,33 +50,31 @@ class Problem:
     def rows(self, on):
         """The row of each line and border in fractions, forwards: the other way than the code under test."""
         stages = self.case.stages
-        values = {INPUT: [tuple(Fraction(x) for x in row) for row in self.case.plane.tolist()]}
+        values = {INPUT: [tuple(mpq(x) for x in row) for row in self.case.plane.tolist()]}
         rows = {}
         for number, (each, first) in enumerate(zip(stages.stages, stages.first_lines, strict=True)):
-            z = [(Fraction(0), Fraction(0), Fraction(bias)) for bias in each.bias.tolist()]
+            z = [(mpq(0), mpq(0), mpq(bias)) for bias in each.bias.tolist()]
             for source, weight in each.blocks.items():
                 for r, weights in enumerate(weight.tolist()):
                     for w, value in zip(weights, values[source], strict=True):
                         if w:
-                            z[r] = tuple(x + Fraction(w) * y for x, y in zip(z[r], value, strict=True))
+                            z[r] = tuple(x + mpq(w) * y for x, y in zip(z[r], value, strict=True))
             values[number] = []
             u = each.units
             for r, row in enumerate(z):
                 begin, end = int(u.line_begin[r]), int(u.line_begin[r + 1])
                 for line in range(begin, end):
-                    rows[first + line] = (row[0], row[1], row[2] - Fraction(float(u.kinks[line])))
+                    rows[first + line] = (row[0], row[1], row[2] - mpq(float(u.kinks[line])))
                 piece = begin + r + int(on[first + begin : first + end].sum())
-                slope, intercept = (
-                    Fraction(float(x[piece])) / Fraction(u.denominator) for x in (u.slopes, u.intercepts)
-                )
+                slope, intercept = (mpq(float(x[piece])) / mpq(u.denominator) for x in (u.slopes, u.intercepts))
                 values[number].append((slope * row[0], slope * row[1], slope * row[2] + intercept))
-        corners = [[Fraction(x) for x in corner] for corner in self.case.corners.tolist()]
+        corners = [[mpq(x) for x in corner] for corner in self.case.corners.tolist()]
         for e, (x1, y1) in enumerate(corners):
             x2, y2 = corners[(e + 1) % len(corners)]
             rows[-2 - e] = (y1 - y2, x2 - x1, x1 * y2 - x2 * y1)
             if len(corners) == 2:
-                rows[-2 - e] = (Fraction(1), Fraction(0), -x1)
-        rows[AXIS] = (Fraction(0), Fraction(1), Fraction(0))
+                rows[-2 - e] = (mpq(1), mpq(0), -x1)
+        rows[AXIS] = (mpq(0), mpq(1), mpq(0))
         return rows
 
 
@@ -232,6 +230,7 @@ def test_digits_of_every_width(width, bits):
     stages = perceptron([first, second, np.ones((1, 3))], [rng.uniform(0.5, 1, width), -rng.uniform(0, width, 3), [0]])
     case = Case(stages, np.array([[largest, 2.0**-30, 1], [-(2.0**-30), largest, largest]]), SQUARE)
     problem = Problem(case)
+    seen = set()
     for fill in (1, 0, None):
         on = random_pattern(rng, stages)
         if fill is not None:
@@ -241,6 +240,8 @@ def test_digits_of_every_width(width, bits):
         for i, j, k in combinations(names, 3):
             if (expected := sign_of(rows[i], rows[j], rows[k])) is not None:
                 assert problem.sign(i, j, k, on) == expected
+                seen.add(expected)
+    assert seen >= {-1, 1}
 
 
 def test_exponents_too_far_apart_for_the_width_are_refused():
@@ -328,9 +329,11 @@ def test_ends_and_axis_of_a_segment():
         flat[:, 1] = 0
         problem = Problem(Case(stages, flat, corners))
         on = random_pattern(rng, stages)
-        rows = problem.rows(on)
+        rows, seen = problem.rows(on), set()
         for i in [-2, -3, *range(stages.lines)]:
             for k in [-2, -3, *range(stages.lines)]:
                 expected = 0 if i == k else sign_of(rows[i], rows[AXIS], rows[k])
                 if expected is not None:
                     assert problem.sign(i, AXIS, k, on) == expected
+                    seen.add(expected)
+        assert seen == {-1, 0, 1}
