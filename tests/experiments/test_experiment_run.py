@@ -3,7 +3,6 @@ import json
 import math
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 import pylinregion as plr
+from cases import processes
 from pylinregion.caller.torch_settings import one_thread
 from pylinregion.cli.commands import main
 from pylinregion.experiments import PRESETS, Config, preset, run
@@ -233,11 +233,10 @@ def test_a_stopped_run_goes_on_to_the_bit(name: str, tmp_path: Path, monkeypatch
 
 
 KILLED = """
-import json, os, signal, sys, torch
+import json, os, signal, sys
 from pathlib import Path
 from pylinregion.experiments import Config, run
 from pylinregion.experiments.config import changed
-torch.set_num_threads(1)
 config = changed(Config(), json.loads(sys.argv[1]))
 run(config, Path(sys.argv[2]), on_record=lambda record: record["step"] == 7 and os.kill(os.getpid(), signal.SIGKILL))
 """
@@ -247,8 +246,7 @@ run(config, Path(sys.argv[2]), on_record=lambda record: record["step"] == 7 and 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_a_killed_run_goes_on_to_the_bit(tmp_path: Path) -> None:
     config = tiny("perturbed-small", **{"training.batch": 50})
-    arguments = [sys.executable, "-c", KILLED, json.dumps(to_dict(config)), str(tmp_path / "killed")]
-    killed = subprocess.run(arguments, check=False, capture_output=True, text=True, cwd=tmp_path)
+    killed = processes.run(KILLED, json.dumps(to_dict(config)), tmp_path / "killed", cwd=tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     folder = Folder(tmp_path / "killed")
     assert [record["step"] for record in records_of(folder)][-1] == 7 and not folder.figure.exists()

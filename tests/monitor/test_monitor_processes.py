@@ -1,14 +1,10 @@
 """The monitor in a process that is killed and resumed; for those that train together see test_monitor_ranks.py."""
 
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 from cases.monitor import values
+from cases.processes import run
 from pylinregion.monitor.sinks import JSONLines
-
-TESTS = Path(__file__).parents[1]
 
 TRAIN = """
 import os, signal, sys
@@ -40,30 +36,21 @@ while monitor.steps < 20:
 """
 
 
-def start(code, *arguments):
-    command = [sys.executable, "-c", code, *map(str, arguments)]  # in this folder: the checkout is not what is tested
-    return subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def ran(process):
-    _, errors = process.communicate()
-    return process.returncode, errors
-
-
 def test_a_run_that_is_killed_and_resumed_gives_the_same_records(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()
-    code, errors = ran(start(TRAIN, whole, -1))
-    assert code == 0, errors
+    ended = run(TRAIN, whole, -1, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
     expected = [values(record) for record in JSONLines.read(whole / "records.jsonl")]
     assert [record["step"] for record in expected] == [1, 2, 4, 6, 9, 10, 13, 14, 18]
 
-    assert ran(start(TRAIN, parts, 14))[0] == -signal.SIGKILL  # between the checkpoint of step 10 and the next
+    killed = run(TRAIN, parts, 14, cwd=tmp_path)  # between the checkpoint of step 10 and the next
+    assert killed.returncode == -signal.SIGKILL
     assert [values(record) for record in JSONLines.read(parts / "records.jsonl")] == expected[:8]
     with (parts / "records.jsonl").open("a") as file:
         file.write('{"step": 14, "sec')  # it might have been killed here
-    code, errors = ran(start(TRAIN, parts, -1))
-    assert code == 0, errors
+    ended = run(TRAIN, parts, -1, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
     assert [values(record) for record in JSONLines.read(parts / "records.jsonl")] == expected
     tables = [(folder / "records.csv").read_text().splitlines() for folder in (whole, parts)]
     assert [row.split(",")[2:] for row in tables[0]] == [row.split(",")[2:] for row in tables[1]]

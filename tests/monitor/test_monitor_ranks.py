@@ -3,19 +3,15 @@
 import json
 import math
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 import pylinregion as plr
 from cases.monitor import RADIUS, network, probes, values
+from cases.processes import Started
 from pylinregion.caller.processes import ALONE, Ranks, checksum
 from pylinregion.monitor.sinks import JSONLines
-
-TESTS = Path(__file__).parents[1]
 
 START = """
 import copy, datetime, json, os, signal, sys
@@ -31,7 +27,6 @@ from pylinregion.caller.processes import ALONE
 from pylinregion.monitor.sinks import JSONLines
 
 folder, rank, world = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-torch.set_num_threads(1)
 distributed.distributed_c10d.default_pg_timeout = datetime.timedelta(seconds=60)  # a rank that waits in vain says so
 distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
 # Small batches, so that there is something to share. Each rank would choose others, but rank 0's are taken.
@@ -183,17 +178,9 @@ for _ in range(3):
 
 def together(code, folder, world):
     """The exit status and the last words of each rank."""
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", START + code, str(folder), str(rank), str(world)],
-            cwd=TESTS,  # the checkout is not what is tested
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world)
-    ]
-    said = [process.communicate()[1] for process in running]
-    return [process.returncode for process in running], said
+    running = [Started(START + code, folder, rank, world, cwd=folder) for rank in range(world)]
+    ended = [process.ended() for process in running]
+    return [each.returncode for each in ended], [each.stderr for each in ended]
 
 
 @pytest.mark.parametrize("world", [2, 3])

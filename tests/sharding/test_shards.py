@@ -1,23 +1,18 @@
 """Work in shards: the same as at once, by one process or several, one of which may be killed."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import pylinregion as plr
+from cases import processes
 from cases.shards import model, network, points, where
 from pylinregion._util import npz
 from pylinregion.sharding import sharded_counts
-
-TESTS = str(Path(__file__).parents[1])
 
 
 def same_counts(one, other):
@@ -314,13 +309,11 @@ SCRIPT = """
 import os, signal, sys
 import torch
 from torch import distributed
-sys.path.insert(0, {tests!r})
 import pylinregion as plr
 from pylinregion._util import npz
 from pylinregion.sharding import sharded_counts
 from cases.shards import model, points, where
 
-torch.set_num_threads(1)
 distributed.init_process_group("gloo")
 kill = os.environ.get("KILLED")
 if kill and int(kill) == distributed.get_rank():
@@ -339,41 +332,34 @@ distributed.destroy_process_group()
 """
 
 
-def processes(tmp_path, world, killed=None):
+def ranks(tmp_path, world, killed=None):
     """The exit status and the last words of each."""
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(tests=TESTS))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
     if killed is not None:
         common["KILLED"] = str(killed)
-    running = [
-        subprocess.Popen(
-            [sys.executable, script, tmp_path], env={**common, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(world)
-    ]
-    said = [process.communicate()[1] for process in running]
-    return [process.returncode for process in running], said
+    running = [processes.Started(SCRIPT, tmp_path, cwd=tmp_path, RANK=str(rank), **common) for rank in range(world)]
+    ended = [process.ended() for process in running]
+    return [each.returncode for each in ended], [each.stderr for each in ended]
 
 
 def test_processes_do_the_work_of_one(tmp_path):
-    assert processes(tmp_path, 2)[0] == [0, 0]
+    assert ranks(tmp_path, 2)[0] == [0, 0]
     wanted = plr.count_regions(model(), torch.from_numpy(points()), 0.5, n_directions=4)
     assert torch.equal(torch.load(tmp_path / "changes.pt"), wanted.changes)
     same_partitions(plr.load(tmp_path / "part.npz"), plr.partition(model(), where()))
 
 
 def test_a_process_that_is_killed_ends_the_run_and_loses_no_shard(tmp_path):
-    codes, said = processes(tmp_path, 2, killed=1)
+    codes, said = ranks(tmp_path, 2, killed=1)
     assert codes[1] == -signal.SIGKILL and codes[0] == 1
     assert "another process ended before its shards were done: 7 of 12 shards are in" in said[0]
     assert "Run the same again to go on" in said[0]
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "counts").glob("shard-*.npz")}
     assert len(done) == 7
-    assert processes(tmp_path, 3)[0] == [0, 0, 0]
+    assert ranks(tmp_path, 3)[0] == [0, 0, 0]
     assert all(path.stat().st_mtime_ns == time for path, time in done.items())
     wanted = plr.count_regions(model(), torch.from_numpy(points()), 0.5, n_directions=4)
     assert torch.equal(torch.load(tmp_path / "changes.pt"), wanted.changes)
@@ -384,14 +370,11 @@ def test_a_process_that_is_killed_ends_the_run_and_loses_no_shard(tmp_path):
 
 MANY = """
 import os, signal, sys
-import torch
-sys.path.insert(0, {tests!r})
 import pylinregion as plr
 from pylinregion._util import whole_files
 from pylinregion.sharding import store
 from cases.shards import count_small, network, points
 
-torch.set_num_threads(1)
 network()  # once, before the forks
 folder = sys.argv[1]
 
@@ -437,9 +420,7 @@ def killed(module, name, before):
 
 
 def forked(tmp_path, code):
-    script = tmp_path / "script.py"
-    script.write_text(MANY.format(tests=TESTS) + code)
-    ran = subprocess.run([sys.executable, script, tmp_path / "shards"], capture_output=True, text=True, check=False)
+    ran = processes.run(MANY + code, tmp_path / "shards", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.splitlines()
 
