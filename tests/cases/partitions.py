@@ -1,5 +1,6 @@
 """Models on slices for the tests of partitions, and what the rational oracle says of them. Nothing is tested here."""
 
+import functools
 from fractions import Fraction as F
 from itertools import combinations
 
@@ -35,21 +36,35 @@ class Abs(nn.Module):
         return x.abs()
 
 
-def model_of(weights, biases, activation="relu"):
-    """A multilayer perceptron with these float64 weights."""
+def perceptron(activation, *shapes):
+    """A multilayer perceptron in float64, by the shapes of its weights."""
     parts = []
-    for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        linear = nn.Linear(*np.shape(weight)[::-1], dtype=torch.float64)
-        with torch.no_grad():
-            linear.weight.copy_(torch.as_tensor(np.asarray(weight, dtype=np.float64)))
-            linear.bias.copy_(torch.as_tensor(np.asarray(bias, dtype=np.float64)))
-        parts += [linear] if k + 1 == len(weights) else [linear, ACTIVATIONS[activation][0]()]
-    return nn.Sequential(*parts)
+    for rows, columns in shapes:
+        parts += [nn.Linear(columns, rows, dtype=torch.float64), ACTIVATIONS[activation][0]()]
+    return nn.Sequential(*parts[:-1])
+
+
+captured_once = functools.cache(perceptron)
+
+
+def filled(model, weights, biases):
+    """The same model, with these weights in its linear layers."""
+    layers = [layer for layer in model if isinstance(layer, nn.Linear)]
+    with torch.no_grad():
+        for layer, weight, bias in zip(layers, weights, biases, strict=True):
+            layer.weight.copy_(torch.as_tensor(np.asarray(weight, dtype=np.float64)))
+            layer.bias.copy_(torch.as_tensor(np.asarray(bias, dtype=np.float64)))
+    return model
+
+
+def model_of(weights, biases, activation="relu"):
+    return filled(perceptron(activation, *map(np.shape, weights)), weights, biases)
 
 
 def both(weights, biases, where, activation="relu", **options):
     """The partition and the oracle's, of a slice given as origin, u, v and polygon."""
-    part = plr.partition(model_of(weights, biases, activation), plr.Slice(*where), **options)
+    model = filled(captured_once(activation, *map(np.shape, weights)), weights, biases)
+    part = plr.partition(model, plr.Slice(*where), **options)
     return part, rational.partition(rational.chain(weights, biases, ACTIVATIONS[activation][1]()), *where)
 
 
