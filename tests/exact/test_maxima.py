@@ -25,7 +25,7 @@ from cases.engine import (
 from cases.maxima import any_case, maxima, maxima_case, wide_maxima_case
 from cases.networks import NETWORK_KINDS, SLICE_KINDS, random_network, random_slice
 from cases.partitions import check, linear_regions
-from cases.parts import SCALE, examples
+from cases.parts import SCALE, examples, some
 from cases.small_models import Do
 from pylinregion.exact.candidates import first_equals, rectified_by
 from pylinregion.exact.slice_engine import Engine
@@ -60,11 +60,12 @@ def planes(rows, sizes, first=None, after=None):
 # ---- random networks against the oracle
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("slice_kind", SLICE_KINDS)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 def test_every_kind_of_network_on_every_slice(kind, slice_kind):
     first = 10 * (NETWORK_KINDS.index(kind) + len(NETWORK_KINDS) * SLICE_KINDS.index(slice_kind))
-    for seed in range(first, first + 3 * SCALE):
+    for seed in some(range(first, first + 3 * SCALE), 3, f"{kind} {slice_kind}"):
         case = maxima_case(kind, slice_kind, seed)
         check_case(case)
         segment = segment_case(case, seed)
@@ -102,7 +103,7 @@ def test_cases_of_any_kind(seed):
     check_case(case, runs=("plain", "two threads"), coordinates=about["kind"] != "nearly tied")
 
 
-@pytest.mark.parametrize("seed", [479, 965, 1133, 1877, 2159, *range(5, 60 * SCALE, 6)])
+@pytest.mark.parametrize("seed", [479, 965, 1133, 1877, 2159, *some(range(5, 60 * SCALE, 6), 3, "ties of maxima")])
 def test_ties_that_are_broken_by_the_last_bits(seed):
     """The first ones come out wrong if the bounds leave out the errors of the rows."""
     check_case(any_case(seed)[0], coordinates=False)

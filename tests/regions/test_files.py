@@ -3,7 +3,7 @@
 import json
 import pickle
 import zipfile
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from torch import nn
 
 import pylinregion as plr
 from cases.partitions import model_of, random_both
+from cases.parts import some
 from cases.small_models import Do
 
 ARRAYS = ("vertices", "offsets", "indices", "edges", "edge_cells", "edge_neuron", "patterns")
@@ -264,7 +265,8 @@ def test_arrays_that_are_missing_or_others_are_value_errors(tmp_path, make):
     for name, array in arrays.items():
         if name == "header":
             continue
-        for k, other in enumerate(damaged(array)):
+        others = list(enumerate(damaged(array)))
+        for k, other in others[:2] + some(others[2:], 5, name):
             rest = {key: value for key, value in arrays.items() if key != name}
             np.savez(path, **rest, **({} if other is None else {name: other}))
             refused[name, k] = load_or_refuse(path, part)
@@ -294,17 +296,17 @@ def test_headers_that_are_others_are_value_errors(tmp_path):
         return copy
 
     refused = []
-    for at in places(whole):
-        for new in (None, -7, 3.5, True, [], [1, 2]):
-            np.savez(path, **arrays, header=np.array(json.dumps(put(whole, at, new))))
-            if at[:1] in [("layers",), ("certificate",), ("whole",)]:  # others may be right, too
-                try:
-                    plr.load(path)
-                except ValueError as error:
-                    assert str(path) in str(error)
-            else:
-                refused.append(load_or_refuse(path, part))
-    assert np.mean(refused) > 0.9
+    changes = product(places(whole), (None, -7, 3.5, True, [], [1, 2]))
+    for at, new in some(list(changes), 5, "headers"):
+        np.savez(path, **arrays, header=np.array(json.dumps(put(whole, at, new))))
+        if at[:1] in [("layers",), ("certificate",), ("whole",)]:  # others may be right, too
+            try:
+                plr.load(path)
+            except ValueError as error:
+                assert str(path) in str(error)
+        else:
+            refused.append(load_or_refuse(path, part))
+    assert np.mean(refused) > 0.8
 
 
 def test_what_is_wrong_with_which_array_is_said(path):
@@ -412,9 +414,10 @@ def test_a_file_that_is_loaded_is_as_it_was_saved_or_works(tmp_path, make, seale
     part.save(path)
     with np.load(path) as file:
         arrays = dict(file) if sealed else unsealed(dict(file))
-    rng, refused, wanted = np.random.default_rng(0), 0, {name: method(part) for name, method in METHODS.items()}
-    for _ in range(60 if sealed else 10):
-        name, others = mutated(rng, arrays)
+    refused, wanted = 0, {name: method(part) for name, method in METHODS.items()}
+    tried = some(range(60), 3, make.__name__) if sealed else range(10)
+    for seed in tried:
+        name, others = mutated(np.random.default_rng(seed), arrays)
         np.savez(path, **others)
         try:
             again = plr.load(path)
@@ -423,9 +426,9 @@ def test_a_file_that_is_loaded_is_as_it_was_saved_or_works(tmp_path, make, seale
             refused += 1
             continue
         same_numbers = all(np.array_equal(others[key], arrays[key]) for key in arrays if key != "header")
-        for key, method in METHODS.items():
+        for key in some(list(METHODS), 5, f"{make.__name__} {seed}"):
             try:
-                found = method(again)
+                found = METHODS[key](again)
             except ValueError as error:  # what no look at some points could tell
                 assert not sealed and name.startswith(("stage", "slice")), (name, key)
                 assert "patterns must be those of the network's regions on this slice" in str(error)
@@ -434,4 +437,4 @@ def test_a_file_that_is_loaded_is_as_it_was_saved_or_works(tmp_path, make, seale
                 assert same_numbers and name != "header", name
                 for one, other in zip(found, wanted[key], strict=True):
                     assert np.array_equal(one, other), (name, key)
-    assert refused > (45 if sealed else 3)
+    assert refused > (len(tried) / 3 if sealed else 0) and (sealed or refused < len(tried))
