@@ -441,6 +441,7 @@ def mutated(value: Any, rng: random.Random, trace: str) -> Any:
 @pytest.mark.parametrize("part", [PROGRAM, WEIGHTS, CONSTANTS])
 def test_mutated_documents_end_with_a_line_or_as_they_were(part, honest, tmp_path, capsys):
     parts, rng, trace = dict(entries(honest)), random.Random(0), tmp_path / "trace"
+    codes = set()
     for _ in range(60 if part == PROGRAM else 15):
         text = json.dumps(mutated(json.loads(parts[part]), rng, str(trace)))
         write(tmp_path / "m.pt2", list({**parts, part: text.encode()}.items()))
@@ -449,3 +450,5 @@ def test_mutated_documents_end_with_a_line_or_as_they_were(part, honest, tmp_pat
         assert (code, bool(out)) in ((0, True), (1, False)), text
         assert not trace.exists(), text
         assert code == 0 or (err.count("\n") == 1 and err.startswith("pylinregion: error: ")), err
+        codes.add(code)
+    assert codes == {0, 1}

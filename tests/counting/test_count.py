@@ -119,6 +119,7 @@ def test_one_radius_per_point():
     for i, r in enumerate(radius.double()):
         one = plr.count_regions(net, x[i : i + 1], float(r), n_directions=5)
         assert torch.equal(counts.changes[i : i + 1], one.changes)
+    assert counts.total[0] < counts.total[-1]
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -369,6 +370,7 @@ def test_portable_kernels_count_the_same():
         with use_simd("portable"):
             portable = plr.count_regions(net, x, 0.2, n_directions=5)
         assert torch.equal(best.changes, portable.changes) and torch.equal(best.regions, portable.regions)
+        assert best.changes.any()
 
 
 def test_one_network_counted_in_turn_with_every_set_of_arguments_gives_what_a_fresh_capture_gives():
@@ -402,6 +404,10 @@ def test_captured_models_are_counted_in_several_threads():
         counts = [each.result() for each in found]
     for job, got in enumerate(counts[:12]):
         assert torch.equal(got.changes, want[job % 2].changes) and torch.equal(got.regions, want[job % 2].regions)
+    along = [plr.count_regions(net, x, 0.3, "axes", n_directions=2) for net, x in cases]
+    for job, got in enumerate(counts[12:]):
+        assert torch.equal(got.changes, along[job % 2].changes) and torch.equal(got.regions, along[job % 2].regions)
+    assert all(counts.total.any() for counts in (*want, *along))
 
 
 @pytest.mark.parametrize("method", ["vertices", "axes", "slice"])

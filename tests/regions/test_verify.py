@@ -140,12 +140,14 @@ def test_damage_is_seen(part, damage, message):
 
 @pytest.mark.parametrize("low, width", [(1e4 + 0.1, 1.0), (1e4 + 0.1, 1e-3), (0.0, 1e-170), (0.0, 1e-290)])
 def test_a_right_partition_far_from_zero_or_tiny_passes(model, low, width):
-    plr.partition(model, plr.Slice.box(low, low + width)).verify(model)
+    part = plr.partition(model, plr.Slice.box(low, low + width))
+    assert part.verify(model)["regions"] == part.n_regions
 
 
 def test_a_right_partition_of_a_thin_slice_passes(model):
     thin = [[-1, -1e-9], [1, -1e-9], [1, 1e-9], [-1, 1e-9]]
-    plr.partition(model, plr.Slice([0.0, 0.0], [1.0, 0.0], [0.0, 1.0], thin)).verify(model)
+    part = plr.partition(model, plr.Slice([0.0, 0.0], [1.0, 0.0], [0.0, 1.0], thin))
+    assert part.verify(model)["regions"] == part.n_regions > 1
 
 
 def test_what_a_model_of_low_precision_rounds_itself_is_not_held_against_the_partition():
@@ -155,7 +157,7 @@ def test_what_a_model_of_low_precision_rounds_itself_is_not_held_against_the_par
         net[0].bias.copy_(torch.tensor([100.0, 99.5]))
         net[2].weight.copy_(torch.tensor([[1.0, -1.0]]))
         net[2].bias.zero_()
-    plr.partition(net, plr.Slice.box(-1, 1)).verify(net)
+    assert plr.partition(net, plr.Slice.box(-1, 1)).verify(net)["regions"] == 1
 
 
 class OfItsOwnDtype(nn.Module):
