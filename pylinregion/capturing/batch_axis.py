@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, fx
 
 from pylinregion._util.errors import UnsupportedModelError
-from pylinregion.capturing.tracing import EXAMPLE_ROWS, FinalRefusal, Trace
+from pylinregion.capturing.tracing import EXAMPLE_ROWS, FinalRefusal, TracedGraph
 from pylinregion.graph.network import Node, place
 from pylinregion.graph.source import code_line, is_users
 
 _BATCH_SIZES = (2, 3, 4, 5, 8, 10, 16, 31, 32, 64, 100, 128, 256, 1000, 1024, 4096)  # which a model must treat alike
 
 
-def batch_symbol(node: fx.Node, trace: Trace) -> Any:
+def batch_symbol(node: fx.Node, traced: TracedGraph) -> Any:
     """The tracer's symbol for the batch size, from the node of the input.
 
     Raises:
@@ -29,7 +29,7 @@ def batch_symbol(node: fx.Node, trace: Trace) -> Any:
             "(write x.size(0) or -1 where it says that number; export a program with a dynamic batch dimension)"
         )
     symbol = size.node.expr
-    if trace.method.startswith("torch.export"):  # make_fx also sees on what sizes torch chooses its own kernels
+    if traced.method.startswith("torch.export"):  # make_fx also sees on what sizes torch chooses its own kernels
         for guard in size.node.shape_env.guards:
             if any(guard.expr.subs(symbol, number) == False for number in _BATCH_SIZES):  # noqa: E712
                 loc: Any = getattr(getattr(guard, "sloc", None), "framework_loc", None)

@@ -350,7 +350,7 @@ def _from_exported(program: torch.export.ExportedProgram, example: Tensor) -> Ne
         if example.dtype != inputs[0].dtype:
             raise TypeError(f"x must be {inputs[0].dtype}, as the program was exported, got {example.dtype}")
     try:
-        network = classify.build(tracing.program_trace(program, "ExportedProgram"), example)
+        network = classify.build(tracing.traced_program(program, "ExportedProgram"), example)
         selfcheck.same_function(network, _of_any_size(program.module()), example)
     except tracing.FinalRefusal as error:
         raise UnsupportedModelError(str(error)) from None

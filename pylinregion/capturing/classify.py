@@ -16,7 +16,7 @@ from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.capturing.batch_axis import batch_symbol, place_batch
 from pylinregion.capturing.handwritten import Formula, recognise
 from pylinregion.capturing.questions import pass_repairs, sort_out
-from pylinregion.capturing.tracing import FinalRefusal, Trace
+from pylinregion.capturing.tracing import FinalRefusal, TracedGraph
 from pylinregion.graph.kinks import describe_breakpoints
 from pylinregion.graph.network import OUTPUT, Guard, Layer, Network, Node, Ref, first_tensor, refs
 from pylinregion.graph.operators import (
@@ -33,11 +33,11 @@ from pylinregion.graph.operators import (
 from pylinregion.graph.source import source_of
 
 
-def build(trace: Trace, example: Tensor) -> Network:
+def build(traced: TracedGraph, example: Tensor) -> Network:
     """Classify every node of a traced graph.
 
     Args:
-        trace: The graph.
+        traced: The graph.
         example: The points it was traced with.
 
     Raises:
@@ -47,16 +47,16 @@ def build(trace: Trace, example: Tensor) -> Network:
     numbers: dict[fx.Node, int] = {}
     nodes: list[Node] = []
     batch: Any = None
-    repaired = pass_repairs(trace)
-    recognise(trace.graph)
-    returned = _flat(next(node for node in trace.graph.nodes if node.op == "output").args[0])
-    split = len(returned) - len(trace.asked)
+    repaired = pass_repairs(traced)
+    recognise(traced.graph)
+    returned = _flat(next(node for node in traced.graph.nodes if node.op == "output").args[0])
+    split = len(returned) - len(traced.asked)
     found = [value for value in returned[:split] if isinstance(value, fx.Node)]
-    fixed, checked = sort_out(trace, returned[split:])
-    for node in _needed(trace.graph, [*found, *fixed]):
-        new = _node(node, trace, numbers)
-        if _is_input(node, trace):
-            batch = batch_symbol(node, trace)
+    fixed, checked = sort_out(traced, returned[split:])
+    for node in _needed(traced.graph, [*found, *fixed]):
+        new = _node(node, traced, numbers)
+        if _is_input(node, traced):
+            batch = batch_symbol(node, traced)
             new.role, new.degree, new.pristine = "input", Degree.AFFINE, True
         if new.role in ("input", "value", "size", "rows"):
             place_batch(new, node.meta.get("val"), batch)
@@ -78,12 +78,12 @@ def build(trace: Trace, example: Tensor) -> Network:
         layers=_layers(nodes),
         outputs=tuple(outputs[at] for at in places),
         places=tuple(places),
-        state={name: tensor for name, tensor in trace.state.values() if name in used},
-        parameters=trace.parameters,
+        state={name: tensor for name, tensor in traced.state.values() if name in used},
+        parameters=traced.parameters,
         input_shape=tuple(example.shape[1:]),
         dtype=example.dtype,
         device=example.device,
-        method=trace.method,
+        method=traced.method,
         guards=tuple(Guard(numbers[node], asked.seen, asked.place) for node, asked in fixed.items()),
         finite=_nearest(repaired | checked, numbers),
     )
@@ -124,15 +124,15 @@ def _needed(graph: fx.Graph, wanted: list[fx.Node]) -> list[fx.Node]:
     return [node for node in graph.nodes if node in needed]
 
 
-def _node(node: fx.Node, trace: Trace, numbers: dict[fx.Node, int]) -> Node:
-    path, line = source_of(node, trace.prefix)
+def _node(node: fx.Node, traced: TracedGraph, numbers: dict[fx.Node, int]) -> Node:
+    path, line = source_of(node, traced.root)
     if node.op in ("placeholder", "get_attr"):
-        if _is_input(node, trace):
+        if _is_input(node, traced):
             return Node(node.name, None, role="input", op_name="input")
-        if str(node.target) not in trace.state:  # a graph: the branch of an operator such as torch.cond
+        if str(node.target) not in traced.state:  # a graph: the branch of an operator such as torch.cond
             user = next(iter(node.users))
-            _refuse_operator(Node(user.name, None, op_name=_op_name(user.target)[0]), user, trace)
-        state, tensor = trace.state[str(node.target)]
+            _refuse_operator(Node(user.name, None, op_name=_op_name(user.target)[0]), user, traced)
+        state, tensor = traced.state[str(node.target)]
         shape = tuple(tensor.shape)
         return Node(node.name, None, role="state", shape=shape, dtype=tensor.dtype, state=state, op_name="state")
     name, overload = _op_name(node.target)
@@ -146,7 +146,7 @@ def _node(node: fx.Node, trace: Trace, numbers: dict[fx.Node, int]) -> Node:
     args, kwargs = _plain(fx.map_arg(node.args, to_ref)), _plain(fx.map_arg(node.kwargs, to_ref))
     new = Node(node.name, target, args, kwargs, op_name=name)
     new.path, new.line = path, line
-    new.role = _role(node, name, trace)
+    new.role = _role(node, name, traced)
     made = node.meta.get("val")
     if new.role == "constant" and isinstance(made, Tensor):
         new.dtype = made.dtype
@@ -157,14 +157,14 @@ def _node(node: fx.Node, trace: Trace, numbers: dict[fx.Node, int]) -> Node:
     if new.role == "value" and node.target is not operator.getitem:
         new.op = known
         if new.op is None:
-            _refuse_operator(new, node, trace)
+            _refuse_operator(new, node, traced)
     if known is not None and known.refuse and (reason := known.refuse(_bound(node))):
         raise FinalRefusal(f"{new.where}: it {reason}")
     return new
 
 
-def _refuse_operator(new: Node, node: fx.Node, trace: Trace) -> NoReturn:
-    new.path, new.line = source_of(node, trace.prefix)
+def _refuse_operator(new: Node, node: fx.Node, traced: TracedGraph) -> NoReturn:
+    new.path, new.line = source_of(node, traced.root)
     why = WHY_NOT.get(new.op_name)
     if why is not None:
         raise FinalRefusal(f"{new.where}: the operator '{_full_name(node.target)}' {why}")
@@ -182,14 +182,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _role(node: fx.Node, name: str, trace: Trace) -> str:
+def _role(node: fx.Node, name: str, traced: TracedGraph) -> str:
     """Whether a node depends on the input's values, on the batch size only, or on neither."""
     if name == "sym_size" or isinstance(node.meta.get("val"), torch.SymInt):
         node.meta["role"] = "size"
         return "size"
-    shape_only = name in SHAPE_ONLY or (name in SHAPE_OF_SECOND and not _depends(node.args[0], trace))
+    shape_only = name in SHAPE_ONLY or (name in SHAPE_OF_SECOND and not _depends(node.args[0], traced))
     roles = {argument.meta["role"] for argument in node.all_input_nodes if "role" in argument.meta}
-    depends = any(_depends(argument, trace) for argument in node.all_input_nodes)
+    depends = any(_depends(argument, traced) for argument in node.all_input_nodes)
     role = "constant"
     if depends and not shape_only:
         role = "value"
@@ -199,13 +199,13 @@ def _role(node: fx.Node, name: str, trace: Trace) -> str:
     return role
 
 
-def _depends(argument: Any, trace: Trace) -> bool:
+def _depends(argument: Any, traced: TracedGraph) -> bool:
     """Whether an argument of a node depends on the input's values."""
-    return isinstance(argument, fx.Node) and (_is_input(argument, trace) or argument.meta.get("role") == "value")
+    return isinstance(argument, fx.Node) and (_is_input(argument, traced) or argument.meta.get("role") == "value")
 
 
-def _is_input(node: fx.Node, trace: Trace) -> bool:
-    return node.op == "placeholder" and node.target == trace.input_name
+def _is_input(node: fx.Node, traced: TracedGraph) -> bool:
+    return node.op == "placeholder" and node.target == traced.input_name
 
 
 def _op_name(target: Any) -> tuple[str, str]:

@@ -11,19 +11,19 @@ from torch import fx
 
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.capturing.branches import Asked
-from pylinregion.capturing.tracing import FinalRefusal, Trace
+from pylinregion.capturing.tracing import FinalRefusal, TracedGraph
 from pylinregion.graph.network import place
 from pylinregion.graph.source import source_of
 
 _COMPARES = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
-def sort_out(trace: Trace, values: Sequence[Any]) -> tuple[dict[fx.Node, Asked], dict[fx.Node, str]]:
+def sort_out(traced: TracedGraph, values: Sequence[Any]) -> tuple[dict[fx.Node, Asked], dict[fx.Node, str]]:
     """Tell apart what was asked.
 
     Args:
-        trace: The trace.
-        values: What the answers to :attr:`Trace.asked` were read from.
+        traced: The graph.
+        values: What the answers to :attr:`TracedGraph.asked` were read from.
 
     Returns:
         The values that do not depend on the input, with what was asked; and those that do and are looked at for NaN and
@@ -32,10 +32,10 @@ def sort_out(trace: Trace, values: Sequence[Any]) -> tuple[dict[fx.Node, Asked],
     Raises:
         UnsupportedModelError: An answer depends on the input in another way.
     """
-    dependent = _dependent(trace)
+    dependent = _dependent(traced)
     fixed: dict[fx.Node, Asked] = {}
     checked: dict[fx.Node, str] = {}
-    for asked, value in zip(trace.asked, values, strict=True):
+    for asked, value in zip(traced.asked, values, strict=True):
         if not isinstance(value, fx.Node):
             continue  # folded by the tracer: nothing can change it
         if value not in dependent:
@@ -54,28 +54,28 @@ def sort_out(trace: Trace, values: Sequence[Any]) -> tuple[dict[fx.Node, Asked],
     return fixed, checked
 
 
-def pass_repairs(trace: Trace) -> dict[fx.Node, str]:
-    """Take ``nan_to_num`` out of a trace, which leaves finite values as they are.
+def pass_repairs(traced: TracedGraph) -> dict[fx.Node, str]:
+    """Take ``nan_to_num`` out of a graph, which leaves finite values as they are.
 
     Returns:
         What must be finite, with where.
     """
     checked: dict[fx.Node, str] = {}
-    dependent = _dependent(trace)
-    for node in list(trace.graph.nodes):
+    dependent = _dependent(traced)
+    for node in list(traced.graph.nodes):
         if _name(node) == "nan_to_num" and node.args[0] in dependent:
             operand = node.args[0]
-            checked[operand] = place(*source_of(node, trace.prefix))
+            checked[operand] = place(*source_of(node, traced.root))
             node.replace_all_uses_with(operand)
-            trace.graph.erase_node(node)
+            traced.graph.erase_node(node)
     return checked
 
 
-def _dependent(trace: Trace) -> set[fx.Node]:
+def _dependent(traced: TracedGraph) -> set[fx.Node]:
     """The nodes that depend on the input, be it on its batch size alone."""
     found: set[fx.Node] = set()
-    for node in trace.graph.nodes:
-        if node.op == "placeholder" and node.target == trace.input_name:
+    for node in traced.graph.nodes:
+        if node.op == "placeholder" and node.target == traced.input_name:
             found.add(node)
         operands = node.all_input_nodes[:1] if _name(node) == "type_as" else node.all_input_nodes
         if any(operand in found for operand in operands):

@@ -31,7 +31,7 @@ class FinalRefusal(UnsupportedModelError):
 
 
 @dataclasses.dataclass
-class Trace:
+class TracedGraph:
     """What a tracing mechanism gives.
 
     Attributes:
@@ -40,7 +40,7 @@ class Trace:
         parameters: The names in the model that are parameters.
         input_name: The placeholder of the input.
         method: The mechanism, in words.
-        prefix: What module paths in the graph begin with and the model's do not.
+        root: What module paths in the graph begin with and the model's do not.
         asked: What Python was told of values while it was traced; the graph's last outputs are what that was read from.
     """
 
@@ -49,11 +49,11 @@ class Trace:
     parameters: frozenset[str]
     input_name: str
     method: str
-    prefix: str = ""
+    root: str = ""
     asked: tuple[Asked, ...] = ()
 
 
-def attempts(module: nn.Module, example: Tensor, asked: Questions) -> list[Callable[[], Trace]]:
+def attempts(module: nn.Module, example: Tensor, asked: Questions) -> list[Callable[[], TracedGraph]]:
     """The mechanisms, in the order in which to try them.
 
     Args:
@@ -103,22 +103,22 @@ def example_rows(example: Tensor) -> Tensor:
     return example.detach()[index].clone()
 
 
-def _export(flat: _Flat, example: Tensor, strict: bool) -> Trace:
+def _export(flat: _Flat, example: Tensor, strict: bool) -> TracedGraph:
     auto, static = torch.export.Dim.AUTO, torch.export.Dim.STATIC
     shapes = ((auto, *[static] * (example.dim() - 1)),)
     program = torch.export.export(flat, (example,), strict=strict, dynamic_shapes=shapes)
-    trace = program_trace(program, "torch.export" if not strict else "torch.export, strict", prefix="model.")
-    trace.asked = flat.answered
-    return trace
+    traced = traced_program(program, "torch.export" if not strict else "torch.export, strict", root="model.")
+    traced.asked = flat.answered
+    return traced
 
 
-def program_trace(program: torch.export.ExportedProgram, method: str, prefix: str = "") -> Trace:
+def traced_program(program: torch.export.ExportedProgram, method: str, root: str = "") -> TracedGraph:
     """The graph of an exported program, which is left as it is.
 
     Args:
         program: The program.
-        method: What :attr:`Trace.method` is to say.
-        prefix: What its names begin with and the model's do not.
+        method: What :attr:`TracedGraph.method` is to say.
+        root: What its names begin with and the model's do not.
 
     Raises:
         UnsupportedModelError: It changes tensors of the model, or does not take one tensor.
@@ -134,7 +134,7 @@ def program_trace(program: torch.export.ExportedProgram, method: str, prefix: st
         if spec.kind is OutputKind.USER_OUTPUT:
             returned.append(value)
         elif spec.kind is not OutputKind.USER_INPUT_MUTATION:  # an input may be overwritten: it is a copy
-            changed = str(spec.target).removeprefix(prefix)
+            changed = str(spec.target).removeprefix(root)
             raise FinalRefusal(f"the forward pass changes '{changed}' of the model")
     output.args = (tuple(returned),)
     if len(signature.user_inputs) != 1 or not isinstance(signature.user_inputs[0], str):
@@ -145,17 +145,17 @@ def program_trace(program: torch.export.ExportedProgram, method: str, prefix: st
         **signature.inputs_to_buffers,
         **signature.inputs_to_lifted_tensor_constants,
     }
-    state = {key: (name.removeprefix(prefix), tensors[name]) for key, name in names.items() if name in tensors}
-    parameters = frozenset(name.removeprefix(prefix) for name in signature.inputs_to_parameters.values())
-    return Trace(graph, state, parameters, signature.user_inputs[0], method, prefix)
+    state = {key: (name.removeprefix(root), tensors[name]) for key, name in names.items() if name in tensors}
+    parameters = frozenset(name.removeprefix(root) for name in signature.inputs_to_parameters.values())
+    return TracedGraph(graph, state, parameters, signature.user_inputs[0], method, root)
 
 
-def _make_fx(flat: _Flat, example: Tensor) -> Trace:
+def _make_fx(flat: _Flat, example: Tensor) -> TracedGraph:
     from torch.fx.experimental.proxy_tensor import make_fx
 
     module, functional = flat.model, _Functional(flat)
-    trace = make_fx(functional, tracing_mode="symbolic", _allow_non_fake_inputs=True, record_module_stack=True)
-    traced = trace(_with_symbolic_batch(example))
+    run = make_fx(functional, tracing_mode="symbolic", _allow_non_fake_inputs=True, record_module_stack=True)
+    traced = run(_with_symbolic_batch(example))
     live = {id(t): (name, t) for name, t in [*module.named_buffers(), *module.named_parameters()]}
     parameters = dict(module.named_parameters())
     state = {}
@@ -165,7 +165,7 @@ def _make_fx(flat: _Flat, example: Tensor) -> Trace:
             state[node.target] = live.get(id(tensor), (f"constant {node.target}", tensor))
     names = frozenset(name for name, _ in state.values() if name in parameters)
     input_name = next(str(node.target) for node in traced.graph.nodes if node.op == "placeholder")
-    return Trace(traced.graph, state, names, input_name, "make_fx", "model.", flat.answered)
+    return TracedGraph(traced.graph, state, names, input_name, "make_fx", "model.", flat.answered)
 
 
 class _Functional:

@@ -177,11 +177,11 @@ def to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], within: str = "") -> dict[str, Any]:
     """``{"a": {"b": 1}}`` as ``{"a.b": 1}``."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        found |= flat(value, f"{within}{key}.") if isinstance(value, Mapping) else {within + key: value}
     return found
 
 
@@ -257,18 +257,18 @@ def _nested(changes: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _replaced(section: Section, changes: Mapping[str, Any], prefix: str) -> Section:
+def _replaced(section: Section, changes: Mapping[str, Any], within: str) -> Section:
     hints = typing.get_type_hints(type(section))
     found = {}
     for name, value in changes.items():
         if name not in hints:
-            raise ValueError(f"{prefix}{name} is unknown: expected one of {', '.join(prefix + key for key in hints)}")
+            raise ValueError(f"{within}{name} is unknown: expected one of {', '.join(within + key for key in hints)}")
         if dataclasses.is_dataclass(hints[name]):
             if not isinstance(value, Mapping):
-                raise TypeError(f"{prefix}{name} must be a section with keys, got {value!r}")
+                raise TypeError(f"{within}{name} must be a section with keys, got {value!r}")
             found[name] = _replaced(getattr(section, name), value, f"{name}.")
         else:
-            found[name] = _converted(prefix + name, hints[name], value)
+            found[name] = _converted(within + name, hints[name], value)
     return cast(Section, dataclasses.replace(cast(Any, section), **found))
 
 

@@ -184,24 +184,24 @@ def _norm(axes: Any, records: Sequence[Record]) -> None:
     _from_zero(axes)
 
 
-def _ranks(axes: Any, records: Sequence[Record]) -> None:
+def _feature_ranks(axes: Any, records: Sequence[Record]) -> None:
     _by_layer(axes, records, "test/rank/layer/", 1)
     axes.set_ylabel("Feature rank, test points")
     _from_zero(axes)
 
 
-def _probes(axes: Any, records: Sequence[Record]) -> None:
+def _linear_probes(axes: Any, records: Sequence[Record]) -> None:
     """Linear probes, which are in some of the records."""
     _by_layer(axes, [record for record in records if records[-1].keys() <= record.keys()], "test/probe/layer/", 100)
     axes.set_ylabel("Linear probes,\ntest accuracy (%)")
     axes.set_ylim(0, 103)
 
 
-def _by_layer(axes: Any, records: Sequence[Record], prefix: str, factor: float) -> None:
+def _by_layer(axes: Any, records: Sequence[Record], quantity: str, factor: float) -> None:
     """A curve for each layer, from the first, dark, to the last, light."""
     import matplotlib as mpl
 
-    keys = [key for key in records[-1] if key.startswith(prefix)]
+    keys = [key for key in records[-1] if key.startswith(quantity)]
     for place, key in enumerate(keys):
         colour = mpl.colormaps["viridis"](0.9 * place / max(1, len(keys) - 1))
         values = [factor * record[key] for record in records]
@@ -254,8 +254,8 @@ _PANELS: tuple[tuple[tuple[str, ...], Panel], ...] = (
     (("train/accuracy",), _accuracies),
     (("train/lc",), _complexity),
     (("train/slice/regions",), _slices),
-    (("test/rank/tunnel",), _ranks),
-    (("test/probe/layer/",), _probes),
+    (("test/rank/tunnel",), _feature_ranks),
+    (("test/probe/layer/",), _linear_probes),
     (("train/commutativity",), _abelian),
     (("train/entropies/pmi",), _entropies),
     (("train/perturbation_error",), _perturbation),

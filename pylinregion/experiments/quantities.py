@@ -20,7 +20,7 @@ from pylinregion.monitor.metrics import Measure, local_complexity
 
 _ENTROPY_BATCH = 200  # paper B takes entropies of batches of training
 _RANK_POINTS = 10_000
-_RARE = ("linear_probes",)  # 9 s on one core for paper C's network, where the ranks take 3
+_RARE = ("linear_probes",)  # 9 s on one core for paper C's network, where feature ranks take 3
 
 
 def probes(dataset: Dataset, config: Config) -> dict[str, tuple[Tensor, Tensor]]:

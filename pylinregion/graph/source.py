@@ -12,14 +12,14 @@ _PACKAGE = Path(__file__).parents[1]
 _NOT_THE_USERS = tuple(folder.replace("\\", "/") + "/" for folder in (torch.__path__[0], str(_PACKAGE)))
 
 
-def source_of(node: fx.Node, prefix: str) -> tuple[str, str]:
+def source_of(node: fx.Node, root: str) -> tuple[str, str]:
     """The module path and ``file:line: code`` of a node."""
     path = ""
     stack = node.meta.get("nn_module_stack") or {}
     if stack:
         path = str(list(stack.values())[-1][0]).replace("._orig_mod", "")
         path = path.removeprefix("L['self'].").removeprefix("L__self__").lstrip(".")
-        path = "" if path + "." == prefix else path.removeprefix(prefix)
+        path = "" if path + "." == root else path.removeprefix(root)
     line = ""
     text = node.meta.get("stack_trace") or ""
     for file, number, code in re.findall(r'File "([^"]+)", line (\d+)[^\n]*(?:\n\s*([^\n]*))?', text):

@@ -12,13 +12,13 @@ from pylinregion.measures.entropy import (
     matrix_mutual_information,
     perturbed_information,
 )
+from pylinregion.measures.feature_rank import feature_ranks, tunnel_length
+from pylinregion.measures.linear_probing import ProbeAccuracy, linear_probes
 from pylinregion.measures.neighbours import neighbour_function
-from pylinregion.measures.norms import last_layer_norm, weight_norm
 from pylinregion.measures.patel_montufar import density_local_complexity, local_rank, total_variation
-from pylinregion.measures.probes import ProbeAccuracy, linear_probes
-from pylinregion.measures.ranks import feature_ranks, tunnel_length
 from pylinregion.measures.robustness import RobustAccuracy, perturbation_error, robust_accuracy
 from pylinregion.measures.symmetry import commutativity, logit_commutativity
+from pylinregion.measures.weight_norms import last_layer_norm, weight_norm
 
 __all__ = [
     "PerturbedInformation",

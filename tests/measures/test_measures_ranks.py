@@ -7,7 +7,7 @@ from torch import nn
 
 from cases.measures import points, pre_activations, relu_net
 from pylinregion import capture, explain
-from pylinregion.measures import feature_ranks, linear_probes, probes, tunnel_length
+from pylinregion.measures import feature_ranks, linear_probes, linear_probing, tunnel_length
 
 EPS = 2.0**-52
 
@@ -139,7 +139,7 @@ def test_probes_are_those_of_numpy(penalty):
         z, unseen = (pre_activations(model, points_.numpy())[number] for points_ in (x, x_test))
         twin = torch.Generator().set_state(generator.get_state())
         theta = numpy_probe(z, y.numpy(), train, 3, 7, 0.05, 32, penalty, generator)
-        own = probes._train(torch.from_numpy(z[train]), y[train], 3, 7, 0.05, 32, penalty, twin)
+        own = linear_probing._train(torch.from_numpy(z[train]), y[train], 3, 7, 0.05, 32, penalty, twin)
         assert np.allclose(torch.cat([own[0], own[1][:, None]], dim=1).numpy(), theta, rtol=1e-9, atol=1e-12)
 
         def accuracy(features, labels, theta=theta):
