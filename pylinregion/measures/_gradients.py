@@ -12,7 +12,8 @@ from torch.func import jacrev, vmap
 
 from pylinregion.caller.torch_settings import quiet
 from pylinregion.graph.network import Network, Ref, refs
-from pylinregion.measures._evaluation import Evaluation, batches_of, differentiated, undifferentiated
+from pylinregion.measures._network_function import NetworkFunction, differentiated, undifferentiated
+from pylinregion.measures._points import batches_of
 
 _BATCH = 256
 _LARGEST_JACOBIANS = 1 << 25  # numbers in the Jacobians that are formed at once
@@ -47,20 +48,20 @@ def gradient_products(network: Network, output: int, x: Tensor) -> Iterator[Tens
     """
     dense = _dense_layers(network)
     nodes = [output, *(layer.node for layer in dense), *(layer.operand for layer in dense)]
-    evaluation = Evaluation(network, nodes)
-    names = evaluation.parameters()
+    function = NetworkFunction(network, nodes)
+    names = function.parameters()
     if not names:
         raise ValueError("model must have parameters that its output depends on, this one has none")
-    own = {id(evaluation.state[name]) for layer in dense for name in layer.parameters}
-    rest = {name: evaluation.state[name] for name in names if id(evaluation.state[name]) not in own}
-    whole = Evaluation(network, [output])
+    own = {id(function.state[name]) for layer in dense for name in layer.parameters}
+    rest = {name: function.state[name] for name in names if id(function.state[name]) not in own}
+    whole = NetworkFunction(network, [output])
     by_id = {name: whole.state[name] for name in rest}
     with undifferentiated():
         outputs = whole(x[:1].to(torch.float64))[0].shape[1]
     numbers = outputs * sum(tensor.numel() for tensor in rest.values())
     size = min(_BATCH, max(1, _LARGEST_JACOBIANS // numbers)) if rest else _BATCH
     for points in batches_of(x, size):
-        products = _of_dense_layers(evaluation, dense, points, outputs)
+        products = _of_dense_layers(function, dense, points, outputs)
         if rest:
             products = products + _of_others(whole, by_id, points)
         yield products
@@ -85,10 +86,10 @@ def _dense_layers(network: Network) -> list[_Dense]:
     return found
 
 
-def _of_dense_layers(evaluation: Evaluation, dense: list[_Dense], points: Tensor, outputs: int) -> Tensor:
+def _of_dense_layers(function: NetworkFunction, dense: list[_Dense], points: Tensor, outputs: int) -> Tensor:
     with differentiated():
         inputs = points.detach().to(torch.float64, copy=True).requires_grad_()
-        out, *values = evaluation.values(inputs)
+        out, *values = function.values(inputs)
         makes, takes = values[: len(dense)], values[len(dense) :]
         out = out.reshape(len(points), -1)
         gradients = [
@@ -104,9 +105,9 @@ def _of_dense_layers(evaluation: Evaluation, dense: list[_Dense], points: Tensor
     return products
 
 
-def _of_others(evaluation: Evaluation, parameters: dict[str, Tensor], points: Tensor) -> Tensor:
+def _of_others(function: NetworkFunction, parameters: dict[str, Tensor], points: Tensor) -> Tensor:
     def outputs(tensors: dict[str, Tensor], point: Tensor) -> Tensor:
-        return evaluation(point.unsqueeze(0), tensors)[0][0]
+        return function(point.unsqueeze(0), tensors)[0][0]
 
     with undifferentiated(), quiet():  # vmap says where it has no rule of its own and is slow
         jacobians = vmap(jacrev(outputs), in_dims=(None, 0))(parameters, points.to(torch.float64))

@@ -1,4 +1,4 @@
-"""A captured network as a differentiable function in float64, and a plain module that is left as it was."""
+"""A captured network as a differentiable function in float64."""
 
 from __future__ import annotations
 
@@ -7,82 +7,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pylinregion._util.checks import chosen_layers
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.caller.torch_settings import full_precision, quiet
-from pylinregion.caller.wrappers import unwrap
-from pylinregion.capturing.capture import capture
-from pylinregion.capturing.tracing import output_tensor
-from pylinregion.graph.kinks import scalar_kink
-from pylinregion.graph.network import Network, Ref
-from pylinregion.graph.operators import Kind
-from pylinregion.measures import _arguments
+from pylinregion.graph.network import Network
 from pylinregion.measures._forward import pushed_forward
+from pylinregion.measures._points import batches_of
 from pylinregion.runtime.program import Program
-
-Model = nn.Module | torch.export.ExportedProgram | Network
 
 _DIRECTION_ROWS = 1024  # of a pass that carries derivatives
 
 
-def captured(model: Model, x: Tensor, name: str = "x", at_least: int = 1) -> Network:
-    """The network of a model, for points that are checked first.
-
-    Raises:
-        TypeError: The points are no floating point tensor, or not of the model's dtype.
-        ValueError: Their shape or device is not the model's, there are too few, or one is not finite.
-        UnsupportedModelError: The model cannot be captured.
-    """
-    _arguments.points(name, x, at_least)
-    _arguments.fits(name, x, model)
-    network = capture(model, x)
-    if tuple(x.shape[1:]) != network.input_shape:
-        shape = ", ".join(map(str, network.input_shape))
-        raise ValueError(f"{name} must be [n, {shape}], as the network was captured, got {list(x.shape)}")
-    if x.device != network.device:
-        raise ValueError(f"{name} must be on {network.device}, as the network was captured, got {x.device}")
-    if x.dtype != network.dtype:
-        raise TypeError(f"{name} must be {network.dtype}, as the network was captured, got {x.dtype}")
-    network.check_parameters()
-    return network
-
-
-def elementwise_layers(network: Network, layers: Sequence[str] | None = None) -> dict[str, int]:
-    """The counted layers that have pre-activations, and the node of these: all, or those named.
-
-    Max-pools, comparisons and ``maximum`` have several operands and no pre-activation.
-
-    Raises:
-        ValueError: A name is not among them, or there is no such layer.
-    """
-    found = {
-        layer.name: node.args[0].index
-        for layer in network.layers
-        if isinstance((node := network.nodes[layer.node]).args[0], Ref)
-        and (layer.kind is Kind.SMOOTH or scalar_kink(node) is not None)
-    }
-    if not found:
-        raise ValueError("model must have an elementwise activation (ReLU or the like), this one has none")
-    names = list(found)
-    return {names[number]: found[names[number]] for number in chosen_layers(layers, names)}
-
-
-def output_node(network: Network) -> int:
-    """The node of the output.
-
-    Raises:
-        ValueError: There are several output tensors, or no numbers in it.
-    """
-    if len(network.outputs) != 1:
-        raise ValueError(f"model must return one tensor, this one returns {len(network.outputs)}")
-    if network.nodes[network.outputs[0]].units == 0:
-        raise ValueError("model must return at least one number for a point, this one returns none")
-    return network.outputs[0]
-
-
-class Evaluation:
+class NetworkFunction:
     """Some values of a network as a function of its input and of its tensors, in float64.
 
     Unlike a :class:`pylinregion.runtime.evaluator.Evaluator` it folds and packs nothing, so that torch differentiates
@@ -224,43 +161,3 @@ def differentiated() -> Iterator[None]:
     """With gradients, in full precision; also inside ``torch.no_grad`` and ``torch.inference_mode``."""
     with torch.inference_mode(False), torch.enable_grad(), full_precision():
         yield
-
-
-def module_of(model: Any) -> nn.Module:
-    """The user's own module, out of the wrappers of ``torch.compile`` and data parallelism.
-
-    Raises:
-        TypeError: ``model`` is no module.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be an nn.Module, got {type(model).__name__}")
-    return unwrap(model)
-
-
-def logits(module: nn.Module, x: Tensor) -> Tensor:
-    """A classifier's output.
-
-    Raises:
-        ValueError: It is not ``[n, classes]`` finite numbers of two classes or more.
-        TypeError: It is no floating point tensor, and holds no single one.
-    """
-    out = output_tensor(module(x))
-    if not out.is_floating_point():
-        raise TypeError(f"model must return a floating point tensor, got a tensor of {out.dtype}")
-    if out.dim() != 2 or len(out) != len(x) or out.shape[1] < 2:
-        raise ValueError(f"model must return [{len(x)}, classes] with 2 classes or more, got {list(out.shape)}")
-    if not bool(torch.isfinite(out).all()):
-        raise ValueError("model must return finite numbers, got NaN or infinity")
-    return out
-
-
-def batches_of(x: Tensor, size: int) -> Iterator[Tensor]:
-    """Rows of a tensor, some at a time, in order."""
-    for begin in range(0, len(x), size):
-        yield x[begin : begin + size]
-
-
-def gaussian(x: Tensor, sigma: float, seed: int) -> Tensor:
-    """Gaussian noise for points, float64 on their device; drawn at once, so that batches do not matter."""
-    generator = _arguments.generator(seed)
-    return (sigma * torch.randn(x.shape, generator=generator, dtype=torch.float64, device="cpu")).to(x.device)

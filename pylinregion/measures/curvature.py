@@ -11,8 +11,9 @@ from torch import Tensor
 from pylinregion._util.checks import finite, positive_integer
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.measures import _arguments
-from pylinregion.measures._evaluation import Evaluation, Model, captured, differentiated, output_node, undifferentiated
+from pylinregion.measures._captured import Model, captured, output_node
 from pylinregion.measures._gradients import gradient_products
+from pylinregion.measures._network_function import NetworkFunction, differentiated, undifferentiated
 
 LOSSES = ("squared", "cross_entropy")
 
@@ -55,14 +56,14 @@ def sharpness(model: Model, x: Tensor, *, loss: str = "squared") -> float:
     _arguments.one_of("loss", loss, LOSSES)
     network = captured(model, x)
     output = output_node(network)
-    evaluation = Evaluation(network, [output])
+    function = NetworkFunction(network, [output])
     total, begin = 0.0, 0
     for products in gradient_products(network, output, x):
         points = x[begin : begin + len(products)]
         begin += len(products)
         with undifferentiated():
             if loss == "cross_entropy":
-                p = evaluation(points.to(torch.float64))[0].softmax(dim=1)
+                p = function(points.to(torch.float64))[0].softmax(dim=1)
                 total += float(((torch.diag_embed(p) - p[:, :, None] * p[:, None, :]) * products).sum())
             else:
                 total += float(products.diagonal(dim1=1, dim2=2).sum())
@@ -118,10 +119,10 @@ def largest_eigenvalue(
     steps, batch_size = positive_integer("steps", steps), positive_integer("batch_size", batch_size)
     generator = _arguments.generator(seed)
     network = captured(model, x)
-    evaluation = Evaluation(network, [output_node(network)])
-    parameters = _parameters(evaluation)
-    outputs = next(evaluation.batches(x[:1], 1))[0].shape[1]
-    targets = _targets(x, y, evaluation, outputs, loss)
+    function = NetworkFunction(network, [output_node(network)])
+    parameters = _parameters(function)
+    outputs = next(function.batches(x[:1], 1))[0].shape[1]
+    targets = _targets(x, y, function, outputs, loss)
     sizes = [tensor.numel() for tensor in parameters.values()]
 
     def product(vector: Tensor) -> Tensor:
@@ -131,7 +132,7 @@ def largest_eigenvalue(
             rows = slice(begin, begin + batch_size)
             with differentiated():
                 leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in parameters.items()}
-                out = evaluation(x[rows].detach().to(torch.float64, copy=True), leaves)[0]
+                out = function(x[rows].detach().to(torch.float64, copy=True), leaves)[0]
                 if loss == "squared":
                     value = 0.5 * (out - targets[rows]).square().sum()
                 else:
@@ -149,18 +150,18 @@ def largest_eigenvalue(
         return _lanczos(product, start, tolerance, steps)
 
 
-def _parameters(evaluation: Evaluation) -> dict[str, Tensor]:
-    parameters = {name: evaluation.state[name] for name in evaluation.parameters()}
+def _parameters(function: NetworkFunction) -> dict[str, Tensor]:
+    parameters = {name: function.state[name] for name in function.parameters()}
     if not parameters:
         raise ValueError("model must have parameters that its output depends on, this one has none")
     return parameters
 
 
-def _targets(x: Tensor, y: Tensor, evaluation: Evaluation, outputs: int, loss: str) -> Tensor:
+def _targets(x: Tensor, y: Tensor, function: NetworkFunction, outputs: int, loss: str) -> Tensor:
     if loss == "squared" and isinstance(y, Tensor) and y.is_floating_point():
         with undifferentiated():
-            (one,) = evaluation.values(x[:1].to(torch.float64))
-        batch = evaluation.network.nodes[evaluation.wanted[0]].batch_dim
+            (one,) = function.values(x[:1].to(torch.float64))
+        batch = function.network.nodes[function.wanted[0]].batch_dim
         shape, rows = [*one.shape], [len(x), outputs]
         shape[batch] *= len(x)
         if list(y.shape) not in (shape, rows) or y.device != x.device:

@@ -12,14 +12,9 @@ from pylinregion._util.checks import positive_integer
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.graph.network import OUTPUT
 from pylinregion.measures import _arguments
-from pylinregion.measures._evaluation import (
-    Evaluation,
-    Model,
-    captured,
-    elementwise_layers,
-    gaussian,
-    output_node,
-)
+from pylinregion.measures._captured import Model, captured, elementwise_layers, output_node
+from pylinregion.measures._network_function import NetworkFunction
+from pylinregion.measures._points import gaussian
 
 
 @plain_torch()
@@ -201,13 +196,13 @@ def perturbed_information(
         next(iter(layers.values())) if first is None else layers[first],
         output_node(network) if last == OUTPUT else layers[last],
     ]
-    evaluation = Evaluation(network, nodes)
+    function = NetworkFunction(network, nodes)
     noisy = x.to(torch.float64) + gaussian(x, sigma, seed)
     pieces = -(-len(x) // batch_size)
     sums = [0.0] * 4
     for parts in zip(x.tensor_split(pieces), noisy.tensor_split(pieces), strict=True):
         for place, part in zip((0, 2), parts, strict=True):
-            z1, z2 = next(evaluation.batches(part, len(part)))
+            z1, z2 = next(function.batches(part, len(part)))
             sums[place] += matrix_mutual_information(z1, z2, alpha)
             sums[place + 1] += matrix_entropy(z2, alpha)
     return PerturbedInformation(*(total / pieces for total in sums))

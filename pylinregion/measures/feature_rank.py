@@ -11,14 +11,8 @@ from pylinregion._util.checks import positive_integer, switches
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.graph.network import OUTPUT
 from pylinregion.measures import _arguments
-from pylinregion.measures._evaluation import (
-    Evaluation,
-    Model,
-    captured,
-    elementwise_layers,
-    output_node,
-    undifferentiated,
-)
+from pylinregion.measures._captured import Model, captured, elementwise_layers, output_node
+from pylinregion.measures._network_function import NetworkFunction, undifferentiated
 
 THRESHOLDS = ("code", "text")
 
@@ -67,9 +61,9 @@ def feature_ranks(
     nodes = elementwise_layers(network)
     if include_output:
         nodes[OUTPUT] = output_node(network)
-    evaluation = Evaluation(network, list(nodes.values()))
+    function = NetworkFunction(network, list(nodes.values()))
     with undifferentiated():
-        sums = [sum(part) for part in zip(*_batch_sums(evaluation, x, batch_size), strict=True)]
+        sums = [sum(part) for part in zip(*_batch_sums(function, x, batch_size), strict=True)]
         means = [total / len(x) for total in sums]
         for name, mean in zip(nodes, means, strict=True):
             if not bool(torch.isfinite(mean).all()):
@@ -78,7 +72,7 @@ def feature_ranks(
             torch.zeros(len(m), len(m), dtype=m.dtype, device=m.device) if len(m) <= len(x) else None for m in means
         ]
         kept: list[list[Tensor]] = [[] for _ in means]
-        for values in evaluation.batches(x, batch_size):  # a second time: one pass would lose digits to the mean
+        for values in function.batches(x, batch_size):  # a second time: one pass would lose digits to the mean
             for number, (value, mean) in enumerate(zip(values, means, strict=True)):
                 centred = value - mean
                 covariance = covariances[number]
@@ -92,8 +86,8 @@ def feature_ranks(
         }
 
 
-def _batch_sums(evaluation: Evaluation, x: Tensor, batch_size: int) -> list[list[Tensor]]:
-    return [[value.sum(dim=0) for value in values] for values in evaluation.batches(x, batch_size)]
+def _batch_sums(function: NetworkFunction, x: Tensor, batch_size: int) -> list[list[Tensor]]:
+    return [[value.sum(dim=0) for value in values] for values in function.batches(x, batch_size)]
 
 
 def _rank(covariance: Tensor | None, kept: list[Tensor], n: int, d: int, threshold: str) -> int:

@@ -12,7 +12,9 @@ from torch import Tensor
 from pylinregion._util.checks import positive_integer
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.measures import _arguments
-from pylinregion.measures._evaluation import Evaluation, Model, batches_of, captured, differentiated, elementwise_layers
+from pylinregion.measures._captured import Model, captured, elementwise_layers
+from pylinregion.measures._network_function import NetworkFunction, differentiated
+from pylinregion.measures._points import batches_of
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,11 @@ def linear_probes(
     with differentiated():  # also inside torch.inference_mode, whose tensors no optimiser takes
         labels, order = y.clone(), order.clone()
         for name, node in elementwise_layers(network).items():
-            evaluation = Evaluation(network, [node])
-            z = torch.cat([values[0] for values in evaluation.batches(x, batch_size)])
+            function = NetworkFunction(network, [node])
+            z = torch.cat([values[0] for values in function.batches(x, batch_size)])
             train, rest = order[aside:], order[:aside]
             weight, bias = _train(z[train], labels[train], classes, epochs, lr, batch_size, weight_penalty, seeds)
-            unseen = (values[0] for values in evaluation.batches(x_test, batch_size))
+            unseen = (values[0] for values in function.batches(x_test, batch_size))
             predicted = torch.cat([(values @ weight.T + bias).argmax(dim=1) for values in unseen])
             test[name] = _share(predicted == y_test)
             validation[name] = _share((z[rest] @ weight.T + bias).argmax(dim=1) == labels[rest])

@@ -11,15 +11,9 @@ from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.graph.kinks import bound_arguments
 from pylinregion.graph.network import OUTPUT, Network, Ref
 from pylinregion.measures import _arguments
-from pylinregion.measures._evaluation import (
-    Evaluation,
-    Model,
-    batches_of,
-    captured,
-    elementwise_layers,
-    output_node,
-    undifferentiated,
-)
+from pylinregion.measures._captured import Model, captured, elementwise_layers, output_node
+from pylinregion.measures._network_function import NetworkFunction, undifferentiated
+from pylinregion.measures._points import batches_of
 
 BIASES = ("coded", "trained")
 
@@ -71,22 +65,22 @@ def density_local_complexity(
     generator = _arguments.generator(seed)
     network = captured(model, x)
     nodes = list(elementwise_layers(network).values())
-    evaluation = Evaluation(network, nodes)
+    function = NetworkFunction(network, nodes)
     shifts = [torch.zeros((), dtype=torch.float64, device=x.device)] * len(nodes)
     noisy: dict[str, Tensor] = {}
     if bias == "coded":
         names = [_name_of_bias(network, node) for node in nodes]
-        own = {id(evaluation.state[name]): name for name in reversed(names) if name}  # a tensor may have several
+        own = {id(function.state[name]): name for name in reversed(names) if name}  # a tensor may have several
         with undifferentiated():
             for name in reversed(own.values()):
-                trained = evaluation.state[name]
+                trained = function.state[name]
                 draw = torch.randn(trained.shape, generator=generator, dtype=torch.float64, device="cpu")
                 noisy[name] = trained + sigma * draw.to(x.device)
-            biases = [noisy[own[id(evaluation.state[name])]] if name else None for name in names]
+            biases = [noisy[own[id(function.state[name])]] if name else None for name in names]
             shifts = [_of_neurons(network, node, each) for node, each in zip(nodes, biases, strict=True)]
     total = 0.0
     for points in batches_of(x, batch_size):
-        for z, norms, shift in zip(*evaluation.gradient_norms(points, noisy), shifts, strict=True):
+        for z, norms, shift in zip(*function.gradient_norms(points, noisy), shifts, strict=True):
             total += float((torch.exp(-((z - shift) ** 2) / (2 * sigma**2)) * norms).sum())
     return total / len(x)
 
@@ -157,9 +151,9 @@ def local_rank(
     network = captured(model, x)
     nodes = elementwise_layers(network, layers)
     totals = dict.fromkeys(nodes, 0)
-    evaluation = Evaluation(network, list(nodes.values()))
+    function = NetworkFunction(network, list(nodes.values()))
     for points in batches_of(x, batch_size):
-        for name, jacobians in zip(nodes, evaluation.jacobians(points), strict=True):
+        for name, jacobians in zip(nodes, function.jacobians(points), strict=True):
             totals[name] += int((torch.linalg.svdvals(jacobians) > tolerance).sum())
     return {name: total / len(x) for name, total in totals.items()}
 
@@ -203,9 +197,9 @@ def total_variation(model: Model, x: Tensor, *, layer: str | None = None, batch_
         if layer is not None:
             _arguments.one_of("layer", layer, (*nodes, OUTPUT))
         node = nodes[layer or list(nodes)[-1]]
-    evaluation = Evaluation(network, [node])
+    function = NetworkFunction(network, [node])
     total = 0.0
     for points in batches_of(x, batch_size):
-        _, (norms,) = evaluation.gradient_norms(points)
+        _, (norms,) = function.gradient_norms(points)
         total += float(norms.square().sum(dim=1).sqrt().sum())
     return total / len(x)

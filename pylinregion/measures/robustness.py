@@ -14,16 +14,10 @@ from pylinregion._util.checks import positive_integer, switches
 from pylinregion.caller.isolation import isolated, ordinary_tensors
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.measures import _arguments
-from pylinregion.measures._evaluation import (
-    Evaluation,
-    Model,
-    captured,
-    differentiated,
-    gaussian,
-    logits,
-    module_of,
-    output_node,
-)
+from pylinregion.measures._captured import Model, captured, output_node
+from pylinregion.measures._module import logits, module_of
+from pylinregion.measures._network_function import NetworkFunction, differentiated
+from pylinregion.measures._points import gaussian
 
 LOSSES = ("cross_entropy", "margin")
 
@@ -209,6 +203,6 @@ def perturbation_error(model: Model, x: Tensor, sigma: float, *, seed: int = 0, 
     sigma = _arguments.real("sigma", sigma, above=0.0)
     batch_size = positive_integer("batch_size", batch_size)
     noisy = x.to(torch.float64) + gaussian(x, sigma, seed)
-    evaluation = Evaluation(network, [output_node(network)])
-    pairs = zip(evaluation.batches(x, batch_size), evaluation.batches(noisy, batch_size), strict=True)
+    function = NetworkFunction(network, [output_node(network)])
+    pairs = zip(function.batches(x, batch_size), function.batches(noisy, batch_size), strict=True)
     return sum(float((after[0] - before[0]).square().sum()) for before, after in pairs) / len(x)

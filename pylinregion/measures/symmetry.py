@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from pylinregion._util.checks import finite, positive_integer
 from pylinregion.caller.isolation import isolated
 from pylinregion.caller.plain_torch import plain_torch
-from pylinregion.measures._evaluation import logits, module_of, undifferentiated
+from pylinregion.measures._module import logits, module_of
+from pylinregion.measures._network_function import undifferentiated
 
 
 @plain_torch()

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.graph.network import refs
-from pylinregion.measures._evaluation import Model, captured, module_of, undifferentiated
+from pylinregion.measures._captured import Model, captured
+from pylinregion.measures._module import module_of
+from pylinregion.measures._network_function import undifferentiated
 
 
 @plain_torch()

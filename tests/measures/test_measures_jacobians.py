@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from cases.measures import input_jacobians, points, pre_activations, relu_net, weights
 from cases.small_models import Do
 from pylinregion import UnsupportedModelError
-from pylinregion.measures import _evaluation, density_local_complexity, local_rank, sharpness, total_variation
+from pylinregion.measures import _network_function, density_local_complexity, local_rank, sharpness, total_variation
 from pylinregion.measures._forward import pushed_forward
 
 
@@ -42,7 +42,7 @@ def noise_of(model, sigma, seed):
 def test_densities_are_those_of_numpy(size, monkeypatch):
     model, x = relu_net([7, 12, 11, 3], seed=1), points(10, 7)
     for rows in (1024, 5):  # all directions in one pass, and in several
-        monkeypatch.setattr(_evaluation, "_DIRECTION_ROWS", rows)
+        monkeypatch.setattr(_network_function, "_DIRECTION_ROWS", rows)
         for sigma in (0.01, 0.5):
             noise = noise_of(model, sigma, 4)
             found = density_local_complexity(model, x, sigma=sigma, seed=4, batch_size=size)
