@@ -47,23 +47,24 @@ class _Origin:
         rows: ``[2, *input_shape]``, some of the points it was captured with.
         parts: How it is put together.
         items: Whether the network takes numbers out of tensors itself.
-        record: What it runs; None if its parts say all.
+        transcript: What it runs; None if its parts say all.
     """
 
     module: weakref.ref[nn.Module]
     rows: Tensor
     parts: Fingerprint
     items: bool
-    record: operations.Record | None
+    transcript: operations.Transcript | None
 
     @staticmethod
     def of(network: Network, module: nn.Module, rows: Tensor) -> _Origin:
         """A module as it is."""
         items = any(node.op_name in ("item", "_local_scalar_dense") for node in network.nodes)
         origin = _Origin(weakref.ref(module), rows, fingerprint(module), items, None)
-        record = origin._run(operations.record, network, module)  # needed or not: it finds what the tracer left behind
+        # Needed or not: it finds what the tracer left behind.
+        transcript = origin._run(operations.transcript, network, module)
         if not origin.parts.complete:
-            origin.record = record
+            origin.transcript = transcript
         return origin
 
     def holds(self, network: Network) -> bool:
@@ -73,10 +74,10 @@ class _Origin:
             return True
         if fingerprint(module) != self.parts:
             return False
-        if self.record is None:
+        if self.transcript is None:
             return True
         try:
-            if self._run(functools.partial(operations.repeats, self.record), network, module):
+            if self._run(functools.partial(operations.repeats, self.transcript), network, module):
                 return True
         except Exception:  # whatever the model raises: it did not before
             return False
@@ -307,14 +308,14 @@ def _leave_out_observers(module: nn.Module, example: Tensor) -> None:
 
     def same() -> bool:
         try:
-            return operations.repeats(record, module, example.clone(), tensors)
+            return operations.repeats(transcript, module, example.clone(), tensors)
         except Exception:  # the forward pass needs what the hook does
             return False
 
     hooks = [(own, key) for own in _hooks(module) for key in own]
     if not hooks:
         return
-    record = operations.record(module, example.clone(), tensors)
+    transcript = operations.transcript(module, example.clone(), tensors)
     before = [(own, dict(own)) for own in _hooks(module)]
     for own, key in hooks:
         del own[key]

@@ -1,9 +1,9 @@
 """What a model runs, operator by operator: the sign by which a change of the model is noticed.
 
 The model is run once, on a few real points, and each operator of torch that its outputs depend on is noted with its
-arguments: which of the model's tensors, which results of operators before it, which numbers. While this record is the
-same, the model computes the same function of its points and its tensors, whatever its code reads besides: settings,
-nested objects, globals, closures, hooks. The values of the model's tensors are no part of the record.
+arguments: which of the model's tensors, which results of operators before it, which numbers. While this transcript
+stays the same, the model computes the same function of its points and its tensors, whatever its code reads besides:
+settings, nested objects, globals, closures, hooks. The values of the model's tensors are no part of it.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ def overwritten(model: Callable[[Tensor], Any], x: Tensor) -> list[Tensor]:
     return [tensor for tensor in found if watch.was_there(tensor)]
 
 
-def record(
+def transcript(
     model: Callable[[Tensor], Any],
     x: Tensor,
     tensors: Iterable[Tensor],
     live: Iterable[Tensor] = (),
     live_items: bool = False,
-) -> Record:
+) -> Transcript:
     """What a model runs for points. As :func:`run` it leaves tensors and generators as they were.
 
     Args:
         model: The model.
         x: ``[B, *input_shape]``.
         tensors: The model's own, each time in the same order.
-        live: Other tensors whose values are no part of the record.
+        live: Other tensors whose values are no part of the transcript.
         live_items: Numbers that the model takes out of these tensors (``.item()``) are none, either.
 
     Returns:
-        A record that :func:`repeats` compares with another run.
+        A transcript that :func:`repeats` compares with another run.
 
     Raises:
         UnsupportedModelError: The model reads a tensor that a tracer has left behind.
@@ -71,18 +71,18 @@ def record(
         raise UnsupportedModelError(
             "the forward pass keeps what it computes in a place that could not be put back after it was traced"
         )
-    return Record(words)
+    return Transcript(words)
 
 
 def repeats(
-    kept: Record,
+    kept: Transcript,
     model: Callable[[Tensor], Any],
     x: Tensor,
     tensors: Iterable[Tensor],
     live: Iterable[Tensor] = (),
     live_items: bool = False,
 ) -> bool:
-    """Whether a model runs what it ran when a record was made; arguments as those of :func:`record`."""
+    """Whether a model runs what it ran when a transcript was made; arguments as those of :func:`transcript`."""
     watch, output = _watched(model, x)
     outputs = output_tensors(output)
     tensors, live = list(tensors), list(live)
@@ -97,7 +97,7 @@ def repeats(
 
 
 @dataclass
-class Record:
+class Transcript:
     """What a model ran.
 
     Attributes:
@@ -210,7 +210,7 @@ class _Words:
     """Puts calls into words that two runs have in common: tensors get names.
 
     Args:
-        x, tensors, live, live_items: As for :func:`record`.
+        x, tensors, live, live_items: As for :func:`transcript`.
     """
 
     def __init__(self, x: Tensor, tensors: list[Tensor], live: list[Tensor], live_items: bool) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pylinregion._util.optional import optional
-from pylinregion.experiments.reading import Record
+from pylinregion.monitor.sinks import Record
 
 _COLOURS = {"train": "#2ca02c", "test": "#d95f02", "random": "#1f77b4"}
 _STYLE: Any = {  # Any: matplotlib types the keys one by one

@@ -38,7 +38,7 @@ def steps(config: Config) -> list[int]:
     return log_spaced_steps(config.training.steps, config.measuring.records)
 
 
-def chosen(
+def measures_of(
     config: Config, dataset: Dataset, points: dict[str, tuple[Tensor, Tensor]], step: Callable[[], int]
 ) -> list[str | Measure]:
     """The measures of an experiment. Some of them are in few records alone.
@@ -65,10 +65,10 @@ def _at(few: frozenset[int], step: Callable[[], int], measure: Measure) -> Measu
     return replace(measure, function=lambda *args: measure.function(*args) if step() in few else {})
 
 
-Points = dict[str, tuple[Tensor, Tensor]]
+Probes = dict[str, tuple[Tensor, Tensor]]
 
 
-def _local_complexity(config: Config, dataset: Dataset, points: Points) -> list[Measure]:
+def _local_complexity(config: Config, dataset: Dataset, points: Probes) -> list[Measure]:
     settings = config.measuring
     counting: dict[str, Any] = {
         "radius": settings.radius,
@@ -97,7 +97,7 @@ def _local_complexity(config: Config, dataset: Dataset, points: Points) -> list[
     return [*at_points, Measure("random/lc", at_random, "model")]
 
 
-def _robust_accuracy(config: Config, dataset: Dataset, points: Points) -> list[Measure]:
+def _robust_accuracy(config: Config, dataset: Dataset, points: Probes) -> list[Measure]:
     """PGD on test points; in the space of embeddings for tokens, and on the last character of a text."""
     settings = config.measuring
     x, y = (tensor[: settings.attack_points] for tensor in points["test"])
@@ -136,7 +136,7 @@ class _LastPosition(nn.Module):
         return out
 
 
-def _feature_ranks(config: Config, dataset: Dataset, points: Points) -> list[Measure]:
+def _feature_ranks(config: Config, dataset: Dataset, points: Probes) -> list[Measure]:
     x = points["test"][0][:_RANK_POINTS]
 
     def ranks(model: nn.Module) -> dict[str, float]:
@@ -149,7 +149,7 @@ def _feature_ranks(config: Config, dataset: Dataset, points: Points) -> list[Mea
     return [Measure("test/rank", ranks, "model")]
 
 
-def _linear_probes(config: Config, dataset: Dataset, points: Points) -> list[Measure]:
+def _linear_probes(config: Config, dataset: Dataset, points: Probes) -> list[Measure]:
     (x, y), (x_test, y_test) = points["train"], (part[:_RANK_POINTS] for part in points["test"])
 
     def accuracies(model: nn.Module) -> dict[str, float]:
@@ -159,7 +159,7 @@ def _linear_probes(config: Config, dataset: Dataset, points: Points) -> list[Mea
     return [Measure("test/probe", accuracies, "model")]
 
 
-def _last_layer_norm(config: Config, dataset: Dataset, points: Points) -> list[Measure]:
+def _last_layer_norm(config: Config, dataset: Dataset, points: Probes) -> list[Measure]:
     x = points["train"][0][:1]
 
     def norm(model: nn.Module) -> float:
@@ -169,7 +169,7 @@ def _last_layer_norm(config: Config, dataset: Dataset, points: Points) -> list[M
     return [Measure("last_layer_norm", norm, "model")]
 
 
-def _commutativity(config: Config, dataset: Dataset, points: Points) -> list[Measure]:
+def _commutativity(config: Config, dataset: Dataset, points: Probes) -> list[Measure]:
     x = points["train"][0]
     return [
         Measure("train/commutativity", functools.partial(measures.commutativity, pairs=x), "model"),
@@ -177,7 +177,7 @@ def _commutativity(config: Config, dataset: Dataset, points: Points) -> list[Mea
     ]
 
 
-def _entropies(config: Config, dataset: Dataset, points: Points) -> list[Measure]:
+def _entropies(config: Config, dataset: Dataset, points: Probes) -> list[Measure]:
     x = points["train"][0][: config.measuring.points]
 
     def entropies(model: nn.Module) -> dict[str, float]:
@@ -190,7 +190,7 @@ def _entropies(config: Config, dataset: Dataset, points: Points) -> list[Measure
     return [Measure("train/entropies", entropies, "model")]
 
 
-def _perturbation_error(config: Config, dataset: Dataset, points: Points) -> list[Measure]:
+def _perturbation_error(config: Config, dataset: Dataset, points: Probes) -> list[Measure]:
     x = points["train"][0][: config.measuring.points]
 
     def error(model: nn.Module) -> float:
@@ -200,7 +200,7 @@ def _perturbation_error(config: Config, dataset: Dataset, points: Points) -> lis
     return [Measure("train/perturbation_error", error, "model")]
 
 
-def _slice(config: Config, dataset: Dataset, points: Points) -> list[Measure]:
+def _slice(config: Config, dataset: Dataset, points: Probes) -> list[Measure]:
     """Exact numbers on the slices around some training points."""
     settings = config.measuring
     x = points["train"][0][: settings.slice_points]
@@ -218,7 +218,7 @@ def _embedded(embed: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return embed(x).detach()
 
 
-_TABLE: dict[str, Callable[[Config, Dataset, Points], list[Measure]]] = {
+_TABLE: dict[str, Callable[[Config, Dataset, Probes], list[Measure]]] = {
     "local_complexity": _local_complexity,
     "robust_accuracy": _robust_accuracy,
     "last_layer_norm": _last_layer_norm,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-Record = dict[str, float]
+from pylinregion.monitor.sinks import Record
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pylinregion.experiments.config import flat
 from pylinregion.experiments.figures import draw_run, draw_sweep
 from pylinregion.experiments.folder import Folder, write_atomically
 from pylinregion.experiments.presets import PRESETS
-from pylinregion.experiments.reading import Record, sentences
+from pylinregion.experiments.reading import sentences
 from pylinregion.monitor.sinks import JSONLines
 
 _STYLE = """
@@ -32,7 +32,7 @@ def write_report(folder: Folder) -> None:
     """
     config = read_object(folder.config)
     surroundings = read_object(folder.environment)
-    records: list[Record] = JSONLines.read(folder.records)
+    records = JSONLines.read(folder.records)
     figure = draw_run(records, title(config))
     write_atomically(folder.figure, figure)
     known = PRESETS.get(config["name"])

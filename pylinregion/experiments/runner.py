@@ -88,7 +88,7 @@ def _run(
     monitor = Monitor(
         model,
         probes,
-        measures=quantities.chosen(config, dataset, probes, lambda: monitor.steps),
+        measures=quantities.measures_of(config, dataset, probes, lambda: monitor.steps),
         every=quantities.steps(config),
         budget=None,
         sink=[JSONLines(folder.records), on_record],

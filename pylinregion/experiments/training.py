@@ -13,7 +13,7 @@ from pylinregion.experiments.data import stream
 from pylinregion.experiments.interventions import GaussianNoise, commutative_penalty, swapped
 from pylinregion.experiments.models import embedding_and_body
 
-Rows = Tensor | slice
+Index = Tensor | slice
 _BATCHES, _NOISE = 10, 11  # streams of random numbers
 
 
@@ -92,7 +92,7 @@ class Trainer:
         """One step of the optimiser."""
         chosen = self._batches()
         x = self._x if chosen is None else self._x[chosen]
-        rows: Rows = slice(None) if chosen is None else chosen
+        rows: Index = slice(None) if chosen is None else chosen
         self._optimizer.zero_grad()
         if self._noise is None:
             out = self.model(x)
@@ -105,7 +105,7 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
 
-    def _count(self, out: Tensor, rows: Rows) -> None:
+    def _count(self, out: Tensor, rows: Index) -> None:
         """The train accuracy that the noise goes by: of predictions made while training, once an epoch."""
         labels = self._y[rows]
         self._right += (out.detach().argmax(dim=1) == labels).sum()
@@ -138,7 +138,7 @@ class Trainer:
         torch.set_rng_state(state["torch_rng"])
 
 
-def _loss(name: str, dtype: torch.dtype, classes: int, y: Tensor) -> Callable[[Tensor, Rows], Tensor]:
+def _loss(name: str, dtype: torch.dtype, classes: int, y: Tensor) -> Callable[[Tensor, Index], Tensor]:
     """A loss of outputs and the rows that they are of."""
     if name == "mse":
         targets = nn.functional.one_hot(y, classes).to(dtype)

@@ -170,7 +170,7 @@ NAMED: dict[str, Callable[[Settings], Measure]] = {
 }
 
 
-def chosen(measures: Iterable[str | Measure | Callable[..., Any]], settings: Settings) -> list[Measure]:
+def chosen_measures(measures: Iterable[str | Measure | Callable[..., Any]], settings: Settings) -> list[Measure]:
     """The measures meant by names and functions.
 
     Raises:

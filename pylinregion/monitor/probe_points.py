@@ -37,7 +37,7 @@ class Probe:
         return self.x._version, None if self.y is None else self.y._version
 
 
-def device_of(module: nn.Module) -> torch.device:
+def module_device(module: nn.Module) -> torch.device:
     """Where the module's parameters are, or the first of them; the CPU if it has none."""
     return next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
 
@@ -72,7 +72,7 @@ def _probe(where: str, value: Any, module: nn.Module) -> Probe:
         raise TypeError(f"the labels of {where} must be a tensor, got {type(y).__name__}")
     if y is not None and (y.dim() < 1 or len(y) != len(x)):
         raise ValueError(f"the labels of {where} must be one for each of its {len(x)} points, got {list(y.shape)}")
-    device = device_of(module)
+    device = module_device(module)
     x = x.detach().to(device)
     checks.finite(where, x)
     checks.fits_module(where, x, module)

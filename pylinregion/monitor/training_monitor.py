@@ -21,8 +21,8 @@ from pylinregion.caller.processes import ALONE, Ranks, checksum
 from pylinregion.caller.wrappers import replicated, unwrap
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.digest import digest_of
-from pylinregion.monitor.metrics import Measure, Settings, chosen, local_complexity
-from pylinregion.monitor.probe_points import Probe, check_probes, device_of
+from pylinregion.monitor.metrics import Measure, Settings, chosen_measures, local_complexity
+from pylinregion.monitor.probe_points import Probe, check_probes, module_device
 from pylinregion.monitor.schedule import Stopwatch, check_budget, schedule
 from pylinregion.monitor.sinks import Record, Sink, check_sinks
 from pylinregion.regions.enumeration import partition
@@ -120,7 +120,7 @@ class Monitor:
         measures = list(measures) if isinstance(measures, Iterable) and not isinstance(measures, str) else measures
         checks.optional_switch("shared", shared)
         self._ranks = Ranks.beside_training() if (replicated(model) if shared is None else shared) else ALONE
-        self._measures = chosen(measures, Settings(counting, loss, self._ranks))
+        self._measures = chosen_measures(measures, Settings(counting, loss, self._ranks))
         if needy := [measure.name for measure in self._measures if measure.of == "labels" and not labelled]:
             raise ValueError(f"the measure {needy[0]!r} needs probes (x, y) with labels, got none")
         self._steps = 0
@@ -251,7 +251,7 @@ class Monitor:
 
     def _wait(self) -> None:
         """Let a GPU finish what training has given it: that is not measuring."""
-        if (device := device_of(self._module)).type == "cuda":
+        if (device := module_device(self._module)).type == "cuda":
             torch.cuda.synchronize(device)
 
     def _values(self) -> dict[str, float]:
@@ -275,7 +275,7 @@ class Monitor:
         if measure.of == "model":
             return measure.values(self._module)
         probe = self._probes[name]
-        x, y = probe.on(device_of(self._module))
+        x, y = probe.on(module_device(self._module))
         before = probe.versions
         values = measure.values(self._module, x, y)
         if probe.versions != before:

@@ -69,7 +69,7 @@ def partition_in_shards(
     checks.switches(cells=cells, progress=progress)
     ready = prepared(model, slice_, layers, threads, None, memory_budget)
     ranks = Ranks.current()
-    walk = _Walk(
+    partitioning = _Partitioning(
         Engine(ready.stages, slice_.plane, slice_.polygon),
         parts,
         ready.threads,
@@ -84,12 +84,12 @@ def partition_in_shards(
         "cells": cells,
     }
     shards = Shards(folder, job, parts, ranks, _Layout.of(ready.stages, cells).take)
-    shards.run(walk.make, lambda number, arrays: None, progress)
+    shards.run(partitioning.make, lambda number, arrays: None, progress)
     return None if ranks.rank else found_partition(ready, slice_, _together(shards, ready.stages, cells))
 
 
 @dataclass(frozen=True)
-class _Walk:
+class _Partitioning:
     """How shards are made: the walk over a slice, part by part.
 
     Attributes:

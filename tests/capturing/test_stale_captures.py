@@ -125,7 +125,7 @@ def test_torchs_own_modules_are_not_run_again():
     model, x = nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(0.1), nn.Linear(8, 2)), torch.randn(3, 4)
     counted(model, x)
     network = plr.capture(model, x)
-    assert capture_module._origins[network].record is None
+    assert capture_module._origins[network].transcript is None
     model[1].forward = lambda z: z.relu()
     assert plr.capture(model, x) is not network
     del model[1].forward
