@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pylinregion.monitor.sinks import Record
@@ -57,58 +57,76 @@ def first_step(records: Sequence[Record], key: str, at_least: float) -> int | No
 
 
 def sentences(records: Sequence[Record]) -> list[str]:
-    """What happened when."""
-    last = records[-1]
-    found = []
-    if "train/accuracy" in last:
-        fitted = first_step(records, "train/accuracy", 0.99)
-        found.append(
-            "Train accuracy never reaches 99 %." if fitted is None else f"Train accuracy is 99 % at step {fitted}."
-        )
-        final = last["test/accuracy"]
-        step = first_step(records, "test/accuracy", 0.9 * final)
-        delay = f", after {step / fitted:.1f} times as many steps" if fitted and step and fitted < step else ""
-        found.append(f"Test accuracy ends at {100 * final:.1f} %; 90 % of that is reached at step {step}{delay}.")
-    for key in last:
+    """What happened when, of all that was measured."""
+    return [sentence for say in _SAYINGS for sentence in say(records)]
+
+
+def _accuracies(records: Sequence[Record]) -> Iterator[str]:
+    if "train/accuracy" not in records[-1]:
+        return
+    fitted = first_step(records, "train/accuracy", 0.99)
+    yield "Train accuracy never reaches 99 %." if fitted is None else f"Train accuracy is 99 % at step {fitted}."
+    final = records[-1]["test/accuracy"]
+    step = first_step(records, "test/accuracy", 0.9 * final)
+    delay = f", after {step / fitted:.1f} times as many steps" if fitted and step and fitted < step else ""
+    yield f"Test accuracy ends at {100 * final:.1f} %; 90 % of that is reached at step {step}{delay}."
+
+
+def _robustness(records: Sequence[Record]) -> Iterator[str]:
+    for key in records[-1]:
         if key.startswith("test/robust/") and not key.endswith("zero_gradients"):
             values = [record[key] for record in records]
-            found.append(
+            yield (
                 f"Adversarial accuracy at eps {key.rpartition('/')[2]}: {100 * max(values):.1f} % at its highest, "
                 f"{100 * min(values):.1f} % at its lowest, {100 * values[-1]:.1f} % at the end."
             )
+
+
+def _complexity(records: Sequence[Record]) -> Iterator[str]:
     for name in ("train", "test", "random"):
-        if f"{name}/lc" in last:
-            found.append(f"Local complexity at {name} points {course(records, f'{name}/lc')}.")
-    if "train/slice/regions" in last:
-        found.append(f"Exact regions of slices around training points: {course(records, 'train/slice/regions')}.")
-    if "weight_norm" in last:
-        found.append(
-            f"Weight norm: {_short(records[0]['weight_norm'])} at the start, {_short(last['weight_norm'])} at the end."
-        )
-    if "last_layer_norm" in last:
-        norms = [_short(record["last_layer_norm"]) for record in (records[0], last)]
-        found.append(f"Norm of the last layer: {norms[0]} at the start, {norms[1]} at the end.")
+        if f"{name}/lc" in records[-1]:
+            yield f"Local complexity at {name} points {course(records, f'{name}/lc')}."
+    if "train/slice/regions" in records[-1]:
+        yield f"Exact regions of slices around training points: {course(records, 'train/slice/regions')}."
+
+
+def _norms(records: Sequence[Record]) -> Iterator[str]:
+    for key, words in (("weight_norm", "Weight norm"), ("last_layer_norm", "Norm of the last layer")):
+        if key in records[-1]:
+            yield f"{words}: {_short(records[0][key])} at the start, {_short(records[-1][key])} at the end."
+
+
+def _feature_ranks(records: Sequence[Record]) -> Iterator[str]:
+    last = records[-1]
     if "test/rank/tunnel" in last:
         deepest = [key for key in last if key.startswith("test/rank/layer/")][-1]
-        found.append(
+        yield (
             f"Rank of the deepest hidden layer: {records[0][deepest]:.0f} at the start, {last[deepest]:.0f} at the "
             f"end; tunnel length {last['test/rank/tunnel']:.0f} at the end."
         )
+
+
+def _linear_probes(records: Sequence[Record]) -> Iterator[str]:
+    last = records[-1]
     if probed := [key for key in last if key.startswith("test/probe/layer/")]:
         first = next(record for record in records if probed[0] in record)
         shallow, deep = (f"{100 * first[key]:.1f} and {100 * last[key]:.1f} %" for key in (probed[0], probed[-1]))
-        found.append(
+        yield (
             f"Test accuracy of linear probes at step {first['step']:.0f} and at the end: {shallow} on the first layer, "
             f"{deep} on the deepest."
         )
-    if "train/commutativity" in last:
+
+
+def _commutativity(records: Sequence[Record]) -> Iterator[str]:
+    if "train/commutativity" in records[-1]:
         step = first_step(records, "train/commutativity", 0.99)
-        found.append(
-            "The Abelian test is never passed by 99 % of training pairs."
-            if step is None
-            else f"99 % of training pairs pass the Abelian test at step {step}."
-        )
-    return found
+        if step is None:
+            yield "The Abelian test is never passed by 99 % of training pairs."
+        else:
+            yield f"99 % of training pairs pass the Abelian test at step {step}."
+
+
+_SAYINGS = (_accuracies, _robustness, _complexity, _norms, _feature_ranks, _linear_probes, _commutativity)
 
 
 def _short(value: float) -> str:
