@@ -5,6 +5,7 @@ import pytest
 import torch
 from gmpy2 import mpq
 
+import pylinregion
 from cases import parts
 from cases.cuda_marks import pytest_collection_modifyitems  # noqa: F401
 from pylinregion.reference import rational
@@ -13,8 +14,10 @@ rational.rational = mpq  # the same numbers, several times faster; test_exact_re
 
 # Tests run beside each other: threads of all would wait for each other. Tests of threads ask for them.
 torch.set_num_threads(1)
-os.environ["OMP_NUM_THREADS"] = "1"  # of processes that tests start, which find what tests share, too:
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+# So do processes that tests start; and they find the package that is tested, and what tests share.
+os.environ["OMP_NUM_THREADS"] = "1"
+places = [str(Path(__file__).parent), str(Path(pylinregion.__file__).parents[1]), os.environ.get("PYTHONPATH")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, places))
 
 
 def pytest_configure(config):

@@ -1,8 +1,8 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from cases import processes
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
@@ -16,7 +16,7 @@ SAYS = {
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(path, tmp_path):
-    ran = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    ran = processes.run(path.read_text(encoding="utf-8"), cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert SAYS[path.stem] in ran.stdout and not ran.stderr
     if path.stem == "slice_through_three_digits":

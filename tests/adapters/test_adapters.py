@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, TensorDataset
 import pylinregion as plr
 from cases.monitor import RADIUS, data, network, probes, values
 from cases.small_models import Do
-from pylinregion.adapters.torchmetrics import LocalComplexity
 from pylinregion.monitor.sinks import JSONLines
 
 SETTINGS = {"n_directions": 4, "every": 2, "budget": None, "measures": ["local_complexity", "loss"]}
@@ -281,6 +280,8 @@ def test_a_language_model_is_measured_in_its_embeddings(tmp_path):
 
 def test_torchmetrics():
     from torchmetrics import MetricCollection
+
+    from pylinregion.adapters.torchmetrics import LocalComplexity
 
     model, (x, _) = network(), data()
     metric = LocalComplexity(model, RADIUS, settings={"n_directions": 4})

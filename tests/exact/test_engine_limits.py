@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import pylinregion as plr
+from cases import processes
 from cases.engine import IDENTITY_PLANE, Case, box, check_case, generic, perceptron, plane_of, slow
 from cases.networks import SLICE_KINDS, random_network, random_slice
 from cases.parts import SCALE
@@ -67,17 +67,10 @@ def test_progress_is_reported_and_errors_of_it_come_through():
     assert small.enumerate(cells=True, report=lambda regions: None).regions
 
 
-def run_python(text, tmp_path, seconds=60):
-    here, package = Path(__file__), Path(plr.__file__)  # the package that is tested here
-    places = [str(here.parent), str(here.parents[1]), str(package.parents[1])]
-    code = f"import sys; sys.path[:0] = {places}\n" + textwrap.dedent(text)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=seconds)
-
-
-def peak_megabytes():
-    """The most memory that this process has had. Not getrusage, which starts from what the parent had."""
-    status = Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) // 1024
+def run_python(text, tmp_path):
+    """In a fresh process, whose memory nobody has used."""
+    command = [sys.executable, "-c", textwrap.dedent(text)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
@@ -107,16 +100,16 @@ INTERRUPTED = """
 
 @pytest.mark.parametrize("cells, threads", [(False, 1), (True, 1), (True, 2)])
 def test_an_interrupt_is_heard_within_a_second(cells, threads, tmp_path):
-    text = INTERRUPTED.format(engine="slow()", cells=cells, threads=threads, exact=True)
-    ran = run_python(text, tmp_path, 60 * SLOW_MACHINE)
+    text = textwrap.dedent(INTERRUPTED.format(engine="slow()", cells=cells, threads=threads, exact=True))
+    ran = processes.Started(text, cwd=tmp_path).ended(60 * SLOW_MACHINE)
     assert ran.returncode == 0, ran.stderr
     assert float(ran.stdout) < 1.0 * SLOW_MACHINE
 
 
 def test_an_interrupt_is_heard_within_a_second_within_a_wide_layer(tmp_path):
     engine = "Engine(generic((2, 5000, 60, 1)), IDENTITY_PLANE, box(-3, 3))"
-    text = INTERRUPTED.format(engine=engine, cells=False, threads=1, exact=False)
-    ran = run_python(text, tmp_path, 60 * SLOW_MACHINE)
+    text = textwrap.dedent(INTERRUPTED.format(engine=engine, cells=False, threads=1, exact=False))
+    ran = processes.Started(text, cwd=tmp_path).ended(60 * SLOW_MACHINE)
     assert ran.returncode == 0, ran.stderr
     assert float(ran.stdout) < 1.0 * SLOW_MACHINE
 
@@ -125,7 +118,7 @@ PARALLEL = """
     import numpy as np
     from cases.engine import IDENTITY_PLANE, lines
     from pylinregion.exact.slice_engine import Engine
-    from test_engine_limits import peak_megabytes
+    from cases.memory import peak_megabytes
     count = {count}
     rows = [(1, 0, -(k // {copies} + 0.5)) for k in range(count)]
     corners = np.array([[0.0, 0.0], [count, 0.0], [count, 1.0], [0.0, 1.0]])
@@ -148,7 +141,7 @@ def test_memory_of_thousands_of_parallel_lines(tmp_path):
 ONE_LAYER = """
     from cases.engine import IDENTITY_PLANE, box, generic
     from pylinregion.exact.slice_engine import Engine
-    from test_engine_limits import peak_megabytes
+    from cases.memory import peak_megabytes
     engine = Engine(generic((2, 700, 1)), IDENTITY_PLANE, box(-3, 3))
     before = peak_megabytes()
     engine.enumerate(cells=False, threads={threads})
