@@ -61,6 +61,23 @@ def model_of(weights, biases, activation="relu"):
     return filled(perceptron(activation, *map(np.shape, weights)), weights, biases)
 
 
+def mlp(*widths, dtype=torch.float32, seed=0):
+    torch.manual_seed(seed)
+    parts = [part for k in range(len(widths) - 1) for part in (nn.Linear(*widths[k : k + 2]), nn.ReLU())]
+    return nn.Sequential(*parts[:-1]).to(dtype)
+
+
+def small(**options):
+    """A partition into some dozens of regions."""
+    return plr.partition(mlp(2, 8, 8, 2), plr.Slice.box(-2, 2), **options)
+
+
+def same_partition(p, q):
+    assert p.regions_per_layer == q.regions_per_layer
+    for name in ("vertices", "offsets", "indices", "edges", "edge_cells", "edge_neuron", "patterns"):
+        assert np.array_equal(getattr(p, name), getattr(q, name)), name
+
+
 def both(weights, biases, where, activation="relu", **options):
     """The partition and the oracle's, of a slice given as origin, u, v and polygon."""
     model = filled(captured_once(activation, *map(np.shape, weights)), weights, biases)

@@ -4,12 +4,23 @@ from fractions import Fraction as F
 from itertools import pairwise
 
 import numpy as np
+import torch
+from torch import nn
 
-from cases.engine import oracle_stages
+from cases.engine import SHAPES, oracle_stages, random_stages
 from pylinregion.exact.segment_engine import Tracer
 from pylinregion.reference import rational
 
 SEGMENT_KINDS = ("generic", "grid", "through the origin", "from the origin", "along an axis", "short")
+
+
+def network_of(kind, activation, seed, shape=None):
+    return random_stages("chain", kind, shape or SHAPES[seed % len(SHAPES)], activation, seed)
+
+
+def plain_net(dtype=torch.float32, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 20), nn.ReLU(), nn.Linear(20, 20), nn.LeakyReLU(), nn.Linear(20, 4)).to(dtype)
 
 
 def random_segments(kind, inputs, count, seed):
