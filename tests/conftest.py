@@ -1,3 +1,4 @@
+import gc
 import os
 from pathlib import Path
 
@@ -22,6 +23,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, places))
 
 def pytest_configure(config):
     config.pluginmanager.register(parts)
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what was imported lives as long as the tests: nobody need look through it again and again
 
 
 @pytest.fixture
