@@ -17,6 +17,7 @@ from pylinregion._util.npz import Npz, require
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.caller.processes import Ranks
 from pylinregion.capturing.capture import capture
+from pylinregion.capturing.tracing import EXAMPLE_ROWS
 from pylinregion.counting.count import count_regions
 from pylinregion.counting.counts import QUANTILE_99, Mean, RegionCounts
 from pylinregion.graph.digest import digest_of, digest_of_network
@@ -145,9 +146,9 @@ def count_in_shards(
     pieces = _Pieces(points, shard_size, device)
     if isinstance(radius, bool) or not isinstance(radius, (int, float)):
         raise TypeError(f"radius must be a number, got {type(radius).__name__}")
-    example = pieces.read(0)[:0]
+    example = pieces.read(0)[:EXAMPLE_ROWS]
     counting = _Counting(capture(model, example), pieces, radius, options)
-    head = count_regions(counting.network, example, radius, **options)  # all arguments are checked before any work
+    head = count_regions(counting.network, example[:0], radius, **options)  # all arguments are checked before any work
     job = counting.job(example.dtype)
     layout = _Layout(pieces.sizes, len(head.layers), head.ambiguous is not None)
     shards = Shards(folder, job, len(pieces.sizes), ranks, layout.take)

@@ -7,6 +7,7 @@ import socket
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import pylinregion as plr
 from cases import processes
@@ -61,6 +62,24 @@ def test_only_a_shard_of_the_points_is_read_at_a_time(tmp_path):
     rows = Rows()
     found = plr.count_in_shards(model(), rows, 0.5, tmp_path / "shards", shard_size=5, n_directions=4)
     assert rows.read >= 5 and found.points == 23
+
+
+class OfLogarithms(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 9).double()
+
+    def forward(self, x):
+        z = x.log()
+        if not torch.isfinite(z).all():
+            raise ValueError("not finite")
+        return self.linear(z).relu()
+
+
+def test_a_model_is_captured_with_points_of_its_own_domain(tmp_path):
+    model, x = OfLogarithms(), 5 + np.abs(points())
+    found = plr.count_in_shards(model, x, 0.1, tmp_path / "shards", shard_size=9, n_directions=4)
+    same_counts(found.load(), plr.count_regions(model, torch.from_numpy(x), 0.1, n_directions=4))
 
 
 def test_one_point_has_no_interval(tmp_path):
