@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from workloads import Sizes, mlp_workload
 
 import pylinregion as plr
+from pylinregion.counting.chain import Chain
+from pylinregion.counting.chain_costs import FEWEST_PAIRS
+from pylinregion.native.dense_chain import ChainCounts
 from pylinregion.native.packed_linear import PackedLinear
-from pylinregion.runtime.chain import FEWEST_PAIRS, Chain
 
 GENERIC = "every vertex"
 DISPLACEMENTS = "displacements"
@@ -53,9 +55,9 @@ def batches_of_chains() -> Iterator[list[tuple[int, float]]]:
     counted = Chain.count
     found: list[tuple[int, float]] = []
 
-    def count(self: Chain, value: Any, changes: Tensor, *rest: Any) -> None:
-        counted(self, value, changes, *rest)
-        found.append((len(changes), self.share))
+    def count(self: Chain, value: Any, into: ChainCounts, threads: int) -> None:
+        counted(self, value, into, threads)
+        found.append((len(into.work), self.share(into.work)))
 
     Chain.count = count  # type: ignore[method-assign]
     try:

@@ -11,10 +11,11 @@ from pylinregion import measures
 from pylinregion._util.errors import BudgetExceededError, PylinregionError, UnsupportedModelError, VerificationError
 from pylinregion._util.versions import VERSION as __version__
 from pylinregion.capturing.capture import capture
+from pylinregion.counting.activation_patterns import ActivationPatterns
 from pylinregion.counting.count import count_regions
 from pylinregion.counting.counts import Mean, RegionCounts
 from pylinregion.counting.explain import Explanation, explain
-from pylinregion.counting.patterns import ActivationPatterns, patterns
+from pylinregion.counting.patterns import patterns
 from pylinregion.geometry.frames import random_frame
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.network import Network

@@ -48,6 +48,26 @@ def fits_module(name: str, value: Tensor, module: nn.Module) -> None:
         raise TypeError(f"{name} must have the model's dtype {dtypes.pop()}, got {value.dtype}; convert one of the two")
 
 
+def points(name: str, value: Any, model: Any, dtype: Any) -> Tensor:
+    """Finite points ``[B, *input_shape]`` to compute with in ``dtype``, or in their own if that is None.
+
+    Returns:
+        The points as the model takes them: in its dtype, where they are computed with in another.
+    """
+    floating_tensor(name, value)
+    if value.dim() < 1:
+        raise ValueError(f"{name} must be [B, *input_shape], got a tensor without dimensions")
+    if dtype is not None and dtype not in FLOATS:
+        raise TypeError(f"dtype must be float32, float64, bfloat16 or float16, got {dtype}")
+    taken: Tensor = value.detach()
+    if isinstance(model, nn.Module):
+        if dtype is not None:
+            taken = taken.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), taken.dtype))
+        fits_module(name, taken, model)
+    finite(name, value)
+    return taken
+
+
 def all_finite(value: Tensor) -> bool:
     """Whether there is no NaN and no infinity; one pass, nothing stored."""
     if value.numel() == 0 or not value.is_floating_point():

@@ -11,9 +11,9 @@ from torch import Tensor
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.capturing.tracing import output_tensors
 from pylinregion.graph.network import Network
-from pylinregion.native.scalar_kink import ScalarKink
 from pylinregion.runtime.evaluator import Evaluator
-from pylinregion.runtime.tally import as_rows
+from pylinregion.runtime.observer import observe
+from pylinregion.runtime.rows import as_rows
 
 _ROWS = 5  # another number than the rows of the trace, so that a batch size that was baked in shows
 
@@ -102,30 +102,3 @@ def _close(a: Tensor, b: Tensor, tolerance: float, noise: float = 0.0) -> bool:
     a, b = a.double(), b.double()
     scale = float(b[b.isfinite()].abs().max()) if bool(b.isfinite().any()) else 0.0
     return bool(torch.allclose(a, b, rtol=tolerance, atol=tolerance * scale + noise, equal_nan=True))
-
-
-def observe(evaluator: Evaluator, values: list[Tensor], rows: int) -> tuple[list[Tensor], dict[int, list[Tensor]]]:
-    """Run on ``rows`` vertices: the outputs, and what each layer reports, rows first."""
-    seen: dict[int, list[Tensor]] = {}
-
-    def observer(number: int) -> Observer:
-        return Observer(evaluator.network, number, seen.setdefault(number, []))
-
-    return evaluator.run(values, rows, observer), seen
-
-
-class Observer:
-    """A :class:`pylinregion.graph.kinks.Counter` that keeps what a layer reports."""
-
-    def __init__(self, network: Network, number: int, seen: list[Tensor]) -> None:
-        self.node = network.shaped(network.layers[number].node)
-        self.seen = seen
-
-    def signs(self, z: Any, kink: ScalarKink) -> None:
-        """Keep the pre-activations, less each breakpoint."""
-        rows = as_rows(z, self.node)
-        self.seen.extend(rows.double() - value for value in kink.breakpoints)
-
-    def labels(self, labels: Tensor) -> None:
-        """Keep the labels."""
-        self.seen.append(as_rows(labels, self.node).clone())

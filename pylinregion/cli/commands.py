@@ -42,9 +42,10 @@ from pylinregion.cli.load_model import (
     one_line,
 )
 from pylinregion.cli.load_points import Rows, load_points
-from pylinregion.counting.count import METHODS, count_regions
+from pylinregion.counting.count import count_regions
 from pylinregion.counting.counts import Mean, RegionCounts
 from pylinregion.counting.explain import explain
+from pylinregion.counting.request import METHODS
 from pylinregion.geometry.frames import default_directions
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.network import Network, first_tensor

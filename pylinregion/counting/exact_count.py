@@ -14,75 +14,60 @@ from tqdm import tqdm
 from pylinregion._util import memory
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import BudgetExceededError
+from pylinregion.caller.processes import Ranks
 from pylinregion.caller.workers import in_parallel
 from pylinregion.counting.counts import RegionCounts
+from pylinregion.counting.request import CountRequest
 from pylinregion.exact.breakpoints import Breakpoints
 from pylinregion.exact.neurons import up_to
 from pylinregion.exact.segment_engine import Tracer
 from pylinregion.exact.slice_engine import Engine
-from pylinregion.graph.network import Network
 from pylinregion.lowering.lower import stages_of
 from pylinregion.lowering.stages import Stages
-
-EXACT_METHODS = ("axes", "slice")
 
 _AT_ONCE = 64  # points whose arms are traced together, at most
 _NAMES_AT_ONCE = 2**22  # lines of all their arms, of 8 bytes
 
 
-def count_exactly(
-    method: str,
-    network: Network,
-    x: Tensor,
-    radii: Tensor,
-    frame: Tensor,
-    counted: tuple[int, ...],
-    *,
-    threads: int,
-    memory_budget: int | None,
-    progress: bool,
-) -> RegionCounts:
-    """Count by method ``"axes"`` or ``"slice"``.
-
-    Args:
-        method: One of :data:`EXACT_METHODS`.
-        network: The network.
-        x: ``[B, *input_shape]``.
-        radii: ``[B]`` float64.
-        frame: ``[P, *input_shape]`` or ``[B, P, *input_shape]``; P is 2 for ``"slice"``.
-        counted: The layers whose changes are reported.
-        threads: CPU threads.
-        memory_budget: Bytes for the cells of slices.
-        progress: Show a bar.
-
-    Returns:
-        The counts, on the device of ``x``.
+def count_exactly(request: CountRequest, threads: int, ranks: Ranks) -> RegionCounts:
+    """Count by method ``"axes"`` or ``"slice"``: each process some of the points.
 
     Raises:
         UnsupportedModelError: The model is not covered.
         BudgetExceededError: The cells of the slice around a point take more than the memory budget.
     """
-    stages = up_to(stages_of(network), len(network.layers))
-    centres = x.detach().to("cpu", torch.float64).reshape(len(x), math.prod(network.input_shape)).numpy()
-    sizes = radii.cpu().numpy()
-    own = frame.dim() == x.dim() + 1
-    lead = frame.shape[: 2 if own else 1]
-    directions = frame.to("cpu", torch.float64).reshape(*lead, centres.shape[1]).numpy()
-    if method == "axes":
-        by_stage, regions = _axes(stages, centres, sizes, directions, threads, progress)
-    else:
-        by_stage, regions = _slices(stages, centres, sizes, directions, threads, memory_budget, progress)
-    place = {stage.layer: number for number, stage in enumerate(stages.stages)}
-    changes = by_stage[:, [place[layer] for layer in counted]]
+    own = ranks.part(len(request.x))
+    changes, regions = _counted(request.part(own), threads)
+    whole = [found.new_zeros(len(request.x), *found.shape[1:]) for found in (changes, regions)]
+    whole[0][own], whole[1][own] = changes, regions
+    changes, regions = (found.to(request.x.device) for found in ranks.summed(*whole))
     return RegionCounts(
-        changes=torch.from_numpy(np.ascontiguousarray(changes)).to(x.device),
-        regions=torch.from_numpy(regions).to(x.device),
-        ambiguous=torch.zeros(len(x), dtype=torch.int64, device=x.device),
-        layers=tuple(network.layer_names[layer] for layer in counted),
-        definition=_definition(method, directions.shape[-2])
-        + "; the network is affine: it has no neurons" * (not network.layers),
-        method=method,
+        changes=changes,
+        regions=regions,
+        ambiguous=torch.zeros_like(regions),
+        layers=request.layer_names,
+        definition=_definition(request.method, request.pairs)
+        + "; the network is affine: it has no neurons" * (not request.network.layers),
+        method=request.method,
     )
+
+
+def _counted(request: CountRequest, threads: int) -> tuple[Tensor, Tensor]:
+    """``[B, layers]`` and ``[B]`` on the CPU."""
+    network, x = request.network, request.x
+    stages = up_to(stages_of(network), len(network.layers))
+    centres = x.to("cpu", torch.float64).reshape(len(x), math.prod(network.input_shape)).numpy()
+    lead = request.frame.shape[: 2 if request.own_frames else 1]
+    directions = request.frame.to("cpu", torch.float64).reshape(*lead, centres.shape[1]).numpy()
+    radii, progress = request.radii.cpu().numpy(), request.options.progress
+    if request.method == "axes":
+        by_stage, regions = _axes(stages, centres, radii, directions, threads, progress)
+    else:
+        budget = request.options.memory_budget
+        by_stage, regions = _slices(stages, centres, radii, directions, threads, budget, progress)
+    place = {stage.layer: number for number, stage in enumerate(stages.stages)}
+    changes = by_stage[:, [place[layer] for layer in request.counted]]
+    return torch.from_numpy(np.ascontiguousarray(changes)), torch.from_numpy(regions)
 
 
 def _definition(method: str, n_directions: int) -> str:

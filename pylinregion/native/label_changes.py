@@ -34,20 +34,18 @@ def label_changes(
     if labels.dtype not in _LABELS:
         raise ValueError(f"labels must be int64, uint8 or bool, got {labels.dtype}")
     patterns_at, row_words = pattern_address(patterns, points, vertices, label_words(neurons), labels.device)
-    changes_at, changes_stride = changes_address(changes, points, labels.device)
-    arguments = {
-        "type": _LABELS[labels.dtype],
-        "labels": address("labels", labels, labels.device, *_LABELS),
-        "points": points,
-        "vertices": vertices,
-        "neurons": neurons,
-        "patterns": patterns_at,
-        "row_words": row_words,
-        "changes": changes_at,
-        "changes_stride": changes_stride,
-    }
+    arguments = (
+        _LABELS[labels.dtype],
+        address("labels", labels, labels.device, *_LABELS),
+        points,
+        vertices,
+        neurons,
+        patterns_at,
+        row_words,
+        *changes_address(changes, points, labels.device),
+    )
     if labels.is_cuda:
         with torch.cuda.device(labels.device):
-            for_cuda("label_changes_cuda")(**arguments, stream=torch.cuda.current_stream().cuda_stream)
+            for_cuda("label_changes_cuda")(*arguments, torch.cuda.current_stream().cuda_stream)
     else:
-        _C.label_changes_cpu(**arguments, threads=threads)
+        _C.label_changes_cpu(*arguments, threads)

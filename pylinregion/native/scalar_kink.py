@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 _ACTIVATIONS = {"none": 0, "relu": 1, "leaky_relu": 2, "clamp": 3}
 
@@ -33,14 +33,7 @@ class ScalarKink:
         if len(self.breakpoints) not in (1, 2) or list(self.breakpoints) != sorted(self.breakpoints):
             raise ValueError(f"breakpoints must be one or two ascending numbers, got {self.breakpoints}")
 
-    def to_kernel(self) -> dict[str, Any]:
-        """What the kernels take it as."""
-        return {
-            "activation": _ACTIVATIONS[self.activation],
-            "n_breakpoints": len(self.breakpoints),
-            "breakpoint0": self.breakpoints[0],
-            "breakpoint1": self.breakpoints[-1],
-            "slope": self.slope,
-            "low": self.low,
-            "high": self.high,
-        }
+    def to_kernel(self) -> tuple[int, int, float, float, float, float, float]:
+        """The arguments of the kernels from ``activation`` to ``high``."""
+        first, last = self.breakpoints[0], self.breakpoints[-1]
+        return _ACTIVATIONS[self.activation], len(self.breakpoints), first, last, self.slope, self.low, self.high

@@ -6,8 +6,7 @@ The affine prefix runs on the points and on the frame, the rest on the vertices,
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,9 +14,10 @@ from torch import Tensor
 
 from pylinregion.graph.network import Network, Node, refs
 from pylinregion.native.packed_linear import PackedLinear
-from pylinregion.runtime.chain import Chain, Costs, find
 from pylinregion.runtime.linear_part import differentiable
-from pylinregion.runtime.program import CounterOf, Program, Split, Workspace
+from pylinregion.runtime.program import Program
+from pylinregion.runtime.program_step import CounterOf
+from pylinregion.runtime.workspace import Workspace
 
 
 class _Plan:
@@ -83,63 +83,11 @@ class Evaluator:
         self._prefix = plan.prefix.bind(constants, packs)
         self._linear = plan.prefix.bind(constants)
         self.body = plan.body.bind(constants, packs and pack)
-        self._plain = self.body
-        self.chain: Chain | None = None
-        self.exact: Evaluator | None = None
 
-    def use_chain(self, points: int, pairs: int, first: Callable[[], float] | None) -> None:
-        """Count the chain of dense layers that the network ends in, if it does, by displacements around so many points.
-
-        Points then come from :meth:`exact_split`, if the chain is all of the network behind its first linear layer.
-
-        Args:
-            points: How many there will be.
-            pairs: ``P``.
-            first: Gives the share of the frontier's neurons that change, about, for whether that is to be expected to
-                take less than evaluating all vertices; None: it is not asked.
-        """
-        if self.dtype not in (torch.float32, torch.float64) or self.network.device.type not in ("cpu", "cuda"):
-            return
-        found = find(self.body)
-        if found is None:
-            return
-        linear = None
-        if found.split:
-            linear = self._prefix.only_linear_layer()
-            if self.frontier != [found.start] or linear is None:
-                return
-        if first is not None:
-            costs = Costs.of(found, self.dtype, pairs, None if linear is None else linear[0])
-            if not costs.promise(0.0, points) or (found.split and not costs.promise(first(), points)):
-                return
-        if found.split and self.dtype == torch.float64:
-            self.exact = self
-        elif found.split:
-            outputs = bool(self.body.wanted)
-            self.exact = Evaluator(self.network, torch.float64, self.counted, outputs=outputs, split=True, pack=False)
-            linear = self.exact._prefix.only_linear_layer()
-        self.chain = Chain(found, self.dtype, points, linear)
-        self.body = self._plain.chained(self.chain, found)
-
-    def without_chain(self) -> Evaluator:
-        """The same network, evaluated at every vertex."""
-        plain = copy.copy(self)
-        plain.body, plain.chain, plain.exact = self._plain, None, None
-        return plain
-
-    def exact_split(self, x: Tensor, directions: Tensor, radius: Tensor, workspace: Workspace) -> Split:
-        """What a chain starts from, in float64.
-
-        Args:
-            x: ``[b, *input_shape]``.
-            directions: ``[P, ...]``, the only one of :meth:`prefix_directions` of :attr:`exact`.
-            radius: ``[b]`` float64.
-            workspace: Memory for the points in float64.
-        """
-        assert self.exact is not None
-        if x.dtype != torch.float64:
-            x = workspace.take("points", tuple(x.shape), torch.float64, x.device).copy_(x)
-        return Split(self.exact.prefix(x)[0], directions, radius, x.flatten(1).norm(dim=1))
+    @property
+    def linear_prefix(self) -> tuple[Tensor, Tensor | None] | None:
+        """The weight and bias of the linear layer that the prefix is, but for changes of shape; else None."""
+        return self._prefix.only_linear_layer()
 
     def prefix(self, x: Tensor) -> list[Tensor]:
         """The frontier values at points: ``[b, *input_shape]`` to a ``[b, ...]`` for each, row dense."""
@@ -150,7 +98,6 @@ class Evaluator:
         """The linear part of the frontier values at directions: ``[P, *input_shape]`` to a ``[P, ...]`` for each."""
         if not self.frontier:
             return []
-
         v = self._laid_out(frame)
         return [self._laid_out(image) for image in self._linear.linear_part({}, {self._input: v}, len(v))]
 

@@ -15,8 +15,9 @@ from cases import oracle
 from cases.counting import NETS, convnet, mlp, points
 from cases.devices import DEVICES
 from pylinregion.caller.torch_settings import full_precision
-from pylinregion.counting import count as count_module
+from pylinregion.counting.every_vertex import EveryVertex
 from pylinregion.native.simd import use_simd
+from pylinregion.runtime.evaluator import Evaluator
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -76,10 +77,13 @@ def test_one_point_on_several_threads(threads):
 def test_memory_budget_comes_from_the_environment(monkeypatch):
     net, shape = NETS["mlp"]
     sizes = []
-    count = count_module._Job._count
-    monkeypatch.setattr(
-        count_module._Job, "_count", lambda self, begin, end, n: (sizes.append(end - begin), count(self, begin, end, n))
-    )
+    count = EveryVertex.count
+
+    def record(self, rows, *rest):
+        sizes.append(rows.stop - rows.start)
+        return count(self, rows, *rest)
+
+    monkeypatch.setattr(EveryVertex, "count", record)
     plr.count_regions(net, points(40, *shape), 0.2, n_directions=5)
     assert max(sizes) > 1
     sizes.clear()
@@ -165,13 +169,13 @@ def test_channels_last_images_count_like_contiguous_ones(monkeypatch):
     x = points(20, 2, 10, 10, dtype=torch.float32)
     plr.capture(net, x)
     evaluators = []
-    init = count_module.Evaluator.__init__
+    init = Evaluator.__init__
 
     def record(self, *args, **kwargs):
         init(self, *args, **kwargs)
         evaluators.append(self)
 
-    monkeypatch.setattr(count_module.Evaluator, "__init__", record)
+    monkeypatch.setattr(Evaluator, "__init__", record)
     single = plr.count_regions(net, x, 0.3, n_directions=6)
     double = plr.count_regions(net, x, 0.3, n_directions=6, dtype=torch.float64)
     assert [evaluator.channels_last for evaluator in evaluators] == [True, False]

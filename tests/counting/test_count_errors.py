@@ -13,7 +13,7 @@ from torch import nn
 import pylinregion as plr
 from cases.counting import NETS, mlp, points
 from pylinregion.caller import workers
-from pylinregion.counting import count as count_module
+from pylinregion.counting.every_vertex import EveryVertex
 
 # --- bad input ---
 
@@ -125,15 +125,15 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(monkeypatch, threads):
     x = points(40, *shape)
     want = plr.count_regions(net, x, 0.2, n_directions=5)
     sizes = []
-    count = count_module._Job._count
+    count = EveryVertex.count
 
-    def limited(self, begin, end, n):
-        sizes.append(end - begin)
-        if end - begin > 6:
+    def limited(self, rows, *rest):
+        sizes.append(rows.stop - rows.start)
+        if sizes[-1] > 6:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        count(self, begin, end, n)
+        return count(self, rows, *rest)
 
-    monkeypatch.setattr(count_module._Job, "_count", limited)
+    monkeypatch.setattr(EveryVertex, "count", limited)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         got = plr.count_regions(net, x, 0.2, n_directions=5, batch_size=16, displacement=False)
@@ -142,10 +142,10 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(monkeypatch, threads):
     assert len(caught) == 1 and "out of memory with 16 points in a batch: going on with half" in str(caught[0].message)
     assert caught[0].filename == __file__
 
-    def never(self, begin, end, n):
+    def never(self, *arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(count_module._Job, "_count", never)
+    monkeypatch.setattr(EveryVertex, "count", never)
     with pytest.raises(torch.OutOfMemoryError), pytest.warns(ResourceWarning):
         plr.count_regions(net, x, 0.2, n_directions=5, batch_size=16, displacement=False)
 
@@ -155,18 +155,22 @@ def test_an_interrupt_stops_the_count_between_batches(tmp_path):
     script = """
         import os, signal, threading, torch, pylinregion as plr
         from pylinregion.caller import workers
-        from pylinregion.counting import count
+        from pylinregion.counting.displacements import Displacements
+        from pylinregion.counting.every_vertex import EveryVertex
         signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
         net = torch.nn.Sequential(torch.nn.Linear(64, 512), torch.nn.ReLU(), torch.nn.Linear(512, 512), torch.nn.ReLU())
         x = torch.randn(20000, 64)
         plr.count_regions(net, x[:10], 0.1)
-        original = count._Job._count
-        def counted(self, begin, end, threads):
-            if len(done) == 5 and once.acquire(blocking=False):
-                os.kill(os.getpid(), signal.SIGINT)
-            original(self, begin, end, threads)
-            done.append(end - begin)
-        count._Job._count = counted
+        def watched(way):
+            original = way.count
+            def counted(self, rows, *rest):
+                if len(done) == 5 and once.acquire(blocking=False):
+                    os.kill(os.getpid(), signal.SIGINT)
+                found = original(self, rows, *rest)
+                done.append(rows.stop - rows.start)
+                return found
+            way.count = counted
+        watched(EveryVertex), watched(Displacements)
         for n_threads in (1, 2):
             torch.set_num_threads(n_threads)
             done, once = [], threading.Semaphore(1)
@@ -186,10 +190,10 @@ def test_an_error_in_one_batch_ends_the_count(monkeypatch, threads):
     threads(2)
     net, shape = NETS["mlp"]
 
-    def broken(self, begin, end, n):
+    def broken(self, *arguments):
         raise RuntimeError("broken batch")
 
-    monkeypatch.setattr(count_module._Job, "_count", broken)
+    monkeypatch.setattr(EveryVertex, "count", broken)
     for _ in range(100):
         with pytest.raises(RuntimeError, match="broken batch"):
             plr.count_regions(net, points(40, *shape), 0.2, n_directions=5, batch_size=2)

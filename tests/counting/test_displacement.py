@@ -16,11 +16,15 @@ from cases.counting import points
 from cases.devices import DEVICES
 from cases.networks import NETWORK_KINDS, random_network
 from cases.parts import examples
-from pylinregion.counting import count as count_module
-from pylinregion.native.dense_chain import count_chain
+from pylinregion.counting import chain_costs
+from pylinregion.counting.chain import Chain
+from pylinregion.counting.chain_costs import Costs
+from pylinregion.counting.displacements import Displacements, share_that_changes
+from pylinregion.counting.every_vertex import EveryVertex
+from pylinregion.counting.request import CountOptions, checked_request
 from pylinregion.native.simd import simd_sets, use_simd
 from pylinregion.reference import rational
-from pylinregion.runtime import chain
+from pylinregion.runtime.evaluator import Evaluator
 
 DTYPES = [torch.float32, torch.float64]
 SIMD = simd_sets()
@@ -356,7 +360,7 @@ def test_a_chain_whose_signs_stay_unproven_does_not_pay(monkeypatch):
     """Of a network in which nearly all points have ties, evaluating the vertices at once takes less than both."""
     net = ternary("none", "relu", torch.float32, inputs=784, width=100)
     x = torch.randint(0, 2, (300, 784), generator=torch.Generator().manual_seed(1)).float()
-    monkeypatch.setattr(chain.Costs, "promise", lambda *arguments: True)
+    monkeypatch.setattr(Costs, "promise", lambda *arguments: True)
     ranges = counted_ranges(monkeypatch)
     plr.count_regions(net, x, 0.5, frame=torch.eye(784)[:25])
     assert ranges[0][2] and not any(chained for *_, chained in ranges[1:])
@@ -521,13 +525,11 @@ def test_cuda_counts_what_the_cpu_counts(widths, kink, radius, dtype):
 @pytest.mark.cuda
 def test_cuda_takes_displacements_by_request_alone(monkeypatch):
     net, x = network((20, 30, 30, 1)).to("cuda"), points(10, 20).to("cuda")
-    calls = []
-    count = count_chain
-    monkeypatch.setattr(chain, "count_chain", lambda *args: calls.append(args) or count(*args))
+    ranges = counted_ranges(monkeypatch)
     plr.count_regions(net, x, 0.1, n_directions=8)
-    assert not calls
+    assert not any(chained for *_, chained in ranges)
     plr.count_regions(net, x, 0.1, n_directions=8, displacement=True)
-    assert calls
+    assert ranges[-1][2]
 
 
 # --- the choice ---
@@ -547,13 +549,18 @@ def test_the_faster_way_is_chosen(monkeypatch):
 def counted_ranges(monkeypatch):
     """A list that takes, of all that is counted, the first point, the last and whether by displacements."""
     ranges = []
-    count = count_module._Job._count
 
-    def record(job, begin, end, threads):
-        ranges.append((begin, end, job.chain is not None))
-        count(job, begin, end, threads)
+    def watch(way, name, chained):
+        count = getattr(way, name)
 
-    monkeypatch.setattr(count_module._Job, "_count", record)
+        def record(self, rows, *rest):
+            if isinstance(rows, slice):  # not points whose signs a chain left unproven
+                ranges.append((rows.start, rows.stop, chained))
+            return count(self, rows, *rest)
+
+        monkeypatch.setattr(way, name, record)
+
+    watch(EveryVertex, "count", False), watch(Displacements, "count", True), watch(Displacements, "tried", True)
     return ranges
 
 
@@ -563,7 +570,7 @@ def counted_ranges(monkeypatch):
 def test_points_that_were_tried_are_not_counted_again(pays, batch_size, threads, monkeypatch):
     net, x = network((784, 60, 60, 10)), points(300, 784)
     want = plr.count_regions(net, x, 0.5, displacement=False, n_directions=20)
-    monkeypatch.setattr(chain.Chain, "pays", lambda chain: pays)
+    monkeypatch.setattr(Chain, "pays", lambda *arguments: pays)
     ranges = counted_ranges(monkeypatch)
     before = torch.get_num_threads()
     try:
@@ -581,7 +588,7 @@ def test_points_that_overflow_when_tried_are_counted_again(monkeypatch):
     net, x = network((784, 60, 60, 10), torch.float64), points(300, 784)
     with torch.no_grad():
         net[2].weight[3] = torch.finfo(torch.float64).max
-    monkeypatch.setattr(chain.Chain, "pays", lambda chain: False)
+    monkeypatch.setattr(Chain, "pays", lambda *arguments: False)
     ranges = counted_ranges(monkeypatch)
     with pytest.raises(ValueError, match="pre-activations of layer '3' are NaN or infinite around point 0"):
         plr.count_regions(net, x, 0.5, n_directions=20)
@@ -603,9 +610,9 @@ def test_nothing_is_tried_where_displacements_promise_nothing(n, pairs, radius, 
 
 def test_pairs_that_leave_vectors_empty_promise_less(monkeypatch):
     """4 pairs in vectors of 16 float32 or of 8 float64 are multiplied as 16 and 8."""
-    monkeypatch.setattr(chain, "simd", lambda: "avx512")
+    monkeypatch.setattr(chain_costs, "simd", lambda: "avx512")
     shares = {
-        (pairs, size): chain.Costs(pairs, size, 80_000, 156_800, 784, 600, 3).share(0.1)
+        (pairs, size): Costs(pairs, size, 80_000, 156_800, 784, 600, 3).share(0.1)
         for pairs in (4, 16, 17)
         for size in (4, 8)
     }
@@ -626,11 +633,14 @@ def test_displacements_are_taken_for_narrow_layers_too(width, radius, monkeypatc
 def test_the_share_that_changes_in_the_first_layer_is_guessed_from_a_few_points():
     net, x = network((30, 500, 20, 1)), points(400, 30)
     frame = plr.random_frame((30,), 12).double()
-    radii = torch.full((400,), 0.3, dtype=torch.float64)
-    job = count_module._Job(plr.capture(net, x), x, radii, frame, False, (0, 1), False, False, None)
+    options = CountOptions(False, False, None, None, None, False, None)
+    request = checked_request(
+        net, x, 0.3, "vertices", n_directions=None, frame=frame, seed=0, layers=None, options=options
+    )
+    evaluator = Evaluator(request.network, torch.float64, (0, 1), outputs=False, split=True)
     counts = plr.count_regions(net, x[:16], 0.3, frame=frame, displacement=False)
     with torch.no_grad():
-        guessed = job._changing_first()
+        guessed = share_that_changes(request, evaluator)
     assert guessed == pytest.approx(float(counts.changes[:, 0].double().mean()) / 500, abs=1e-9)
 
 

@@ -1,7 +1,5 @@
 """Activation patterns of given inputs, against forward passes in NumPy."""
 
-import importlib
-
 import numpy as np
 import pytest
 import torch
@@ -9,8 +7,10 @@ from torch import nn
 
 import pylinregion as plr
 from cases.small_models import Do, mlp
+from pylinregion.counting import activation_patterns, different_rows
+from pylinregion.counting.activation_patterns import Coding
+from pylinregion.counting.different_rows import hashed
 
-module = importlib.import_module("pylinregion.counting.patterns")
 pytestmark = pytest.mark.usefixtures("doubles")
 
 
@@ -72,7 +72,7 @@ def test_the_bits_are_where_they_are_said_to_be():
     for row, words in zip(on, found.words.tolist(), strict=True):
         assert [bool(words[n // 64] >> (n % 64) & 1) for n in range(70)] == row.tolist()
         assert words[1] >> 6 == 0
-    assert found.codings == (module.Coding("1", 70, 0, 1),)
+    assert found.codings == (Coding("1", 70, 0, 1),)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -115,9 +115,9 @@ def test_hashes_decide_nothing(monkeypatch):
     model, _ = network_and_pieces(x)
     right = plr.patterns(model, x)
     assert right.n_patterns > 20
-    monkeypatch.setattr(module, "hashed", lambda words: torch.zeros(len(words), dtype=torch.int64))
+    monkeypatch.setattr(different_rows, "hashed", lambda words: torch.zeros(len(words), dtype=torch.int64))
     for pool in (1, 1 << 26):
-        monkeypatch.setattr(module, "_POOL", pool)
+        monkeypatch.setattr(different_rows, "_POOL", pool)
         wrong_hash = plr.patterns(model, x, batch_size=4)
         assert torch.equal(wrong_hash.index, right.index) and torch.equal(wrong_hash.words, right.words)
 
@@ -126,14 +126,14 @@ def test_hashes_tell_rows_apart():
     """Also such as differ in the highest bits of several words, or in their order."""
     rows = torch.zeros(7, 3, dtype=torch.int64)
     rows[1, 0], rows[2, 1], rows[3, :2], rows[4, 1:], rows[5], rows[6, 2] = -(2**63), -(2**63), -(2**63), -(2**63), 1, 1
-    assert len(module.hashed(rows).unique()) == 7
+    assert len(hashed(rows).unique()) == 7
 
 
 def test_blocks_of_neurons_add_up(monkeypatch):
     model = nn.Sequential(nn.Linear(6, 300), nn.ReLU6(), nn.MaxPool1d(3))
     x = torch.randn(6, 6)
     whole = plr.patterns(model, x).hamming()
-    monkeypatch.setattr(module, "_BLOCK", 64)
+    monkeypatch.setattr(activation_patterns, "_BLOCK", 64)
     assert torch.equal(plr.patterns(model, x).hamming(), whole) and whole.sum() > 0
 
 

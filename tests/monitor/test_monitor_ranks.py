@@ -21,7 +21,8 @@ from cases.monitor import RADIUS, Clock, Run, data, probes
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 import pylinregion as plr
-from pylinregion.counting import count
+from pylinregion.counting import batches, displacements
+from pylinregion.counting.every_vertex import EveryVertex
 from pylinregion.caller.wrappers import replicated
 from pylinregion.caller.processes import ALONE
 from pylinregion.monitor.sinks import JSONLines
@@ -30,19 +31,19 @@ folder, rank, world = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 distributed.distributed_c10d.default_pg_timeout = datetime.timedelta(seconds=60)  # a rank that waits in vain says so
 distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
 # Small batches, so that there is something to share. Each rank would choose others, but rank 0's are taken.
-count.CACHE_BYTES["cpu"], count._CHAIN_BATCH = 1000 * (1 + rank), 7 + rank
+batches.CACHE_BYTES["cpu"], displacements._TOGETHER = 1000 * (1 + rank), 7 + rank
 ALL = ["local_complexity", "accuracy", "loss", "weight_norm"]
 """
 
 TOGETHER = """
 counted = [0]
-plain = count._Job._count
+plain = EveryVertex.count
 
-def noted(self, begin, end, threads):
-    counted[0] += end - begin
-    plain(self, begin, end, threads)
+def noted(self, rows, *rest):
+    counted[0] += len(range(rows.start, rows.stop))
+    return plain(self, rows, *rest)
 
-count._Job._count = noted
+EveryVertex.count = noted
 points = probes() | {"one": probes()["random"][:1], "many": (data()[0].repeat(10, 1) + 0.1, torch.arange(600) % 3)}
 own = plr.Measure("own", lambda model: float(torch.rand(())), "model")
 result = {}
@@ -162,14 +163,15 @@ KILLED = """
 run = Run(DistributedDataParallel)
 monitor = plr.Monitor(run.called, probes(), RADIUS, n_directions=4, every=1, budget=None, measures=ALL)
 if rank == 1:
-    plain = count._Job._count
+    plain = EveryVertex.count
 
-    def killed(self, begin, end, threads):
-        plain(self, begin, end, threads)
+    def killed(self, *arguments):
+        found = plain(self, *arguments)
         if monitor.steps == 2:
             os.kill(os.getpid(), signal.SIGKILL)
+        return found
 
-    count._Job._count = killed
+    EveryVertex.count = killed
 for _ in range(3):
     run.step()
     monitor.step()
