@@ -24,10 +24,11 @@ def count_at_vertices(request: CountRequest, threads: int, ranks: Ranks) -> Regi
     way, first = choose(request, threads)
     layers, unseen, estimated = len(request.layer_names), len(request.unseen), options.estimate_ambiguous
     counts = BatchCounts.zeros(len(x), layers, unseen, estimated, x.device)
-    done = 0 if first is None else len(first.regions)
-    tried = 0 if ranks.rank else done  # the others leave these to process 0
-    if first is not None and tried:
-        counts.put(slice(0, tried), first)
+    # What was tried is process 0's. The others may have tried other points, where memory or processor are not the same.
+    done = ranks.agreed(0 if first is None else len(first.regions))
+    tried = 0 if ranks.rank else done
+    if first is not None and not ranks.rank:
+        counts.put(slice(0, done), first)
     plan = planned(way.needs, len(x) - done, x.device, threads, options.batch_size, options.memory_budget)
     batch = ranks.agreed(plan.batch)  # it may depend on what memory is free
     own = ranks.own([slice(start, min(start + batch, len(x))) for start in range(done, len(x), batch)])

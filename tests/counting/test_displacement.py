@@ -16,6 +16,7 @@ from cases.counting import points
 from cases.devices import DEVICES
 from cases.networks import NETWORK_KINDS, random_network
 from cases.parts import examples
+from pylinregion.caller.processes import Ranks
 from pylinregion.counting import chain_costs
 from pylinregion.counting.chain import Chain
 from pylinregion.counting.chain_costs import Costs
@@ -581,6 +582,30 @@ def test_points_that_were_tried_are_not_counted_again(pays, batch_size, threads,
     assert ranges[0] == (0, min(16, batch_size or 16), True)
     assert {chained for *_, chained in ranges[1:]} == {pays}
     assert sorted(point for begin, end, _ in ranges for point in range(begin, end)) == list(range(300))
+
+
+def test_processes_that_try_other_points_count_each_point_once(monkeypatch):
+    """Batches, and so the points that are tried, may differ between processes: those of process 0 are taken."""
+    net, x = network((784, 60, 60, 10)), points(300, 784)
+    want = plr.count_regions(net, x, 0.5, displacement=False, n_directions=20)
+    monkeypatch.setattr(Costs, "promise", lambda *arguments: True)
+    monkeypatch.setattr(Chain, "pays", lambda *arguments: True)
+    told, found = [], []
+
+    class Process(Ranks):
+        def agreed(self, number):
+            told.append(number) if self.rank == 0 else told.append(told.pop(0))
+            return told[-1]
+
+        def summed(self, *tensors):
+            found.append(tensors)
+            return tensors
+
+    for rank, batch_size in ((0, 40), (1, 7)):
+        plr.count_regions(net, x, 0.5, n_directions=20, batch_size=batch_size, _ranks=Process(rank, 2))
+    changes, regions = (a + b for a, b in zip(found[0][:2], found[1][:2], strict=True))
+    assert torch.equal(changes, want.changes) and torch.equal(regions, want.regions)
+    assert told == [16, 40]  # points that were tried, and of a batch
 
 
 def test_points_that_overflow_when_tried_are_counted_again(monkeypatch):
