@@ -1,16 +1,15 @@
-// (Part of Engine.) The cells of the last stage are only counted: k chords of a convex polygon with I crossings inside
-// make 1 + k + I cells, when no three meet in a point and no two on the border. What is not certain is left to cutting.
+// csrc/partition/chords.inl -- (Engine) the cells of the last stage are only counted: k chords of a convex polygon
+// with I crossings inside make 1 + k + I cells, when no three meet in a point and no two on the border. What is not
+// certain is left to cutting.
+#pragma once
+#include "engine.h"
 
-struct ChordEnd {
-  int64_t edge;
-  double t, error;  // where on the edge, in [0, 1]
-};
-struct Chord {
-  ChordEnd from, to;  // from.edge < to.edge
-};
-static constexpr int64_t kMostChords = 12;
+namespace pylinregion {
+namespace {
 
-bool count_chords(const Cell& cell) {
+constexpr int64_t kMostChords = 12;
+
+inline bool Engine::count_chords(const Cell& cell) {
   const int64_t k = cell.candidates.n;
   int64_t crossings = 0;
   if (k > kMostChords) return false;
@@ -39,7 +38,7 @@ bool count_chords(const Cell& cell) {
 }
 
 // False if it is not certain, or the polygon has more vertices than a vector has lanes.
-bool chord_of(const Cell& cell, int64_t k, Chord& chord) const {
+inline bool Engine::chord_of(const Cell& cell, int64_t k, Chord& chord) const {
   const Polygon& polygon = cell.polygon;
   if (polygon.n > kLanes) return false;
   const double a = cell.candidates.a[k], b = cell.candidates.b[k];
@@ -62,7 +61,7 @@ bool chord_of(const Cell& cell, int64_t k, Chord& chord) const {
 }
 
 // 1 if the chords cross inside, 0 if not, -1 if that is not certain.
-static int interleave(const Chord& p, const Chord& q) {
+inline int Engine::interleave(const Chord& p, const Chord& q) {
   const auto order = [](const ChordEnd& a, const ChordEnd& b) {
     if (a.edge != b.edge) return a.edge < b.edge ? -1 : 1;
     const double gap = a.error + b.error + 4 * kUnit;
@@ -74,7 +73,7 @@ static int interleave(const Chord& p, const Chord& q) {
   return from_inside != to_inside;
 }
 
-bool certain_at_crossing(const Cell& cell, int64_t i, int64_t j, int64_t l) const {
+inline bool Engine::certain_at_crossing(const Cell& cell, int64_t i, int64_t j, int64_t l) const {
   const Candidates& r = cell.candidates;
   const RowOnPlane p{r.a[i], r.b[i], r.c[i], r.p[i], 0}, q{r.a[j], r.b[j], r.c[j], r.p[j], 0};
   const double det = p.a * q.b - q.a * p.b;
@@ -82,3 +81,6 @@ bool certain_at_crossing(const Cell& cell, int64_t i, int64_t j, int64_t l) cons
   const double z = r.a[l] * x + r.b[l] * y + r.c[l];
   return std::fabs(z) > threshold(r.a[l], r.b[l], r.p[l], vertex_error(p, q, x, y));
 }
+
+}  // namespace
+}  // namespace pylinregion

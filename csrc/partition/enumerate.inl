@@ -1,6 +1,27 @@
 // csrc/partition/enumerate.inl -- the engine on one thread or several, compiled once per instruction set. The includer
 // defines PLR_ENUMERATE (the function's name).
-#include "engine.inl"
+#include <exception>
+#include <functional>
+#include <memory>
+
+#include "deep_thread.h"
+#include "engine.h"
+// The members of Engine:
+#include "chords.inl"
+#include "cut.inl"
+#include "cut_maxima.inl"
+#include "fold.inl"
+#include "fold_plan.inl"
+#include "norms.inl"
+#include "relax_maxima.inl"
+#include "rows.inl"
+#include "settle.inl"
+#include "settle_maxima.inl"
+#include "share_names.inl"
+#include "signs.inl"
+#include "substitute.inl"
+#include "walk.inl"
+#include "write_cells.inl"
 
 namespace pylinregion {
 namespace {

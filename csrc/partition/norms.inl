@@ -1,12 +1,18 @@
-// (Part of Engine.) The norm form of the bound (docs/exactness.md, 5.1). What a row is off by is what its own
-// arithmetic rounded, plus what the lines that were substituted into it brought along. Both are vectors over the rows
-// of a stage, and the second grows by spectral norms: in deep networks far less than the row form, which grows by sums
-// of absolute weights.
-// Proven in docs/exactness.md, 4.1: the rounding of what is computed with norms, and what squares lose by underflow.
-static constexpr double kNormInflate = 1 + 1e-6;
-static constexpr double kNormTiny = 1e-150;
+// csrc/partition/norms.inl -- (Engine) the norm form of the bound (docs/exactness.md, 5.1). What a row is off by is
+// what its own arithmetic rounded, plus what the lines that were substituted into it brought along. Both are vectors
+// over the rows of a stage, and the second grows by spectral norms: in deep networks far less than the row form,
+// which grows by sums of absolute weights.
+#pragma once
+#include "engine.h"
 
-static double norm(const double* x, int64_t from, int64_t to) {
+namespace pylinregion {
+namespace {
+
+// Proven in docs/exactness.md, 4.1: the rounding of what is computed with norms, and what squares lose by underflow.
+constexpr double kNormInflate = 1 + 1e-6;
+constexpr double kNormTiny = 1e-150;
+
+inline double Engine::norm(const double* x, int64_t from, int64_t to) {
   V sums = set(0);
   int64_t i = from;
   for (; i + kLanes <= to; i += kLanes) sums = multiply_add(load(x + i), load(x + i), sums);
@@ -15,21 +21,20 @@ static double norm(const double* x, int64_t from, int64_t to) {
   for (; i < to; ++i) sum += x[i] * x[i];
   return std::sqrt(sum) * kNormInflate + kNormTiny;
 }
-double size_norm(const Rows4& x, int64_t from, int64_t to) const {
+inline double Engine::size_norm(const Rows4& x, int64_t from, int64_t to) const {
   return (norm(x.a, from, to) * shared_.hs + norm(x.b, from, to) * shared_.ht + norm(x.c, from, to)) * kNormInflate;
 }
-double transfer(int64_t to, int64_t from) const { return system_.norms[to * n_stages_ + from]; }
-double frobenius(int64_t to, int64_t from) const { return system_.norms[(n_stages_ + to) * n_stages_ + from]; }
+inline double Engine::transfer(int64_t to, int64_t from) const { return system_.norms[to * n_stages_ + from]; }
+inline double Engine::frobenius(int64_t to, int64_t from) const {
+  return system_.norms[(n_stages_ + to) * n_stages_ + from];
+}
 
-struct OwnNorms {  // Norms, while they are made
-  double *own, *size, *carried, *rounded;
-};
-OwnNorms take_norms() {
+inline OwnNorms Engine::take_norms() {
   double* memory = arena_.take<double>(4 * n_stages_);
   return {memory, memory + n_stages_, memory + 2 * n_stages_, memory + 3 * n_stages_};
 }
 
-Norms root_norms(const Affine& affine) {
+inline Norms Engine::root_norms(const Affine& affine) {
   if (!system_.norms) return {};
   const OwnNorms to = take_norms();
   for (int64_t l = 0; l < n_stages_; ++l) {
@@ -42,7 +47,7 @@ Norms root_norms(const Affine& affine) {
 
 // The rest of the norms of a fold that is made in stage `first`. On entry size is that of the rows as they are; what is
 // added to them later is at most what the lines before them have, transferred.
-Norms with_sums(const OwnNorms& to, int64_t first) const {
+inline Norms Engine::with_sums(const OwnNorms& to, int64_t first) const {
   for (int64_t l = n_stages_; l-- > first;)
     for (int64_t j = first; j < l; ++j) to.size[l] += transfer(l, j) * to.size[j];
   for (int64_t l = first; l < n_stages_; ++l) {
@@ -55,7 +60,7 @@ Norms with_sums(const OwnNorms& to, int64_t first) const {
 }
 
 // The bounds p of the cell's stage, made smaller where the norm form, with roundings prepaid as in p, is smaller.
-double* capped(const Cell& cell) {
+inline double* Engine::capped(const Cell& cell) {
   const Norms& norms = cell.fold->norms;
   const Candidates& rows = cell.candidates;
   const V most = set(norms.carried[cell.stage] + static_cast<double>(cell.operations) * norms.rounded[cell.stage]);
@@ -69,8 +74,8 @@ double* capped(const Cell& cell) {
 }
 
 // The norms of the fold that `compact` makes from the cell's. fresh[l]: of what the fold rounds in the rows of a stage.
-Norms folded_norms(const OwnNorms& to, const Cell& cell, int64_t first, int64_t last, const StageView* stages,
-                   const Affine& affine, const double* fresh) const {
+inline Norms Engine::folded_norms(const OwnNorms& to, const Cell& cell, int64_t first, int64_t last,
+                                  const StageView* stages, const Affine& affine, const double* fresh) const {
   const Norms& old = cell.fold->norms;
   const double operations = static_cast<double>(cell.operations) * 2 * kUnit;
   for (int64_t l = 0; l < n_stages_; ++l) {
@@ -85,3 +90,6 @@ Norms folded_norms(const OwnNorms& to, const Cell& cell, int64_t first, int64_t 
   }
   return with_sums(to, first);
 }
+
+}  // namespace
+}  // namespace pylinregion

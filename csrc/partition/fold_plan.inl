@@ -1,31 +1,14 @@
-// (Part of Engine.) Fold: bounds over the cell say which lines of later stages cannot cross it. Those that are off drop
-// out, those that are on are substituted, and a smaller system remains. Bounds only prune: they need be safe, not
-// tight. Where they prune little, in stages far ahead, the fold ends: the rows from there on stay as they are.
+// csrc/partition/fold_plan.inl -- (Engine) what to fold: bounds over the cell say which lines of later stages cannot
+// cross it. Those that are off drop out, those that are on are substituted, and a smaller system remains. Bounds
+// only prune: they need be safe, not tight. Where they prune little, in stages far ahead, the fold ends: the rows
+// from there on stay as they are.
+#pragma once
+#include "engine.h"
 
-// What max(z, 0) of a line is between, as lambda * (affine form) +- radius, for all that depends on it.
-struct Relaxed {
-  Rows4 form;    // its p is the radius
-  double* high;  // upper bound of max(z, 0)
-};
-// What a fold does to a stage, in rows.
-struct StageCount {
-  int64_t kept, on;
-  int64_t likely;  // lines that would cross the cell if their relaxed forms were exact
-};
+namespace pylinregion {
+namespace {
 
-// What a fold does with the rows of a cell's fold.
-struct Plan {
-  uint8_t* keeps;        // of each stage after the first, for every eight rows: which of them are kept
-  int64_t* keeps_begin;  // [stages + 1]
-  int32_t* on;           // [n_on]: rows that are on, by stage
-  const double* high;    // upper bounds of max(z, 0)
-  int64_t first, end;    // the stages that are folded; rows of later stages are all kept
-  int64_t touched_end;   // the first stage from which on the rows are not even touched
-  int64_t kept, n_on;    // rows of the folded stages
-  StageCount* counts;    // of each of them
-};
-
-void refold(Cell& cell) {
+inline void Engine::refold(Cell& cell) {
   const Fold& fold = *cell.fold;
   const StageView& current = fold.stages[cell.stage];
   const int64_t rows = fold.rows, crossing = cell.candidates.n;
@@ -127,7 +110,7 @@ void refold(Cell& cell) {
   compact(cell, plan);
 }
 
-void know_rows(const Affine& in, const Rows4& form, int64_t from, int64_t to, double g) const {
+inline void Engine::know_rows(const Affine& in, const Rows4& form, int64_t from, int64_t to, double g) const {
   for (int64_t r = from; r < to; r += kLanes) {
     const V a = load(in.a + r), b = load(in.b + r), c = load(in.c + r);
     const V size_of = abs(a) * set(shared_.hs) + abs(b) * set(shared_.ht) + abs(c);
@@ -137,7 +120,7 @@ void know_rows(const Affine& in, const Rows4& form, int64_t from, int64_t to, do
 }
 
 // Whether the cells to come save more multiplications than the fold costs; the factors were found by measuring.
-bool worth_folding(const Fold& fold, const Plan& plan) const {
+inline bool Engine::worth_folding(const Fold& fold, const Plan& plan) const {
   const int64_t touched =
       (plan.touched_end < n_stages_ ? fold.stages[plan.touched_end].begin : fold.rows) - fold.stages[plan.end - 1].end;
   int64_t live = plan.kept + plan.n_on + touched, kept_later = plan.kept + touched, kept_before = 0;
@@ -158,13 +141,9 @@ bool worth_folding(const Fold& fold, const Plan& plan) const {
   return saved > cost;
 }
 
-// Which of eight rows are settled on a cell, and which would cross it if their relaxed forms were exact.
-struct Sides {
-  uint32_t on, off, likely;
-};
 // Eight rows: z is between low and high on the polygon, so max(z, 0) is within lambda * form + mu +- (mu + lambda p),
 // lambda the slope from (low, 0) to (high, high). Rows that are on come out unchanged.
-Sides relax(const Polygon& polygon, const Rows4& form, int64_t r, double g, const Relaxed& out) const {
+inline Sides Engine::relax(const Polygon& polygon, const Rows4& form, int64_t r, double g, const Relaxed& out) const {
   const V a = load(form.a + r), b = load(form.b + r), c = load(form.c + r), p = load(form.p + r);
   V low = set(INFINITY), high = set(-INFINITY);
   for (int64_t v = 0; v < polygon.n; ++v) {
@@ -190,3 +169,6 @@ Sides relax(const Polygon& polygon, const Rows4& form, int64_t r, double g, cons
   store(out.form.p + r, choose(bounded, mu + lambda * p + set(g) * (lambda * size + high + mu), huge));
   return sides;
 }
+
+}  // namespace
+}  // namespace pylinregion

@@ -1,23 +1,31 @@
-// (Part of Engine.) The names of the new vertices of shares, the parts that a cell is cut into by a group.
+// csrc/partition/share_names.inl -- (Engine) the names of the new vertices of shares, the parts that a cell is cut
+// into by a group.
 //
 // Shares are cut out one by one, so the same point comes as a vertex of several of them, and on an edge of the cell
-// also as one of the cells beyond it. Shares meet face to face, and two of them along one edge at most, with the number
-// of their pair on it: stepping from share to share over these edges goes around a point. No coordinates are looked at.
-static constexpr VertexKey kUnnamed{0, 0};
+// also as one of the cells beyond it. Shares meet face to face, and two of them along one edge at most, with the
+// number of their pair on it: stepping from share to share over these edges goes around a point. No coordinates are
+// looked at.
+#pragma once
+#include "engine.h"
 
-class ShareNames {
+namespace pylinregion {
+namespace {
+
+constexpr VertexKey kUnnamed{0, 0};
+
+class Engine::ShareNames {
  public:
   ShareNames(Engine& engine, const Cell& cell, Share* shares, int64_t n)
       : engine_(engine), cell_(cell), shares_(shares), n_(n), groups_(*engine.system_.groups) {
     const int64_t size = engine.group_end(cell, 0);
-    share_of_ = engine.arena_.template take<int64_t>(size);
+    share_of_ = engine.arena_.take<int64_t>(size);
     std::fill(share_of_, share_of_ + size, int64_t{-1});
     for (int64_t i = 0; i < n; ++i) share_of_[shares[i].candidate] = i;
     first_line_ = engine.line_of(cell, 0);
     last_line_ = engine.line_of(cell, size - 1);
     group_ = static_cast<uint64_t>(groups_.of_line()[first_line_]);
     for (int64_t i = 0; i < n; ++i) corners_ += shares[i].polygon.n;
-    places_ = engine.arena_.template take<Place>(corners_);
+    places_ = engine.arena_.take<Place>(corners_);
   }
 
   void give() {
@@ -123,3 +131,6 @@ class ShareNames {
   int64_t corners_ = 0, steps_ = 0;
   Place* places_;
 };
+
+}  // namespace
+}  // namespace pylinregion

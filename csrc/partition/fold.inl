@@ -1,8 +1,17 @@
-// (Part of Engine.) The smaller system that a fold makes. What it rounds: Lemma 1 of docs/exactness.md.
+// csrc/partition/fold.inl -- (Engine) the smaller system that a fold makes. What it rounds: Lemma 1 of
+// docs/exactness.md.
+#pragma once
+#include "engine.h"
+#include "norms.inl"
+
+namespace pylinregion {
+namespace {
+
+constexpr int64_t kMovedTogether = 32;  // what is added to them is read once from far memory
 
 // A system of the rows that are kept; those that are on are eliminated, stage by stage, as a Schur complement:
 //   X_rc = C_rc + sum over on rows t of C_rt X_tc, for the kept columns c and the affine part.
-void compact(Cell& cell, const Plan& plan) {
+inline void Engine::compact(Cell& cell, const Plan& plan) {
   const Fold& fold = *cell.fold;
   const int64_t first = plan.first, last = plan.touched_end;
   const int64_t untouched = last < n_stages_ ? fold.stages[last].begin : fold.rows;
@@ -138,21 +147,9 @@ void compact(Cell& cell, const Plan& plan) {
   cell.spent = cell.operations = 0;
   cell.candidates = candidates_of(cell);
 }
-// The columns of a stage, on their way from one fold to the next.
-struct Moved {
-  const StageView *from, *to;
-  int64_t stage, stage_end;  // they take part in the rows of the stages between
-  int64_t row_end;
-  const int32_t* rows;  // that they are of
-  double *size_before, *size_after;
-  double* room;  // kMovedTogether arrays over all rows
-  int64_t size;  // of each
-};
-static constexpr int64_t kMovedTogether = 32;  // what is added to them is read once from far memory
-
 // n of them, from the k-th on.
-void move_columns(const Fold& fold, const Plan& plan, const Moved& moved, int64_t k, int64_t n,
-                  const int64_t* on_begin) {
+inline void Engine::move_columns(const Fold& fold, const Plan& plan, const Moved& moved, int64_t k, int64_t n,
+                                 const int64_t* on_begin) {
   const auto room = [&](int64_t i) { return moved.room + i * moved.size; };
   for (int64_t i = 0; i < n; i += 4)
     with_count(n - i, [&](auto count) { take_columns<count>(plan, moved, k + i, room(i)); });
@@ -184,7 +181,7 @@ void move_columns(const Fold& fold, const Plan& plan, const Moved& moved, int64_
     with_count(n - i, [&](auto count) { keep_columns<count>(fold, plan, moved, k + i, room(i)); });
 }
 // work(the number n, but at most 4) as a constant
-template <class Work> static void with_count(int64_t n, const Work& work) {
+template <class Work> inline void Engine::with_count(int64_t n, const Work& work) {
   switch (n) {
     case 1: return work(std::integral_constant<int, 1>());
     case 2: return work(std::integral_constant<int, 2>());
@@ -193,7 +190,7 @@ template <class Work> static void with_count(int64_t n, const Work& work) {
   }
 }
 // N columns from the k-th on, as they are.
-template <int N> static void take_columns(const Plan& plan, const Moved& moved, int64_t k, double* room) {
+template <int N> inline void Engine::take_columns(const Plan& plan, const Moved& moved, int64_t k, double* room) {
   const StageView& from = *moved.from;
   const double* columns[N];
   double* v[N];
@@ -214,8 +211,8 @@ template <int N> static void take_columns(const Plan& plan, const Moved& moved, 
   for (int i = 0; i < N; ++i) std::fill(v[i] + from.extent, v[i] + moved.row_end, 0.0);
 }
 // What is kept of their rows.
-template <int N>
-static void keep_columns(const Fold& fold, const Plan& plan, const Moved& moved, int64_t k, const double* room) {
+template <int N> inline void Engine::keep_columns(const Fold& fold, const Plan& plan, const Moved& moved, int64_t k,
+                                                  const double* room) {
   const StageView& to = *moved.to;
   const double* v[N];
   double* out[N];
@@ -243,3 +240,6 @@ static void keep_columns(const Fold& fold, const Plan& plan, const Moved& moved,
   const int64_t rest = stop - out[0];
   for (int i = 0; i < N; ++i) std::fill(out[i], out[i] + rest, 0.0);
 }
+
+}  // namespace
+}  // namespace pylinregion

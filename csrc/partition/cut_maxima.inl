@@ -1,0 +1,96 @@
+// csrc/partition/cut_maxima.inl -- (Engine) a cell is cut into the shares of a group's candidates.
+#pragma once
+#include "engine.h"
+#include "share_names.inl"
+
+namespace pylinregion {
+namespace {
+
+// Cut by the first group, into the shares of its candidates.
+inline void Engine::split_group(const Cell& cell, int64_t depth) {
+  const Candidates& all = cell.candidates;
+  const int64_t size = group_end(cell, 0);
+  Share* shares = arena_.take<Share>(size);
+  int64_t n = 0;
+  for (int64_t i = 0; i < size; ++i) shares[n++].candidate = i;
+  // Again without those that win nowhere: of the winners each edge belongs to one pair alone.
+  for (int64_t before = n + 1; n < before;) {
+    const int64_t rivals = before = n;
+    n = 0;
+    int64_t* winners = arena_.take<int64_t>(rivals);
+    for (int64_t i = 0; i < rivals; ++i) winners[i] = shares[i].candidate;
+    for (int64_t i = 0; i < rivals; ++i) {
+      Share share{winners[i], cell.polygon};
+      if (clip_to_share(cell, winners, rivals, share)) shares[n++] = share;
+    }
+  }
+  if (cell.polygon.n == 2)
+    line_up(cell, shares, n);
+  else if (options_.cells)
+    ShareNames(*this, cell, shares, n).give();
+  for (int64_t i = 0; i < size; ++i) on_[static_cast<size_t>(line_of(cell, i))] = 0;
+  int64_t halvings = 0;  // as many cuts in two make so many parts
+  while ((int64_t{1} << halvings) < n) ++halvings;
+  const Arena::Mark mark = arena_.mark();
+  for (int64_t i = 0; i < n; ++i) {
+    Cell child = cell;
+    child.candidates = without_first(all, size);
+    const int32_t winner = static_cast<int32_t>(shares[i].candidate);
+    uint8_t& state = on_[static_cast<size_t>(line_of(cell, winner))];
+    state = 1;
+    child.polygon = shares[i].polygon;
+    if (cell.stage + 1 < n_stages_) substitute(child, {shifted(all, winner), 1, all.row + winner});
+    cut(child, depth + halvings);
+    state = 0;
+    if (!tasks_) arena_.release(mark);
+  }
+}
+
+// Cuts a share to where its candidate is not below a rival; false if nothing is left.
+inline bool Engine::clip_to_share(const Cell& cell, const int64_t* rivals, int64_t n, Share& share) {
+  const int64_t i = share.candidate;
+  for (int64_t k = 0; k < n; ++k) {
+    const int64_t j = rivals[k];
+    if (j == i) continue;
+    const Polygon polygon = share.polygon;
+    int8_t* signs = arena_.take<int8_t>(polygon.n);
+    double* z = arena_.take<double>(polygon.n);
+    RowOnPlane& row = *arena_.take<RowOnPlane>(1);
+    row = difference(cell, i, j);
+    bool some_above = false, some_below = false;
+    for (int64_t v = 0; v < polygon.n; ++v) {
+      signs[v] = static_cast<int8_t>(difference_sign(cell, polygon, v, row, i, j, z[v]));
+      some_above |= signs[v] > 0, some_below |= signs[v] < 0;
+    }
+    result_.decisions.filter += polygon.n;
+    if (!some_below && (some_above || i < j)) continue;
+    if (!some_above) return false;
+    row.number = system_.groups->pair(line_of(cell, std::min(i, j)), line_of(cell, std::max(i, j)));
+    Polygon below;
+    cut_in_two(arena_, polygon, &row, signs, share.polygon, below, [&](int64_t e) {
+      NewVertex cut = known_crossing(polygon, e, row, z[e], z[e + 1 == polygon.n ? 0 : e + 1]);
+      cut.key = kUnnamed;
+      return cut;
+    });
+  }
+  return true;
+}
+
+// The shares of a segment from its start to its end; each starts where the one before it ends.
+inline void Engine::line_up(const Cell& cell, Share* shares, int64_t n) {
+  for (int64_t i = 1; i < n; ++i)
+    for (int64_t k = i; k > 0; --k) {
+      const int64_t p = shares[k - 1].candidate, q = shares[k].candidate;
+      double z;
+      if (difference_sign(cell, cell.polygon, 0, difference(cell, p, q), p, q, z) > 0) break;
+      std::swap(shares[k - 1], shares[k]);
+    }
+  for (int64_t i = 1; i < n; ++i) {
+    const Polygon &before = shares[i - 1].polygon, &after = shares[i].polygon;
+    after.x[0] = before.x[1], after.y[0] = before.y[1], after.d[0] = before.d[1];
+    after.edges[0] = before.edges[1];
+  }
+}
+
+}  // namespace
+}  // namespace pylinregion

@@ -1,0 +1,41 @@
+// csrc/partition/signs.inl -- (Engine) the signs of a line at the vertices of a cell: a filter, else integers.
+#pragma once
+#include "engine.h"
+
+namespace pylinregion {
+namespace {
+
+inline double Engine::threshold(double a, double b, double p, double d) const {
+  return (p + (std::fabs(a) + std::fabs(b)) * d) * factor_;
+}
+
+inline int Engine::exact_sign(const Polygon& polygon, int64_t vertex, int64_t line) {
+  ++result_.decisions.exact;
+  const int sign = exact_.sign_at(polygon.first_row(vertex).number, polygon.second_row(vertex), line, on_.data());
+  result_.decisions.zeros += sign == 0;
+  return sign;
+}
+// The signs of a candidate at the vertices, proven; z holds its values. Both have room for whole vectors.
+inline void Engine::vertex_signs(const Cell& cell, int64_t k, int8_t* signs, double* z) {
+  const Polygon& polygon = cell.polygon;
+  const Candidates& from = cell.candidates;
+  const double a = from.a[k], b = from.b[k], size = std::fabs(a) + std::fabs(b);
+  for (int64_t v = 0; v < polygon.n; v += kLanes) {
+    const V x = load(polygon.x + v), y = load(polygon.y + v), d = load(polygon.d + v);
+    const V value = multiply_add(set(a), x, multiply_add(set(b), y, set(from.c[k])));
+    const V t = (set(from.p[k]) + set(size) * d) * set(factor_);
+    const uint32_t valid = first_lanes(polygon.n - v);
+    uint32_t is_above = above(value, t) & valid, is_below = above(-value, t) & valid;
+    store(z + v, value);
+    for (uint32_t doubtful = valid & ~(is_above | is_below); doubtful; doubtful &= doubtful - 1) {
+      const uint32_t bit = doubtful & -doubtful;
+      const int sign = exact_sign(polygon, v + __builtin_ctz(bit), from.line[k]);
+      is_above |= sign > 0 ? bit : 0, is_below |= sign < 0 ? bit : 0;
+    }
+    const uint64_t bytes = spread(is_above) + spread(is_below) * 0xff;
+    std::memcpy(signs + v, &bytes, sizeof bytes);
+  }
+}
+
+}  // namespace
+}  // namespace pylinregion

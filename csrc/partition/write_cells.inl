@@ -1,0 +1,53 @@
+// csrc/partition/write_cells.inl -- (Engine) what the walk has found.
+#pragma once
+#include "engine.h"
+
+namespace pylinregion {
+namespace {
+
+inline void Engine::start_result() {
+  result_ = EngineResult();
+  result_.regions.assign(system_.stages.size(), 0);
+  cells_.clear();
+  asked_ = 0;
+}
+inline void Engine::give_away() {
+  options_.cells->add(cells_);
+  cells_.clear();
+  asked_ = 0;
+}
+inline void Engine::leaf(const Polygon& polygon) {
+  ++unreported_;
+  if (options_.cells) {
+    CellList& cells = cells_;
+    const size_t from = cells.keys.size(), n = static_cast<size_t>(polygon.n);
+    cells.xy.resize(2 * (from + n));
+    cells.rows.resize(from + n);
+    for (size_t i = 0; i < n; ++i) {
+      cells.xy[2 * (from + i)] = polygon.x[i], cells.xy[2 * (from + i) + 1] = polygon.y[i];
+      cells.rows[from + i] = static_cast<int32_t>(polygon.edges[i]->number);
+    }
+    cells.keys.insert(cells.keys.end(), polygon.keys, polygon.keys + n);
+    cells.offsets.push_back(static_cast<int64_t>(cells.keys.size()));
+    const size_t bytes = on_.size() / 8, at = cells.patterns.size();
+    cells.patterns.resize(at + bytes);
+    pack(on_.data(), static_cast<int64_t>(on_.size()), cells.patterns.data() + at);
+    unreported_bytes_ += static_cast<int64_t>(bytes) + 8 + 36 * polygon.n;
+    if (cells.keys.size() >= asked_ + kGivenAway) {
+      asked_ = cells.keys.size();
+      if (my_turn_ && my_turn_()) give_away();
+    }
+  }
+  if (unreported_ >= 1024) flush();
+}
+inline void Engine::flush() {
+  EngineProgress& progress = shared_.progress;
+  const int64_t regions = progress.regions += unreported_, bytes = progress.bytes += unreported_bytes_;
+  if ((options_.max_regions >= 0 && regions > options_.max_regions) ||
+      (options_.max_bytes >= 0 && bytes > options_.max_bytes))
+    progress.stop = true;
+  unreported_ = unreported_bytes_ = 0;
+}
+
+}  // namespace
+}  // namespace pylinregion
