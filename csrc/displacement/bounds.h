@@ -7,16 +7,13 @@
 #include <limits>
 
 #include "../kink.h"
+#include "../rounding.h"
 #include "chain.h"
 
 namespace pylinregion {
 namespace {
 
-constexpr double kUnit64 = 0x1p-53;
 constexpr double kLargest = std::numeric_limits<double>::max();
-constexpr double kSlack = 1 + 1e-6;  // the rounding of bounds
-template <class T> constexpr double kUnit = std::numeric_limits<T>::epsilon() / 2;
-template <class T> constexpr double kTiny = std::numeric_limits<T>::min();  // more than a row loses by underflow
 
 PLR_HD inline double gamma(int64_t products, double unit) { return static_cast<double>(products + 4) * unit * kSlack; }
 // A sum over n products: kBlock products are summed, then the blocks.
@@ -30,10 +27,10 @@ PLR_HD inline int64_t roundings_of(int64_t k, int64_t n) {
 
 // What the kinks' own arithmetic rounds, for displacements of this size.
 template <class T> PLR_HD inline double changed(const ChainLayer& layer, double size) {
-  return (layer.slope ? 6 * (1 + 2 * layer.steepest) : 6) * kUnit<T> * size * kSlack;
+  return (layer.slope ? 6 * (1 + 2 * layer.steepest) : 6) * kUnitOf<T> * size * kSlack;
 }
 template <class T> PLR_HD inline double tiny(const ChainLayer& layer) {
-  return kTiny<T> * layer.steepest * static_cast<double>(layer.neurons);
+  return kUnderflowOf<T> * layer.steepest * static_cast<double>(layer.neurons);
 }
 
 // The rows of the first layer of a split. Row i moves by reach(i) at most among the vertices, and its stored
@@ -48,10 +45,11 @@ template <class T> struct SplitRows {
         direction_size(direction_size_),
         radius(radius_),
         size(norm + radius_),
-        g(gamma(layer.inputs, kUnit64)) {}
+        g(gamma(layer.inputs, kUnit)) {}
   PLR_HD double reach(int64_t i) const { return radius * direction_size[i] * kSlack; }
   PLR_HD double off(int64_t i) const {
-    return g * kSlack * (row_norm[i] * size + bias_size[i]) + 4 * kUnit<T> * (radius * direction_size[i]) + kTiny<T>;
+    return g * kSlack * (row_norm[i] * size + bias_size[i]) + 4 * kUnitOf<T> * (radius * direction_size[i]) +
+           kUnderflowOf<T>;
   }
   // How far what the kinks make of all rows is off, in the 2-norm.
   PLR_HD double error(const ChainLayer& layer, double direction_norm) const {
@@ -69,7 +67,7 @@ struct Part {
   double rows, columns;
 };
 template <class T> PLR_HD inline double weighted(double column_square, int64_t k, int64_t n) {
-  const double g = gamma(roundings_of(k, n), kUnit<T>);
+  const double g = gamma(roundings_of(k, n), kUnitOf<T>);
   return g * g * column_square;
 }
 
@@ -84,14 +82,14 @@ template <class T> struct PanelRows {
         bias_size(layer.bias_size),
         displacement(displacement_),
         before(error_before),
-        g(gamma(roundings(n), kUnit<T>)),
-        g64(gamma(layer.inputs, kUnit64)),
+        g(gamma(roundings(n), kUnitOf<T>)),
+        g64(gamma(layer.inputs, kUnit)),
         point(g64 * norm),
         to_reach(displacement_ * kSlack),
         w_off((g * displacement_ + point + error_before) * kSlack),
         b_off(g64 * kSlack) {}
   PLR_HD double reach(int64_t i) const { return row_norm[i] * to_reach; }
-  PLR_HD double off(int64_t i) const { return row_norm[i] * w_off + bias_size[i] * b_off + kTiny<T>; }
+  PLR_HD double off(int64_t i) const { return row_norm[i] * w_off + bias_size[i] * b_off + kUnderflowOf<T>; }
   PLR_HD double error(const ChainLayer& layer, const Part& part) const {
     const double rows = std::sqrt(part.rows), columns = std::sqrt(part.columns);
     const double spectral = rows < layer.spectral ? rows : layer.spectral;
@@ -104,7 +102,7 @@ template <class T> struct PanelRows {
 
 // Given vertices, for the sum of the squares of the largest |up| + |down| of each input.
 template <class T> PLR_HD inline double error_of_vertices(double squares, int64_t inputs) {
-  return 8 * kUnit<T> * std::sqrt(squares) * kSlack + kTiny<T> * static_cast<double>(inputs);
+  return 8 * kUnitOf<T> * std::sqrt(squares) * kSlack + kUnderflowOf<T> * static_cast<double>(inputs);
 }
 
 // |o_p| + |e_p| of one pair, of sums of squares, and a bound for all pairs from the largest of these, over `rows` rows.
@@ -112,7 +110,7 @@ template <class T> PLR_HD inline double size_of_pair(T odd, T even) {
   return std::sqrt(static_cast<double>(odd)) + std::sqrt(static_cast<double>(even));
 }
 template <class T> PLR_HD inline double displacement_bound(double most, int64_t n_rows) {
-  const double rows = static_cast<double>(n_rows), unit = kUnit<T>, lost = kTiny<T>;
+  const double rows = static_cast<double>(n_rows), unit = kUnitOf<T>, lost = kUnderflowOf<T>;
   return n_rows ? most * (1 + (rows + 4) * 2 * unit) + 2 * std::sqrt(rows * lost) : 0;
 }
 
@@ -133,7 +131,7 @@ template <class L, class T> class Bend {
         sloped_(slope != 0),
         t_(L::set(static_cast<T>(-z))),
         base_(L::set(static_cast<T>(-z) < T(0) ? T(0) : static_cast<T>(-z))),
-        bound_(L::set(static_cast<T>((off + 4 * kUnit<T> * std::fabs(z)) * kSlack))),
+        bound_(L::set(static_cast<T>((off + 4 * kUnitOf<T> * std::fabs(z)) * kSlack))),
         below_(L::set(slope)),
         rise_(L::set(T(1) - slope)),
         half_(L::set(T(0.5))) {}

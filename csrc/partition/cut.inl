@@ -13,7 +13,7 @@ inline NewVertex Engine::known_crossing(const Polygon& polygon, int64_t i, const
   const int64_t edge = polygon.n == 2 ? kAxisRow : polygon.edges[i]->number;
   const std::array<double, 2> exact = exact_.crossing(edge, line.number, on_.data());
   v.x = exact[0], v.y = exact[1];
-  v.d = 8 * kUnit * std::max(std::fabs(v.x), std::fabs(v.y)) + 0x1p-1070;  // see BigInt::ratio
+  v.d = kRatio * std::max(std::fabs(v.x), std::fabs(v.y)) + kQuotientUnderflow;
   return v;
 }
 

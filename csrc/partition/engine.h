@@ -58,7 +58,7 @@ struct Cell {
   int64_t reach;
   Candidates candidates;
   Polygon polygon;
-  int64_t spent;       // roundings since p was last set, see Engine::kEvaluation
+  int64_t spent;       // roundings since p was last set, see kEvaluation
   int64_t operations;  // roundings since the fold was made
   int64_t attempt;     // crossing candidates when the last fold was tried in this stage
 };
@@ -75,9 +75,6 @@ struct Part {
   bool found = false;
 };
 
-// Of the smaller extent of the slice: coordinates that are less certain come from the integers. Decides nothing.
-constexpr double kBlur = 1e-7;
-
 struct Shared {
   const System& system;
   const EngineOptions& options;
@@ -86,7 +83,7 @@ struct Shared {
   double hs, ht;        // bounds of |s|, |t| on the slice
   int64_t widest;       // lines of the largest stage
   int64_t budget;       // roundings that p prepays, in units of kUnit
-  double prepaid;       // budget * kUnit, inflated
+  double prepaid;       // budget * kUnit, rounded up
   int64_t split_depth;  // cuts above a task: enough tasks for all threads; more would fold again what one fold can
 };
 
@@ -167,7 +164,6 @@ class Engine {
   Part take_result();
 
  private:
-  static constexpr int64_t kEvaluation = 16;    // roundings of evaluating a row at a point, generously
   static constexpr int64_t kWorthFolding = 32;  // later rows: fewer are evaluated as fast as they are folded
   static constexpr size_t kGivenAway = 4096;    // corners of cells: they are still in the cache then
   static constexpr double kMostKept = 0.9;      // of a stage: where bounds prune less, a fold ends

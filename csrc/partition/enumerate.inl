@@ -100,18 +100,16 @@ EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, c
   Shared shared{system, options, progress, 0, 0, 0, 1, 0, 0, 5};
   while ((int64_t{1} << (shared.split_depth - 5)) < options.threads * options.parts) ++shared.split_depth;
   double low[2] = {INFINITY, INFINITY}, high[2] = {-INFINITY, -INFINITY};
-  // Computed vertices lie within the bounds of |s|, |t|, too: a cut rounds 3 times, and there are at most 2^21 above
-  // one another (docs/exactness.md, 4.1).
   for (int64_t i = 0; i < 2 * system.n_corners; ++i) {
     low[i % 2] = std::min(low[i % 2], system.corners[i]), high[i % 2] = std::max(high[i % 2], system.corners[i]);
     double& most = i % 2 ? shared.ht : shared.hs;
-    most = std::max(most, std::fabs(system.corners[i]) * (1 + 1e-6));
+    most = std::max(most, std::fabs(system.corners[i]) * kInflateExtent);
   }
   const double across = system.n_corners > 2 ? std::min(high[0] - low[0], high[1] - low[1]) : high[0] - low[0];
-  shared.blur = std::max(kBlur * across, 64 * kUnit * (shared.hs + shared.ht));
+  shared.blur = std::max(kBlur * across, kFinestBlur * (shared.hs + shared.ht));
   for (const StageView& stage : system.stages) shared.widest = std::max(shared.widest, stage.end - stage.begin);
   shared.budget = 8 * shared.widest + 64;
-  shared.prepaid = static_cast<double>(shared.budget) * kUnit * (1 + 4e-9);  // >= gamma of it: 4.1 there
+  shared.prepaid = static_cast<double>(shared.budget) * kUnit * kInflateBudget;  // >= gamma of it
 
   if (options.threads <= 1 && options.parts == 1) {
     Engine engine(shared, exact);

@@ -2,7 +2,6 @@
 // docs/exactness.md.
 #pragma once
 #include "engine.h"
-#include "norms.inl"
 
 namespace pylinregion {
 namespace {
@@ -97,7 +96,7 @@ inline void Engine::compact(Cell& cell, const Plan& plan) {
     int64_t added = 0;
     for (int64_t j = first; j < std::min(l, plan.end); ++j)
       if (fold.stages[j].extent > fold.stages[l].begin) added += on_begin[j + 1] - on_begin[j];
-    gamma[l] = added ? static_cast<double>(added + 3) * kUnit * (1 + 1e-9) : 0;
+    gamma[l] = added ? pylinregion::gamma(added + 3) : 0;
     largest_gamma = std::max(largest_gamma, gamma[l]);
   }
   for (int64_t r = begin; r < untouched; r += kLanes) store(size_before + r, load(size_before + r) + magnitudes(a, r));
@@ -122,7 +121,7 @@ inline void Engine::compact(Cell& cell, const Plan& plan) {
       fresh[l] = gamma[l] ? norm(size_before, stage.begin, stage.end) : 0;
       after[l] = on_begin[l + 1] > on_begin[l] ? norm(size_after, stage.begin, stage.end) : 0;
       for (int64_t j = first; j < l; ++j) fresh[l] += frobenius(l, j) * after[j];
-      fresh[l] *= gamma[l] * kNormInflate;
+      fresh[l] *= gamma[l] * kInflateNorm;
     }
   }
   const Candidates& left = cell.candidates;

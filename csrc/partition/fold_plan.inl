@@ -35,7 +35,7 @@ inline void Engine::refold(Cell& cell) {
             0,
             arena_.take<StageCount>(n_stages_)};
   plan.counts[cell.stage] = {crossing, 0, crossing};
-  const double g = static_cast<double>(rows + 32) * kUnit * (1 + 1e-9);  // >= gamma: docs/exactness.md, 4.1
+  const double g = gamma(rows + 32);
 
   const Candidates& left = cell.candidates;
   for (int64_t i = 0; i < crossing; ++i) {

@@ -4,15 +4,13 @@
 #include <cmath>
 #include <cstdint>
 
+#include "../rounding.h"
 #include "arena.h"
 #include "lanes.h"
 #include "system.h"
 
 namespace pylinregion {
 namespace {
-
-constexpr double kUnit = 1.1102230246251565e-16;  // 2^-53, the rounding of float64
-constexpr double kInflate = 1 + 1e-9;  // the rounding of bounds, sums of non-negative numbers: docs/exactness.md, 4.1
 
 // An affine function a s + b t + c; |function - the exact one| <= error everywhere on the slice's polygon.
 struct RowOnPlane {
@@ -69,11 +67,10 @@ inline double vertex_error(const RowOnPlane& p, const RowOnPlane& q, double x, d
            r.error;
   };
   const double left = p.a * q.b, right = q.a * p.b;
-  // 1e-290 and 2^-1070: more than the products lose by underflow (docs/exactness.md, 4.1).
-  const double det = std::fabs(left - right) - 8 * kUnit * (std::fabs(left) + std::fabs(right)) - 1e-290;
+  const double det = std::fabs(left - right) - 8 * kUnit * (std::fabs(left) + std::fabs(right)) - kDeterminantUnderflow;
   if (!(det > 0)) return INFINITY;
   const double d = (std::max(std::fabs(q.a), std::fabs(q.b)) * residual(p) +
-                    std::max(std::fabs(p.a), std::fabs(p.b)) * residual(q) + 0x1p-1070) /
+                    std::max(std::fabs(p.a), std::fabs(p.b)) * residual(q) + kQuotientUnderflow) /
                    det * kInflate;
   return std::isnan(d) ? INFINITY : d;
 }

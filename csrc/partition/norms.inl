@@ -8,10 +8,6 @@
 namespace pylinregion {
 namespace {
 
-// Proven in docs/exactness.md, 4.1: the rounding of what is computed with norms, and what squares lose by underflow.
-constexpr double kNormInflate = 1 + 1e-6;
-constexpr double kNormTiny = 1e-150;
-
 inline double Engine::norm(const double* x, int64_t from, int64_t to) {
   V sums = set(0);
   int64_t i = from;
@@ -19,10 +15,10 @@ inline double Engine::norm(const double* x, int64_t from, int64_t to) {
   double sum = 0;
   for (int64_t k = 0; k < kLanes; ++k) sum += sums[k];
   for (; i < to; ++i) sum += x[i] * x[i];
-  return std::sqrt(sum) * kNormInflate + kNormTiny;
+  return std::sqrt(sum) * kInflateNorm + kNormUnderflow;
 }
 inline double Engine::size_norm(const Rows4& x, int64_t from, int64_t to) const {
-  return (norm(x.a, from, to) * shared_.hs + norm(x.b, from, to) * shared_.ht + norm(x.c, from, to)) * kNormInflate;
+  return (norm(x.a, from, to) * shared_.hs + norm(x.b, from, to) * shared_.ht + norm(x.c, from, to)) * kInflateNorm;
 }
 inline double Engine::transfer(int64_t to, int64_t from) const { return system_.norms[to * n_stages_ + from]; }
 inline double Engine::frobenius(int64_t to, int64_t from) const {
@@ -54,7 +50,7 @@ inline Norms Engine::with_sums(const OwnNorms& to, int64_t first) const {
     double carried = to.own[l], rounded = to.size[l];
     for (int64_t j = 0; j < l; ++j) carried += transfer(l, j) * to.own[j];
     for (int64_t j = first; j < l; ++j) rounded += transfer(l, j) * to.size[j];
-    to.carried[l] = carried * kNormInflate, to.rounded[l] = rounded * 2 * kUnit * kNormInflate;
+    to.carried[l] = carried * kInflateNorm, to.rounded[l] = rounded * 2 * kUnit * kInflateNorm;
   }
   return {to.own, to.size, to.carried, to.rounded};
 }
@@ -80,7 +76,7 @@ inline Norms Engine::folded_norms(const OwnNorms& to, const Cell& cell, int64_t 
   const double operations = static_cast<double>(cell.operations) * 2 * kUnit;
   for (int64_t l = 0; l < n_stages_; ++l) {
     to.own[l] = old.own[l];
-    if (l >= cell.fold->first && l < last) to.own[l] += operations * old.size[l] * kNormInflate;
+    if (l >= cell.fold->first && l < last) to.own[l] += operations * old.size[l] * kInflateNorm;
     if (l >= first && l < last) {
       to.own[l] += fresh[l];
       to.size[l] = size_norm(affine, stages[l].begin, stages[l].end);

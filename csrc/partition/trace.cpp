@@ -10,13 +10,13 @@
 
 #include "../linear.h"
 #include "../parallel.h"
+#include "../rounding.h"
 #include "../simd.h"
 
 namespace pylinregion {
 namespace {
 
 constexpr int64_t kGroup = 8;
-constexpr double kInflate = 1 + 1e-9;
 constexpr int64_t kAtOnce = 24;  // points, then segments, that a thread takes from the rest
 
 int64_t padded(int64_t n) { return (n + kGroup - 1) / kGroup * kGroup; }
@@ -26,7 +26,7 @@ double norm_of(const double* x, int64_t n) {  // >= the 2-norm
   for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(x[i]));
   if (largest == 0) return 0;
   for (int64_t i = 0; i < n; ++i) sum += (x[i] / largest) * (x[i] / largest);
-  return largest * std::sqrt(sum) * (kInflate + static_cast<double>(n) * 0x1p-53);
+  return largest * std::sqrt(sum) * (kInflate + static_cast<double>(n) * kUnit);
 }
 
 TraceBlock block_of(const ExactBlock& block, int64_t rows, int64_t width, double norm) {

@@ -9,11 +9,6 @@
 namespace pylinregion {
 namespace {
 
-constexpr double kMapError = 1e-9;  // what sums of jumps may be off by, as is estimated, relative to a region's map
-// Breakpoints that are not known to be nearer, or are estimated to be further away, are placed by integers; these two
-// decide nothing.
-constexpr double kFar = 1e-6, kOff = 1e-10;
-
 constexpr int64_t kMany = 256;  // breakpoints of a window
 constexpr int64_t kBlock = 4;   // events that are gone along together
 
@@ -288,7 +283,7 @@ class Tracer final : public SegmentTracer, private Rows {
     const double whole = to.t - from.t + std::max(from.d, to.d);
     const double slope = std::fabs(x.slope) - rounding_ * at(sizes_, x.row);
     const double near = x.unsure + (at(bound_, x.row) + at(reach_, x.row) * x.unsure + residual(x, t)) / slope;
-    return (slope > 0 && near < whole ? near : whole) * kInflate + 1e-30;
+    return (slope > 0 && near < whole ? near : whole) * kInflate + kDistanceUnderflow;
   }
 
   // Whether a unit is above a kink in the interval that begins at event k, before it crosses it there; if `ends`, in

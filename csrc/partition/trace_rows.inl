@@ -3,16 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../rounding.h"
 #include "products.inl"
 #include "timeline.h"
 
 namespace pylinregion {
 namespace {
-
-constexpr double kUnit = 1.1102230246251565e-16;  // 2^-53, the rounding of float64
-// The rounding of bounds, sums of non-negative numbers; more than all that can underflow in a row; more than what a
-// 2-norm loses by underflow. Proven in docs/exactness.md, 11.
-constexpr double kInflate = 1 + 1e-9, kTiny = 0x1p-960, kTinyNorm = 1e-150;
 
 // Room for n numbers that keeps what was there.
 inline double* room(Doubles& values, int64_t n) {
@@ -28,9 +24,8 @@ inline double norm_of(const double* x, int64_t n) {
   double total = 0;
   for (; i < n; ++i) total += x[i] * x[i];
   for (i = 0; i < kLanes; ++i) total += sum[i];
-  return std::sqrt(total) * kInflate + kTinyNorm;
+  return std::sqrt(total) * kInflate + kNormUnderflow;
 }
-inline double gamma(int64_t n) { return static_cast<double>(n) * kUnit * kInflate; }
 
 // The units of a stage along the window: start + slope t + the sum of jumps max(t - t_event, 0).
 struct Values {
@@ -86,7 +81,7 @@ class Rows : protected Timeline {
     const double g = gamma(terms);
     std::fill_n(errors_.begin(), size, 0.0);
     std::fill_n(reach_.begin(), size, 0.0);
-    error_ = static_cast<double>(stage.rows) * kTiny + g * stage.bias_norm;
+    error_ = static_cast<double>(stage.rows) * kRowUnderflow + g * stage.bias_norm;
     noise_ = 0;
     for (const TraceBlock& block : stage.blocks) {
       double given = 0, own = size_;  // errors that come in, and sizes of what is rounded
@@ -110,7 +105,7 @@ class Rows : protected Timeline {
       const V each = set((given + g * own) * kInflate);
       for (int64_t i = 0; i < size; i += kLanes) {
         const V norm = load(block.row_norms.data() + i);
-        const V tiny = choose(less(V{}, norm), set(kTiny), V{});
+        const V tiny = choose(less(V{}, norm), set(kRowUnderflow), V{});
         store(errors_.data() + i, multiply_add(norm, each, load(errors_.data() + i) + tiny));
       }
     }

@@ -10,7 +10,7 @@ inline Engine::Engine(const Shared& shared, const ExactRows& exact)
       system_(shared.system),
       options_(shared.options),
       exact_(exact),
-      factor_(options_.force_exact ? 1e30 : kInflate),
+      factor_(options_.force_exact ? kForceExact : kInflate),
       n_stages_(static_cast<int64_t>(system_.stages.size())),
       on_(static_cast<size_t>(padded(system_.lines)), 0),
       line_numbers_(static_cast<size_t>(system_.lines + kLanes)) {
@@ -68,7 +68,7 @@ inline Polygon Engine::root_polygon() {
       row = {corner[1] - next[1], next[0] - corner[0], corner[0] * next[1] - next[0] * corner[1], 0, border_row(i)};
       const double size = std::fabs(row.a) * shared_.hs + std::fabs(row.b) * shared_.ht +
                           std::fabs(corner[0] * next[1]) + std::fabs(next[0] * corner[1]);
-      row.error = 8 * kUnit * size + 0x1p-1000;  // more than underflow can lose in it and at a point
+      row.error = 8 * kUnit * size + kBorderUnderflow;
     }
   }
   return p;
