@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "deep_thread.h"
-#include "exact_rows.h"
+#include "digit_network.h"
 
 namespace pylinregion {
 namespace {

@@ -7,6 +7,7 @@
 
 #include "../simd.h"
 #include "binding_parts.h"
+#include "exact_rows.h"
 #include "mesh.h"
 #include "system.h"
 

@@ -2,6 +2,8 @@
 // |d_q| <= 2^(bits - 1) kept as doubles. Products of two such vectors are float64 sums that are exact as long as
 // terms * 2^(2 bits - 2) <= 2^53, so plain loops do them, in any instruction set.
 #pragma once
+#include <algorithm>
+#include <climits>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -18,17 +20,34 @@ inline int lowest_bit(double x) {
   return exponent - 53 + __builtin_ctzll(static_cast<uint64_t>(integer));
 }
 
+// The bits that some doubles have set: all are multiples of 2^low, and below 2^high in size.
+struct BitRange {
+  int low = INT_MAX, high = INT_MIN;
+
+  BitRange() = default;
+  BitRange(const double* x, int64_t size) { add(x, size); }
+  void add(const double* x, int64_t size) {
+    for (int64_t i = 0; i < size; ++i) {
+      if (x[i] == 0) continue;
+      low = std::min(low, lowest_bit(x[i]));
+      high = std::max(high, std::ilogb(x[i]) + 1);
+    }
+  }
+  bool empty() const { return low == INT_MAX; }
+  int exponent() const { return empty() ? 0 : low; }
+  int width() const { return empty() ? 1 : high - low; }
+};
+
 class Digits {
  public:
   Digits() = default;
   explicit Digits(int64_t size) : size_(size) {}
 
   // x[i] / 2^exponent, which must be integers.
-  static Digits from(const double* x, int64_t size, int64_t stride, int64_t exponent, int bits) {
+  static Digits from(const double* x, int64_t size, int64_t exponent, int bits) {
     Digits out(size);
-    const double base = std::ldexp(1.0, bits);
     for (int64_t i = 0; i < size; ++i) {
-      double rest = x[i * stride];
+      double rest = x[i];
       if (rest == 0) continue;
       // The highest slice that is not 0, then downwards: each step takes the nearest multiple, exactly.
       const int64_t top = (std::ilogb(rest) - exponent) / bits + 1;
@@ -41,7 +60,7 @@ class Digits {
         rest -= std::ldexp(digit, static_cast<int>(unit));
       }
     }
-    out.carry(base);
+    out.carry(bits);
     return out;
   }
 
@@ -54,8 +73,8 @@ class Digits {
   }
 
   // Digits back to at most half a base, and empty slices on top dropped.
-  void carry(double base) {
-    const double inverse = 1 / base;
+  void carry(int bits) {
+    const double base = std::ldexp(1.0, bits), inverse = 1 / base;
     for (int64_t q = 0; q < slices(); ++q) {
       bool more = false;
       double* low = slice(q);

@@ -1,8 +1,10 @@
 // csrc/partition/enumerate.inl -- the engine on one thread or several, compiled once per instruction set. The includer
 // defines PLR_ENUMERATE (the function's name).
+#include <atomic>
 #include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
 
 #include "deep_thread.h"
 #include "engine.h"

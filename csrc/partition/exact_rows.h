@@ -1,38 +1,15 @@
-// csrc/partition/exact_rows.h -- the signs that float64 cannot decide, decided in integers.
-//
-// A line is where a unit bends: z(s, t) = kink, with z affine on the cell. Its row (a, b, c) is found from the
-// network's own weights and the pieces that the units before it are on, backwards: one vector-matrix product per stage,
-// in sliced doubles (digits.h), exact. One predicate is enough: the sign of a row at the crossing of two rows.
+// csrc/partition/exact_rows.h -- the signs on slices that float64 cannot decide, decided in integers. One predicate is
+// enough: the sign of a row (a, b, c) at the crossing of two rows.
 #pragma once
 #include <array>
 #include <memory>
-#include <mutex>
 #include <unordered_map>
 #include <vector>
 
-#include "digits.h"
+#include "digit_network.h"
 #include "groups.h"
 
 namespace pylinregion {
-
-// Weights of a stage's rows for the units of a source stage, or for the input (source -1).
-struct ExactBlock {
-  int64_t source;
-  const double* weight;  // [rows, units of the source], row-major
-};
-
-// z = bias + sum of blocks; unit u is a continuous piecewise linear function of row u, divided by `denominator`:
-// slopes[p] * z + intercepts[p] on piece p = number of its lines that are on. Lines are numbered through the network.
-struct ExactStage {
-  int64_t rows;
-  std::vector<ExactBlock> blocks;
-  const double* bias;         // [rows]
-  const int64_t* line_begin;  // [rows + 1] line numbers
-  const double* kinks;        // [lines of the stage], ascending for each unit
-  const double* slopes;       // [lines + rows]: the pieces of unit 0, of unit 1, ...
-  const double* intercepts;   // the same
-  double denominator;
-};
 
 // The slice x(s, t) = origin + s u + t v, and the corners of its polygon in (s, t).
 struct ExactSlice {
@@ -47,7 +24,7 @@ struct ExactSlice {
 inline int64_t border_row(int64_t e) { return -2 - e; }
 constexpr int64_t kAxisRow = -1;
 
-class ExactNetwork;  // the weights in digits
+class SliceNetwork;  // the network on the slice, in digits
 
 // One thread's access, with a cache: rows are asked for again and again under the same pattern.
 class ExactRows {
@@ -72,7 +49,7 @@ class ExactRows {
   };
   const Row& row(int64_t number, const uint8_t* on);
 
-  std::shared_ptr<ExactNetwork> network_;
+  std::shared_ptr<SliceNetwork> network_;
   const Groups* groups_;
   std::vector<Cached> cache_;
   std::unordered_map<int64_t, Cached> pairs_;

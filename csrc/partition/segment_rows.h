@@ -1,8 +1,7 @@
 // csrc/partition/segment_rows.h -- the signs on segments, and at points of slices, that float64 cannot decide, decided
 // in integers.
 //
-// On a segment a row is known by its values at the two ends, and a point by two weights of these ends. The digits of
-// the weights are made once for a network, when the first doubt comes; those of a segment when it has one.
+// On a segment a row is known by its values at the two ends, and a point by two weights of these ends.
 #pragma once
 #include <array>
 #include <memory>
@@ -10,7 +9,7 @@
 #include <vector>
 
 #include "bigint.h"
-#include "exact_rows.h"
+#include "digit_network.h"
 
 namespace pylinregion {
 
@@ -39,12 +38,14 @@ inline int order(const SegmentPoint& p, const SegmentPoint& q) { return (p[1] * 
 // Where a point is, from 0 at the start to 1 at the end, to a few units in the last place.
 double position_of(const SegmentPoint& point);
 
-class DigitNetwork;  // the weights in digits
+// A network and its input in digits, which are made when the first doubt comes.
+class SegmentNetwork;
+std::shared_ptr<SegmentNetwork> segment_network(std::vector<ExactStage> stages, int64_t dimensions);
 
 // One thread's access. Inputs are told apart by their addresses, and must stay as they are.
 class SegmentRows {
  public:
-  SegmentRows(std::shared_ptr<DigitNetwork> network);
+  explicit SegmentRows(std::shared_ptr<SegmentNetwork> network);
   ~SegmentRows();
   void set(const Segment& segment) { segment_ = segment; }
   // The row of a line under a pattern: on[line] is 1 where the line's unit is above its kink; only lines of stages
@@ -57,15 +58,13 @@ class SegmentRows {
 
  private:
   struct Projection;
-  struct Sums;
+  struct Row;
   const Projection& projection(const double* point);
-  Sums sums(int64_t line, int64_t less, const uint8_t* on, const double* const* inputs, size_t n);
+  Row pulled_back(int64_t line, int64_t less, const uint8_t* on, const double* const* inputs, size_t n);
 
-  std::shared_ptr<DigitNetwork> network_;
+  std::shared_ptr<SegmentNetwork> network_;
   std::unordered_map<const double*, std::unique_ptr<Projection>> projections_;
   Segment segment_{};
 };
-
-std::shared_ptr<DigitNetwork> digit_network(std::vector<ExactStage> stages, int64_t dimensions);
 
 }  // namespace pylinregion

@@ -40,7 +40,7 @@ struct Change {
 
 class Timeline {
  protected:
-  Timeline(std::shared_ptr<DigitNetwork> digits, int64_t lines)
+  Timeline(std::shared_ptr<SegmentNetwork> digits, int64_t lines)
       : exact_(std::move(digits)), on_(static_cast<size_t>(lines)) {}
 
   void restart(Window window) {

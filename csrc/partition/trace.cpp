@@ -155,7 +155,7 @@ TraceNetwork::TraceNetwork(const std::vector<ExactStage>& given, int64_t inputs,
       whole += block.frobenius, own += block.row_norms[static_cast<size_t>(o)];
     if (own > 0) output_scales[static_cast<size_t>(o)] = whole / own;
   }
-  digits = digit_network(given, inputs);
+  digits = segment_network(given, inputs);
 }
 
 TraceResult trace_segments(const TraceNetwork& network, const Segments& segments, const TraceOptions& options,

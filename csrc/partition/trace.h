@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "aligned.h"
-#include "exact_rows.h"
 #include "segment_rows.h"
 #include "system.h"
 
@@ -52,7 +51,7 @@ class TraceNetwork {
   int64_t last_with_lines;  // stage number, -1: none
   int64_t input_rows;       // padded rows of the stages with input weights
   Doubles output_scales;    // [outputs]: the norm of the last stage's weights over that of an output's, 0: it has none
-  std::shared_ptr<DigitNetwork> digits;
+  std::shared_ptr<SegmentNetwork> digits;
 };
 
 // n segments, from first[pairs[i][0]] to second[pairs[i][1]]; with radii from p - r q to p + r q instead.

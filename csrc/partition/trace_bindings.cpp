@@ -47,7 +47,7 @@ class TraceProblem {
 class SlicePoints {
  public:
   SlicePoints(const std::vector<ExactStageTuple>& stages, int64_t dimensions, Address u, Address v, Address origin)
-      : rows_(digit_network(exact_stages_of(stages), dimensions)),
+      : rows_(segment_network(exact_stages_of(stages), dimensions)),
         plane_{at<const double>(u), at<const double>(v), at<const double>(origin)} {}
 
   // n lines, each at a point of its own. st: [n, 2]; lines, less: [n], see SegmentRows::side; on: n patterns, `stride`

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "comparison.h"
+#include "partition/exact_rows.h"
 #include "partition/groups.h"
 #include "partition/mesh.h"
 #include "partition/system.h"
