@@ -3,14 +3,16 @@
 // certain is left to cutting.
 #pragma once
 #include "engine.h"
+#include "write_cells.inl"
 
 namespace pylinregion {
 namespace {
 
-constexpr int64_t kMostChords = 12;
+constexpr int64_t kMostChords = 12;  // of a cell that is counted: it takes their number cubed
 
+// Counts the cells that the unsettled lines make of a cell; false if not all of that is certain.
 inline bool Engine::count_chords(const Cell& cell) {
-  const int64_t k = cell.candidates.n;
+  const int64_t k = cell.unsettled.n;
   int64_t crossings = 0;
   if (k > kMostChords) return false;
   if (k > 1) {
@@ -33,7 +35,7 @@ inline bool Engine::count_chords(const Cell& cell) {
   const int64_t cells = 1 + k + crossings;
   result_.regions[static_cast<size_t>(cell.stage)] += cells;
   unreported_ += cells;
-  if (unreported_ >= 1024) flush();
+  if (unreported_ >= kReportedAfter) report();
   return true;
 }
 
@@ -41,9 +43,9 @@ inline bool Engine::count_chords(const Cell& cell) {
 inline bool Engine::chord_of(const Cell& cell, int64_t k, Chord& chord) const {
   const Polygon& polygon = cell.polygon;
   if (polygon.n > kLanes) return false;
-  const double a = cell.candidates.a[k], b = cell.candidates.b[k];
-  const V z = multiply_add(set(a), load(polygon.x), multiply_add(set(b), load(polygon.y), set(cell.candidates.c[k])));
-  const V t = (set(cell.candidates.p[k]) + set(std::fabs(a) + std::fabs(b)) * load(polygon.d)) * set(factor_);
+  const double a = cell.unsettled.a[k], b = cell.unsettled.b[k];
+  const V z = multiply_add(set(a), load(polygon.x), multiply_add(set(b), load(polygon.y), set(cell.unsettled.c[k])));
+  const V t = (set(cell.unsettled.p[k]) + set(std::fabs(a) + std::fabs(b)) * load(polygon.d)) * set(factor_);
   const uint32_t all = first_lanes(polygon.n), up = above(z, set(0)) & all;
   if ((above(abs(z), t + t) & all) != all) return false;
   const uint32_t ends = up ^ (up >> 1 | (up << (polygon.n - 1) & all));  // edges whose ends are on different sides
@@ -74,7 +76,7 @@ inline int Engine::interleave(const Chord& p, const Chord& q) {
 }
 
 inline bool Engine::certain_at_crossing(const Cell& cell, int64_t i, int64_t j, int64_t l) const {
-  const Candidates& r = cell.candidates;
+  const Unsettled& r = cell.unsettled;
   const RowOnPlane p{r.a[i], r.b[i], r.c[i], r.p[i], 0}, q{r.a[j], r.b[j], r.c[j], r.p[j], 0};
   const double det = p.a * q.b - q.a * p.b;
   const double x = (p.b * q.c - q.b * p.c) / det, y = (q.a * p.c - p.a * q.c) / det;

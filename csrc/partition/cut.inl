@@ -1,9 +1,23 @@
-// csrc/partition/cut.inl -- (Engine) where lines cut a cell.
+// csrc/partition/cut.inl -- (Engine) a cell is cut in two by a line that crosses it.
 #pragma once
 #include "engine.h"
 
 namespace pylinregion {
 namespace {
+
+// Where the first unsettled line is on, and where it is off; whether the first vertex is in the second.
+inline bool Engine::cut_by_first(const Cell& cell, Polygon& above, Polygon& below) {
+  const Unsettled& all = cell.unsettled;
+  const Polygon& polygon = cell.polygon;
+  int8_t* signs = arena_.take<int8_t>(padded(polygon.n));
+  double* z = arena_.take<double>(padded(polygon.n));
+  vertex_signs(cell, 0, signs, z);
+  RowOnPlane* line = arena_.take<RowOnPlane>(1);
+  *line = {all.a[0], all.b[0], all.c[0], all.p[0], all.line[0]};
+  cut_in_two(arena_, polygon, line, signs, above, below,
+             [&](int64_t i) { return known_crossing(polygon, i, *line, z[i], z[i + 1 == polygon.n ? 0 : i + 1]); });
+  return signs[0] < 0;
+}
 
 // Nearly equal lines cross where float64 values are noise; coordinates worth having then come from the integers.
 inline NewVertex Engine::known_crossing(const Polygon& polygon, int64_t i, const RowOnPlane& line, double z_i,

@@ -1,4 +1,5 @@
-// csrc/partition/cut_maxima.inl -- (Engine) a cell is cut into the shares of a group's candidates.
+// csrc/partition/cut_maxima.inl -- (Engine) a cell is cut along the upper envelope of a group's candidates: into their
+// shares, on each of which one is the largest.
 #pragma once
 #include "engine.h"
 #include "share_names.inl"
@@ -6,11 +7,8 @@
 namespace pylinregion {
 namespace {
 
-// Cut by the first group, into the shares of its candidates.
-inline void Engine::split_group(const Cell& cell, int64_t depth) {
-  const Candidates& all = cell.candidates;
-  const int64_t size = group_end(cell, 0);
-  Share* shares = arena_.take<Share>(size);
+// Of the first `size` candidates, a group; how many have a share.
+inline int64_t Engine::cut_into_shares(const Cell& cell, int64_t size, Share* shares) {
   int64_t n = 0;
   for (int64_t i = 0; i < size; ++i) shares[n++].candidate = i;
   // Again without those that win nowhere: of the winners each edge belongs to one pair alone.
@@ -27,27 +25,13 @@ inline void Engine::split_group(const Cell& cell, int64_t depth) {
   if (cell.polygon.n == 2)
     line_up(cell, shares, n);
   else if (options_.cells)
-    ShareNames(*this, cell, shares, n).give();
-  for (int64_t i = 0; i < size; ++i) on_[static_cast<size_t>(line_of(cell, i))] = 0;
-  int64_t halvings = 0;  // as many cuts in two make so many parts
-  while ((int64_t{1} << halvings) < n) ++halvings;
-  const Arena::Mark mark = arena_.mark();
-  for (int64_t i = 0; i < n; ++i) {
-    Cell child = cell;
-    child.candidates = without_first(all, size);
-    const int32_t winner = static_cast<int32_t>(shares[i].candidate);
-    uint8_t& state = on_[static_cast<size_t>(line_of(cell, winner))];
-    state = 1;
-    child.polygon = shares[i].polygon;
-    if (cell.stage + 1 < n_stages_) substitute(child, {shifted(all, winner), 1, all.row + winner});
-    cut(child, depth + halvings);
-    state = 0;
-    if (!tasks_) arena_.release(mark);
-  }
+    ShareNames(*this, cell, size, shares, n).give();
+  return n;
 }
 
 // Cuts a share to where its candidate is not below a rival; false if nothing is left.
 inline bool Engine::clip_to_share(const Cell& cell, const int64_t* rivals, int64_t n, Share& share) {
+  const Unsettled& candidates = cell.unsettled;
   const int64_t i = share.candidate;
   for (int64_t k = 0; k < n; ++k) {
     const int64_t j = rivals[k];
@@ -56,16 +40,16 @@ inline bool Engine::clip_to_share(const Cell& cell, const int64_t* rivals, int64
     int8_t* signs = arena_.take<int8_t>(polygon.n);
     double* z = arena_.take<double>(polygon.n);
     RowOnPlane& row = *arena_.take<RowOnPlane>(1);
-    row = difference(cell, i, j);
+    row = difference(candidates, i, j);
     bool some_above = false, some_below = false;
     for (int64_t v = 0; v < polygon.n; ++v) {
-      signs[v] = static_cast<int8_t>(difference_sign(cell, polygon, v, row, i, j, z[v]));
+      signs[v] = static_cast<int8_t>(difference_sign(candidates, polygon, v, row, i, j, z[v]));
       some_above |= signs[v] > 0, some_below |= signs[v] < 0;
     }
     result_.decisions.filter += polygon.n;
     if (!some_below && (some_above || i < j)) continue;
     if (!some_above) return false;
-    row.number = system_.groups->pair(line_of(cell, std::min(i, j)), line_of(cell, std::max(i, j)));
+    row.number = system_.groups->pair(candidates.line[std::min(i, j)], candidates.line[std::max(i, j)]);
     Polygon below;
     cut_in_two(arena_, polygon, &row, signs, share.polygon, below, [&](int64_t e) {
       NewVertex cut = known_crossing(polygon, e, row, z[e], z[e + 1 == polygon.n ? 0 : e + 1]);
@@ -82,7 +66,7 @@ inline void Engine::line_up(const Cell& cell, Share* shares, int64_t n) {
     for (int64_t k = i; k > 0; --k) {
       const int64_t p = shares[k - 1].candidate, q = shares[k].candidate;
       double z;
-      if (difference_sign(cell, cell.polygon, 0, difference(cell, p, q), p, q, z) > 0) break;
+      if (difference_sign(cell.unsettled, cell.polygon, 0, difference(cell.unsettled, p, q), p, q, z) > 0) break;
       std::swap(shares[k - 1], shares[k]);
     }
   for (int64_t i = 1; i < n; ++i) {

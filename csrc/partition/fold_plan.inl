@@ -1,156 +1,183 @@
 // csrc/partition/fold_plan.inl -- (Engine) what to fold: bounds over the cell say which lines of later stages cannot
-// cross it. Those that are off drop out, those that are on are substituted, and a smaller system remains. Bounds
-// only prune: they need be safe, not tight. Where they prune little, in stages far ahead, the fold ends: the rows
-// from there on stay as they are.
+// cross it (docs/exactness.md, 5). Those that are off drop out, those that are on are eliminated, and a smaller system
+// remains. Bounds only prune: they need be safe, not tight. Where they prune little, in stages far ahead, the fold
+// ends: the rows from there on stay as they are.
 #pragma once
 #include "engine.h"
 
 namespace pylinregion {
 namespace {
 
-inline void Engine::refold(Cell& cell) {
-  const Fold& fold = *cell.fold;
-  const StageView& current = fold.stages[cell.stage];
-  const int64_t rows = fold.rows, crossing = cell.candidates.n;
-  const bool always = options_.fold_ahead > 0;
-  if (rows == current.end || fold.depth == kMostFolds) return;
-  if (!always && (rows - current.end < kWorthFolding || (cell.attempt != INT64_MAX && 4 * crossing > 3 * cell.attempt)))
-    return;
-  cell.attempt = crossing;
+constexpr double kMostKept = 0.9;  // of a stage: where bounds prune less, a fold ends
 
-  const Arena::Mark mark = arena_.mark();
-  const int64_t size = padded(rows + kLanes);
-  double* memory = arena_.take<double>(9 * size);
-  const auto array = [&](int64_t i) { return memory + i * size; };
-  Relaxed relaxed{{array(0), array(1), array(2), array(3)}, array(4)};
-  const Rows4 form{array(5), array(6), array(7), array(8)};  // a row once what it depends on is relaxed; p: its radius
-  Plan plan{arena_.take<uint8_t>(rows / kLanes + n_stages_ + 1),
-            arena_.take<int64_t>(n_stages_ + 1),
-            arena_.take<int32_t>(rows),
-            relaxed.high,
-            cell.stage,
-            n_stages_,
-            0,
-            crossing,
-            0,
-            arena_.take<StageCount>(n_stages_)};
-  plan.counts[cell.stage] = {crossing, 0, crossing};
-  const double g = gamma(rows + 32);
+// Which of eight rows are settled on a cell, and which would cross it if their relaxed forms were exact.
+struct Sides {
+  uint32_t on, off, likely;
+};
+// Between what numbers a form is on a cell.
+struct Range {
+  double low, high;
+};
+// What becomes of a candidate.
+enum Fate : uint8_t { kGone, kKept, kOn };
 
-  const Candidates& left = cell.candidates;
+// Makes a plan, stage by stage: a row's form is known once all that it depends on is relaxed.
+class Engine::FoldPlanner {
+ public:
+  FoldPlanner(Engine& engine, const Cell& cell);
+  FoldPlan plan();
+
+ private:
+  void know_until(int64_t row);
+  void know(const RowForms& in, int64_t from, int64_t to);
+  bool ends_before(int64_t l, int64_t kept) const;
+  int64_t first_untouched() const;
+  StageCount relax_lines(int64_t l);
+  Sides relax(int64_t r) const;
+
+  // --- fold_maxima.inl ---
+  StageCount relax_maxima(int64_t l);
+  int64_t relax_maximum(const Forms& form, const Relaxed& out, int64_t begin, int64_t end, int64_t best, bool now,
+                        uint8_t* fate) const;
+  Range range(const RowOnPlane& form, double size) const;
+
+  Engine& engine_;
+  const Cell& cell_;
+  const Fold& fold_;
+  const bool always_;  // a test: fold so many stages ahead, whether it pays or not
+  const double g_;     // pays for the rounding of relaxed forms
+  Relaxed relaxed_;    // [rows]
+  Forms form_;         // [rows], of those before known_; p: the radius
+  int64_t known_;
+  FoldPlan plan_;
+  int32_t* live_;  // [n_live_]: rows of the stage that others take from
+  int64_t n_live_ = 0;
+};
+
+inline Engine::FoldPlanner::FoldPlanner(Engine& engine, const Cell& cell)
+    : engine_(engine),
+      cell_(cell),
+      fold_(*cell.fold),
+      always_(engine.options_.fold_ahead > 0),
+      g_(gamma(fold_.rows + 32)),
+      known_(fold_.stages[cell.stage].end) {
+  const int64_t rows = fold_.rows, stages = engine.n_stages_, crossing = cell.unsettled.n;
+  Arena& arena = engine.arena_;
+  relaxed_ = {engine.take_forms(rows), arena.take<double>(rows + kLanes)};
+  form_ = engine.take_forms(rows);
+  live_ = arena.take<int32_t>(rows);
+  plan_.first = cell.stage, plan_.end = stages;
+  plan_.kept = crossing, plan_.n_on = 0;
+  plan_.keeps = arena.take<uint8_t>(rows / kLanes + stages + 1);
+  plan_.keeps_begin = arena.take<int64_t>(stages + 1);
+  plan_.keeps_begin[cell.stage] = 0;
+  plan_.on = arena.take<int32_t>(rows);
+  plan_.high = relaxed_.high;
+  plan_.counts = arena.take<StageCount>(stages);
+  plan_.counts[cell.stage] = {crossing, 0, crossing};
   for (int64_t i = 0; i < crossing; ++i) {
-    const int64_t r = left.row[i];
-    form.a[r] = left.a[i], form.b[r] = left.b[i], form.c[r] = left.c[i];
-    form.p[r] = left.p[i] + g * magnitude(form, r);
+    const Forms &from = cell.unsettled, to = form_.from(cell.unsettled.row[i]);
+    *to.a = from.a[i], *to.b = from.b[i], *to.c = from.c[i];
+    *to.p = from.p[i] + g_ * engine.magnitude(to, 0);
   }
-  plan.keeps_begin[cell.stage] = 0;
-  int64_t known = current.end;  // rows before `known` have forms
-  const auto know = [&](int64_t to) {
-    if (known < cell.reach) know_rows(cell.affine, form, known, std::min(to, cell.reach), g);
-    if (to > cell.reach) know_rows(fold.far, form, std::max(known, cell.reach), to, g);
-    known = std::max(known, to);
-  };
-  int32_t* live = arena_.take<int32_t>(rows);
-  for (int64_t l = cell.stage; l < n_stages_; ++l) {
-    const StageView& stage = fold.stages[l];
-    int64_t n = 0, kept = 0, on = 0, crosses = 0;
-    know(stage.end);
-    uint8_t* keeps = plan.keeps + plan.keeps_begin[l];
-    if (has_groups(l)) {
-      const GroupFates found = relax_groups(cell, l, form, g, relaxed, keeps, plan.on + plan.n_on, live);
-      n = found.live, on = found.on, kept = crosses = found.kept;
-      keeps += (stage.end - stage.begin + kLanes - 1) / kLanes;
-    }
-    for (int64_t r = stage.begin; r < stage.end && !has_groups(l); r += kLanes) {
-      const uint32_t valid = stage.end - r >= kLanes ? 0xff : (1u << (stage.end - r)) - 1;
-      const Sides sides = relax(cell.polygon, form, r, g, relaxed);
-      if (l == cell.stage) continue;
-      uint32_t lives = valid & ~sides.off, is_on = lives & sides.on;
-      *keeps++ = static_cast<uint8_t>(lives & ~is_on);
-      crosses += __builtin_popcount(lives & sides.likely);
-      for (; is_on; is_on &= is_on - 1) plan.on[plan.n_on + on++] = static_cast<int32_t>(r + __builtin_ctz(is_on));
-      for (; lives; lives &= lives - 1) live[n++] = static_cast<int32_t>(r + __builtin_ctz(lives));
-    }
-    plan.keeps_begin[l + 1] = keeps - plan.keeps;
-    if (l == cell.stage && !has_groups(l)) {
-      n = crossing;
-      std::copy(left.row, left.row + n, live);
-    } else if (l > cell.stage) {
-      if (!has_groups(l)) kept = n - on;
-      const bool far = always ? l > cell.stage + options_.fold_ahead
-                              : kept > kMostKept * static_cast<double>(stage.end - stage.begin) && l + 1 < n_stages_;
-      if (far) {
-        plan.end = l;
+}
+
+inline FoldPlan Engine::FoldPlanner::plan() {
+  for (int64_t l = plan_.first; l < engine_.n_stages_; ++l) {
+    const StageView& stage = fold_.stages[l];
+    know_until(stage.end);
+    n_live_ = 0;
+    const StageCount found = engine_.has_groups(l) ? relax_maxima(l) : relax_lines(l);
+    if (l > plan_.first) {
+      if (ends_before(l, found.kept)) {
+        plan_.end = l;
         break;
       }
-      plan.kept += kept;
-      plan.counts[l] = {kept, on, crosses};
-      plan.n_on += on;
+      plan_.counts[l] = found;
+      plan_.kept += found.kept, plan_.n_on += found.on;
     }
-    if (l + 1 == n_stages_) break;
-    know(stage.extent);
-    if (n) {
-      const Arena::Mark before = arena_.mark();
-      add(form, form, stage, gathered(relaxed.form, live, n));
-      arena_.release(before);
-    }
+    if (l + 1 == engine_.n_stages_) break;
+    know_until(stage.extent);
+    if (n_live_ == 0) continue;
+    const Arena::Mark mark = engine_.arena_.mark();
+    const Arrays<4> gives = engine_.gathered(relaxed_.form.arrays(), 0, live_, n_live_);
+    const Arrays<4> takes = form_.from(stage.end).arrays();
+    add_columns<4, true>(takes, takes, {&stage, live_, gives, n_live_});
+    engine_.arena_.release(mark);
   }
-  int64_t touched = std::max(cell.reach, fold.stages[plan.end - 1].end);
-  for (int64_t l = plan.first; l < plan.end; ++l) touched = std::max(touched, fold.stages[l].extent);
-  plan.touched_end = plan.end;
-  while (plan.touched_end < n_stages_ && fold.stages[plan.touched_end].begin < touched) ++plan.touched_end;
-  if (plan.end < cell.stage + 2 || !(always || worth_folding(fold, plan))) {
-    arena_.release(mark);
-    return;
-  }
-  ++result_.decisions.folds;
-  // Until they are settled, it does not matter what is said of those that are kept.
-  for (int64_t r = current.end; r < fold.stages[plan.end - 1].end; ++r) on_[static_cast<size_t>(fold.line[r])] = 0;
-  for (int64_t i = 0; i < plan.n_on; ++i) on_[static_cast<size_t>(fold.line[plan.on[i]])] = 1;
-  compact(cell, plan);
+  plan_.touched_end = first_untouched();
+  return plan_;
 }
 
-inline void Engine::know_rows(const Affine& in, const Rows4& form, int64_t from, int64_t to, double g) const {
-  for (int64_t r = from; r < to; r += kLanes) {
-    const V a = load(in.a + r), b = load(in.b + r), c = load(in.c + r);
-    const V size_of = abs(a) * set(shared_.hs) + abs(b) * set(shared_.ht) + abs(c);
-    store(form.a + r, a), store(form.b + r, b), store(form.c + r, c);
-    store(form.p + r, load(in.p + r) + set(g) * size_of);
+// The forms of the rows before `row`, of what the cell has.
+inline void Engine::FoldPlanner::know_until(int64_t row) {
+  if (known_ < cell_.reach) know(cell_.forms, known_, std::min(row, cell_.reach));
+  if (row > cell_.reach) know(fold_.far, std::max(known_, cell_.reach), row);
+  known_ = std::max(known_, row);
+}
+inline void Engine::FoldPlanner::know(const RowForms& rows, int64_t from, int64_t to) {
+  const Forms in = rows.from(from), out = form_.from(from);
+  for (int64_t i = 0; i < to - from; i += kLanes) {
+    const V radius = load(in.p + i) + set(g_) * engine_.magnitudes(in, i);
+    store(out.a + i, load(in.a + i)), store(out.b + i, load(in.b + i)), store(out.c + i, load(in.c + i));
+    store(out.p + i, radius);
   }
 }
 
-// Whether the cells to come save more multiplications than the fold costs; the factors were found by measuring.
-inline bool Engine::worth_folding(const Fold& fold, const Plan& plan) const {
-  const int64_t touched =
-      (plan.touched_end < n_stages_ ? fold.stages[plan.touched_end].begin : fold.rows) - fold.stages[plan.end - 1].end;
-  int64_t live = plan.kept + plan.n_on + touched, kept_later = plan.kept + touched, kept_before = 0;
-  double saved = 0, cost = 0, k = 0, cells = 1;
-  for (int64_t l = plan.first; l < plan.end; ++l) {
-    const StageView& stage = fold.stages[l];
-    const StageCount& count = plan.counts[l];
-    kept_later -= count.kept, live -= count.kept + count.on;
-    const int64_t before = (stage.end - stage.begin) * (stage.extent - stage.end + kLanes);
-    const int64_t after = count.kept * (kept_later + kLanes);
-    saved += 1.5 * cells * static_cast<double>(before - after);
-    cost += static_cast<double>(count.on * (kept_before + 4) * live) +
-            8 * static_cast<double>((count.kept + count.on) * live);
-    kept_before += count.kept;
-    k += static_cast<double>(count.likely);  // k lines make between 1 + k and 1 + k (k + 1) / 2 cells
-    cells = 1 + k + k * k / 6;
+// Whether the fold ends before stage l, of which so many rows would be kept.
+inline bool Engine::FoldPlanner::ends_before(int64_t l, int64_t kept) const {
+  if (always_) return l > cell_.stage + engine_.options_.fold_ahead;
+  const int64_t lines = fold_.stages[l].end - fold_.stages[l].begin;
+  return static_cast<double>(kept) > kMostKept * static_cast<double>(lines) && l + 1 < engine_.n_stages_;
+}
+
+// The first stage whose rows take from no stage that is folded, and have taken from none.
+inline int64_t Engine::FoldPlanner::first_untouched() const {
+  int64_t touched = std::max(cell_.reach, fold_.stages[plan_.end - 1].end);
+  for (int64_t l = plan_.first; l < plan_.end; ++l) touched = std::max(touched, fold_.stages[l].extent);
+  int64_t l = plan_.end;
+  while (l < engine_.n_stages_ && fold_.stages[l].begin < touched) ++l;
+  return l;
+}
+
+// The relaxed forms of a stage's rows. Of the cell's own stage only its unsettled lines live.
+inline StageCount Engine::FoldPlanner::relax_lines(int64_t l) {
+  const StageView& stage = fold_.stages[l];
+  const bool now = l == plan_.first;
+  uint8_t* keeps = plan_.keeps + plan_.keeps_begin[l];
+  int32_t* on = plan_.on + plan_.n_on;
+  StageCount found{0, 0, 0};
+  for (int64_t r = stage.begin; r < stage.end; r += kLanes) {
+    const Sides sides = relax(r);
+    if (now) continue;
+    uint32_t lives = first_lanes(stage.end - r) & ~sides.off, is_on = lives & sides.on;
+    *keeps++ = static_cast<uint8_t>(lives & ~is_on);
+    found.likely += __builtin_popcount(lives & sides.likely);
+    for (; is_on; is_on &= is_on - 1) on[found.on++] = static_cast<int32_t>(r + __builtin_ctz(is_on));
+    for (; lives; lives &= lives - 1) live_[n_live_++] = static_cast<int32_t>(r + __builtin_ctz(lives));
   }
-  return saved > cost;
+  found.kept = n_live_ - found.on;
+  if (now) {
+    n_live_ = cell_.unsettled.n;
+    std::copy(cell_.unsettled.row, cell_.unsettled.row + n_live_, live_);
+  }
+  plan_.keeps_begin[l + 1] = keeps - plan_.keeps;
+  return found;
 }
 
 // Eight rows: z is between low and high on the polygon, so max(z, 0) is within lambda * form + mu +- (mu + lambda p),
 // lambda the slope from (low, 0) to (high, high). Rows that are on come out unchanged.
-inline Sides Engine::relax(const Polygon& polygon, const Rows4& form, int64_t r, double g, const Relaxed& out) const {
-  const V a = load(form.a + r), b = load(form.b + r), c = load(form.c + r), p = load(form.p + r);
+inline Sides Engine::FoldPlanner::relax(int64_t r) const {
+  const Polygon& polygon = cell_.polygon;
+  const Forms form = form_.from(r), out = relaxed_.form.from(r);
+  const double g = g_;
+  const V a = load(form.a), b = load(form.b), c = load(form.c), p = load(form.p);
   V low = set(INFINITY), high = set(-INFINITY);
   for (int64_t v = 0; v < polygon.n; ++v) {
     const V z = multiply_add(a, set(polygon.x[v]), multiply_add(b, set(polygon.y[v]), c));
     low = min(z, low), high = max(z, high);
   }
-  const V size = abs(a) * set(shared_.hs) + abs(b) * set(shared_.ht) + abs(c);
+  const V size = engine_.magnitudes(form, 0);
   const V slack = (p + (abs(a) + abs(b)) * set(polygon.d_max) + set(16 * kUnit) * size) * set(1 + 8 * g);
   const V zero = set(0), huge = set(INFINITY);
   const auto known = less(slack, huge);  // false for NaN
@@ -162,11 +189,11 @@ inline Sides Engine::relax(const Polygon& polygon, const Rows4& form, int64_t r,
   const auto bounded = both(known, both(less(high, huge), less(-huge, low)));
   const V width = high - low;
   const V lambda = choose(less(zero, width), high / width, zero), mu = -lambda * low * set(0.5);
-  store(out.high + r, high);
-  store(out.form.a + r, choose(bounded, lambda * a, zero));
-  store(out.form.b + r, choose(bounded, lambda * b, zero));
-  store(out.form.c + r, choose(bounded, lambda * c + mu, zero));
-  store(out.form.p + r, choose(bounded, mu + lambda * p + set(g) * (lambda * size + high + mu), huge));
+  store(relaxed_.high + r, high);
+  store(out.a, choose(bounded, lambda * a, zero));
+  store(out.b, choose(bounded, lambda * b, zero));
+  store(out.c, choose(bounded, lambda * c + mu, zero));
+  store(out.p, choose(bounded, mu + lambda * p + set(g) * (lambda * size + high + mu), huge));
   return sides;
 }
 

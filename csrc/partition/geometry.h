@@ -60,6 +60,11 @@ inline VertexKey between(VertexKey a, VertexKey b) { return {a.high + b.high, a.
 // point, whichever cell it is seen from; and a line cuts an edge that is whole for its stage at most once.
 inline VertexKey key_on(VertexKey edge, int64_t line) { return hashed(edge, static_cast<uint64_t>(line) + 1); }
 
+// At the begin of a stage, which cuts whole edges.
+inline void name_edges(const Polygon& p) {
+  for (int64_t i = 0; i < p.n; ++i) p.bases[i] = between(p.keys[i], p.keys[i + 1 == p.n ? 0 : i + 1]);
+}
+
 // How far (x, y) can be from the crossing of the exact rows (Lemma 2 of docs/exactness.md).
 inline double vertex_error(const RowOnPlane& p, const RowOnPlane& q, double x, double y) {
   const auto residual = [&](const RowOnPlane& r) {

@@ -176,49 +176,6 @@ inline int32_t* put(int32_t* out, const int32_t* from, uint32_t bits) {
 // A bit for each of the first n lanes, n > 0.
 inline uint32_t first_lanes(int64_t n) { return n >= kLanes ? 0xff : (1u << n) - 1; }
 
-// Four arrays of rows: an affine form and a bound, or what goes into them.
-struct Rows4 {
-  double *a, *b, *c, *p;
-};
-
-// What a sum of columns is made of: the columns `t` [n] of a matrix with this stride (indexed by row), times values.
-struct Columns {
-  const double* begin;
-  int64_t stride;
-  const int32_t* t;
-  Rows4 values;  // [n]
-  int64_t n;
-};
-constexpr int kTall = sizeof(Word) == 64 ? 4 : 1;  // vectors of rows at a time: as many sums as there are registers
-
-// Rows [r, r + 8 K) of N arrays: out = in + sum over i of column[t[i]] * values[i], in rising order; kBound: the fourth
-// array takes the sizes of the columns.
-template <int K, int N, bool kBound>
-inline void add_columns(const Rows4& in, const Rows4& out, int64_t r, const Columns& columns) {
-  const double* const from[4] = {in.a, in.b, in.c, in.p};
-  double* const to[4] = {out.a, out.b, out.c, out.p};
-  const double* const values[4] = {columns.values.a, columns.values.b, columns.values.c, columns.values.p};
-  V sum[N][K];
-  for (int j = 0; j < N; ++j)
-    for (int k = 0; k < K; ++k) sum[j][k] = load(from[j] + r + k * kLanes);
-  for (int64_t i = 0; i < columns.n; ++i) {
-    const double* column = columns.begin + columns.t[i] * columns.stride + r;
-    for (int k = 0; k < K; ++k) {
-      const V w = load(column + k * kLanes);
-      for (int j = 0; j < N; ++j) sum[j][k] = multiply_add(kBound && j == 3 ? abs(w) : w, set(values[j][i]), sum[j][k]);
-    }
-  }
-  for (int j = 0; j < N; ++j)
-    for (int k = 0; k < K; ++k) store(to[j] + r + k * kLanes, sum[j][k]);
-}
-// The rows [begin, end), and up to eight more.
-template <int N, bool kBound>
-inline void add_columns(const Rows4& in, const Rows4& out, int64_t begin, int64_t end, const Columns& columns) {
-  int64_t r = begin;
-  for (; r + (kTall - 1) * kLanes < end; r += kTall * kLanes) add_columns<kTall, N, kBound>(in, out, r, columns);
-  for (; r < end; r += kLanes) add_columns<1, N, kBound>(in, out, r, columns);
-}
-
 // Bit i to byte i.
 inline uint64_t spread(uint32_t bits) {
   const uint64_t copies = (bits & 0x7f) * 0x0002040810204081u & 0x0101010101010101u;  // bits 0 to 6, seven places apart

@@ -1,49 +1,66 @@
-// csrc/partition/rows.inl -- (Engine) rows of affine forms in the arena.
+// csrc/partition/rows.inl -- (Engine) memory for the forms of rows, and their sizes.
 #pragma once
 #include "engine.h"
 
 namespace pylinregion {
 namespace {
 
-inline double Engine::magnitude(const Affine& x, int64_t r) const {
-  return std::fabs(x.a[r]) * shared_.hs + std::fabs(x.b[r]) * shared_.ht + std::fabs(x.c[r]);
-}
-inline V Engine::magnitudes(const Affine& x, int64_t r) const {  // of eight rows
-  return abs(load(x.a + r)) * set(shared_.hs) + abs(load(x.b + r)) * set(shared_.ht) + abs(load(x.c + r));
-}
-inline Rows4 Engine::shifted(const Rows4& x, int64_t by) { return {x.a + by, x.b + by, x.c + by, x.p + by}; }
-// Memory for the rows [from, to), indexed by row.
-inline Affine Engine::take_affine(int64_t from, int64_t to) {
-  const int64_t size = padded(to - from + kLanes);
-  double* memory = arena_.take<double>(4 * size);
-  for (int64_t i = 0; i < 4; ++i) std::fill(memory + i * size + (to - from), memory + (i + 1) * size, 0.0);
-  memory -= from;
-  return {memory, memory + size, memory + 2 * size, memory + 3 * size};
-}
-inline const double* Engine::column(const StageView& stage, int64_t t) {  // indexed by row
-  return stage.columns + (t - stage.begin) * stage.stride - stage.end;
+inline Engine::Engine(const Shared& shared, const ExactRows& exact)
+    : shared_(shared),
+      system_(shared.system),
+      options_(shared.options),
+      exact_(exact),
+      factor_(options_.force_exact ? kForceExact : kInflate),
+      n_stages_(static_cast<int64_t>(system_.stages.size())),
+      on_(static_cast<size_t>(padded(system_.lines)), 0),
+      line_numbers_(static_cast<size_t>(system_.lines + kLanes)) {
+  for (size_t r = 0; r < line_numbers_.size(); ++r) line_numbers_[r] = static_cast<int32_t>(r);
+  for (const StageView& stage : system_.stages)
+    has_groups_.push_back(stage.begin < stage.end && system_.groups->of_line()[stage.begin] >= 0);
+  start_result();
 }
 
-inline void Engine::copy_rows(const Rows4& in, const Rows4& out, int64_t from, int64_t to) {
-  const size_t bytes = static_cast<size_t>(to - from) * sizeof(double);
-  std::memcpy(out.a + from, in.a + from, bytes), std::memcpy(out.b + from, in.b + from, bytes);
-  std::memcpy(out.c + from, in.c + from, bytes), std::memcpy(out.p + from, in.p + from, bytes);
-}
-
-// The rows `t` [n], of the first N arrays.
-template <int N> inline SomeRows Engine::gathered(const Rows4& from, const int32_t* t, int64_t n) {
-  const Rows4 to = take_rows(n);
-  const double* const in[4] = {from.a, from.b, from.c, from.p};
-  double* const out[4] = {to.a, to.b, to.c, to.p};
-  for (int j = 0; j < N; ++j)
-    for (int64_t i = 0; i < n; ++i) out[j][i] = in[j][t[i]];
-  return {to, n, t};
-}
 // Memory for n rows, and eight more.
-inline Rows4 Engine::take_rows(int64_t n) {
+inline Forms Engine::take_forms(int64_t n) {
   const int64_t size = padded(n + kLanes);
   double* memory = arena_.take<double>(4 * size);
   return {memory, memory + size, memory + 2 * size, memory + 3 * size};
+}
+// Memory for the rows [from, to), and for eight more, which are 0.
+inline RowForms Engine::take_row_forms(int64_t from, int64_t to) {
+  const int64_t n = to - from, size = padded(n + kLanes);
+  const Forms out = take_forms(n);
+  for (double* each : {out.a, out.b, out.c, out.p}) std::fill(each + n, each + size, 0.0);
+  return {out, from};
+}
+
+// The rows t [n] of arrays that have the rows from `first` on.
+template <int N> inline Arrays<N> Engine::gathered(const Arrays<N>& from, int64_t first, const int32_t* t, int64_t n) {
+  const int64_t size = padded(n + kLanes);
+  double* memory = arena_.take<double>(N * size);
+  Arrays<N> out;
+  for (int j = 0; j < N; ++j) {
+    out.at[j] = memory + j * size;
+    for (int64_t i = 0; i < n; ++i) out.at[j][i] = from.at[j][t[i] - first];
+  }
+  return out;
+}
+
+inline double Engine::magnitude(const Forms& x, int64_t i) const {
+  return std::fabs(x.a[i]) * shared_.hs + std::fabs(x.b[i]) * shared_.ht + std::fabs(x.c[i]);
+}
+inline V Engine::magnitudes(const Forms& x, int64_t i) const {  // of eight rows
+  return abs(load(x.a + i)) * set(shared_.hs) + abs(load(x.b + i)) * set(shared_.ht) + abs(load(x.c + i));
+}
+
+// All rows of the cell's stage.
+inline Unsettled Engine::unsettled_of(const Cell& cell) const {
+  const StageView& stage = cell.fold->stages[cell.stage];
+  return {{cell.forms.from(stage.begin), stage.end - stage.begin, line_numbers_.data() + stage.begin},
+          cell.fold->line + stage.begin};
+}
+inline Unsettled Engine::without_first(const Unsettled& all, int64_t n) {
+  return {{all.from(n), all.n - n, all.row + n}, all.line + n};
 }
 
 }  // namespace

@@ -1,19 +1,19 @@
-// csrc/partition/settle.inl -- (Engine) which lines do not cross a cell.
+// csrc/partition/settle.inl -- (Engine) which lines of the current stage cross a cell.
 #pragma once
 #include "engine.h"
 
 namespace pylinregion {
 namespace {
 
-// Candidates that do not cross the cell are settled: the others stay, and what is on is substituted.
+// Lines that do not cross the cell are settled: the others stay, and what is on is substituted.
 inline void Engine::settle(Cell& cell) {
-  const Candidates& all = cell.candidates;
+  const Unsettled& all = cell.unsettled;
   const Polygon& polygon = cell.polygon;
   const Arena::Mark mark = arena_.mark();
   const int64_t room = padded(all.n + kLanes);
   int32_t* const numbers = arena_.take<int32_t>(3 * room);
-  SomeRows on{take_rows(all.n), 0, numbers};
-  Candidates left{{take_rows(all.n), 0, numbers + room}, numbers + 2 * room};
+  SomeRows on{take_forms(all.n), 0, numbers};
+  Unsettled left{{take_forms(all.n), 0, numbers + room}, numbers + 2 * room};
   const bool needed = options_.cells != nullptr || cell.stage + 1 < n_stages_;
   result_.decisions.filter += all.n * polygon.n;
   for (int64_t i = 0; i < all.n; i += kLanes) {
@@ -37,20 +37,22 @@ inline void Engine::settle(Cell& cell) {
       for (int64_t k = i; k < std::min(i + kLanes, all.n); ++k)
         on_[static_cast<size_t>(all.line[k])] = is_on >> (k - i) & 1;
     put(numbers + on.n, all.row + i, is_on);
-    on.n = put_rows(on, on.n, a, b, c, p, is_on);
+    on.n = put_forms(on, on.n, a, b, c, p, is_on);
     put(numbers + room + left.n, all.row + i, crosses), put(numbers + 2 * room + left.n, all.line + i, crosses);
-    left.n = put_rows(left, left.n, a, b, c, p, crosses);
+    left.n = put_forms(left, left.n, a, b, c, p, crosses);
   }
   if (left.n == all.n) return arena_.release(mark);  // what a walk along many lines holds must not grow by its square
   if (on.n && cell.stage + 1 < n_stages_) substitute(cell, on);
-  cell.candidates = left;
+  cell.unsettled = left;
 }
+
 // Some of eight rows, from row n on; returns their end.
-inline int64_t Engine::put_rows(const Rows4& to, int64_t n, V a, V b, V c, V p, uint32_t bits) {
+inline int64_t Engine::put_forms(const Forms& to, int64_t n, V a, V b, V c, V p, uint32_t bits) {
   put(to.a + n, a, bits), put(to.b + n, b, bits), put(to.c + n, c, bits);
   return put(to.p + n, p, bits) - to.p;
 }
-// 0 if the candidate crosses the cell, else its side; identically 0 is off.
+
+// 0 if unsettled line k crosses the cell, else its side; identically 0 is off.
 [[gnu::noinline]] inline int Engine::settled_sign(const Cell& cell, int64_t k) {
   const Arena::Mark mark = arena_.mark();
   int8_t* signs = arena_.take<int8_t>(padded(cell.polygon.n));

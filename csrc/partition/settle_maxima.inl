@@ -1,38 +1,35 @@
-// csrc/partition/settle_maxima.inl -- (Engine) stages of maxima: the lines of a stage are candidates, in groups of
-// consecutive ones. A cell is cut along the upper envelope of a group: into the parts on which one candidate is the
-// largest.
+// csrc/partition/settle_maxima.inl -- (Engine) stages of maxima: their lines are candidates, in groups of consecutive
+// ones (docs/exactness.md, 10). Which candidates may be the largest on a cell.
 #pragma once
 #include "engine.h"
 
 namespace pylinregion {
 namespace {
 
-// Candidate i less candidate j; the rounding of the difference is one of those that p prepays.
-inline RowOnPlane Engine::difference(const Cell& cell, int64_t i, int64_t j) const {
-  const Candidates& of = cell.candidates;
-  return {of.a[i] - of.a[j], of.b[i] - of.b[j], of.c[i] - of.c[j], of.p[i] + of.p[j], 0};
-}
-inline bool Engine::has_groups(int64_t stage) const { return has_groups_[static_cast<size_t>(stage)]; }
-inline int64_t Engine::line_of(const Cell& cell, int64_t k) const { return cell.candidates.line[k]; }
 // The first row after `begin` of another group, of rows whose lines are line_of(begin), ...
-template <class LineOf> inline int64_t Engine::group_end(int64_t begin, int64_t end, LineOf&& line_at) const {
+template <class LineOf> inline int64_t Engine::group_end(int64_t begin, int64_t end, LineOf&& line_of) const {
   const int32_t* group = system_.groups->of_line();
   int64_t i = begin + 1;
-  while (i < end && group[line_at(i)] == group[line_at(begin)]) ++i;
+  while (i < end && group[line_of(i)] == group[line_of(begin)]) ++i;
   return i;
 }
-inline int64_t Engine::group_end(const Cell& cell, int64_t begin) const {
-  return group_end(begin, cell.candidates.n, [&](int64_t i) { return line_of(cell, i); });
+inline int64_t Engine::group_end(const Unsettled& candidates, int64_t begin) const {
+  return group_end(begin, candidates.n, [&](int64_t i) { return candidates.line[i]; });
 }
 
-// The sign at a vertex of candidate i less candidate j.
-inline int Engine::difference_sign(const Cell& cell, const Polygon& polygon, int64_t v, const RowOnPlane& row,
-                                   int64_t i, int64_t j, double& z) {
+// Candidate i less candidate j; the rounding of the difference is one of those that p prepays.
+inline RowOnPlane Engine::difference(const Unsettled& of, int64_t i, int64_t j) {
+  return {of.a[i] - of.a[j], of.b[i] - of.b[j], of.c[i] - of.c[j], of.p[i] + of.p[j], 0};
+}
+
+// The sign at a vertex of candidate i less candidate j, which is `row`; z: its value.
+inline int Engine::difference_sign(const Unsettled& candidates, const Polygon& polygon, int64_t v,
+                                   const RowOnPlane& row, int64_t i, int64_t j, double& z) {
   z = row.a * polygon.x[v] + row.b * polygon.y[v] + row.c;
   const double t = threshold(row.a, row.b, row.error, polygon.d[v]);
   if (z > t) return 1;
   if (z < -t) return -1;
-  const int64_t p = line_of(cell, i), q = line_of(cell, j);
+  const int64_t p = candidates.line[i], q = candidates.line[j];
   return p < q ? exact_sign(polygon, v, system_.groups->pair(p, q))
                : -exact_sign(polygon, v, system_.groups->pair(q, p));
 }
@@ -40,7 +37,7 @@ inline int Engine::difference_sign(const Cell& cell, const Polygon& polygon, int
 // What float64 can tell of two candidates on a cell; with `exactly` what is true. Of equal ones the first wins.
 inline Contest Engine::contest(const Cell& cell, int64_t i, int64_t j, bool exactly) {
   const Polygon& polygon = cell.polygon;
-  const RowOnPlane row = difference(cell, i, j);
+  const RowOnPlane row = difference(cell.unsettled, i, j);
   bool above = false, below = false, open = false;
   for (int64_t v = 0; v < polygon.n; ++v) {
     const double z = row.a * polygon.x[v] + row.b * polygon.y[v] + row.c;
@@ -51,36 +48,40 @@ inline Contest Engine::contest(const Cell& cell, int64_t i, int64_t j, bool exac
   if (open && !exactly) return kOpen;
   double z;
   for (int64_t v = 0; open && v < polygon.n && !(above && below); ++v) {
-    const int sign = difference_sign(cell, polygon, v, row, i, j, z);
+    const int sign = difference_sign(cell.unsettled, polygon, v, row, i, j, z);
     above |= sign > 0, below |= sign < 0;
   }
   return above && below ? kBothMay : below ? kSecondWins : kFirstWins;
 }
 
-// Marks those of the candidates [begin, end) of a group that are the largest nowhere inside the cell.
-inline void Engine::find_losers(const Cell& cell, int64_t begin, int64_t end, uint8_t* lost) {
-  const Candidates& all = cell.candidates;
-  const Polygon& polygon = cell.polygon;
+// A rectified candidate that is off is 0 on the cell, and one that is on is above 0: no arithmetic for these.
+inline void Engine::find_rectified_losers(const Unsettled& candidates, int64_t begin, int64_t end, uint8_t* lost) {
   const int64_t* zero = system_.groups->zero();
-  std::fill(lost + begin, lost + end, uint8_t{0});
-  // A rectified candidate that is off is 0 on the cell, and one that is on is above 0: no arithmetic for these.
   bool some_on = false, some_off = false;
   for (int64_t k = begin; k < end; ++k) {
-    const int64_t line = zero[line_of(cell, k)];
+    const int64_t line = zero[candidates.line[k]];
     if (line >= 0) (on_[static_cast<size_t>(line)] ? some_on : some_off) = true;
   }
   for (int64_t k = begin, kept = some_on; some_off && k < end; ++k) {
-    const int64_t line = zero[line_of(cell, k)];
+    const int64_t line = zero[candidates.line[k]];
     if (line >= 0 && !on_[static_cast<size_t>(line)]) lost[k] = kept, kept = 1;
   }
+}
+
+// Marks those of the candidates [begin, end) of a group that are the largest nowhere inside the cell.
+inline void Engine::find_losers(const Cell& cell, int64_t begin, int64_t end, uint8_t* lost) {
+  const Unsettled& all = cell.unsettled;
+  const Polygon& polygon = cell.polygon;
+  std::fill(lost + begin, lost + end, uint8_t{0});
+  find_rectified_losers(all, begin, end, lost);
   // Most are below the one that is the largest in the middle.
   double x = 0, y = 0;
   for (int64_t v = 0; v < polygon.n; ++v) x += polygon.x[v], y += polygon.y[v];
-  const double share = 1 / static_cast<double>(polygon.n);
+  const double each = 1 / static_cast<double>(polygon.n);
   int64_t best = -1;
   double largest = 0;
   for (int64_t k = begin; k < end; ++k) {
-    const double z = all.a[k] * (x * share) + all.b[k] * (y * share) + all.c[k];
+    const double z = all.a[k] * (x * each) + all.b[k] * (y * each) + all.c[k];
     if (!lost[k] && (best < 0 || z > largest)) best = k, largest = z;
   }
   result_.decisions.filter += (end - begin) * polygon.n;
@@ -105,24 +106,23 @@ inline void Engine::find_losers(const Cell& cell, int64_t begin, int64_t end, ui
 }
 
 // As settle: candidates that are nowhere the largest are off, one that has no rivals left is on.
-inline void Engine::settle_groups(Cell& cell) {
-  const Candidates& all = cell.candidates;
+inline void Engine::settle_maxima(Cell& cell) {
+  const Unsettled& all = cell.unsettled;
   const Arena::Mark mark = arena_.mark();
   uint8_t* lost = arena_.take<uint8_t>(all.n);
   const int64_t size = padded(all.n + kLanes);
   int32_t* const numbers = arena_.take<int32_t>(3 * size);
-  SomeRows on{take_rows(all.n), 0, numbers};
-  Candidates left{{take_rows(all.n), 0, numbers + size}, numbers + 2 * size};
-  const auto copy = [&](int64_t k, const Rows4& to, int64_t i) {
+  SomeRows on{take_forms(all.n), 0, numbers};
+  Unsettled left{{take_forms(all.n), 0, numbers + size}, numbers + 2 * size};
+  const auto copy = [&](int64_t k, const Forms& to, int64_t i) {
     to.a[i] = all.a[k], to.b[i] = all.b[k], to.c[i] = all.c[k], to.p[i] = all.p[k];
   };
   for (int64_t begin = 0, end; begin < all.n; begin = end) {
-    end = group_end(cell, begin);
+    end = group_end(all, begin);
     find_losers(cell, begin, end, lost);
     const bool decided = std::count(lost + begin, lost + end, uint8_t{0}) == 1;
     for (int64_t k = begin; k < end; ++k) {
-      uint8_t& state = on_[static_cast<size_t>(line_of(cell, k))];
-      state = !lost[k] && decided;
+      on_[static_cast<size_t>(all.line[k])] = !lost[k] && decided;
       if (lost[k]) continue;
       if (decided) {
         numbers[on.n] = all.row[k], copy(k, on, on.n++);
@@ -134,7 +134,7 @@ inline void Engine::settle_groups(Cell& cell) {
   }
   if (left.n == all.n) return arena_.release(mark);
   if (on.n && cell.stage + 1 < n_stages_) substitute(cell, on);
-  cell.candidates = left;
+  cell.unsettled = left;
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// csrc/partition/share_names.inl -- (Engine) the names of the new vertices of shares, the parts that a cell is cut
+// csrc/partition/share_names.inl -- (Engine) the names of the new vertices of shares, the pieces that a cell is cut
 // into by a group.
 //
 // Shares are cut out one by one, so the same point comes as a vertex of several of them, and on an edge of the cell
@@ -11,18 +11,15 @@
 namespace pylinregion {
 namespace {
 
-constexpr VertexKey kUnnamed{0, 0};
-
 class Engine::ShareNames {
  public:
-  ShareNames(Engine& engine, const Cell& cell, Share* shares, int64_t n)
-      : engine_(engine), cell_(cell), shares_(shares), n_(n), groups_(*engine.system_.groups) {
-    const int64_t size = engine.group_end(cell, 0);
+  // Of the cell's first `size` candidates n have shares.
+  ShareNames(Engine& engine, const Cell& cell, int64_t size, Share* shares, int64_t n)
+      : cell_(cell), line_(cell.unsettled.line), shares_(shares), n_(n), groups_(*engine.system_.groups) {
     share_of_ = engine.arena_.take<int64_t>(size);
     std::fill(share_of_, share_of_ + size, int64_t{-1});
     for (int64_t i = 0; i < n; ++i) share_of_[shares[i].candidate] = i;
-    first_line_ = engine.line_of(cell, 0);
-    last_line_ = engine.line_of(cell, size - 1);
+    first_line_ = line_[0], last_line_ = line_[size - 1];
     group_ = static_cast<uint64_t>(groups_.of_line()[first_line_]);
     for (int64_t i = 0; i < n; ++i) corners_ += shares[i].polygon.n;
     places_ = engine.arena_.take<Place>(corners_);
@@ -74,7 +71,7 @@ class Engine::ShareNames {
     if (pair < groups_.lines()) fail();
     const auto [p, q] = groups_.members(pair);
     if (p < first_line_ || q > last_line_) fail();
-    const int64_t mine = engine_.line_of(cell_, shares_[at.share].candidate);
+    const int64_t mine = line_[shares_[at.share].candidate];
     const int64_t share = share_of_[candidate_of(p == mine ? q : p)];
     const int64_t edge = share < 0 ? -1 : edge_of(share, pair);
     if (edge < 0) fail();
@@ -82,7 +79,7 @@ class Engine::ShareNames {
   }
   int64_t candidate_of(int64_t line) const {
     int64_t k = 0;
-    while (engine_.line_of(cell_, k) != line) ++k;
+    while (line_[k] != line) ++k;
     return k;
   }
 
@@ -120,8 +117,8 @@ class Engine::ShareNames {
     }
   }
 
-  Engine& engine_;
   const Cell& cell_;
+  const int32_t* line_;  // [candidates]
   Share* shares_;
   const int64_t n_;
   const Groups& groups_;

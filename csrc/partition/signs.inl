@@ -1,4 +1,5 @@
-// csrc/partition/signs.inl -- (Engine) the signs of a line at the vertices of a cell: a filter, else integers.
+// csrc/partition/signs.inl -- (Engine) the signs of a line at the vertices of a cell: by a filter, else by integers
+// (docs/exactness.md, 6).
 #pragma once
 #include "engine.h"
 
@@ -9,16 +10,17 @@ inline double Engine::threshold(double a, double b, double p, double d) const {
   return (p + (std::fabs(a) + std::fabs(b)) * d) * factor_;
 }
 
-inline int Engine::exact_sign(const Polygon& polygon, int64_t vertex, int64_t line) {
+inline int Engine::exact_sign(const Polygon& polygon, int64_t vertex, int64_t row) {
   ++result_.decisions.exact;
-  const int sign = exact_.sign_at(polygon.first_row(vertex).number, polygon.second_row(vertex), line, on_.data());
+  const int sign = exact_.sign_at(polygon.first_row(vertex).number, polygon.second_row(vertex), row, on_.data());
   result_.decisions.zeros += sign == 0;
   return sign;
 }
-// The signs of a candidate at the vertices, proven; z holds its values. Both have room for whole vectors.
+
+// Those of unsettled line k, proven; z holds its values. Both have room for whole vectors.
 inline void Engine::vertex_signs(const Cell& cell, int64_t k, int8_t* signs, double* z) {
   const Polygon& polygon = cell.polygon;
-  const Candidates& from = cell.candidates;
+  const Unsettled& from = cell.unsettled;
   const double a = from.a[k], b = from.b[k], size = std::fabs(a) + std::fabs(b);
   for (int64_t v = 0; v < polygon.n; v += kLanes) {
     const V x = load(polygon.x + v), y = load(polygon.y + v), d = load(polygon.d + v);

@@ -1,4 +1,5 @@
-// csrc/partition/substitute.inl -- (Engine) what lines that are on give to the rows after them.
+// csrc/partition/substitute.inl -- (Engine) what lines that are on give to the rows of later stages: docs/exactness.md,
+// 4.
 #pragma once
 #include "engine.h"
 
@@ -10,26 +11,32 @@ inline void Engine::substitute(Cell& cell, const SomeRows& on) {
   const Fold& fold = *cell.fold;
   const StageView& stage = fold.stages[cell.stage];
   const int64_t reach = std::max(cell.reach, stage.extent);
-  const Affine out = take_affine(stage.end, reach);
-  const Affine* in = cell.reach <= stage.end ? &fold.far : &cell.affine;
+  const RowForms out = take_row_forms(stage.end, reach);
+  RowForms in = cell.reach <= stage.end ? fold.far : cell.forms;
   if (cell.reach > stage.end && cell.reach < stage.extent) {
-    copy_rows(cell.affine, out, stage.end, cell.reach);
-    copy_rows(fold.far, out, cell.reach, stage.extent);
-    in = &out;
+    copy_forms(cell.forms.from(stage.end), out.from(stage.end), cell.reach - stage.end);
+    copy_forms(fold.far.from(cell.reach), out.from(cell.reach), stage.extent - cell.reach);
+    in = out;
   }
-  add(*in, out, stage, on);
-  if (stage.extent < cell.reach) copy_rows(cell.affine, out, stage.extent, cell.reach);
-  cell.affine = out, cell.reach = reach;
+  // Past the rows that take from the stage there is room, and only zeros come out of it.
+  add_columns<4, true>(in.from(stage.end).arrays(), out.forms.arrays(), {&stage, on.row, on.arrays(), on.n});
+  if (stage.extent < cell.reach)
+    copy_forms(cell.forms.from(stage.extent), out.from(stage.extent), cell.reach - stage.extent);
+  cell.forms = out, cell.reach = reach;
   cell.spent += on.n + 2, cell.operations += on.n + 2;
 }
 
-// The rows after a stage with what some of its rows give to them. Past the rows that take from them there is room,
-// and only zeros come out of it.
-inline void Engine::add(const Rows4& in, const Rows4& out, const StageView& stage, const SomeRows& some) const {
-  add_columns<4, true>(in, out, stage.end, stage.extent, columns_of(stage, some));
-}
-inline Columns Engine::columns_of(const StageView& stage, const SomeRows& some) {
-  return {stage.columns - stage.begin * stage.stride - stage.end, stage.stride, some.row, some, some.n};
+// The budget of roundings begins again, in the rows of the cell's stage and those after it.
+inline void Engine::prepay(Cell& cell) {
+  const int64_t begin = cell.fold->stages[cell.stage].begin, n = cell.reach - begin;
+  const Forms before = cell.forms.from(begin);
+  cell.forms = take_row_forms(begin, cell.reach);
+  const Forms& now = cell.forms.forms;
+  for (int64_t i = 0; i < n; ++i) {
+    now.a[i] = before.a[i], now.b[i] = before.b[i], now.c[i] = before.c[i];
+    now.p[i] = before.p[i] + shared_.prepaid * magnitude(before, i);
+  }
+  cell.spent = 0;
 }
 
 }  // namespace

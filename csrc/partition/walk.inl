@@ -1,58 +1,87 @@
-// csrc/partition/walk.inl -- (Engine) the walk, depth first over cells.
+// csrc/partition/walk.inl -- the walk: depth first over cells, stage by stage. A policy says whose the deep cells are.
 #pragma once
 #include "engine.h"
 
 namespace pylinregion {
 namespace {
 
-inline Engine::Engine(const Shared& shared, const ExactRows& exact)
-    : shared_(shared),
-      system_(shared.system),
-      options_(shared.options),
-      exact_(exact),
-      factor_(options_.force_exact ? kForceExact : kInflate),
-      n_stages_(static_cast<int64_t>(system_.stages.size())),
-      on_(static_cast<size_t>(padded(system_.lines)), 0),
-      line_numbers_(static_cast<size_t>(system_.lines + kLanes)) {
-  for (size_t r = 0; r < line_numbers_.size(); ++r) line_numbers_[r] = static_cast<int32_t>(r);
-  for (const StageView& stage : system_.stages)
-    has_groups_.push_back(stage.begin < stage.end && system_.groups->of_line()[stage.begin] >= 0);
-  start_result();
+// Cells are walked to the leaves, and memory is given back on the way up.
+class WalksAll {
+ public:
+  static constexpr bool kPutsOff = false;
+  static void done_with(Arena& arena, Arena::Mark mark) { arena.release(mark); }
+};
+
+struct Task {
+  Cell cell;
+  std::vector<uint8_t> on;
+};
+// Cells that so many cuts lie above are put off, as tasks for other walks, in order. They point to what this walk has
+// made, so all of its memory stays.
+class PutsOff {
+ public:
+  static constexpr bool kPutsOff = true;
+  static void done_with(Arena&, Arena::Mark) {}
+  explicit PutsOff(int64_t depth) : depth_(depth) {}
+  bool is_deep(int64_t depth) const { return depth >= depth_; }
+
+  std::vector<Task> tasks;
+  std::vector<Found> before;  // before[i] comes before task i
+
+ private:
+  int64_t depth_;
+};
+
+template <class Policy> class Walk : private Engine {
+ public:
+  explicit Walk(const Shared& shared, const ExactRows& exact, Policy policy_ = Policy())
+      : Engine(shared, exact), policy(std::move(policy_)) {}
+
+  // my_turn: whether all that comes before this walk has been given away, so that its own cells may be.
+  void from_root(std::function<bool()> my_turn);
+  void from_task(const Task& task, std::function<bool()> my_turn);
+  using Engine::give_away;
+  using Engine::take_found;  // what comes after the last task, of a walk that puts off
+
+  Policy policy;
+
+ private:
+  Polygon root_polygon();
+  void enter_stage(Cell& cell, int64_t depth);
+  void visit(Cell& cell, int64_t depth);
+  void go_down(Cell& cell, int64_t depth);
+  void split(const Cell& cell, int64_t depth);
+  void split_maximum(const Cell& cell, int64_t depth);
+
+  Fold root_fold_{};
+};
+
+template <class Policy> void Walk<Policy>::from_root(std::function<bool()> my_turn) {
+  my_turn_ = std::move(my_turn);
+  const int64_t lines = system_.lines;
+  const RowForms rows = take_row_forms(0, lines);
+  const Forms& forms = rows.forms;
+  for (int64_t r = 0; r < lines; ++r) {
+    forms.a[r] = system_.a[r], forms.b[r] = system_.b[r], forms.c[r] = system_.c[r];
+    forms.p[r] = system_.error[r] + shared_.prepaid * magnitude(forms, r);
+  }
+  root_fold_ = Fold{system_.stages.data(), lines, line_numbers_.data(), rows, 0, 0, root_norms(forms)};
+  Cell cell{&root_fold_, 0, rows, 0, {}, root_polygon(), 0, 0, INT64_MAX};
+  enter_stage(cell, 0);
+  report();
 }
 
-inline void Engine::run_root(std::vector<Task>* tasks, std::vector<Part>* before) {
-  tasks_ = tasks;
-  before_ = before;
-  const int64_t lines = system_.lines;
-  Affine affine = take_affine(0, lines);
-  root_fold_ = Fold{system_.stages.data(), lines, line_numbers_.data(), affine, 0, 0, {}};
-  for (int64_t r = 0; r < lines; ++r) {
-    affine.a[r] = system_.a[r], affine.b[r] = system_.b[r], affine.c[r] = system_.c[r];
-    affine.p[r] = system_.error[r] + shared_.prepaid * magnitude(affine, r);
-  }
-  root_fold_.norms = root_norms(affine);
-  Cell cell{&root_fold_, 0, affine, 0, {}, root_polygon(), 0, 0, INT64_MAX};
-  if (!tasks) my_turn_ = [] { return true; };
-  enter_stage(cell, 0);
-  flush();
-  if (!tasks && options_.cells) give_away();
-}
-inline void Engine::run_task(const Task& task, std::function<bool()> my_turn) {
+template <class Policy> void Walk<Policy>::from_task(const Task& task, std::function<bool()> my_turn) {
   my_turn_ = std::move(my_turn);
   on_ = task.on;
   Cell cell = task.cell;
   const Arena::Mark mark = arena_.mark();
   go_down(cell, 0);  // it was settled when it was made, and decisions count once
   arena_.release(mark);
-  flush();
-}
-inline Part Engine::take_result() {
-  Part taken{std::move(result_), std::move(cells_), true};
-  start_result();
-  return taken;
+  report();
 }
 
-inline Polygon Engine::root_polygon() {
+template <class Policy> Polygon Walk<Policy>::root_polygon() {
   const int64_t n = system_.n_corners;
   Polygon p = take_polygon(arena_, n, options_.cells);
   p.d_max = 0;
@@ -74,92 +103,92 @@ inline Polygon Engine::root_polygon() {
   return p;
 }
 
-// The cell is settled in all stages before cell.stage. It is changed on the way, here and in cut.
-inline void Engine::enter_stage(Cell& cell, int64_t depth) {
+// The cell is settled in all stages before cell.stage. It is changed on the way, here and in visit.
+template <class Policy> inline void Walk<Policy>::enter_stage(Cell& cell, int64_t depth) {
   const Fold& fold = *cell.fold;
   while (cell.stage < n_stages_ && fold.stages[cell.stage].begin == fold.stages[cell.stage].end)
     ++result_.regions[static_cast<size_t>(cell.stage++)];
   if (cell.stage == n_stages_) return leaf(cell.polygon);
   const StageView& stage = fold.stages[cell.stage];
-  if (cell.reach <= stage.begin) {
-    cell.affine = fold.far, cell.reach = stage.end, cell.spent = 0;
-  } else if (cell.spent + 3 * (stage.end - stage.begin) + kEvaluation > shared_.budget) {
-    const Affine before = cell.affine;
-    cell.affine = take_affine(stage.begin, cell.reach);
-    for (int64_t r = stage.begin; r < cell.reach; ++r) {
-      cell.affine.a[r] = before.a[r], cell.affine.b[r] = before.b[r], cell.affine.c[r] = before.c[r];
-      cell.affine.p[r] = before.p[r] + shared_.prepaid * magnitude(before, r);
-    }
-    cell.spent = 0;
-  }
-  if (options_.cells)
-    for (int64_t i = 0; i < cell.polygon.n; ++i)
-      cell.polygon.bases[i] = between(cell.polygon.keys[i], cell.polygon.keys[i + 1 == cell.polygon.n ? 0 : i + 1]);
+  if (cell.reach <= stage.begin)
+    cell.forms = fold.far, cell.reach = stage.end, cell.spent = 0;
+  else if (cell.spent + 3 * (stage.end - stage.begin) + kEvaluation > shared_.budget)
+    prepay(cell);
+  if (options_.cells) name_edges(cell.polygon);
   cell.attempt = INT64_MAX;
-  cell.candidates = candidates_of(cell);
-  if (fold.norms.own) cell.candidates.p = capped(cell);
-  cut(cell, depth);
+  cell.unsettled = unsettled_of(cell);
+  if (fold.norms.own) cell.unsettled.p = capped(cell);
+  visit(cell, depth);
 }
 
-// Settle what is settled, then cut by the first line that crosses, and go down both sides.
-inline void Engine::cut(Cell& cell, int64_t depth) {
+// Settles what is settled. A cell that no line of its stage is left to cross goes on to the next.
+template <class Policy> inline void Walk<Policy>::visit(Cell& cell, int64_t depth) {
   if (shared_.progress.stop.load(std::memory_order_relaxed)) return;
   const Arena::Mark mark = arena_.mark();
-  if (cell.candidates.n) has_groups(cell.stage) ? settle_groups(cell) : settle(cell);
-  if (cell.candidates.n == 0) {
+  if (cell.unsettled.n) has_groups(cell.stage) ? settle_maxima(cell) : settle(cell);
+  if (cell.unsettled.n == 0) {
     ++result_.regions[static_cast<size_t>(cell.stage++)];
     enter_stage(cell, depth);
   } else {
     go_down(cell, depth);
   }
-  if (!tasks_) arena_.release(mark);  // what the cells of tasks point to stays
-}
-// What is left of a settled cell's candidates crosses it.
-inline void Engine::go_down(Cell& cell, int64_t depth) {
-  const bool last = cell.stage + 1 == n_stages_;
-  if (last && !options_.cells && cell.polygon.n > 2 && !has_groups(cell.stage) && count_chords(cell)) return;
-  if (tasks_ && depth >= shared_.split_depth) {
-    before_->push_back(take_result());
-    tasks_->push_back({cell, on_});
-    return;
-  }
-  if (!last && options_.fold_ahead) refold(cell);
-  has_groups(cell.stage) ? split_group(cell, depth) : split(cell, depth);
+  policy.done_with(arena_, mark);
 }
 
-inline void Engine::split(const Cell& cell, int64_t depth) {
-  const Candidates& all = cell.candidates;
-  const Polygon& polygon = cell.polygon;
-  int8_t* signs = arena_.take<int8_t>(padded(polygon.n));
-  double* z = arena_.take<double>(padded(polygon.n));
-  vertex_signs(cell, 0, signs, z);
-  const int64_t number = all.line[0];
-  RowOnPlane* line = arena_.take<RowOnPlane>(1);
-  *line = {all.a[0], all.b[0], all.c[0], all.p[0], number};
-  Polygon parts[2];
-  cut_in_two(arena_, polygon, line, signs, parts[0], parts[1],
-             [&](int64_t i) { return known_crossing(polygon, i, *line, z[i], z[i + 1 == polygon.n ? 0 : i + 1]); });
+// What is left of a settled cell's lines crosses it.
+template <class Policy> inline void Walk<Policy>::go_down(Cell& cell, int64_t depth) {
+  const bool last = cell.stage + 1 == n_stages_, maxima = has_groups(cell.stage);
+  if (last && !options_.cells && cell.polygon.n > 2 && !maxima && count_chords(cell)) return;
+  if constexpr (Policy::kPutsOff)
+    if (policy.is_deep(depth)) {
+      policy.before.push_back(take_found());
+      policy.tasks.push_back({cell, on_});
+      return;
+    }
+  if (!last && options_.fold_ahead) refold(cell);
+  maxima ? split_maximum(cell, depth) : split(cell, depth);
+}
+
+// Cuts by the first line, and goes down both sides.
+template <class Policy> inline void Walk<Policy>::split(const Cell& cell, int64_t depth) {
+  const Unsettled& all = cell.unsettled;
+  Polygon halves[2];
+  const bool starts_below = cut_by_first(cell, halves[0], halves[1]);
   const Arena::Mark mark = arena_.mark();
-  const int first = polygon.n == 2 && signs[0] < 0 ? 1 : 0;  // segments from their start to their end
+  const int first = cell.polygon.n == 2 && starts_below ? 1 : 0;  // segments from their start to their end
   for (const int side : {first, 1 - first}) {
     Cell child = cell;
-    child.candidates = without_first(all, 1);
-    child.polygon = parts[side];
-    on_[static_cast<size_t>(number)] = side == 0;
+    child.unsettled = without_first(all, 1);
+    child.polygon = halves[side];
+    on_[static_cast<size_t>(all.line[0])] = side == 0;
     if (side == 0 && cell.stage + 1 < n_stages_) substitute(child, {all, 1, all.row});
-    cut(child, depth + 1);
-    if (!tasks_) arena_.release(mark);
+    visit(child, depth + 1);
+    policy.done_with(arena_, mark);
   }
 }
 
-// All rows of its stage.
-inline Candidates Engine::candidates_of(const Cell& cell) const {
-  const StageView& stage = cell.fold->stages[cell.stage];
-  const int64_t from = stage.begin;
-  return {{shifted(cell.affine, from), stage.end - from, line_numbers_.data() + from}, cell.fold->line + from};
-}
-inline Candidates Engine::without_first(const Candidates& all, int64_t n) {
-  return {{shifted(all, n), all.n - n, all.row + n}, all.line + n};
+// Cuts by the first group, into the shares of its candidates, and goes down each.
+template <class Policy> inline void Walk<Policy>::split_maximum(const Cell& cell, int64_t depth) {
+  const Unsettled& all = cell.unsettled;
+  const int64_t size = group_end(all, 0);
+  Share* shares = arena_.take<Share>(size);
+  const int64_t n = cut_into_shares(cell, size, shares);
+  for (int64_t i = 0; i < size; ++i) on_[static_cast<size_t>(all.line[i])] = 0;
+  int64_t halvings = 0;  // as many cuts in two make so many shares
+  while ((int64_t{1} << halvings) < n) ++halvings;
+  const Arena::Mark mark = arena_.mark();
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t winner = shares[i].candidate;
+    Cell child = cell;
+    child.unsettled = without_first(all, size);
+    child.polygon = shares[i].polygon;
+    uint8_t& state = on_[static_cast<size_t>(all.line[winner])];
+    state = 1;
+    if (cell.stage + 1 < n_stages_) substitute(child, {all.from(winner), 1, all.row + winner});
+    visit(child, depth + halvings);
+    state = 0;
+    policy.done_with(arena_, mark);
+  }
 }
 
 }  // namespace

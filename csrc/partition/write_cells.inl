@@ -1,9 +1,58 @@
-// csrc/partition/write_cells.inl -- (Engine) what the walk has found.
+// csrc/partition/write_cells.inl -- (Engine) what the walk has found: counts, and cells.
 #pragma once
 #include "engine.h"
 
 namespace pylinregion {
 namespace {
+
+constexpr size_t kAskedAfter = 4096;      // corners of cells: they are still in the cache then
+constexpr int64_t kReportedAfter = 1024;  // cells
+
+// A cell that is settled in all stages.
+inline void Engine::leaf(const Polygon& polygon) {
+  ++unreported_;
+  if (options_.cells) {
+    write_cell(polygon);
+    if (cells_.keys.size() >= asked_ + kAskedAfter) {
+      asked_ = cells_.keys.size();
+      if (my_turn_()) give_away();
+    }
+  }
+  if (unreported_ >= kReportedAfter) report();
+}
+
+inline void Engine::write_cell(const Polygon& polygon) {
+  CellList& cells = cells_;
+  const size_t from = cells.keys.size(), n = static_cast<size_t>(polygon.n);
+  cells.xy.resize(2 * (from + n));
+  cells.rows.resize(from + n);
+  for (size_t i = 0; i < n; ++i) {
+    cells.xy[2 * (from + i)] = polygon.x[i], cells.xy[2 * (from + i) + 1] = polygon.y[i];
+    cells.rows[from + i] = static_cast<int32_t>(polygon.edges[i]->number);
+  }
+  cells.keys.insert(cells.keys.end(), polygon.keys, polygon.keys + n);
+  cells.offsets.push_back(static_cast<int64_t>(cells.keys.size()));
+  const size_t bytes = on_.size() / 8, at = cells.patterns.size();
+  cells.patterns.resize(at + bytes);
+  pack(on_.data(), static_cast<int64_t>(on_.size()), cells.patterns.data() + at);
+  unreported_bytes_ += static_cast<int64_t>(bytes) + 8 + 36 * polygon.n;
+}
+
+// To whoever watches, and stops the walk when there are too many.
+inline void Engine::report() {
+  EngineProgress& progress = shared_.progress;
+  const int64_t regions = progress.regions += unreported_, bytes = progress.bytes += unreported_bytes_;
+  if ((options_.max_regions >= 0 && regions > options_.max_regions) ||
+      (options_.max_bytes >= 0 && bytes > options_.max_bytes))
+    progress.stop = true;
+  unreported_ = unreported_bytes_ = 0;
+}
+
+inline void Engine::give_away() {
+  options_.cells->add(cells_);
+  cells_.clear();
+  asked_ = 0;
+}
 
 inline void Engine::start_result() {
   result_ = EngineResult();
@@ -11,42 +60,11 @@ inline void Engine::start_result() {
   cells_.clear();
   asked_ = 0;
 }
-inline void Engine::give_away() {
-  options_.cells->add(cells_);
-  cells_.clear();
-  asked_ = 0;
-}
-inline void Engine::leaf(const Polygon& polygon) {
-  ++unreported_;
-  if (options_.cells) {
-    CellList& cells = cells_;
-    const size_t from = cells.keys.size(), n = static_cast<size_t>(polygon.n);
-    cells.xy.resize(2 * (from + n));
-    cells.rows.resize(from + n);
-    for (size_t i = 0; i < n; ++i) {
-      cells.xy[2 * (from + i)] = polygon.x[i], cells.xy[2 * (from + i) + 1] = polygon.y[i];
-      cells.rows[from + i] = static_cast<int32_t>(polygon.edges[i]->number);
-    }
-    cells.keys.insert(cells.keys.end(), polygon.keys, polygon.keys + n);
-    cells.offsets.push_back(static_cast<int64_t>(cells.keys.size()));
-    const size_t bytes = on_.size() / 8, at = cells.patterns.size();
-    cells.patterns.resize(at + bytes);
-    pack(on_.data(), static_cast<int64_t>(on_.size()), cells.patterns.data() + at);
-    unreported_bytes_ += static_cast<int64_t>(bytes) + 8 + 36 * polygon.n;
-    if (cells.keys.size() >= asked_ + kGivenAway) {
-      asked_ = cells.keys.size();
-      if (my_turn_ && my_turn_()) give_away();
-    }
-  }
-  if (unreported_ >= 1024) flush();
-}
-inline void Engine::flush() {
-  EngineProgress& progress = shared_.progress;
-  const int64_t regions = progress.regions += unreported_, bytes = progress.bytes += unreported_bytes_;
-  if ((options_.max_regions >= 0 && regions > options_.max_regions) ||
-      (options_.max_bytes >= 0 && bytes > options_.max_bytes))
-    progress.stop = true;
-  unreported_ = unreported_bytes_ = 0;
+
+inline Found Engine::take_found() {
+  Found taken{std::move(result_), std::move(cells_), true};
+  start_result();
+  return taken;
 }
 
 }  // namespace
