@@ -162,6 +162,8 @@ class Tracer final : public SegmentTracer, private Rows {
       at(steps_, k) = {event(k).t - event(k - 1).t, event(k).d, k <= n ? out.jumps.data() + (k - 1) * size : nullptr};
     const double *const slopes = stage.slope.data(), *const kinks = stage.kink.data();
     const Step* const steps = steps_.data();
+    uint8_t *const positive = positive_.data(), *const negative = negative_.data();
+    const int64_t an_event = slots * groups;
     Look* const looks = looks_.data();
     for (int64_t first = 0; first < n + 2; first += kBlock) {
       const int64_t last = std::min(n + 2, first + kBlock);
@@ -170,8 +172,7 @@ class Tracer final : public SegmentTracer, private Rows {
         const int64_t i = g * kLanes;
         const V reach = load(reach_.data() + i), bound = load(bound_.data() + i);
         V a = load(a_.data() + i), v = load(v_.data() + i);
-        uint8_t *up = positive_.data() + byte(first, g, 0), *down = negative_.data() + byte(first, g, 0);
-        for (int64_t k = first; k < last; ++k, up += slots * groups, down += slots * groups) {
+        for (int64_t k = first; k < last; ++k) {
           const V before = v, slope = a, certain = multiply_add(reach, set(steps[k].d), bound);
           v = multiply_add(a, set(steps[k].dt), v);
           double* const jumps = steps[k].jumps;
@@ -180,10 +181,9 @@ class Tracer final : public SegmentTracer, private Rows {
           for (int64_t s = 0; s < slots; ++s) {
             const V kink = load(kinks + s * size + i), z = v - kink;
             const uint32_t is_above = above(z, certain), is_below = above(-z, certain);
-            uint8_t *const here_up = up + s * groups, *const here_down = down + s * groups;
-            *here_up = static_cast<uint8_t>(is_above), *here_down = static_cast<uint8_t>(is_below);
-            const int64_t back = k ? slots * groups : 0;
-            if ((is_above | is_below) != 0xff || here_up[-back] != is_above || here_down[-back] != is_below)
+            const int64_t here = k * an_event + s * groups + g, last_time = k ? here - an_event : here;
+            positive[here] = static_cast<uint8_t>(is_above), negative[here] = static_cast<uint8_t>(is_below);
+            if ((is_above | is_below) != 0xff || positive[last_time] != is_above || negative[last_time] != is_below)
               looks[n_looks++] = {k, g, s, before - kink, z, slope, jump, certain};
             rate = select(is_above, load(slopes + (s + 1) * size + i), rate);
           }
