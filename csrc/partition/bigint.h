@@ -1,5 +1,5 @@
 // csrc/partition/bigint.h -- integers of any size, for the last step of an exact decision: a 3x3 determinant.
-// Small and plain; what takes time runs in sliced doubles before it (digits.h).
+// Small and plain; what takes time runs in doubles before it (digits.h).
 #pragma once
 #include <cmath>
 #include <cstdint>

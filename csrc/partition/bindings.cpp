@@ -100,8 +100,8 @@ class SliceProblem {
                      int64_t max_regions, int64_t max_bytes, const py::object& report) {
     EngineOptions options;
     Mesh mesh;
-    Pieces pieces;
-    if (cells) options.cells = system_.n_corners > 2 && parts == 0 ? static_cast<CellSink*>(&mesh) : &pieces;
+    KeptCells kept;
+    if (cells) options.cells = system_.n_corners > 2 && parts == 0 ? static_cast<CellSink*>(&mesh) : &kept;
     options.threads = threads;
     options.part = part, options.parts = std::max<int64_t>(parts, 1);
     options.force_exact = force_exact;
@@ -114,7 +114,7 @@ class SliceProblem {
                   [&] { result = enumerate_function()(system_, options, exact_, progress); });
     py::dict out = counts(result);
     if (options.cells == &mesh) add_mesh(out, std::move(mesh), (system_.lines + 7) / 8);
-    if (options.cells == &pieces) add_pieces(out, std::move(pieces.all));
+    if (options.cells == &kept) add_kept(out, std::move(kept.all));
     return out;
   }
 
@@ -131,7 +131,7 @@ class SliceProblem {
     out["folds"] = result.decisions.folds;
     return out;
   }
-  void add_pieces(py::dict& out, CellList&& list) const {
+  void add_kept(py::dict& out, CellList&& list) const {
     add_cells(out, std::move(list.offsets), std::move(list.patterns), (system_.lines + 7) / 8);
     const py::ssize_t ends = static_cast<py::ssize_t>(list.rows.size());
     out["xy"] = array(std::move(list.xy), {ends, 2});

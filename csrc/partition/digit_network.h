@@ -1,7 +1,8 @@
 // csrc/partition/digit_network.h -- a network's own weights, and the way back from a line to its exact row.
 //
 // A line is where a unit bends: z = kink, with z affine on a cell. Its row is found from the weights and the pieces
-// that the units before it are on, backwards: one vector-matrix product per stage, in sliced doubles (digits.h), exact.
+// that the units before it are on, backwards: one vector-matrix product per stage, in digits that are doubles
+// (digits.h), exact.
 #pragma once
 #include <cstdint>
 #include <utility>
@@ -92,8 +93,8 @@ class DigitNetwork {
     const Pieces on_pieces = pieces(stage, on);
     const int64_t n = stages_[stage].rows;
     if (prepared_[stage].simple) {
-      for (int64_t q = 0; q < g.digits.slices(); ++q) {
-        double* digits = g.digits.slice(q);
+      for (int64_t q = 0; q < g.digits.levels(); ++q) {
+        double* digits = g.digits.level(q);
         for (int64_t u = 0; u < n; ++u) digits[u] *= on_pieces.slopes[static_cast<size_t>(u)];
       }
       return;

@@ -1,6 +1,6 @@
-// csrc/partition/digits.h -- vectors of integers of any size as slices: x = sum over q of d_q 2^(bits q), the digits
-// |d_q| <= 2^(bits - 1) kept as doubles. Products of two such vectors are float64 sums that are exact as long as
-// terms * 2^(2 bits - 2) <= 2^53, so plain loops do them, in any instruction set.
+// csrc/partition/digits.h -- vectors of integers of any size by levels: x = sum over q of d_q 2^(bits q), the digits
+// |d_q| <= 2^(bits - 1) of a level kept as doubles. Products of two such vectors are float64 sums that are exact as
+// long as terms * 2^(2 bits - 2) <= 2^53, so plain loops do them, in any instruction set.
 #pragma once
 #include <algorithm>
 #include <climits>
@@ -49,14 +49,14 @@ class Digits {
     for (int64_t i = 0; i < size; ++i) {
       double rest = x[i];
       if (rest == 0) continue;
-      // The highest slice that is not 0, then downwards: each step takes the nearest multiple, exactly.
+      // The highest level that is not 0, then downwards: each step takes the nearest multiple, exactly.
       const int64_t top = (std::ilogb(rest) - exponent) / bits + 1;
       for (int64_t q = top; q >= 0 && rest != 0; --q) {
-        const int64_t unit = exponent + q * bits;  // a slice below all doubles holds nothing
+        const int64_t unit = exponent + q * bits;  // a level below all doubles holds nothing
         if (unit > 1023) continue;
         const double digit = std::nearbyint(std::ldexp(rest, static_cast<int>(-unit)));
         if (digit == 0) continue;
-        out.slice(q)[i] = digit;
+        out.level(q)[i] = digit;
         rest -= std::ldexp(digit, static_cast<int>(unit));
       }
     }
@@ -65,35 +65,35 @@ class Digits {
   }
 
   int64_t size() const { return size_; }
-  int64_t slices() const { return static_cast<int64_t>(slices_.size()); }
-  const double* operator[](int64_t q) const { return slices_[static_cast<size_t>(q)].data(); }
-  double* slice(int64_t q) {
-    while (slices() <= q) slices_.emplace_back(static_cast<size_t>(size_), 0.0);
-    return slices_[static_cast<size_t>(q)].data();
+  int64_t levels() const { return static_cast<int64_t>(levels_.size()); }
+  const double* operator[](int64_t q) const { return levels_[static_cast<size_t>(q)].data(); }
+  double* level(int64_t q) {
+    while (levels() <= q) levels_.emplace_back(static_cast<size_t>(size_), 0.0);
+    return levels_[static_cast<size_t>(q)].data();
   }
 
-  // Digits back to at most half a base, and empty slices on top dropped.
+  // Digits back to at most half a base, and empty levels on top dropped.
   void carry(int bits) {
     const double base = std::ldexp(1.0, bits), inverse = 1 / base;
-    for (int64_t q = 0; q < slices(); ++q) {
+    for (int64_t q = 0; q < levels(); ++q) {
       bool more = false;
-      double* low = slice(q);
+      double* low = level(q);
       for (int64_t i = 0; i < size_ && !more; ++i) more = std::nearbyint(low[i] * inverse) != 0;
       if (!more) continue;
-      double* high = slice(q + 1);
-      low = slice(q);
+      double* high = level(q + 1);
+      low = level(q);
       for (int64_t i = 0; i < size_; ++i) {
         const double up = std::nearbyint(low[i] * inverse);
         low[i] -= up * base;
         high[i] += up;
       }
     }
-    while (!slices_.empty() && all_zero(slices_.back())) slices_.pop_back();
+    while (!levels_.empty() && all_zero(levels_.back())) levels_.pop_back();
   }
 
   BigInt integer(int64_t i, int bits) const {
     BigInt out;
-    for (int64_t q = slices(); q-- > 0;) out = out.shifted(bits) + BigInt(static_cast<int64_t>((*this)[q][i]));
+    for (int64_t q = levels(); q-- > 0;) out = out.shifted(bits) + BigInt(static_cast<int64_t>((*this)[q][i]));
     return out;
   }
 
@@ -105,7 +105,7 @@ class Digits {
   }
 
   int64_t size_ = 0;
-  std::vector<std::vector<double>> slices_;
+  std::vector<std::vector<double>> levels_;
 };
 
 }  // namespace pylinregion

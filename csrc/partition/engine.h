@@ -119,7 +119,7 @@ enum Contest : int8_t { kFirstWins, kSecondWins, kBothMay, kOpen };
 
 constexpr VertexKey kUnnamed{0, 0};  // of a vertex that ShareNames has not named yet
 
-// The piece of a cell on which a candidate is the largest of its group.
+// Where on a cell a candidate is the largest of its group.
 struct Share {
   int64_t candidate;
   Polygon polygon;

@@ -27,10 +27,10 @@ int affine_width(const ExactStage& stage, const ExactSlice& slice) {
 // The widest digits for which every sum stays exact without carries.
 ScaledArithmetic widest_digits(const std::vector<ExactStage>& stages, const ExactSlice& slice) {
   for (int bits = kLargestDigit; bits >= kSmallestDigit; --bits) {
-    const auto slices_of = [&](int width) { return static_cast<double>(width / bits + 2); };
-    double worst = slices_of(1);
+    const auto levels_of = [&](int width) { return static_cast<double>(width / bits + 2); };
+    double worst = levels_of(1);
     const auto see = [&](int64_t terms, int width) {
-      worst = std::max(worst, static_cast<double>(terms) * slices_of(width));
+      worst = std::max(worst, static_cast<double>(terms) * levels_of(width));
     };
     for (const ExactStage& stage : stages) {
       for (const ExactBlock& block : stage.blocks) {
@@ -73,7 +73,7 @@ class SliceNetwork {
     }
     void constant(const Scaled& number) {
       Digits c(3);
-      for (int64_t q = 0; q < number.digits.slices(); ++q) c.slice(q)[2] = number.digits[q][0];
+      for (int64_t q = 0; q < number.digits.levels(); ++q) c.level(q)[2] = number.digits[q][0];
       on_slice.arithmetic_.add(abc, {std::move(c), number.exponent, true});
     }
     void multiply(double integer) { on_slice.arithmetic_.multiply(abc, integer); }

@@ -26,7 +26,7 @@ struct Polygon {
   double d_max;
   const RowOnPlane** edges;
   VertexKey* keys;   // of the vertices; null where cells are only counted
-  VertexKey* bases;  // of each edge: the key of the whole edge that it is a piece of, see key_on
+  VertexKey* bases;  // of each edge: the key of the whole edge that it lies on, see key_on
 
   const RowOnPlane& first_row(int64_t i) const { return *edges[n == 2 ? i : i ? i - 1 : n - 1]; }
   int64_t second_row(int64_t i) const { return n == 2 ? -1 : edges[i]->number; }  // -1: the axis
@@ -99,7 +99,7 @@ inline NewVertex crossing(const Polygon& p, int64_t i, const RowOnPlane& line, d
   return v;
 }
 
-// The parts of `p` where `line` is not negative, and not positive. signs[i] in {-1, 0, 1}; both signs occur.
+// The sides of `p` where `line` is not negative, and not positive. signs[i] in {-1, 0, 1}; both signs occur.
 // `crossing(i)` is where the line cuts edge i, whose ends have opposite signs.
 template <class Crossing> inline void cut_in_two(Arena& arena, const Polygon& p, const RowOnPlane* line,
                                                  const int8_t* signs, Polygon& above, Polygon& below,
@@ -113,14 +113,14 @@ template <class Crossing> inline void cut_in_two(Arena& arena, const Polygon& p,
     out.x[out.n] = x, out.y[out.n] = y, out.d[out.n] = d, out.edges[out.n] = edge;
     out.d_max = std::max(out.d_max, d);
   };
-  Polygon* const parts[2] = {&above, &below};
+  Polygon* const sides[2] = {&above, &below};
   int64_t chords[2] = {-1, -1};  // the new edges
   for (int64_t i = 0; i < p.n; ++i) {
     const int64_t j = i + 1 == p.n ? 0 : i + 1;
     for (int k = 0; k < 2; ++k) {
       const int here = k ? -signs[i] : signs[i], next = k ? -signs[j] : signs[j];
       if (here < 0) continue;
-      Polygon& out = *parts[k];
+      Polygon& out = *sides[k];
       const bool leaves = here == 0 && next < 0 && !segment;
       if (leaves) chords[k] = out.n;
       put(out, p.x[i], p.y[i], p.d[i], leaves ? line : p.edges[i]);
@@ -133,7 +133,7 @@ template <class Crossing> inline void cut_in_two(Arena& arena, const Polygon& p,
     if (signs[i] * signs[j] < 0 && !(segment && i)) {
       const NewVertex v = crossing(i);
       for (int k = 0; k < 2; ++k) {
-        Polygon& out = *parts[k];
+        Polygon& out = *sides[k];
         const bool leaves = (k ? -signs[i] : signs[i]) > 0 && !segment;
         if (leaves) chords[k] = out.n;
         put(out, v.x, v.y, v.d, leaves || segment ? line : p.edges[i]);
@@ -147,7 +147,7 @@ template <class Crossing> inline void cut_in_two(Arena& arena, const Polygon& p,
   }
   if (!p.keys) return;
   for (int k = 0; k < 2; ++k) {
-    Polygon& out = *parts[k];
+    Polygon& out = *sides[k];
     const int64_t at = chords[k];
     if (at >= 0) out.bases[at] = between(out.keys[at], out.keys[at + 1 == out.n ? 0 : at + 1]);
   }

@@ -99,7 +99,7 @@ void Mesh::pair_edges(const CellList& cells, int64_t first_cell) {
   }
 }
 
-void Pieces::add(const CellList& cells) {
+void KeptCells::add(const CellList& cells) {
   append_offsets(all.offsets, cells.offsets);
   append(all.xy, cells.xy);
   append(all.keys, cells.keys);

@@ -48,8 +48,8 @@ class Mesh final : public CellSink {
   Array<int32_t> first_, next_;  // [V], [E]: an edge whose lower end a vertex is, and from each the next; -1: none
 };
 
-// Cells one after another: the pieces of a segment, or a part of a mesh to come.
-class Pieces final : public CellSink {
+// Cells as they come: those of a segment, or of a part of the walk.
+class KeptCells final : public CellSink {
  public:
   void add(const CellList& cells) override;
   CellList all;

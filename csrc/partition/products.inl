@@ -48,16 +48,16 @@ struct Tile {
   const int32_t* columns;
   int64_t n;
   const double* panel;
-  int64_t groups;  // vectors that the panel is wide
+  int64_t vectors;  // that the panel is wide
   double* const* out;
   double* sums;  // what comes out is added there, absolutely
   int64_t first;
   bool more;  // added to out
 };
 
-template <int kRows, int kWide> inline void multiply_tile(const Tile& tile, int64_t group) {
-  const int64_t at = tile.first + group * kLanes, stride = tile.groups * kLanes;
-  const double* const panel = tile.panel + group * kLanes;
+template <int kRows, int kWide> inline void multiply_tile(const Tile& tile, int64_t vector) {
+  const int64_t at = tile.first + vector * kLanes, stride = tile.vectors * kLanes;
+  const double* const panel = tile.panel + vector * kLanes;
   V sum[kRows][kWide];
   for (int r = 0; r < kRows; ++r)
     for (int w = 0; w < kWide; ++w) sum[r][w] = tile.more ? load(tile.out[r] + at + w * kLanes) : V{};
@@ -80,9 +80,9 @@ template <int kRows, int kWide> inline void multiply_tile(const Tile& tile, int6
   }
 }
 
-template <int kRows, int kWide> void multiply_tiles(const Tile& tile, int64_t group) {
-  for (; group + kWide <= tile.groups; group += kWide) multiply_tile<kRows, kWide>(tile, group);
-  if constexpr (kWide > 1) multiply_tiles<kRows, kWide - 1>(tile, group);
+template <int kRows, int kWide> void multiply_tiles(const Tile& tile, int64_t vector) {
+  for (; vector + kWide <= tile.vectors; vector += kWide) multiply_tile<kRows, kWide>(tile, vector);
+  if constexpr (kWide > 1) multiply_tiles<kRows, kWide - 1>(tile, vector);
 }
 
 class Products {
@@ -90,32 +90,32 @@ class Products {
   // out[i] = x[i] times the block's weights (more: added to out[i]) for n rows; sums += |out[i]|, in whole vectors.
   void multiply(const TraceBlock& block, int64_t padded_rows, const double* const* x, double* const* out, int64_t n,
                 double* sums, bool more) {
-    groups_.clear();
-    columns_.resize(static_cast<size_t>((n + 1) * (block.width + 2 * kLanes)));  // there are no more groups than rows
+    bands_.clear();
+    columns_.resize(static_cast<size_t>((n + 1) * (block.width + 2 * kLanes)));  // there are no more bands than rows
     int64_t used = 0;
     for (int64_t r = 0; r < n;) {
       const int rows = n - r >= kTileRows ? kTileRows : static_cast<int>(std::min<int64_t>(n - r, 3));
-      Group group{r, rows, used, 0};
-      with(rows, [&](auto count) { group.n = used_columns<count>(x + r, block.width, columns_.data() + used); });
-      used += group.n;
-      groups_.push_back(group);
+      Band band{r, rows, used, 0};
+      with(rows, [&](auto count) { band.n = used_columns<count>(x + r, block.width, columns_.data() + used); });
+      used += band.n;
+      bands_.push_back(band);
       r += rows;
     }
     const PanelPlan plan(padded_rows, kLanes);
     for (int64_t p = 0; p < plan.panels; ++p) {
       const int64_t first = plan.first_group(p) * kLanes;
       const double* panel = block.packed.data() + first * block.width;
-      for (const Group& group : groups_) {
+      for (const Band& band : bands_) {
         const Tile tile{
-            x + group.row, columns_.data() + group.begin, group.n, panel, plan.width(p), out + group.row, sums, first,
+            x + band.row, columns_.data() + band.begin, band.n, panel, plan.width(p), out + band.row, sums, first,
             more};
-        with(group.rows, [&](auto count) { multiply_tiles<count, kTileWide>(tile, 0); });
+        with(band.rows, [&](auto count) { multiply_tiles<count, kTileWide>(tile, 0); });
       }
     }
   }
 
  private:
-  struct Group {
+  struct Band {
     int64_t row;
     int rows;
     int64_t begin, n;  // its columns
@@ -129,7 +129,7 @@ class Products {
     }
   }
 
-  std::vector<Group> groups_;
+  std::vector<Band> bands_;
   std::vector<int32_t> columns_;
 };
 

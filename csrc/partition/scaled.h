@@ -54,8 +54,8 @@ class ScaledArithmetic {
       rescale(what, to.exponent);
     else
       rescale(to, what.exponent);
-    for (int64_t q = 0; q < what.digits.slices(); ++q) {
-      double* sum = to.digits.slice(q);
+    for (int64_t q = 0; q < what.digits.levels(); ++q) {
+      double* sum = to.digits.level(q);
       for (int64_t i = 0; i < to.digits.size(); ++i) sum[i] += what.digits[q][i];
     }
     to.digits.carry(bits_);
@@ -64,8 +64,8 @@ class ScaledArithmetic {
   // x *= integer: |integer| times the largest digit must be below 2^52.
   void multiply(Scaled& x, double integer) const {
     if (!x.present) return;
-    for (int64_t q = 0; q < x.digits.slices(); ++q) {
-      double* digits = x.digits.slice(q);
+    for (int64_t q = 0; q < x.digits.levels(); ++q) {
+      double* digits = x.digits.level(q);
       for (int64_t i = 0; i < x.digits.size(); ++i) digits[i] *= integer;
     }
     x.digits.carry(bits_);
@@ -90,9 +90,9 @@ class ScaledArithmetic {
   // Number by number.
   Scaled products(const Scaled& x, const Scaled& y) const {
     Digits out(x.digits.size());
-    for (int64_t p = 0; p < x.digits.slices(); ++p)
-      for (int64_t q = 0; q < y.digits.slices(); ++q) {
-        double* to = out.slice(p + q);
+    for (int64_t p = 0; p < x.digits.levels(); ++p)
+      for (int64_t q = 0; q < y.digits.levels(); ++q) {
+        double* to = out.level(p + q);
         for (int64_t i = 0; i < x.digits.size(); ++i) to[i] += x.digits[p][i] * y.digits[q][i];
       }
     out.carry(bits_);
@@ -103,8 +103,8 @@ class ScaledArithmetic {
   Scaled dot(const Scaled& x, const Scaled& y) const {
     Digits out(1);
     int64_t sums = 0;
-    for (int64_t p = 0; p < x.digits.slices(); ++p)
-      for (int64_t q = 0; q < y.digits.slices(); ++q) {
+    for (int64_t p = 0; p < x.digits.levels(); ++p)
+      for (int64_t q = 0; q < y.digits.levels(); ++q) {
         const double *left = x.digits[p], *right = y.digits[q];
         for (int64_t i = 0; i < x.digits.size();) {
           const int64_t end = std::min(x.digits.size(), i + products_ / 2);
@@ -115,7 +115,7 @@ class ScaledArithmetic {
           const double sum = (sums_of[0] + sums_of[1]) + (sums_of[2] + sums_of[3]);
           // |sum| <= 2^52: two such numbers and what a carry leaves are exact.
           if (++sums > 1) out.carry(bits_);
-          *out.slice(p + q) += sum;
+          *out.level(p + q) += sum;
         }
       }
     out.carry(bits_);
@@ -129,8 +129,8 @@ class ScaledArithmetic {
     if (up == 0) return;
     Digits moved(x.digits.size());
     const double factor = std::ldexp(1.0, static_cast<int>(up % bits_));
-    for (int64_t q = 0; q < x.digits.slices(); ++q) {
-      double* to = moved.slice(q + up / bits_);
+    for (int64_t q = 0; q < x.digits.levels(); ++q) {
+      double* to = moved.level(q + up / bits_);
       for (int64_t i = 0; i < x.digits.size(); ++i) to[i] = x.digits[q][i] * factor;
     }
     moved.carry(bits_);
@@ -141,15 +141,15 @@ class ScaledArithmetic {
   // out[at ...] += x[from ... from + n] times the matrix [n, columns], where out was 0; carried last by the caller.
   void add_product(const Digits& x, int64_t from, int64_t n, const Matrix& w, Digits& out, int64_t at) const {
     int64_t products = 0;  // that may have been added to one number since the last carry, whose rest counts as one
-    for (int64_t p = 0; p < x.slices(); ++p)
-      for (int64_t q = 0; q < w.digits.slices(); ++q) {
+    for (int64_t p = 0; p < x.levels(); ++p)
+      for (int64_t q = 0; q < w.digits.levels(); ++q) {
         const double *left = x[p] + from, *right = w.digits[q];
-        double* to = out.slice(p + q) + at;
+        double* to = out.level(p + q) + at;
         for (int64_t j = 0; j < n; ++j) {
           if (left[j] == 0) continue;
           if (++products == products_) {
             out.carry(bits_);
-            to = out.slice(p + q) + at;
+            to = out.level(p + q) + at;
             products = 2;
           }
           const double digit = left[j];

@@ -1,5 +1,5 @@
-// csrc/partition/share_names.inl -- (Engine) the names of the new vertices of shares, the pieces that a cell is cut
-// into by a group.
+// csrc/partition/share_names.inl -- (Engine) the names of the new vertices of shares, into which a cell is cut by
+// a group.
 //
 // Shares are cut out one by one, so the same point comes as a vertex of several of them, and on an edge of the cell
 // also as one of the cells beyond it. Shares meet face to face, and two of them along one edge at most, with the
@@ -53,7 +53,7 @@ class Engine::ShareNames {
     int64_t share, vertex;
   };
 
-  [[noreturn]] static void fail() { throw std::logic_error("the parts of a cell that a maximum cuts do not fit"); }
+  [[noreturn]] static void fail() { throw std::logic_error("the shares that a maximum cuts a cell into do not fit"); }
 
   VertexKey& key(Place at) const { return shares_[at.share].polygon.keys[at.vertex]; }
   int64_t number(Place at) const { return shares_[at.share].polygon.edges[at.vertex]->number; }

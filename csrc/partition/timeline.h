@@ -1,4 +1,4 @@
-// csrc/partition/timeline.h -- the breakpoints of a part of a segment, in order, and where they are exactly. Internal
+// csrc/partition/timeline.h -- the breakpoints of a window of a segment, in order, and where they are exactly. Internal
 // linkage: see sign_changes_row.inl for why.
 #pragma once
 #include <cmath>
@@ -15,7 +15,7 @@ namespace {
 template <class T> auto& at(T& values, int64_t i) { return values[static_cast<size_t>(i)]; }
 template <class T> int64_t count(const T& values) { return static_cast<int64_t>(values.size()); }
 
-// A part of the segment, in units of 2^-40; times t within it run from 0 to 1 again.
+// A stretch of the segment, in units of 2^-40; times t within it run from 0 to 1 again.
 constexpr int64_t kWhole = int64_t{1} << 40;
 
 struct Window {

@@ -56,10 +56,10 @@ MakeTracer make_tracer() {
   return make_tracer_portable;
 }
 
-// Pieces come in any order and go to the result in theirs. Their memory is used again.
+// Batches of segments come in any order and go to the result in theirs. Their memory is used again.
 class Collector {
  public:
-  explicit Collector(int64_t pieces) : pieces_(pieces) {}
+  explicit Collector(int64_t batches) : batches_(batches) {}
   Traced fresh() {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (free_.empty()) return Traced();
@@ -69,9 +69,9 @@ class Collector {
     out.changes.clear(), out.maps.clear(), out.starts.clear();
     return out;
   }
-  void put(int64_t piece, Traced traced) {
+  void put(int64_t batch, Traced traced) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    waiting_.emplace(piece, std::move(traced));
+    waiting_.emplace(batch, std::move(traced));
     for (auto found = waiting_.find(next_); found != waiting_.end(); found = waiting_.find(++next_)) {
       append(result.breakpoints, found->second.breakpoints);
       append(result.t, found->second.t);
@@ -88,12 +88,12 @@ class Collector {
  private:
   template <class T> void append(Array<T>& to, const Array<T>& from) const {
     const size_t n = to.size();
-    if (n + from.size() > to.capacity())  // as much as it will be if the other pieces are like those so far
-      to.reserve((n + from.size()) / static_cast<size_t>(next_ + 1) * static_cast<size_t>(pieces_) * 9 / 8);
+    if (n + from.size() > to.capacity())  // as much as it will be if the other batches are like those so far
+      to.reserve((n + from.size()) / static_cast<size_t>(next_ + 1) * static_cast<size_t>(batches_) * 9 / 8);
     to.resize(n + from.size());
     if (!from.empty()) std::memcpy(to.data() + n, from.data(), from.size() * sizeof(T));
   }
-  const int64_t pieces_;
+  const int64_t batches_;
   std::mutex mutex_;
   std::map<int64_t, Traced> waiting_;
   std::vector<Traced> free_;
@@ -163,7 +163,7 @@ TraceResult trace_segments(const TraceNetwork& network, const Segments& segments
   const int64_t d = network.dimensions, rows = network.input_rows;
   Collector collector((segments.n + kAtOnce - 1) / kAtOnce);
   std::mutex mutex;
-  // Every thread takes pieces of work until there are none: work(tracer, begin, end).
+  // Every thread takes batches until there are none: work(tracer, begin, end).
   const auto share = [&](int64_t items, const auto& work) {
     std::atomic<int64_t> next{0};
     parallel_ranges(std::min<int64_t>(threads, (items + kAtOnce - 1) / kAtOnce), threads, [&](int64_t, int64_t) {

@@ -34,7 +34,7 @@ struct Step {
 
 // Eight rows at an event.
 struct Look {
-  int64_t event, group, slot;
+  int64_t event, eight, slot;         // eight: which of the rows
   V before, z, slope, jump, certain;  // z at the event before; z, the slope up to it, its jump, the bound
 };
 
@@ -152,23 +152,23 @@ class Tracer final : public SegmentTracer, private Rows {
   // afterwards.
   template <bool kOneSlot> void sweep(Values& out) {
     const TraceStage& stage = *stage_;
-    const int64_t size = stage.padded, groups = size / kLanes, n = breakpoints(), slots = kOneSlot ? 1 : stage.slots;
-    const size_t bytes = static_cast<size_t>((n + 2) * slots * groups);
+    const int64_t size = stage.padded, eights = size / kLanes, n = breakpoints(), slots = kOneSlot ? 1 : stage.slots;
+    const size_t bytes = static_cast<size_t>((n + 2) * slots * eights);
     for (std::vector<uint8_t>* each : {&positive_, &negative_})
       if (each->size() < bytes) each->resize(2 * bytes);
-    looks_.resize(static_cast<size_t>(groups * slots * kBlock));
+    looks_.resize(static_cast<size_t>(eights * slots * kBlock));
     steps_.assign(static_cast<size_t>(n + 2), {0, 0, nullptr});
     for (int64_t k = 1; k < n + 2; ++k)
       at(steps_, k) = {event(k).t - event(k - 1).t, event(k).d, k <= n ? out.jumps.data() + (k - 1) * size : nullptr};
     const double *const slopes = stage.slope.data(), *const kinks = stage.kink.data();
     const Step* const steps = steps_.data();
     uint8_t *const positive = positive_.data(), *const negative = negative_.data();
-    const int64_t an_event = slots * groups;
+    const int64_t an_event = slots * eights;
     Look* const looks = looks_.data();
     for (int64_t first = 0; first < n + 2; first += kBlock) {
       const int64_t last = std::min(n + 2, first + kBlock);
       int64_t n_looks = 0;
-      for (int64_t g = 0; g < groups; ++g) {
+      for (int64_t g = 0; g < eights; ++g) {
         const int64_t i = g * kLanes;
         const V reach = load(reach_.data() + i), bound = load(bound_.data() + i);
         V a = load(a_.data() + i), v = load(v_.data() + i);
@@ -181,7 +181,7 @@ class Tracer final : public SegmentTracer, private Rows {
           for (int64_t s = 0; s < slots; ++s) {
             const V kink = load(kinks + s * size + i), z = v - kink;
             const uint32_t is_above = above(z, certain), is_below = above(-z, certain);
-            const int64_t here = k * an_event + s * groups + g, last_time = k ? here - an_event : here;
+            const int64_t here = k * an_event + s * eights + g, last_time = k ? here - an_event : here;
             positive[here] = static_cast<uint8_t>(is_above), negative[here] = static_cast<uint8_t>(is_below);
             if ((is_above | is_below) != 0xff || positive[last_time] != is_above || negative[last_time] != is_below)
               looks[n_looks++] = {k, g, s, before - kink, z, slope, jump, certain};
@@ -197,25 +197,25 @@ class Tracer final : public SegmentTracer, private Rows {
     }
   }
 
-  int64_t byte(int64_t event, int64_t group, int64_t slot) const {
-    return (event * stage_->slots + slot) * (stage_->padded / kLanes) + group;
+  int64_t byte(int64_t event, int64_t eight, int64_t slot) const {
+    return (event * stage_->slots + slot) * (stage_->padded / kLanes) + eight;
   }
   int64_t per_event() const { return stage_->slots * (stage_->padded / kLanes); }
 
   // Eight rows at a breakpoint where one of them is uncertain, or has another sign than at the one before.
   void look_at(const Look& look) {
     double* const jumps = at(steps_, look.event).jumps;
-    uint8_t *up = &at(positive_, byte(look.event, look.group, look.slot)),
-            *down = &at(negative_, byte(look.event, look.group, look.slot));
+    uint8_t *up = &at(positive_, byte(look.event, look.eight, look.slot)),
+            *down = &at(negative_, byte(look.event, look.eight, look.slot));
     for (uint32_t rest = ~(*up | *down) & 0xffu; rest; rest &= rest - 1) {
       const int bit = __builtin_ctz(rest);
       const int sign = doubtful(look, bit);
       if (sign > 0) *up = static_cast<uint8_t>(*up | 1u << bit);
       if (sign < 0) *down = static_cast<uint8_t>(*down | 1u << bit);
       if (!jumps || sign <= 0) continue;
-      const int64_t row = look.group * kLanes + bit;
+      const int64_t row = look.eight * kLanes + bit;
       int64_t piece = 0;
-      for (int64_t s = 0; s < stage_->slots; ++s) piece += at(positive_, byte(look.event, look.group, s)) >> bit & 1;
+      for (int64_t s = 0; s < stage_->slots; ++s) piece += at(positive_, byte(look.event, look.eight, s)) >> bit & 1;
       jumps[row] = at(stage_->slope, piece * stage_->padded + row) * look.jump[bit];
     }
     if (look.event == 0) return;
@@ -228,7 +228,7 @@ class Tracer final : public SegmentTracer, private Rows {
 
   // The sign of a line at an event, in integers.
   int doubtful(const Look& look, int bit) {
-    const int64_t k = look.event, n = breakpoints(), r = look.group * kLanes + bit;
+    const int64_t k = look.event, n = breakpoints(), r = look.eight * kLanes + bit;
     const int32_t line = at(stage_->line, look.slot * stage_->padded + r);
     const double z = look.z[bit];
     if (line < 0) return -1;
@@ -255,7 +255,7 @@ class Tracer final : public SegmentTracer, private Rows {
   // A line has opposite signs at the ends of the interval before an event.
   void cross(const Look& look, int bit, bool up) {
     const Event &from = event(look.event - 1), &to = event(look.event);
-    const int64_t row = look.group * kLanes + bit;
+    const int64_t row = look.eight * kLanes + bit;
     crossings_.emplace_back();
     Crossing& x = crossings_.back();
     x.interval = look.event - 1;
@@ -501,7 +501,7 @@ class Tracer final : public SegmentTracer, private Rows {
   // The stage.
   Doubles bound_, gaps_;  // [padded]
   double rounding_ = 0;
-  std::vector<uint8_t> positive_, negative_;  // [events][slots][groups]: a bit a row
+  std::vector<uint8_t> positive_, negative_;  // [events][slots][eight rows]: a bit a row
   std::vector<Step> steps_;
   Array<Look> looks_;
   std::vector<Crossing> crossings_;

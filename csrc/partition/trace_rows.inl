@@ -1,4 +1,4 @@
-// csrc/partition/trace_rows.inl -- the rows of a stage along a part of a segment, with bounds of their errors. Included
+// csrc/partition/trace_rows.inl -- the rows of a stage along a window, with bounds of their errors. Included
 // by trace.inl, once per instruction set. Letters and bounds are those of docs/exactness.md, section 11.
 #include <algorithm>
 #include <cmath>
