@@ -38,8 +38,13 @@ template <> struct Lanes<double> {
   static bool finite(V probe) {
     return _mm256_movemask_pd(_mm256_cmp_pd(probe, _mm256_setzero_pd(), _CMP_EQ_OQ)) == 0xf;
   }
+  static V min(V a, V b) { return _mm256_min_pd(a, b); }
   static V max(V a, V b) { return _mm256_max_pd(a, b); }
   static V abs(V z) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), z); }
+  static V select(uint64_t bits, V yes, V no) {
+    const __m256i each = _mm256_setr_epi64x(1, 2, 4, 8), all = _mm256_set1_epi64x(static_cast<int64_t>(bits));
+    return _mm256_blendv_pd(no, yes, _mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_and_si256(all, each), each)));
+  }
   static V expand(uint64_t bits, const double* from) { return expand_lanes<Lanes>(bits, from); }
   static void compress(double* to, V z, uint64_t bits) { compress_lanes<Lanes>(to, z, bits); }
 };

@@ -38,8 +38,13 @@ template <> struct Lanes<double> {
   static V multiply_add(V a, V b, V c) { return V(vfmaq_f64(float64x2_t(c), float64x2_t(a), float64x2_t(b))); }
   static uint64_t above(V z, V c) { return bits(vcgtq_f64(float64x2_t(z), float64x2_t(c))); }
   static bool finite(V probe) { return bits(vceqzq_f64(float64x2_t(probe))) == 0x3; }
+  static V min(V a, V b) { return a < b ? a : b; }
   static V max(V a, V b) { return a > b ? a : b; }
   static V abs(V z) { return V(vabsq_f64(float64x2_t(z))); }
+  static V select(uint64_t bits, V yes, V no) {
+    const uint64x2_t each{1, 2};
+    return V(vbslq_f64(vtstq_u64(vdupq_n_u64(bits), each), float64x2_t(yes), float64x2_t(no)));
+  }
   static V expand(uint64_t bits, const double* from) { return expand_lanes<Lanes>(bits, from); }
   static void compress(double* to, V z, uint64_t bits) { compress_lanes<Lanes>(to, z, bits); }
 

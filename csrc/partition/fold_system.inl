@@ -284,7 +284,7 @@ template <int N> inline void Engine::FoldMaker::keep_columns(int64_t l, int64_t 
       for (int j = 0; j < N; ++j) {
         const V w = load(from.at[j] + r);
         size = multiply_add(abs(w), high[j], size);
-        out[j] = put(out[j], w, kept);
+        out[j] = compress(out[j], w, kept);
       }
       store(sizes + r, select(valid, size, before));
     }
@@ -347,7 +347,7 @@ inline void Engine::FoldMaker::keep_forms() {
     const uint8_t* which = keeps(l);
     for (int64_t r = 0; r < n; r += kLanes) {
       const uint32_t kept = which ? *which++ : first_lanes(n - r);
-      for (int i = 0; i < 4; ++i) to.at[i] = put(to.at[i], load(from.at[i] + r), kept);
+      for (int i = 0; i < 4; ++i) to.at[i] = compress(to.at[i], load(from.at[i] + r), kept);
     }
   }
   for (int64_t r = 0; r < reach_; r += kLanes)

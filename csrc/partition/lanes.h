@@ -1,12 +1,16 @@
-// csrc/partition/lanes.h -- eight doubles at a time, in whatever the file is compiled for. Internal linkage: see
-// sign_changes_row.inl for why.
+// csrc/partition/lanes.h -- eight doubles at a time, whatever vectors the file is compiled for: with the words of
+// Lanes<double> (../lanes_avx512.h), as functions. Internal linkage: see ../sign_changes_row.inl for why.
 #pragma once
 #include <cstdint>
 #include <cstring>
-#if defined(__SSE2__)
-#include <immintrin.h>
+#if defined(__AVX512F__)
+#include "../lanes_avx512.h"
+#elif defined(__AVX2__)
+#include "../lanes_avx2.h"
 #elif defined(__aarch64__)
-#include <arm_neon.h>
+#include "../lanes_neon.h"
+#else
+#include "../lanes_portable.h"
 #endif
 
 namespace pylinregion {
@@ -15,91 +19,41 @@ namespace {
 constexpr int64_t kLanes = 8;
 
 // The processor's vectors. Eight doubles are one of them, or a tree of pairs: wider vectors than it has would be kept
-// in memory.
-#if defined(__AVX512F__)
-using Word = double __attribute__((vector_size(64)));
-using WordBits = int64_t __attribute__((vector_size(64)));
-#elif defined(__AVX2__)
-using Word = double __attribute__((vector_size(32)));
-using WordBits = int64_t __attribute__((vector_size(32)));
-#else
-using Word = double __attribute__((vector_size(16)));
-using WordBits = int64_t __attribute__((vector_size(16)));
-#endif
+// in memory by some compilers.
+using Native = Lanes<double>;
+using Word = double __attribute__((vector_size(sizeof(Native::V))));
+using Mask = decltype(Word{} < Word{});
 template <class T> constexpr int kWidth = sizeof(T) / sizeof(double);
 template <class Half> struct Pair {
   Half low, high;
   double operator[](int64_t i) const { return i < kWidth<Half> ? low[i] : high[i - kWidth<Half>]; }
 };
 
-template <int n> struct Eight;  // doubles as n words
+template <int n> struct Eight {  // doubles as n words
+  using Type = Pair<typename Eight<n / 2>::Type>;
+};
 template <> struct Eight<1> {
   using Type = Word;
 };
-template <> struct Eight<2> {
-  using Type = Pair<Word>;
-};
-template <> struct Eight<4> {
-  using Type = Pair<Pair<Word>>;
-};
-using V = Eight<kLanes / kWidth<Word>>::Type;
+using V = Eight<kLanes / Native::count>::Type;
 
 // --- words ---
 
 template <class T> struct Make;
 template <> struct Make<Word> {
-  static Word of(double x) { return x - Word{}; }
-  static Word from(const double* memory) {
-    Word v;
-    std::memcpy(&v, memory, sizeof v);
-    return v;
-  }
+  static Word of(double x) { return Native::set(x); }
+  static Word from(const double* memory) { return Native::load(memory); }
 };
-inline void store(double* to, Word v) { std::memcpy(to, &v, sizeof v); }
-inline Word abs(Word v) { return Word(WordBits(v) & INT64_MAX); }
-inline Word min(Word a, Word b) { return a < b ? a : b; }
-inline Word max(Word a, Word b) { return a > b ? a : b; }
-inline WordBits less(Word a, Word b) { return a < b; }
-inline WordBits both(WordBits a, WordBits b) { return a & b; }
-inline Word choose(WordBits where, Word yes, Word no) { return where ? yes : no; }
-#if defined(__AVX512F__)
-inline Word multiply_add(Word a, Word b, Word c) { return Word(_mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c))); }
-inline uint32_t above(Word a, Word b) { return _mm512_cmp_pd_mask(__m512d(a), __m512d(b), _CMP_GT_OQ); }
-inline Word select(uint32_t bits, Word yes, Word no) {
-  return Word(_mm512_mask_blend_pd(static_cast<__mmask8>(bits), __m512d(no), __m512d(yes)));
-}
-#elif defined(__AVX2__) && defined(__FMA__)
-inline Word multiply_add(Word a, Word b, Word c) { return Word(_mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c))); }
-inline uint32_t above(Word a, Word b) {
-  return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_cmp_pd(__m256d(a), __m256d(b), _CMP_GT_OQ)));
-}
-inline Word select(uint32_t bits, Word yes, Word no) {
-  const WordBits each{1, 2, 4, 8};
-  return ((WordBits{} + static_cast<int64_t>(bits)) & each) != 0 ? yes : no;
-}
-#else
-#if defined(__aarch64__)
-inline Word multiply_add(Word a, Word b, Word c) {
-  return Word(vfmaq_f64(float64x2_t(c), float64x2_t(a), float64x2_t(b)));
-}
-inline uint32_t above(Word a, Word b) {
-  const uint64x2_t each{1, 2};
-  return static_cast<uint32_t>(vaddvq_u64(vandq_u64(vcgtq_f64(float64x2_t(a), float64x2_t(b)), each)));
-}
-#else
-inline Word multiply_add(Word a, Word b, Word c) { return a * b + c; }
-inline uint32_t above(Word a, Word b) {
-#if defined(__SSE2__)
-  return static_cast<uint32_t>(_mm_movemask_pd(_mm_cmpgt_pd(__m128d(a), __m128d(b))));
-#else
-  return static_cast<uint32_t>(a[0] > b[0]) | static_cast<uint32_t>(a[1] > b[1]) << 1;
-#endif
-}
-#endif
-inline Word select(uint32_t bits, Word yes, Word no) {
-  return WordBits{-static_cast<int64_t>(bits & 1), -static_cast<int64_t>(bits >> 1 & 1)} ? yes : no;
-}
-#endif
+inline void store(double* to, Word v) { Native::store(to, v); }
+inline Word abs(Word v) { return Native::abs(v); }
+inline Word min(Word a, Word b) { return Native::min(a, b); }
+inline Word max(Word a, Word b) { return Native::max(a, b); }
+inline Word multiply_add(Word a, Word b, Word c) { return Native::multiply_add(a, b, c); }
+inline uint32_t above(Word a, Word b) { return static_cast<uint32_t>(Native::above(a, b)); }
+inline Word select(uint32_t bits, Word yes, Word no) { return Native::select(bits, yes, no); }
+inline Mask less(Word a, Word b) { return a < b; }
+inline Mask both(Mask a, Mask b) { return a & b; }
+inline Word choose(Mask where, Word yes, Word no) { return where ? yes : no; }
 
 // --- pairs ---
 
@@ -137,40 +91,38 @@ template <class T> inline Pair<T> select(uint32_t bits, Pair<T> yes, Pair<T> no)
 
 // --- eight doubles ---
 
-// store(to, v); for each lane: abs, min, max; less is a mask, both of two masks, choose(mask, yes, no). multiply_add is
-// one operation where the processor has it. above: bit i is set where lane i of a is above that of b; select(bits, yes,
-// no).
+// Besides the words of Lanes: less is a mask, both of two masks, choose(mask, yes, no) for each lane.
 inline V load(const double* from) { return Make<V>::from(from); }
 inline V set(double x) { return Make<V>::of(x); }
 
-// The lanes where a bit is set, next to each other at `out`, which has room for eight; returns their end.
-inline double* put(double* out, V v, uint32_t bits) {
+// As Lanes::compress; returns the end of what is kept.
+inline double* compress(double* to, V z, uint32_t bits) {
 #if defined(__AVX512F__)
-  _mm512_storeu_pd(out, _mm512_maskz_compress_pd(static_cast<__mmask8>(bits), __m512d(v)));
-  return out + __builtin_popcount(bits);
+  Native::compress(to, z, bits);
+  return to + __builtin_popcount(bits);
 #else
   double lanes[kLanes];
-  store(lanes, v);
+  store(lanes, z);
   for (int i = 0; i < kLanes; ++i) {
-    *out = lanes[i];
-    out += bits >> i & 1;
+    *to = lanes[i];
+    to += bits >> i & 1;
   }
-  return out;
+  return to;
 #endif
 }
-// The same of eight numbers.
-inline int32_t* put(int32_t* out, const int32_t* from, uint32_t bits) {
+// The same of eight numbers in memory.
+inline int32_t* compress(int32_t* to, const int32_t* from, uint32_t bits) {
 #if defined(__AVX512F__)
   const __m512i eight = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
   const __m512i chosen = _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), eight);
-  std::memcpy(out, &chosen, kLanes * sizeof *out);
-  return out + __builtin_popcount(bits);
+  std::memcpy(to, &chosen, kLanes * sizeof *to);
+  return to + __builtin_popcount(bits);
 #else
   for (int i = 0; i < kLanes; ++i) {
-    *out = from[i];
-    out += bits >> i & 1;
+    *to = from[i];
+    to += bits >> i & 1;
   }
-  return out;
+  return to;
 #endif
 }
 // A bit for each of the first n lanes, n > 0.

@@ -36,9 +36,10 @@ inline void Engine::settle(Cell& cell) {
     if (needed)  // those that cross are written later
       for (int64_t k = i; k < std::min(i + kLanes, all.n); ++k)
         on_[static_cast<size_t>(all.line[k])] = is_on >> (k - i) & 1;
-    put(numbers + on.n, all.row + i, is_on);
+    compress(numbers + on.n, all.row + i, is_on);
     on.n = put_forms(on, on.n, a, b, c, p, is_on);
-    put(numbers + room + left.n, all.row + i, crosses), put(numbers + 2 * room + left.n, all.line + i, crosses);
+    compress(numbers + room + left.n, all.row + i, crosses),
+        compress(numbers + 2 * room + left.n, all.line + i, crosses);
     left.n = put_forms(left, left.n, a, b, c, p, crosses);
   }
   if (left.n == all.n) return arena_.release(mark);  // what a walk along many lines holds must not grow by its square
@@ -48,8 +49,8 @@ inline void Engine::settle(Cell& cell) {
 
 // Some of eight rows, from row n on; returns their end.
 inline int64_t Engine::put_forms(const Forms& to, int64_t n, V a, V b, V c, V p, uint32_t bits) {
-  put(to.a + n, a, bits), put(to.b + n, b, bits), put(to.c + n, c, bits);
-  return put(to.p + n, p, bits) - to.p;
+  compress(to.a + n, a, bits), compress(to.b + n, b, bits), compress(to.c + n, c, bits);
+  return compress(to.p + n, p, bits) - to.p;
 }
 
 // 0 if unsettled line k crosses the cell, else its side; identically 0 is off.
