@@ -6,6 +6,7 @@
 
 #include "lanes.h"
 #include "system.h"
+#include "tile.h"
 
 namespace pylinregion {
 namespace {
@@ -67,14 +68,9 @@ inline void add_columns(const Arrays<N>& in, const Arrays<N>& out, int64_t r, co
   V sum[N][K];
   for (int j = 0; j < N; ++j)
     for (int k = 0; k < K; ++k) sum[j][k] = load(in.at[j] + r + k * kLanes);
-  for (int64_t i = 0; i < columns.n; ++i) {
-    const double* column = stage.columns + (columns.t[i] * stage.stride + first);
-    for (int k = 0; k < K; ++k) {
-      const V w = load(column + k * kLanes);
-      for (int j = 0; j < N; ++j)
-        sum[j][k] = multiply_add(kBound && j + 1 == N ? abs(w) : w, set(columns.values.at[j][i]), sum[j][k]);
-    }
-  }
+  add_products<N, K, kBound>(
+      sum, columns.n, [&](int64_t i) { return stage.columns + (columns.t[i] * stage.stride + first); },
+      [&](int j, int64_t i) { return columns.values.at[j][i]; });
   for (int j = 0; j < N; ++j)
     for (int k = 0; k < K; ++k) store(out.at[j] + r + k * kLanes, sum[j][k]);
 }

@@ -2,6 +2,7 @@
 // ReLU layer along a segment. Included by trace.inl, once per instruction set.
 #include "../linear.h"
 #include "lanes.h"
+#include "tile.h"
 #include "trace.h"
 
 namespace pylinregion {
@@ -61,15 +62,9 @@ template <int kRows, int kWide> inline void multiply_tile(const Tile& tile, int6
   V sum[kRows][kWide];
   for (int r = 0; r < kRows; ++r)
     for (int w = 0; w < kWide; ++w) sum[r][w] = tile.more ? load(tile.out[r] + at + w * kLanes) : V{};
-  for (int64_t i = 0; i < tile.n; ++i) {
-    const int64_t c = tile.columns[i];
-    V weights[kWide];
-    for (int w = 0; w < kWide; ++w) weights[w] = load(panel + c * stride + w * kLanes);
-    for (int r = 0; r < kRows; ++r) {
-      const V value = set(tile.x[r][c]);
-      for (int w = 0; w < kWide; ++w) sum[r][w] = multiply_add(value, weights[w], sum[r][w]);
-    }
-  }
+  add_products<kRows, kWide, false>(
+      sum, tile.n, [&](int64_t i) { return panel + tile.columns[i] * stride; },
+      [&](int r, int64_t i) { return tile.x[r][tile.columns[i]]; });
   for (int w = 0; w < kWide; ++w) {
     V total = load(tile.sums + at + w * kLanes);
     for (int r = 0; r < kRows; ++r) {
