@@ -74,7 +74,7 @@ class Digits {
 
   // Digits back to at most half a base, and empty levels on top dropped.
   void carry(int bits) {
-    const double base = std::ldexp(1.0, bits), inverse = 1 / base;
+    const double base = static_cast<double>(int64_t{1} << bits), inverse = 1 / base;
     for (int64_t q = 0; q < levels(); ++q) {
       bool more = false;
       double* low = level(q);

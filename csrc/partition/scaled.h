@@ -140,23 +140,29 @@ class ScaledArithmetic {
 
   // out[at ...] += x[from ... from + n] times the matrix [n, columns], where out was 0; carried last by the caller.
   void add_product(const Digits& x, int64_t from, int64_t n, const Matrix& w, Digits& out, int64_t at) const {
-    int64_t products = 0;  // that may have been added to one number since the last carry, whose rest counts as one
+    int64_t room = products_ - 1;  // products that may be added to one number before carries are due
     for (int64_t p = 0; p < x.levels(); ++p)
       for (int64_t q = 0; q < w.digits.levels(); ++q) {
-        const double *left = x[p] + from, *right = w.digits[q];
-        double* to = out.level(p + q) + at;
-        for (int64_t j = 0; j < n; ++j) {
-          if (left[j] == 0) continue;
-          if (++products == products_) {
+        const double *factors = x[p] + from, *rows = w.digits[q];
+        for (int64_t j = 0, end; j < n; j = end) {
+          if (room == 0) {
             out.carry(bits_);
-            to = out.level(p + q) + at;
-            products = 2;
+            room = products_ - 2;  // what a carry leaves counts as one
           }
-          const double digit = left[j];
-          const double* line = right + j * w.columns;
-          for (int64_t k = 0; k < w.columns; ++k) to[k] += digit * line[k];
+          end = std::min(n, room < n ? j + room : n);
+          room -= end - j;
+          add_rows(factors, rows, j, end, w.columns, out.level(p + q) + at);
         }
       }
+  }
+  static void add_rows(const double* factors, const double* rows, int64_t begin, int64_t end, int64_t columns,
+                       double* to) {
+    for (int64_t j = begin; j < end; ++j) {
+      const double digit = factors[j];
+      if (digit == 0) continue;
+      const double* row = rows + j * columns;
+      for (int64_t k = 0; k < columns; ++k) to[k] += digit * row[k];
+    }
   }
 
   int bits_;

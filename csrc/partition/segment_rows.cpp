@@ -87,7 +87,7 @@ struct SegmentRows::Row {
         network.arithmetic.add(linear[i], network.arithmetic.dot(g, of.projection(inputs[i]).by_stage[stage]));
     constant(network.arithmetic.dot(g, network.bias[stage]));
   }
-  void constant(const Scaled& more) { of.network_->arithmetic.add(number, more); }
+  void constant(Scaled more) { of.network_->arithmetic.add(number, std::move(more)); }
   void multiply(double integer) {
     for (Scaled& sum : linear) of.network_->arithmetic.multiply(sum, integer);
     of.network_->arithmetic.multiply(number, integer);
