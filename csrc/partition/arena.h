@@ -4,9 +4,13 @@
 #include <cstdint>
 #include <memory>
 #include <vector>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
 
 namespace pylinregion {
 
+// The address sanitizer reports who reads or writes what has not been taken, or has been given back.
 class Arena {
  public:
   struct Mark {
@@ -14,7 +18,12 @@ class Arena {
   };
   Mark mark() const { return {block_, used_}; }
   void release(Mark mark) {
-    if (mark.block != block_) go_to(mark.block);
+    if (mark.block != block_) {
+      forbid(0, size_);
+      go_to(mark.block);
+    } else {
+      forbid(mark.used, used_);
+    }
     used_ = mark.used;
   }
 
@@ -23,6 +32,7 @@ class Arena {
     const size_t bytes = (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
     if (used_ + bytes > size_) next_block(bytes);
     T* out = reinterpret_cast<T*>(base_ + used_);
+    allow(out, static_cast<size_t>(count) * sizeof(T));
     used_ += bytes;
     return out;
   }
@@ -43,7 +53,15 @@ class Arena {
       blocks_.push_back({std::unique_ptr<char[]>(new char[size + 64]), size});
     }
     go_to(block);
+    forbid(0, size_);
   }
+#if defined(__SANITIZE_ADDRESS__)
+  void forbid(size_t from, size_t to) const { ASAN_POISON_MEMORY_REGION(base_ + from, to - from); }
+  static void allow(void* memory, size_t bytes) { ASAN_UNPOISON_MEMORY_REGION(memory, bytes); }
+#else
+  void forbid(size_t, size_t) const {}
+  static void allow(void*, size_t) {}
+#endif
   struct Block {
     std::unique_ptr<char[]> memory;
     size_t size;
