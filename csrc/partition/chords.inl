@@ -1,4 +1,4 @@
-// csrc/partition/chords.inl -- (Engine) the cells of the last stage are only counted: k chords of a convex polygon
+// csrc/partition/chords.inl -- Engine: the cells of the last stage are only counted: k chords of a convex polygon
 // with I crossings inside make 1 + k + I cells, when no three meet in a point and no two on the border. What is not
 // certain is left to cutting.
 #pragma once

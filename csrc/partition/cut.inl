@@ -1,4 +1,4 @@
-// csrc/partition/cut.inl -- (Engine) a cell is cut in two by a line that crosses it.
+// csrc/partition/cut.inl -- Engine: a cell is cut in two by a line that crosses it.
 #pragma once
 #include "engine.h"
 

@@ -1,4 +1,4 @@
-// csrc/partition/cut_maxima.inl -- (Engine) a cell is cut along the upper envelope of a group's candidates: into their
+// csrc/partition/cut_maxima.inl -- Engine: a cell is cut along the upper envelope of a group's candidates: into their
 // shares, on each of which one is the largest.
 #pragma once
 #include "engine.h"

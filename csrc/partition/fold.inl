@@ -1,4 +1,4 @@
-// csrc/partition/fold.inl -- (Engine) what is left of a cell's system becomes a smaller one, where that pays: a plan
+// csrc/partition/fold.inl -- Engine: what is left of a cell's system becomes a smaller one, where that pays: a plan
 // (fold_plan.inl), then the system (fold_system.inl).
 #pragma once
 #include "engine.h"

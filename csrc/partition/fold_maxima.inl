@@ -1,4 +1,4 @@
-// csrc/partition/fold_maxima.inl -- (Engine) what to fold of stages of maxima: docs/exactness.md, 10.
+// csrc/partition/fold_maxima.inl -- Engine: what to fold of stages of maxima: docs/exactness.md, 10.
 #pragma once
 #include "engine.h"
 #include "fold_plan.inl"

@@ -1,4 +1,4 @@
-// csrc/partition/fold_plan.inl -- (Engine) what to fold: bounds over the cell say which lines of later stages cannot
+// csrc/partition/fold_plan.inl -- Engine: what to fold: bounds over the cell say which lines of later stages cannot
 // cross it (docs/exactness.md, 5). Those that are off drop out, those that are on are eliminated, and a smaller system
 // remains. Bounds only prune: they need be safe, not tight. Where they prune little, in stages far ahead, the fold
 // ends: the rows from there on stay as they are.

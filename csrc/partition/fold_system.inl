@@ -1,4 +1,4 @@
-// csrc/partition/fold_system.inl -- (Engine) the smaller system that a fold makes. What it rounds: Lemma 1 of
+// csrc/partition/fold_system.inl -- Engine: the smaller system that a fold makes. What it rounds: Lemma 1 of
 // docs/exactness.md.
 //
 // A system of the rows that are kept; those that are on are eliminated, stage by stage, as a Schur complement:

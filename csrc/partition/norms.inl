@@ -1,4 +1,4 @@
-// csrc/partition/norms.inl -- (Engine) the norm form of the bound (docs/exactness.md, 5.1). What a row is off by is
+// csrc/partition/norms.inl -- Engine: the norm form of the bound (docs/exactness.md, 5.1). What a row is off by is
 // what its own arithmetic rounded, plus what the lines that were substituted into it brought along. Both are vectors
 // over the rows of a stage, and the second grows by spectral norms: in deep networks far less than the row form, which
 // grows by sums of absolute weights.

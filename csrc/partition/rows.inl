@@ -1,4 +1,4 @@
-// csrc/partition/rows.inl -- (Engine) memory for the forms of rows, and their sizes.
+// csrc/partition/rows.inl -- Engine: memory for the forms of rows, and their sizes.
 #pragma once
 #include "engine.h"
 

@@ -1,4 +1,4 @@
-// csrc/partition/settle.inl -- (Engine) which lines of the current stage cross a cell.
+// csrc/partition/settle.inl -- Engine: which lines of the current stage cross a cell.
 #pragma once
 #include "engine.h"
 

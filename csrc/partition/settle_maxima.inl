@@ -1,4 +1,4 @@
-// csrc/partition/settle_maxima.inl -- (Engine) stages of maxima: their lines are candidates, in groups of consecutive
+// csrc/partition/settle_maxima.inl -- Engine: stages of maxima: their lines are candidates, in groups of consecutive
 // ones (docs/exactness.md, 10). Which candidates may be the largest on a cell.
 #pragma once
 #include "engine.h"

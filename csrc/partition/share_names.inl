@@ -1,4 +1,4 @@
-// csrc/partition/share_names.inl -- (Engine) the names of the new vertices of shares, into which a cell is cut by
+// csrc/partition/share_names.inl -- Engine: the names of the new vertices of shares, into which a cell is cut by
 // a group.
 //
 // Shares are cut out one by one, so the same point comes as a vertex of several of them, and on an edge of the cell

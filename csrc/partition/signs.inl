@@ -1,4 +1,4 @@
-// csrc/partition/signs.inl -- (Engine) the signs of a line at the vertices of a cell: by a filter, else by integers
+// csrc/partition/signs.inl -- Engine: the signs of a line at the vertices of a cell: by a filter, else by integers
 // (docs/exactness.md, 6).
 #pragma once
 #include "engine.h"

@@ -1,4 +1,4 @@
-// csrc/partition/substitute.inl -- (Engine) what lines that are on give to the rows of later stages: docs/exactness.md,
+// csrc/partition/substitute.inl -- Engine: what lines that are on give to the rows of later stages: docs/exactness.md,
 // 4.
 #pragma once
 #include "engine.h"

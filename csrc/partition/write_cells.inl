@@ -1,4 +1,4 @@
-// csrc/partition/write_cells.inl -- (Engine) what the walk has found: counts, and cells.
+// csrc/partition/write_cells.inl -- Engine: what the walk has found: counts, and cells.
 #pragma once
 #include "engine.h"
 
