@@ -6,6 +6,8 @@
 #include <exception>
 #include <mutex>
 #include <optional>
+#include <stdexcept>
+#include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -16,9 +18,29 @@
 namespace pylinregion {
 namespace {
 namespace py = pybind11;
-using Address = std::uintptr_t;  // of NumPy arrays that the caller keeps alive
 
-template <class T> T* at(Address address) { return reinterpret_cast<T*>(address); }
+// An array of Python's, row-major and of that dtype. Another one is refused, for nothing is converted on the way: all
+// arguments are noconvert().
+template <class T> using Numbers = py::array_t<T, py::array::c_style>;
+
+// Throws what Python sees as a ValueError, unless an array has a shape; -1: any size.
+inline void require_shape(const std::string& name, const py::array& array, const std::vector<py::ssize_t>& shape) {
+  const auto text = [](const auto* sizes, size_t count) {
+    std::string sum;
+    for (size_t k = 0; k < count; ++k)
+      sum += (k ? ", " : "") + (sizes[k] < 0 ? std::string("any") : std::to_string(sizes[k]));
+    return "[" + sum + "]";
+  };
+  bool fits = array.ndim() == static_cast<py::ssize_t>(shape.size());
+  for (size_t k = 0; fits && k < shape.size(); ++k)
+    fits = shape[k] < 0 || array.shape(static_cast<py::ssize_t>(k)) == shape[k];
+  if (!fits)
+    throw std::invalid_argument(name + " must be " + text(shape.data(), shape.size()) + ", got " +
+                                text(array.shape(), static_cast<size_t>(array.ndim())));
+}
+inline void require(bool fits, const std::string& what) {
+  if (!fits) throw std::invalid_argument(what);
+}
 
 // An array of numbers that owns a vector of them, or of plain structures that are made of them.
 template <class T, class Element, class... Rest>
@@ -33,25 +55,49 @@ py::array_t<T> array(std::vector<T, Rest...>&& values, std::vector<py::ssize_t> 
   return array<T, T, Rest...>(std::move(values), std::move(shape));
 }
 
-using ExactStageTuple =
-    std::tuple<int64_t, std::vector<std::pair<int64_t, Address>>, Address, Address, Address, Address, Address, double>;
+// Blocks by source, bias, line_begin, kinks, slopes, intercepts, denominator: see ExactStage.
+using StageArrays = std::tuple<std::vector<std::pair<int64_t, Numbers<double>>>, Numbers<double>, Numbers<int64_t>,
+                               Numbers<double>, Numbers<double>, Numbers<double>, double>;
 
-inline std::vector<ExactStage> exact_stages_of(const std::vector<ExactStageTuple>& tuples) {
-  std::vector<ExactStage> stages;
-  for (const auto& [rows, blocks, bias, line_begin, kinks, slopes, intercepts, denominator] : tuples) {
-    ExactStage stage{rows,
-                     {},
-                     at<double>(bias),
-                     at<int64_t>(line_begin),
-                     at<double>(kinks),
-                     at<double>(slopes),
-                     at<double>(intercepts),
-                     denominator};
-    for (const auto& [source, weight] : blocks) stage.blocks.push_back({source, at<double>(weight)});
-    stages.push_back(stage);
+// A network's stages as Python has them: the arrays, which are kept alive, and what points into them.
+class ExactStages {
+ public:
+  ExactStages(std::vector<StageArrays> arrays, int64_t dimensions) : arrays_(std::move(arrays)) {
+    int64_t lines = 0;
+    for (size_t number = 0; number < arrays_.size(); ++number) {
+      const auto& [blocks, bias, line_begin, kinks, slopes, intercepts, denominator] = arrays_[number];
+      const std::string name = "stages[" + std::to_string(number) + "].";
+      require_shape(name + "bias", bias, {-1});
+      const int64_t rows = bias.shape(0);
+      require_shape(name + "line_begin", line_begin, {rows + 1});
+      require(line_begin.at(0) == lines, name + "line_begin must go on from the stage before");
+      for (int64_t row = 0; row < rows; ++row)
+        require(line_begin.at(row) <= line_begin.at(row + 1), name + "line_begin must ascend");
+      const int64_t own = line_begin.at(rows) - lines;
+      require_shape(name + "kinks", kinks, {own});
+      require_shape(name + "slopes", slopes, {own + rows});
+      require_shape(name + "intercepts", intercepts, {own + rows});
+      ExactStage stage{rows,       {}, bias.data(), line_begin.data(), kinks.data(), slopes.data(), intercepts.data(),
+                       denominator};
+      for (const auto& [source, weight] : blocks) {
+        require(source >= -1 && source < static_cast<int64_t>(number), name + "blocks must be of stages before it");
+        const int64_t width = source < 0 ? dimensions : stages_[static_cast<size_t>(source)].rows;
+        require_shape(name + "blocks[" + std::to_string(source) + "]", weight, {rows, width});
+        stage.blocks.push_back({source, weight.data()});
+      }
+      stages_.push_back(std::move(stage));
+      lines += own;
+    }
+    lines_ = lines;
   }
-  return stages;
-}
+  const std::vector<ExactStage>& stages() const { return stages_; }
+  int64_t lines() const { return lines_; }
+
+ private:
+  std::vector<StageArrays> arrays_;
+  std::vector<ExactStage> stages_;
+  int64_t lines_ = 0;
+};
 
 // Runs `work` on a thread with a stack of this size, without the GIL. Meanwhile signals are heard and report(done) is
 // called, about twenty times a second; an interrupt or an error of `report` sets `stop`, and is raised after the work.

@@ -1,4 +1,4 @@
-// csrc/partition/bindings.cpp -- the slice engine for Python: addresses in, arrays out, signals heard meanwhile.
+// csrc/partition/bindings.cpp -- the slice engine for Python: arrays in, arrays out, signals heard meanwhile.
 #include "bindings.h"
 
 #include <pybind11/stl.h>
@@ -46,14 +46,26 @@ class MeshOfParts {
   explicit MeshOfParts(int64_t pattern_bytes) : pattern_bytes_(pattern_bytes) {}
 
   // offsets [cells + 1], xy and keys [corners, 2], rows [corners], patterns [cells, pattern_bytes]
-  void add(int64_t cells, Address offsets, Address xy, Address keys, Address rows, Address patterns) {
+  void add(const Numbers<int64_t>& offsets, const Numbers<double>& xy, const Numbers<uint64_t>& keys,
+           const Numbers<int32_t>& rows, const Numbers<uint8_t>& patterns) {
+    require_shape("offsets", offsets, {-1});
+    const py::ssize_t cells = offsets.shape(0) - 1;
+    require(cells >= 0 && offsets.at(0) == 0, "offsets must start at 0");
+    for (py::ssize_t cell = 0; cell < cells; ++cell)
+      require(offsets.at(cell) <= offsets.at(cell + 1), "offsets must ascend");
+    const py::ssize_t corners = offsets.at(cells);
+    require_shape("xy", xy, {corners, 2});
+    require_shape("keys", keys, {corners, 2});
+    require_shape("rows", rows, {corners});
+    require_shape("patterns", patterns, {cells, pattern_bytes_});
     CellList list;
-    list.offsets.assign(at<const int64_t>(offsets), at<const int64_t>(offsets) + cells + 1);
-    const int64_t corners = list.offsets.back();
-    list.xy.assign(at<const double>(xy), at<const double>(xy) + 2 * corners);
-    list.keys.assign(at<const VertexKey>(keys), at<const VertexKey>(keys) + corners);
-    list.rows.assign(at<const int32_t>(rows), at<const int32_t>(rows) + corners);
-    list.patterns.assign(at<const uint8_t>(patterns), at<const uint8_t>(patterns) + cells * pattern_bytes_);
+    list.offsets.assign(offsets.data(), offsets.data() + cells + 1);
+    list.xy.assign(xy.data(), xy.data() + 2 * corners);
+    list.keys.reserve(static_cast<size_t>(corners));
+    for (py::ssize_t corner = 0; corner < corners; ++corner)
+      list.keys.push_back({keys.at(corner, 0), keys.at(corner, 1)});
+    list.rows.assign(rows.data(), rows.data() + corners);
+    list.patterns.assign(patterns.data(), patterns.data() + cells * pattern_bytes_);
     mesh_.add(list);
   }
   py::dict take() {
@@ -67,32 +79,27 @@ class MeshOfParts {
   const int64_t pattern_bytes_;
 };
 
-using StageTuple = std::tuple<int64_t, int64_t, int64_t, Address, int64_t>;
+// begin, end, extent and columns of a stage with lines: see StageView.
+using LineStage = std::tuple<int64_t, int64_t, int64_t, Numbers<double>>;
+using OptionalNumbers = std::optional<Numbers<int64_t>>;
 
 class SliceProblem {
  public:
-  SliceProblem(const std::vector<StageTuple>& stages, int64_t lines, Address a, Address b, Address c, Address error,
-               Address norms, Address corners, int64_t n_corners, const std::vector<ExactStageTuple>& exact_stages,
-               int64_t dimensions, Address u, Address v, Address origin,
-               const std::vector<std::pair<int64_t, int64_t>>& groups, Address zero, Address same, Address multiples,
-               bool central)
-      : groups_(lines, groups, at<int64_t>(zero), at<int64_t>(same), at<int64_t>(multiples), central),
-        system_{{},
-                lines,
-                at<double>(a),
-                at<double>(b),
-                at<double>(c),
-                at<double>(error),
-                at<double>(norms),
-                at<double>(corners),
-                n_corners,
-                &groups_},
-        exact_(exact_stages_of(exact_stages),
-               ExactSlice{dimensions, at<double>(u), at<double>(v), at<double>(origin), at<double>(corners), n_corners},
-               groups_) {
-    for (const auto& [begin, end, extent, columns, stride] : stages)
-      system_.stages.push_back({begin, end, extent, at<double>(columns), stride});
-  }
+  SliceProblem(std::vector<LineStage> stages, Numbers<double> a, Numbers<double> b, Numbers<double> c,
+               Numbers<double> error, std::optional<Numbers<double>> norms, Numbers<double> corners,
+               std::vector<StageArrays> exact_stages, Numbers<double> u, Numbers<double> v, Numbers<double> origin,
+               const std::vector<std::pair<int64_t, int64_t>>& groups, OptionalNumbers zero, OptionalNumbers same,
+               OptionalNumbers multiples, bool central)
+      : kept_{std::move(stages), std::move(a),       std::move(b),        std::move(c), std::move(error),
+              std::move(norms),  std::move(corners), std::move(u),        std::move(v), std::move(origin),
+              std::move(zero),   std::move(same),    std::move(multiples)},
+        exact_stages_(std::move(exact_stages), size("u", kept_.u)),
+        groups_(lines(), groups, data(kept_.zero), data(kept_.same), data(kept_.multiples), central),
+        system_(system()),
+        exact_(exact_stages_.stages(),
+               ExactSlice{kept_.u.shape(0), kept_.u.data(), kept_.v.data(), kept_.origin.data(), kept_.corners.data(),
+                          kept_.corners.shape(0)},
+               groups_) {}
   SliceProblem(const SliceProblem&) = delete;  // its parts point to each other
 
   // Part `part` of `parts`, as cells one by one; parts is 0: the whole, as a mesh.
@@ -118,9 +125,59 @@ class SliceProblem {
     return out;
   }
 
-  int sign_at(int64_t i, int64_t j, int64_t k, Address on) { return exact_.sign_at(i, j, k, at<const uint8_t>(on)); }
+  int sign_at(int64_t i, int64_t j, int64_t k, const Numbers<uint8_t>& on) {
+    require_shape("on", on, {lines()});
+    return exact_.sign_at(i, j, k, on.data());
+  }
 
  private:
+  // The arrays that everything else points into.
+  struct Kept {
+    std::vector<LineStage> stages;
+    Numbers<double> a, b, c, error;
+    std::optional<Numbers<double>> norms;
+    Numbers<double> corners, u, v, origin;
+    OptionalNumbers zero, same, multiples;
+  };
+  static int64_t size(const char* name, const py::array& array) {
+    require_shape(name, array, {-1});
+    return array.shape(0);
+  }
+  template <class T> static const T* data(const std::optional<Numbers<T>>& array) {
+    return array ? array->data() : nullptr;
+  }
+  int64_t lines() const { return exact_stages_.lines(); }
+
+  System system() const {
+    for (const auto& [name, array] :
+         {std::pair{"a", &kept_.a}, {"b", &kept_.b}, {"c", &kept_.c}, {"error", &kept_.error}})
+      require_shape(name, *array, {lines()});
+    for (const auto& [name, array] : {std::pair{"v", &kept_.v}, {"origin", &kept_.origin}})
+      require_shape(name, *array, {kept_.u.shape(0)});
+    for (const auto& [name, array] :
+         {std::pair{"zero", &kept_.zero}, {"same", &kept_.same}, {"multiples", &kept_.multiples}})
+      if (*array) require_shape(name, **array, {lines()});
+    require_shape("corners", kept_.corners, {-1, 2});
+    const auto count = static_cast<py::ssize_t>(kept_.stages.size());
+    if (kept_.norms) require_shape("norms", *kept_.norms, {2, count, count});
+    System system{{},
+                  lines(),
+                  kept_.a.data(),
+                  kept_.b.data(),
+                  kept_.c.data(),
+                  kept_.error.data(),
+                  data(kept_.norms),
+                  kept_.corners.data(),
+                  kept_.corners.shape(0),
+                  &groups_};
+    for (const auto& [begin, end, extent, columns] : kept_.stages) {
+      require(0 <= begin && begin <= end && end <= extent && extent <= lines(), "stages must be of lines in order");
+      require_shape("columns", columns, {end - begin, -1});
+      require(columns.shape(1) >= extent - end, "columns must have all lines up to the extent");
+      system.stages.push_back({begin, end, extent, columns.data(), columns.shape(1)});
+    }
+    return system;
+  }
   static py::dict counts(const EngineResult& result) {
     py::dict out;
     out["regions"] = result.regions;
@@ -139,6 +196,8 @@ class SliceProblem {
     out["rows"] = array(std::move(list.rows), {ends});
   }
 
+  const Kept kept_;
+  const ExactStages exact_stages_;
   Groups groups_;
   System system_;
   ExactRows exact_;
@@ -150,22 +209,24 @@ void bind_partition(py::module_& m) {
   m.attr("most_folds") = kMostFolds;
   py::class_<MeshOfParts>(m, "MeshOfParts")
       .def(py::init<int64_t>(), py::arg("pattern_bytes"))
-      .def("add", &MeshOfParts::add, py::arg("cells"), py::arg("offsets"), py::arg("xy"), py::arg("keys"),
-           py::arg("rows"), py::arg("patterns"))
+      .def("add", &MeshOfParts::add, py::arg("offsets").noconvert(), py::arg("xy").noconvert(),
+           py::arg("keys").noconvert(), py::arg("rows").noconvert(), py::arg("patterns").noconvert())
       .def("take", &MeshOfParts::take);
   py::class_<SliceProblem>(m, "SliceProblem")
-      .def(py::init<const std::vector<StageTuple>&, int64_t, Address, Address, Address, Address, Address, Address,
-                    int64_t, const std::vector<ExactStageTuple>&, int64_t, Address, Address, Address,
-                    const std::vector<std::pair<int64_t, int64_t>>&, Address, Address, Address, bool>(),
-           py::arg("stages"), py::arg("lines"), py::arg("a"), py::arg("b"), py::arg("c"), py::arg("error"),
-           py::arg("norms"), py::arg("corners"), py::arg("n_corners"), py::arg("exact_stages"), py::arg("dimensions"),
-           py::arg("u"), py::arg("v"), py::arg("origin"),
-           py::arg("groups") = std::vector<std::pair<int64_t, int64_t>>(), py::arg("zero") = 0, py::arg("same") = 0,
-           py::arg("multiples") = 0, py::arg("central") = false)
+      .def(py::init<std::vector<LineStage>, Numbers<double>, Numbers<double>, Numbers<double>, Numbers<double>,
+                    std::optional<Numbers<double>>, Numbers<double>, std::vector<StageArrays>, Numbers<double>,
+                    Numbers<double>, Numbers<double>, const std::vector<std::pair<int64_t, int64_t>>&, OptionalNumbers,
+                    OptionalNumbers, OptionalNumbers, bool>(),
+           py::arg("stages").noconvert(), py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("c").noconvert(),
+           py::arg("error").noconvert(), py::arg("norms").noconvert(), py::arg("corners").noconvert(),
+           py::arg("exact_stages").noconvert(), py::arg("u").noconvert(), py::arg("v").noconvert(),
+           py::arg("origin").noconvert(), py::arg("groups") = std::vector<std::pair<int64_t, int64_t>>(),
+           py::arg("zero").noconvert() = py::none(), py::arg("same").noconvert() = py::none(),
+           py::arg("multiples").noconvert() = py::none(), py::arg("central") = false)
       .def("enumerate", &SliceProblem::enumerate, py::arg("cells"), py::arg("threads"), py::arg("part"),
            py::arg("parts"), py::arg("force_exact"), py::arg("fold_ahead"), py::arg("max_regions"),
            py::arg("max_bytes"), py::arg("report"))
-      .def("sign_at", &SliceProblem::sign_at, py::arg("i"), py::arg("j"), py::arg("k"), py::arg("on"));
+      .def("sign_at", &SliceProblem::sign_at, py::arg("i"), py::arg("j"), py::arg("k"), py::arg("on").noconvert());
 }
 
 }  // namespace pylinregion

@@ -45,7 +45,7 @@ class Tracer:
         if (reason := check_scale(played, np.full((1, 1), largest), np.ones((1, 2)))) is not None:
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {reason}")
         self._problem: Any = TraceProblem(
-            stages=played.addresses(),
+            stages=played.arrays(),
             norms=_norms(played),
             dimensions=played.inputs,
         )
@@ -88,13 +88,10 @@ class Tracer:
         if radii is not None:
             radii = np.ascontiguousarray(radii, dtype=np.float64)
         found: dict[str, Any] = self._problem.trace(
-            pairs=pairs.ctypes.data,
-            n=len(pairs),
-            first=first.ctypes.data,
-            n_first=len(first),
-            second=second.ctypes.data,
-            n_second=len(second),
-            radii=0 if radii is None else radii.ctypes.data,
+            pairs=pairs,
+            first=first,
+            second=second,
+            radii=radii,
             maps=maps,
             starts=starts or maps or self._tournament.maxima > 0,
             force_exact=force_exact,

@@ -60,10 +60,8 @@ class _Exact:
         self._st, self._sure = st, sure
         self._on = on.astype(np.uint8)  # of the lines of the stages so far exact
         self.signs = np.where(on, 1, -1).astype(np.int8)
-        plane = [np.ascontiguousarray(column) for column in where.plane.T]
-        u, v, origin = (column.ctypes.data for column in plane)
-        self._kept = plane, stages.line_begins
-        self._problem = SlicePoints(stages=stages.addresses(), dimensions=len(where.plane), u=u, v=v, origin=origin)
+        u, v, origin = (np.ascontiguousarray(column) for column in where.plane.T)
+        self._problem = SlicePoints(stages=stages.arrays(), u=u, v=v, origin=origin)
         self._rectified = rectified_by(stages)
         for stage, first in zip(stages.stages, stages.first_lines, strict=True):
             lines = slice(first, first + stage.units.lines)
@@ -91,18 +89,9 @@ class _Exact:
         found = np.empty(len(line), dtype=np.int8)
         for begin in range(0, len(line), _DOUBTS):
             rows = slice(begin, begin + _DOUBTS)
-            st, on = np.ascontiguousarray(self._st[point[rows]]), np.ascontiguousarray(self._on[point[rows]])
+            st, on = self._st[point[rows]], self._on[point[rows]]
             lines, others = (np.ascontiguousarray(each[rows], dtype=np.int64) for each in (line, less))
-            out = found[rows]
-            self._problem.sides(
-                n=len(out),
-                st=st.ctypes.data,
-                lines=lines.ctypes.data,
-                less=others.ctypes.data,
-                on=on.ctypes.data,
-                stride=on.shape[1],
-                out=out.ctypes.data,
-            )
+            found[rows] = self._problem.sides(st=st, lines=lines, less=others, on=on)
         return found
 
     def _maxima(self, stage: Stage, first: int) -> None:

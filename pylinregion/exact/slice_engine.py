@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pylinregion._util.arrays import Array, Integers
+from pylinregion._util.arrays import Array
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import check_scale, line_system
@@ -108,31 +108,21 @@ class Engine:
         if (reason := check_scale(stages, self.plane, self.corners)) is not None:
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {reason}")
         self.system = line_system(stages, self.plane, self.corners)
-        self._u, self._v, self._origin = (np.ascontiguousarray(self.plane[:, k]) for k in range(3))
-        self._zero, self._same, self._multiples = rectified_by(stages), first_equals(stages), stages.same_lines
         system = self.system
-        self._norms = system.norms() if len(system.columns) >= _STAGES_FOR_NORMS else None
+        u, v, origin = (np.ascontiguousarray(column) for column in self.plane.T)
         self._problem: Any = SliceProblem(
-            stages=[
-                (begin, end, extent, columns.ctypes.data, columns.shape[1])
-                for begin, end, extent, columns in zip(
-                    system.begins[:-1], system.begins[1:], system.extents, system.columns, strict=True
-                )
-            ],
-            lines=system.begins[-1],
-            **{name: values.ctypes.data for name, values in zip(("a", "b", "c", "error"), system.affine, strict=True)},
-            norms=0 if self._norms is None else self._norms.ctypes.data,
-            corners=self.corners.ctypes.data,
-            n_corners=len(self.corners),
-            exact_stages=stages.addresses(),
-            dimensions=len(self.plane),
-            u=self._u.ctypes.data,
-            v=self._v.ctypes.data,
-            origin=self._origin.ctypes.data,
+            stages=list(zip(system.begins[:-1], system.begins[1:], system.extents, system.columns, strict=True)),
+            **dict(zip(("a", "b", "c", "error"), system.affine, strict=True)),
+            norms=system.norms() if len(system.columns) >= _STAGES_FOR_NORMS else None,
+            corners=self.corners,
+            exact_stages=stages.arrays(),
+            u=u,
+            v=v,
+            origin=origin,
             groups=groups_of(stages),
-            zero=self._zero.ctypes.data,
-            same=self._same.ctypes.data,
-            multiples=self._multiples.ctypes.data,
+            zero=rectified_by(stages),
+            same=first_equals(stages),
+            multiples=stages.same_lines,
             central=not self.plane[:, 2].any() and stages.pass_through_zero,
         )
 
@@ -218,8 +208,7 @@ def mesh_of_parts(parts: Iterable[PartCells], lines: int) -> EngineCells:
     """
     mesh: Any = MeshOfParts((lines + 7) // 8)
     for part in parts:
-        arrays = (getattr(part, each.name) for each in fields(PartCells))
-        mesh.add(len(part.offsets) - 1, *(array.ctypes.data for array in arrays))
+        mesh.add(*(getattr(part, each.name) for each in fields(PartCells)))
     return _mesh(mesh.take())
 
 
@@ -233,19 +222,14 @@ def _cells(found: dict[str, Any]) -> PartCells:
 
 
 def _mesh(found: dict[str, Any]) -> EngineCells:
-    """The mesh in as few bytes as it fits. The wide arrays are let go one by one: ``found`` is this call's to take."""
-    vertices, patterns = found["vertices"], found["patterns"]
-    corners = int(found["offsets"][-1])
-
-    def narrowed(name: str, largest: int) -> Integers:
-        return narrow(found.pop(name), largest)
-
+    """The mesh in as few bytes as it fits."""
+    vertices, indices, patterns = found["vertices"], found["indices"], found["patterns"]
     return EngineCells(
         vertices=vertices,
-        offsets=narrowed("offsets", corners),
-        indices=narrowed("indices", len(vertices)),
-        edges=narrowed("edges", len(vertices)),
-        edge_cells=narrowed("edge_cells", len(patterns)),
+        offsets=narrow(found["offsets"], len(indices)),
+        indices=narrow(indices, len(vertices)),
+        edges=narrow(found["edges"], len(vertices)),
+        edge_cells=narrow(found["edge_cells"], len(patterns)),
         edge_rows=found["edge_rows"],
         patterns=patterns,
     )

@@ -71,18 +71,17 @@ class Stages:
         """``[rows + 1]`` of each stage: the numbers of its units' first lines, counted through the network."""
         return [stage.units.line_begin + first for stage, first in zip(self.stages, self.first_lines, strict=True)]
 
-    def addresses(self) -> list[tuple[Any, ...]]:
-        """What the integers read of each stage (``ExactStage``): addresses of arrays, which live as long as this."""
+    def arrays(self) -> list[tuple[Any, ...]]:
+        """What the core reads of each stage (``StageArrays`` in ``csrc/partition/``), row-major."""
         return [
             (
-                stage.rows,
-                [(source, weight.ctypes.data) for source, weight in stage.blocks.items()],
-                stage.bias.ctypes.data,
-                begin.ctypes.data,
-                stage.units.kinks.ctypes.data,
-                stage.units.slopes.ctypes.data,
-                stage.units.intercepts.ctypes.data,
-                stage.units.denominator,
+                [(source, np.ascontiguousarray(weight)) for source, weight in stage.blocks.items()],
+                np.ascontiguousarray(stage.bias),
+                begin,
+                stage.units.kinks,
+                stage.units.slopes,
+                stage.units.intercepts,
+                float(stage.units.denominator),
             )
             for stage, begin in zip(self.stages, self.line_begins, strict=True)
         ]

@@ -1,3 +1,9 @@
+import numpy as np
+from numpy.typing import NDArray
+
+_Doubles = NDArray[np.float64]
+_Int64s = NDArray[np.int64]
+
 cuda_built: bool
 cuda_architectures: str
 
@@ -148,22 +154,18 @@ class DenseChain:
     def scratch_cuda(self, points: int) -> int: ...
     def count_cuda(self, points: ChainPoints, counts: ChainCounts, scratch: int, stream: int) -> None: ...
 
+# Blocks by source, bias, line_begin, kinks, slopes, intercepts, denominator. Arrays here and below are row-major and of
+# the dtype that is named; others are refused.
+_StageArrays = tuple[list[tuple[int, _Doubles]], _Doubles, _Int64s, _Doubles, _Doubles, _Doubles, float]
+
 class TraceProblem:
-    def __init__(
-        self,
-        stages: list[tuple[int, list[tuple[int, int]], int, int, int, int, int, float]],
-        norms: list[list[float]],
-        dimensions: int,
-    ) -> None: ...
+    def __init__(self, stages: list[_StageArrays], norms: list[list[float]], dimensions: int) -> None: ...
     def trace(
         self,
-        pairs: int,
-        n: int,
-        first: int,
-        n_first: int,
-        second: int,
-        n_second: int,
-        radii: int,
+        pairs: _Int64s,
+        first: _Doubles,
+        second: _Doubles,
+        radii: _Doubles | None,
         maps: bool,
         starts: bool,
         force_exact: bool,
@@ -172,42 +174,39 @@ class TraceProblem:
     ) -> dict[str, object]: ...
 
 class SlicePoints:
-    def __init__(
-        self,
-        stages: list[tuple[int, list[tuple[int, int]], int, int, int, int, int, float]],
-        dimensions: int,
-        u: int,
-        v: int,
-        origin: int,
-    ) -> None: ...
-    def sides(self, n: int, st: int, lines: int, less: int, on: int, stride: int, out: int) -> None: ...
+    def __init__(self, stages: list[_StageArrays], u: _Doubles, v: _Doubles, origin: _Doubles) -> None: ...
+    def sides(self, st: _Doubles, lines: _Int64s, less: _Int64s, on: NDArray[np.uint8]) -> NDArray[np.int8]: ...
 
 class MeshOfParts:
     def __init__(self, pattern_bytes: int) -> None: ...
-    def add(self, cells: int, offsets: int, xy: int, keys: int, rows: int, patterns: int) -> None: ...
+    def add(
+        self,
+        offsets: _Int64s,
+        xy: _Doubles,
+        keys: NDArray[np.uint64],
+        rows: NDArray[np.int32],
+        patterns: NDArray[np.uint8],
+    ) -> None: ...
     def take(self) -> dict[str, object]: ...
 
 class SliceProblem:
     def __init__(
         self,
-        stages: list[tuple[int, int, int, int, int]],
-        lines: int,
-        a: int,
-        b: int,
-        c: int,
-        error: int,
-        norms: int,
-        corners: int,
-        n_corners: int,
-        exact_stages: list[tuple[int, list[tuple[int, int]], int, int, int, int, int, float]],
-        dimensions: int,
-        u: int,
-        v: int,
-        origin: int,
+        stages: list[tuple[int, int, int, _Doubles]],
+        a: _Doubles,
+        b: _Doubles,
+        c: _Doubles,
+        error: _Doubles,
+        norms: _Doubles | None,
+        corners: _Doubles,
+        exact_stages: list[_StageArrays],
+        u: _Doubles,
+        v: _Doubles,
+        origin: _Doubles,
         groups: list[tuple[int, int]] = ...,
-        zero: int = ...,
-        same: int = ...,
-        multiples: int = ...,
+        zero: _Int64s | None = ...,
+        same: _Int64s | None = ...,
+        multiples: _Int64s | None = ...,
         central: bool = ...,
     ) -> None: ...
     def enumerate(
@@ -222,4 +221,4 @@ class SliceProblem:
         max_bytes: int,
         report: object,
     ) -> dict[str, object]: ...
-    def sign_at(self, i: int, j: int, k: int, on: int) -> int: ...
+    def sign_at(self, i: int, j: int, k: int, on: NDArray[np.uint8]) -> int: ...

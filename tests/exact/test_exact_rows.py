@@ -12,7 +12,7 @@ from cases.engine import ACTIVATIONS, KINKED, Case, perceptron, random_stages, s
 from cases.networks import NETWORK_KINDS, random_network
 from cases.parts import examples
 from pylinregion.lowering.stages import INPUT, Stages
-from pylinregion.native.exact_engines import SliceProblem
+from pylinregion.native.exact_engines import SliceProblem, TraceProblem
 
 random_ones = settings(max_examples=examples(60, 3), deadline=None, derandomize=True, database=None)
 SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
@@ -25,27 +25,24 @@ class Problem:
     def __init__(self, case):
         self.case = case
         stages, plane = case.stages, case.plane
-        self.kept = [np.ascontiguousarray(plane[:, k]) for k in range(3)] + [np.zeros(stages.lines + 8)]
-        u, v, origin, nothing = (array.ctypes.data for array in self.kept)
+        u, v, origin = (np.ascontiguousarray(column) for column in plane.T)
+        nothing = np.zeros(stages.lines)
         self.problem = SliceProblem(
             stages=[],
-            lines=stages.lines,
             a=nothing,
             b=nothing,
             c=nothing,
             error=nothing,
-            norms=0,
-            corners=case.corners.ctypes.data,
-            n_corners=len(case.corners),
-            exact_stages=stages.addresses(),
-            dimensions=len(plane),
+            norms=None,
+            corners=case.corners,
+            exact_stages=stages.arrays(),
             u=u,
             v=v,
             origin=origin,
         )
 
     def sign(self, i, j, k, on):
-        return self.problem.sign_at(i, j, k, on.ctypes.data)
+        return self.problem.sign_at(i, j, k, on[: self.case.stages.lines])
 
     def rows(self, on):
         """The row of each line and border in fractions, forwards: the other way than the code under test."""
@@ -337,3 +334,65 @@ def test_ends_and_axis_of_a_segment():
                     assert problem.sign(i, AXIS, k, on) == expected
                     seen.add(expected)
         assert seen == {-1, 0, 1}
+
+
+# ---- what crosses to the core is checked there
+
+
+def stage_arrays(**changed):
+    """A layer of two neurons on two inputs, as ``Stages.arrays`` gives it, with some of its arrays changed."""
+    arrays = {
+        "blocks": [(-1, np.eye(2))],
+        "bias": np.zeros(2),
+        "line_begin": np.array([0, 1, 2]),
+        "kinks": np.zeros(2),
+        "slopes": np.array([0.0, 1, 0, 1]),
+        "intercepts": np.zeros(4),
+        "denominator": 1.0,
+    }
+    return [tuple((arrays | changed).values())]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"blocks": [(-1, np.eye(3))]}, r"stages\[0\].blocks\[-1\] must be \[2, 2\], got \[3, 3\]"),
+        ({"blocks": [(0, np.eye(2))]}, "blocks must be of stages before it"),
+        ({"bias": np.zeros((2, 1))}, r"stages\[0\].bias must be \[any\], got \[2, 1\]"),
+        ({"line_begin": np.array([0, 2])}, r"line_begin must be \[3\], got \[2\]"),
+        ({"line_begin": np.array([1, 2, 3])}, "line_begin must go on from the stage before"),
+        ({"line_begin": np.array([0, 3, 2])}, "line_begin must ascend"),
+        ({"kinks": np.zeros(3)}, r"kinks must be \[2\], got \[3\]"),
+        ({"slopes": np.zeros(2)}, r"slopes must be \[4\], got \[2\]"),
+        ({"intercepts": np.zeros(5)}, r"intercepts must be \[4\], got \[5\]"),
+    ],
+)
+def test_stages_that_do_not_fit_are_refused_by_name(changed, message):
+    with pytest.raises(ValueError, match=message):
+        TraceProblem(stage_arrays(**changed), [[1.0]], 2)
+
+
+@pytest.mark.parametrize("bias", [np.zeros(2, np.float32), np.zeros(2, np.int64), np.zeros(4)[::2]])
+def test_arrays_of_another_dtype_or_layout_are_refused(bias):
+    with pytest.raises(TypeError, match="incompatible constructor arguments"):
+        TraceProblem(stage_arrays(bias=bias), [[1.0]], 2)
+
+
+def test_segments_that_do_not_fit_are_refused_by_name():
+    problem = TraceProblem(stage_arrays(), [[1.0]], 2)
+    how = {"maps": False, "starts": False, "force_exact": False, "threads": 1, "report": None}
+    for pairs, first, radii, message in (
+        ([[0, 2]], np.zeros((2, 2)), None, "pairs must be numbers of rows"),
+        ([[0, -1]], np.zeros((2, 2)), None, "pairs must be numbers of rows"),
+        ([[0, 1]], np.zeros((2, 3)), None, r"first must be \[any, 2\], got \[2, 3\]"),
+        ([[0, 1]], np.zeros((2, 2)), np.zeros(2), r"radii must be \[1\], got \[2\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            problem.trace(np.array(pairs), first, np.zeros((2, 2)), radii, **how)
+
+
+def test_a_problem_keeps_its_arrays_alive():
+    problem = TraceProblem(stage_arrays(bias=np.array([-0.25, 0.5])), [[1.0]], 2)
+    filler = [np.full(2, np.nan) for _ in range(1000)]
+    found = problem.trace(np.array([[0, 0]]), np.zeros((1, 2)), np.ones((1, 2)), None, False, False, True, 1, None)
+    assert len(filler) == 1000 and found["t"].tolist() == [0.25]
