@@ -95,7 +95,7 @@ def signs_at_vertices(weights, biases, x, frame, radius, slope):
 # --- against the real function ---
 
 
-@settings(max_examples=examples(150, 5), deadline=None)
+@settings(max_examples=examples(150, 10), deadline=None)
 @given(
     kind=st.sampled_from(NETWORK_KINDS),
     seed=st.integers(0, 10**6),
@@ -308,6 +308,7 @@ def changes_by_hand(net, x, radius, frame):
     return torch.stack(changes, dim=1), regions
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("front", FRONTS)
 @pytest.mark.parametrize("kink", ["relu", "leaky_relu", "abs", "prelu"])
@@ -326,7 +327,7 @@ def test_exact_ties_are_counted_as_they_are(kink, front, dtype):
     assert torch.equal(counts.changes[:, -changes.shape[1] :], changes)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40, 4), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     pairs=st.sampled_from([1, 3, 4, 10]),
