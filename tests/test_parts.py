@@ -53,6 +53,15 @@ def test_every_value_of_a_parameter_comes(monkeypatch):
         assert len(found) <= 20
 
 
+def test_every_value_of_a_parameter_that_is_named_comes(monkeypatch):
+    monkeypatch.setattr(parts, "LONG", False)
+    family = [SimpleNamespace(callspec=SimpleNamespace(params={"name": n // 3, "form": n})) for n in range(30)]
+    for draw in range(20):
+        monkeypatch.setattr(parts, "DRAW", str(draw))
+        places = parts.covering(parts.kinds(family, of="name"), 2, "test")
+        assert len(places) == 15 and {place // 3 for place in places} == set(range(10))
+
+
 def test_of_one_parameter_some_are_taken(monkeypatch):
     monkeypatch.setattr(parts, "LONG", False)
     drawn = [parts.some("abcdefg", 3, str(name)) for name in range(40)]

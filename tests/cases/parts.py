@@ -1,7 +1,8 @@
 """Of tests with very many cases a run takes a part, drawn anew each time; a long run takes all.
 
 ``@pytest.mark.part(k)`` is for tests with parameters: about one of k of their cases is run, and every value of each
-parameter in one of them (of one parameter alone, and of one called ``seed``, any). The number of the draw is printed;
+parameter in one of them (of one parameter alone, and of one called ``seed``, any); with ``of="name"``, every value of
+that parameter. The number of the draw is printed;
 ``PYLINREGION_TEST_DRAW`` set to it draws the same again. ``PYLINREGION_TEST_LONG=1`` takes all cases; where cases are
 named on the command line, none is left out. ``PYLINREGION_TEST_SCALE=10`` makes ten times as many of the random ones.
 """
@@ -58,15 +59,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for test, each in groupby(items, lambda item: item.nodeid.partition("[")[0]):
         family = list(each)
         mark = family[0].get_closest_marker("part")
-        places = set(range(len(family))) if mark is None else covering(kinds(family), *mark.args, test)
+        places = set(range(len(family))) if mark is None else covering(kinds(family, **mark.kwargs), *mark.args, test)
         for place, item in enumerate(family):
             (taken if place in places else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = taken
 
 
-def kinds(family: list[pytest.Item]) -> list[tuple[int, ...]]:
+def kinds(family: list[pytest.Item], of: str | None = None) -> list[tuple[Hashable, ...]]:
     """Which values of its parameters each case has, of all that must come."""
+    if of is not None:
+        return [(item.callspec.params[of],) for item in family]
     names = [name for name in family[0].callspec.indices if name != "seed"]
     columns = {tuple(item.callspec.indices[name] for item in family) for name in names}  # of names together, one
     columns = sorted(column for column in columns if len(set(column)) > 1)

@@ -163,14 +163,15 @@ SMOOTH = {
 def elementwise_cases():
     for name, (pieces, *forms) in ELEMENTWISE.items():
         for number, form in enumerate(forms):
-            yield pytest.param(form, pieces, "kink", id=f"{name} {number}")
+            yield pytest.param(name, form, pieces, "kink", id=f"{name} {number}")
     for name, forms in SMOOTH.items():
         for number, form in enumerate(forms):
-            yield pytest.param(form, ON, "smooth", id=f"{name} {number}")
+            yield pytest.param(name, form, ON, "smooth", id=f"{name} {number}")
 
 
-@pytest.mark.parametrize("activation, pieces, kind", list(elementwise_cases()))
-def test_elementwise(activation, pieces, kind):
+@pytest.mark.part(2, of="name")
+@pytest.mark.parametrize("name, activation, pieces, kind", list(elementwise_cases()))
+def test_elementwise(name, activation, pieces, kind):
     net = Net(activation).double().eval()
     x, frame = halves(4, 6, low=-2, high=2, seed=4), torch.eye(6, dtype=torch.float64)[:5]
     v = vertices(x, 0.5, frame)
@@ -317,6 +318,7 @@ def pools():
     yield "max column", 2, lambda x: x.max(2, keepdim=True)[0], columns
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("relu", [False, True], ids=["", "after relu"])
 @pytest.mark.parametrize("dimensions, pool, which", [pytest.param(*case, id=name) for name, *case in pools()])
 def test_windows(dimensions, pool, which, relu):
