@@ -105,11 +105,11 @@ class CountRequest:
         """Of a point's neighbourhood: ``2 P``."""
         return 2 * self.pairs
 
-    @property
+    @functools.cached_property
     def layer_names(self) -> tuple[str, ...]:
         """Of the layers to report, and of the output if it is one."""
-        names = [self.network.layer_names[number] for number in self.counted]
-        return (*names, *[OUTPUT] * self.options.include_output)
+        names = self.network.layer_names
+        return (*(names[number] for number in self.counted), *[OUTPUT] * self.options.include_output)
 
     @functools.cached_property
     def unseen(self) -> dict[int, str]:

@@ -215,7 +215,7 @@ def test_the_way_that_is_reported_is_the_one_taken(threads, monkeypatch):
     wide = chain_contest(torch.float32, width=200, directions=25, points=200)
     assert wide.multiplied(1e-3).kept
     assert not chain_contest(torch.float32, width=200, directions=3, points=200).multiplied(1e-3).kept
-    monkeypatch.setattr(chains.Chain, "pays", lambda chain: False)  # tried, and then left
+    monkeypatch.setattr(chains.Chain, "pays", lambda *arguments: False)  # tried, and then left
     with chains.batches_of_chains() as batches:
         wide.ours(1e-3, None)
     assert [n for n, _ in batches] == [16] and not wide.multiplied(1e-3).kept
