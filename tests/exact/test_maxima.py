@@ -318,6 +318,7 @@ POOLS = [  # shape, kernel, stride, padding, dilation, ceil_mode
 ]
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize("rectified", [False, True])
 @pytest.mark.parametrize("pool", POOLS, ids=str)
 @pytest.mark.parametrize("kind", ["generic", "small_int"])
