@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cases.rational import ACTIVATIONS, IDENTITY, PLANE, RELU, box, lines, of_hidden, shape_of
+from pylinregion.reference import rational
 from pylinregion.reference.rational import (
     Cell,
     ExactPartition,
@@ -48,7 +49,8 @@ def test_wrong_activations_are_refused(breaks, slopes, intercepts, message):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "int64"])
-def test_arrays_of_every_type_are_taken_exactly(dtype):
+def test_arrays_of_every_type_are_taken_exactly(dtype, monkeypatch):
+    monkeypatch.setattr(rational, "rational", F)
     weight = np.array([[3, -7], [0.1, 5]]).astype(dtype)
     stage = chain([weight, weight], [weight[0], weight[1]], RELU)[0]
     assert stage.blocks == {-1: [[F(float(x)) for x in row] for row in weight]}
