@@ -232,9 +232,10 @@ def test_networks_of_every_kind(kind, slice_kind):
 def test_another_type_of_rationals_gives_the_same(kind, monkeypatch):
     network = random_network(kind, (3, 4, 3, 2), seed=2)
     *slice_, polygon = random_slice("generic", 3, seed=2)
-    monkeypatch.setattr(rational, "rational", F)
-    cells = partition(chain(*network, RELU), *slice_, polygon).cells
-    monkeypatch.setattr(rational, "rational", mpq)
-    again = partition(chain(*network, RELU), *slice_, polygon).cells
+    found = []
+    for kind_of_number in (F, mpq):
+        monkeypatch.setattr(rational, "rational", kind_of_number)
+        found.append(partition(chain(*network, rational.Pieces.relu()), *slice_, polygon).cells)
+    cells, again = found
     assert again == cells
     assert isinstance(cells[0].outputs[0][0], F) and not isinstance(again[0].outputs[0][0], F)
