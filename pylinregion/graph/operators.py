@@ -95,6 +95,7 @@ def _kinked_norm(arguments: dict[str, Any]) -> str | None:
 
 
 def _table() -> dict[str, Op]:
+    """All operators by name: one function, since it is one table, to be read as such."""
     table: dict[str, Op] = {}
 
     def put(op: Op, names: str) -> None:
