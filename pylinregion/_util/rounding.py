@@ -1,7 +1,7 @@
 """The constants of float64's rounding, and upper bounds of norms, proven.
 
 No constant here is a tolerance: each is larger than an error that can occur, and makes a bound wider, so that more is
-left to exact arithmetic. docs/exactness.md has the derivations; ``csrc/partition/rounding.h`` is the same for the core.
+left to exact arithmetic. docs/exactness.md has the derivations; ``csrc/rounding.h`` has those of the extension.
 """
 
 from __future__ import annotations
