@@ -213,7 +213,7 @@ UNITS = ("line_begin", "kinks", "slopes", "intercepts", "groups")
 
 @pytest.mark.parametrize("compress", [False, True])
 def test_bytes_that_are_missing_or_changed_are_value_errors(tmp_path, compress):
-    """20 missing in the middle once gave an OSError, other damage a NotImplementedError; found by a review."""
+    """20 missing in the middle once gave an OSError, other damage a NotImplementedError."""
     part, path = pooled(), tmp_path / "part.npz"
     part.save(path, compress=compress)
     whole = path.read_bytes()
