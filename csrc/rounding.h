@@ -40,7 +40,8 @@ constexpr double kSlack = 1 + 1e-6;
 
 // A determinant of Lemma 2: each of its products loses at most 2^-1075 (4.1).
 constexpr double kDeterminantUnderflow = 1e-290;
-// A coordinate from a quotient, and the numerator of Lemma 2 (4.1).
+// A coordinate or a distance from a quotient, which loses at most 2^-1075 itself, and the numerator of Lemma 2 (4.1,
+// 11).
 constexpr double kQuotientUnderflow = 0x1p-1070;
 // A row of the slice's border, whose numbers are products of two coordinates, also at a point (9).
 constexpr double kBorderUnderflow = 0x1p-1000;
@@ -48,8 +49,6 @@ constexpr double kBorderUnderflow = 0x1p-1000;
 constexpr double kNormUnderflow = 1e-150;
 // A row along a segment: fewer than 2^22 coefficients of 2^22 products each (11).
 constexpr double kRowUnderflow = 0x1p-960;
-// How far a crossing along a segment is off: what a quotient loses where it underflows.
-constexpr double kDistanceUnderflow = 1e-30;
 // A row of displacements in float or double: its smallest normal number (12).
 template <class T> constexpr double kUnderflowOf = std::numeric_limits<T>::min();
 

@@ -283,7 +283,7 @@ class Tracer final : public SegmentTracer, private Rows {
     const double whole = to.t - from.t + std::max(from.d, to.d);
     const double slope = std::fabs(x.slope) - rounding_ * at(sizes_, x.row);
     const double near = x.unsure + (at(bound_, x.row) + at(reach_, x.row) * x.unsure + residual(x, t)) / slope;
-    return (slope > 0 && near < whole ? near : whole) * kInflate + kDistanceUnderflow;
+    return (slope > 0 && near < whole ? near : whole) * kInflate + kQuotientUnderflow;
   }
 
   // Whether a unit is above a kink in the interval that begins at event k, before it crosses it there; if `ends`, in
