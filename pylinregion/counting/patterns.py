@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from pylinregion._util import checks, memory
 from pylinregion.caller.plain_torch import plain_torch
+from pylinregion.capturing.capture import capture
 from pylinregion.counting.activation_patterns import ActivationPatterns, Coding
 from pylinregion.counting.batches import cached
-from pylinregion.counting.captured_network import network_of
 from pylinregion.counting.definitions import nothing_or_part, smooth_by_sign
 from pylinregion.counting.different_rows import DifferentRows
 from pylinregion.graph.kinks import pattern_words, rounded, scalar_kink
@@ -85,7 +85,8 @@ def patterns(
         if number is not None:
             checks.positive_integer(name, number)
     x = x.detach()
-    network = network_of(model, example, x, dtype)
+    network = capture(model, example)
+    network.check_takes("x", x, "B", any_dtype=dtype is not None, hint="; or pass dtype=")
     counted = checks.chosen_layers(layers, network.layer_names)
     if not network.layers:
         warnings.warn(f"{nothing_or_part(network)}: all inputs have the same pattern", stacklevel=3)  # past plain_torch

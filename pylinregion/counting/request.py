@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from pylinregion._util import checks
+from pylinregion.capturing.capture import capture
 from pylinregion.capturing.guards import unseen
-from pylinregion.counting.captured_network import network_of
 from pylinregion.geometry.frames import check_frame, random_frame
 from pylinregion.graph.network import OUTPUT, Network
 
@@ -148,7 +148,8 @@ def checked_request(
     x = x.detach()
     radii = checks.radii(radius, len(x), x.device)
     options.check_sizes()
-    network = network_of(model, example, x, options.dtype)
+    network = capture(model, example)
+    network.check_takes("x", x, "B", any_dtype=options.dtype is not None, hint="; or pass dtype=")
     counted = checks.chosen_layers(layers, network.layer_names)
     if options.include_output and len(network.outputs) != 1:
         raise ValueError(f"include_output needs a model with one output tensor, this one has {len(network.outputs)}")

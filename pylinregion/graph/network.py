@@ -241,6 +241,28 @@ class Network:
                 )
             self.state[node.state] = tensor
 
+    def check_takes(self, name: str, x: Tensor, rows: str, *, any_dtype: bool = False, hint: str = "") -> None:
+        """Points of the network's shape, device and dtype.
+
+        Args:
+            name: Of the argument, in messages.
+            x: ``[rows, ...]``.
+            rows: What messages call the number of points.
+            any_dtype: Their dtype may be another, for they will be converted.
+            hint: What to do about a wrong dtype, behind the message.
+
+        Raises:
+            ValueError: They are of another shape or on another device.
+            TypeError: They are of another dtype.
+        """
+        if tuple(x.shape[1:]) != self.input_shape:
+            shape = ", ".join(map(str, self.input_shape))
+            raise ValueError(f"{name} must be [{rows}, {shape}], as the network was captured, got {list(x.shape)}")
+        if x.device != self.device:
+            raise ValueError(f"{name} must be on {self.device}, as the network was captured, got {x.device}")
+        if not any_dtype and x.dtype != self.dtype:
+            raise TypeError(f"{name} must be {self.dtype}, as the network was captured, got {x.dtype}{hint}")
+
     def check_parameters(self) -> None:
         """No NaN and no infinity in what the network computes with.
 

@@ -28,13 +28,7 @@ def captured(model: Model, x: Tensor, name: str = "x", at_least: int = 1) -> Net
     _arguments.points(name, x, at_least)
     _arguments.fits(name, x, model)
     network = capture(model, x)
-    if tuple(x.shape[1:]) != network.input_shape:
-        shape = ", ".join(map(str, network.input_shape))
-        raise ValueError(f"{name} must be [n, {shape}], as the network was captured, got {list(x.shape)}")
-    if x.device != network.device:
-        raise ValueError(f"{name} must be on {network.device}, as the network was captured, got {x.device}")
-    if x.dtype != network.dtype:
-        raise TypeError(f"{name} must be {network.dtype}, as the network was captured, got {x.dtype}")
+    network.check_takes(name, x, "n")
     network.check_parameters()
     return network
 
