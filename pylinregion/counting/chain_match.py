@@ -12,7 +12,7 @@ from pylinregion.graph.network import Node, Ref
 from pylinregion.runtime.program import Program
 from pylinregion.runtime.program_step import Step
 
-OUTPUT = -1  # the number of the output where it is counted as a layer
+OUTPUT_NUMBER = -1  # the number of the output where it is counted as a layer
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def find_chain(program: Program) -> Found | None:
     while walk.take_layer():
         pass
     links = tuple(reversed(walk.links))
-    numbers = [link.number for link in links if link.number != OUTPUT]
+    numbers = [link.number for link in links if link.number != OUTPUT_NUMBER]
     if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
         return None
     return Found(walk.at, walk.split, last, frozenset(walk.taken), links)
@@ -99,7 +99,7 @@ class _Walk:
         """Take the linear layer that gives the output; False if there is none."""
         if not self._is_dense(index):
             return False
-        self.links.append(Link(OUTPUT, *self._weights(index), 0.0))
+        self.links.append(Link(OUTPUT_NUMBER, *self._weights(index), 0.0))
         self.taken.append(index)
         (self.at,) = self._operands[index]
         return True

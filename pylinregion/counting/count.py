@@ -56,7 +56,7 @@ def count_regions(
 
     The network is counted in eval mode, whatever mode the model is in; by ``"vertices"`` in the arithmetic of ``dtype``
     (TF32 and autocast are off meanwhile). What is affine in front of the first activations is evaluated once, on ``x``
-    and on the frame, and batch norms are folded into the layers before them, so that pre-activations may differ from
+    and on the frame, and batch norms are fused into the layers before them, so that pre-activations may differ from
     those of a plain forward pass of the vertices in their last bits.
 
     Args:

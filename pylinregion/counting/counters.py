@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pylinregion.counting.chain import Chain
-from pylinregion.counting.chain_match import OUTPUT
+from pylinregion.counting.chain_match import OUTPUT_NUMBER
 from pylinregion.graph.kinks import pattern_words, rounded
 from pylinregion.graph.network import Network, Node
 from pylinregion.native.dense_chain import ChainCounts
@@ -50,7 +50,7 @@ class Sites:
     """Those of the counted layers.
 
     Attributes:
-        by_number: By layer; the output's number is :data:`pylinregion.counting.chain_match.OUTPUT`.
+        by_number: By layer; the output's number is :data:`pylinregion.counting.chain_match.OUTPUT_NUMBER`.
         words: Of a pattern, 64 bits each.
     """
 
@@ -73,8 +73,8 @@ class Sites:
             words += 0 if number in chained else pattern_words(node, layer.units)
         if output:
             node = network.nodes[network.outputs[0]]
-            found[OUTPUT] = Site(len(counted), node, words, False, True)
-            words += 0 if OUTPUT in chained else sign_words(node.units)
+            found[OUTPUT_NUMBER] = Site(len(counted), node, words, False, True)
+            words += 0 if OUTPUT_NUMBER in chained else sign_words(node.units)
         return cls(found, words + bool(chained))
 
 
@@ -130,8 +130,8 @@ class SiteCounter:
             return z if out is None else out
         rows = as_rows(z, site.node)
         kink = rounded(kink, rows.dtype)
-        fused = kink.activation == "relu" or (kink.activation != "none" and rows.dtype.itemsize > 2)
-        if site.unused or not fused:
+        activates = kink.activation == "relu" or (kink.activation != "none" and rows.dtype.itemsize > 2)
+        if site.unused or not activates:
             sign_changes(rows, tally.vertices, kink, *into, None, tally.threads)
             return z if site.unused else None
         own = site.in_place or rows.data_ptr() != z.data_ptr()

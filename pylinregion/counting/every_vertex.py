@@ -8,7 +8,7 @@ from torch import Tensor
 from pylinregion.counting.ambiguity import AmbiguityEstimate
 from pylinregion.counting.batch_counts import BatchCounts, number_of
 from pylinregion.counting.batches import Needs
-from pylinregion.counting.chain_match import OUTPUT
+from pylinregion.counting.chain_match import OUTPUT_NUMBER
 from pylinregion.counting.counters import Sites, Tally
 from pylinregion.counting.request import CountRequest
 from pylinregion.counting.vertex_evaluator import VertexEvaluator
@@ -51,7 +51,7 @@ class EveryVertex:
         start = self._at.start(rows)
         outputs = evaluator.run(start, points * request.vertices, tally.counter, workspace, threads)
         if request.options.include_output:
-            tally.counter(OUTPUT).signs(outputs[0], ScalarKink())
+            tally.counter(OUTPUT_NUMBER).signs(outputs[0], ScalarKink())
         nonfinite = tally.nonfinite
         if request.unseen:
             nonfinite = torch.cat([nonfinite, self._nonfinite(outputs[-len(request.unseen) :], points)])

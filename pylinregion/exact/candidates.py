@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pylinregion._util.arrays import Int64s
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import Units
-
-Places = NDArray[np.int64]
 
 
 def groups_of(stages: Stages) -> list[tuple[int, int]]:
@@ -21,7 +20,7 @@ def groups_of(stages: Stages) -> list[tuple[int, int]]:
     return found
 
 
-def rectified_by(stages: Stages) -> Places:
+def rectified_by(stages: Stages) -> Int64s:
     """``[lines]``: for a candidate that is a rectified unit (times a positive number) the line where it is 0, else -1.
 
     Where that line is off it is 0, and where it is on it is positive: pools after ReLUs have many ties of zeros, and
@@ -59,7 +58,7 @@ def _rectified(units: Units) -> NDArray[np.bool_]:
     return np.asarray(several & grows & rising, dtype=np.bool_)
 
 
-def first_equals(stages: Stages) -> Places:
+def first_equals(stages: Stages) -> Int64s:
     """``[lines]``: the first line of the same stage with the same weights: windows that overlap share candidates."""
     found = np.arange(stages.lines, dtype=np.int64)
     for stage, first in zip(stages.stages, stages.first_lines, strict=True):

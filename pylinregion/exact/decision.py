@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pylinregion._util import memory
 from pylinregion._util.arrays import Array
 from pylinregion._util.errors import BudgetExceededError
-from pylinregion.exact.maps import Patterns
+from pylinregion.exact.maps import PatternRows
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.geometry import cell_measures
 from pylinregion.geometry.mesh import Mesh
@@ -90,7 +90,7 @@ class Decision:
         return DecisionBoundary(segments.reshape(-1, 2, 2), names[:, 0], names[:, 2:])
 
 
-def decide(stages: Stages, plane: Array, corners: Array, patterns: Patterns, threads: int) -> Decision:
+def decide(stages: Stages, plane: Array, corners: Array, patterns: PatternRows, threads: int) -> Decision:
     """Cut the regions of a partition by the class.
 
     Args:

@@ -23,7 +23,7 @@ from pylinregion.geometry.slice import Slice
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import Units
 
-Patterns = NDArray[np.uint8]
+PatternRows = NDArray[np.uint8]
 
 _NO_ERROR = torch.zeros(0, device="cpu")
 _CHUNK_NUMBERS = 1 << 19  # of float64 in the widest stage of a chunk of regions; measured
@@ -128,7 +128,7 @@ class Maps:
         """Of the blocks of each stage: see :attr:`Stages.norms`."""
         return self._stages.norms
 
-    def chunks(self, patterns: Patterns) -> Iterator[tuple[slice, Tensor]]:
+    def chunks(self, patterns: PatternRows) -> Iterator[tuple[slice, Tensor]]:
         """The maps ``[regions, outputs, columns]`` of a chunk of regions after the other.
 
         Args:
@@ -137,11 +137,11 @@ class Maps:
         for rows, maps, _ in self._chunks(patterns, bounded=False):
             yield rows, maps
 
-    def bounded_chunks(self, patterns: Patterns) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    def bounded_chunks(self, patterns: PatternRows) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """The same with ``[regions, outputs, columns]`` bounds of their errors, in float64 (docs/exactness.md, 6.2)."""
         yield from self._chunks(patterns, bounded=True)
 
-    def _chunks(self, patterns: Patterns, bounded: bool) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    def _chunks(self, patterns: PatternRows, bounded: bool) -> Iterator[tuple[slice, Tensor, Tensor]]:
         for begin in range(0, len(patterns), self.chunk):
             rows = slice(begin, min(begin + self.chunk, len(patterns)))
             bits = np.unpackbits(patterns[rows], axis=1, count=self.lines, bitorder="little")
@@ -268,7 +268,7 @@ def _winners(z: Array, units: Units) -> NDArray[np.bool_]:
     return np.asarray(largest & (count - before[:, group] == 1), dtype=np.bool_)
 
 
-def jacobians(stages: Stages, patterns: Patterns) -> tuple[Tensor, Tensor]:
+def jacobians(stages: Stages, patterns: PatternRows) -> tuple[Tensor, Tensor]:
     """The derivative of the outputs by the inputs on some regions, backwards through the stages.
 
     Args:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pylinregion._util.arrays import Array
-from pylinregion.exact.maps import Maps, Patterns
+from pylinregion.exact.maps import Maps, PatternRows
 from pylinregion.lowering.stages import INPUT, Stages
 
 _NOTHING = -math.inf
@@ -51,7 +51,7 @@ class Modulo:
         return np.asarray(values.numpy().astype(np.int32) % self.prime, dtype=np.int32)
 
 
-def equal_maps(stages: Stages, plane: Array, patterns: Patterns, pairs: NDArray[np.integer]) -> NDArray[np.bool_]:
+def equal_maps(stages: Stages, plane: Array, patterns: PatternRows, pairs: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Whether the two regions of each pair have the same affine map on the slice.
 
     Args:
@@ -94,7 +94,7 @@ def _primes(stages: Stages) -> Iterator[int]:
             yield candidate
 
 
-def exact_maps(stages: Stages, inputs: Array, patterns: Patterns) -> Array:
+def exact_maps(stages: Stages, inputs: Array, patterns: PatternRows) -> Array:
     """The maps of regions, correctly rounded: put together from as many residues as tell all integers apart.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +16,7 @@ from pylinregion.exact.line_system import check_scale
 from pylinregion.exact.proven_maps import affine_maps
 from pylinregion.exact.tournament import Tournament
 from pylinregion.lowering.stages import Stages
-from pylinregion.native.exact_engines import TraceProblem
-
-Report = Callable[[int], object]
+from pylinregion.native.exact_engines import Report, TraceProblem
 
 _SQUARINGS = 6  # of spectral norms: within about 5 %
 

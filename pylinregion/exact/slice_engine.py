@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
@@ -15,12 +15,9 @@ from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import check_scale, line_system
 from pylinregion.geometry.mesh import Mesh, narrow
 from pylinregion.lowering.stages import Stages
-from pylinregion.native.exact_engines import MeshOfParts, SliceProblem
+from pylinregion.native.exact_engines import MeshOfParts, Report, SliceProblem
 
 _STAGES_FOR_NORMS = 4  # in networks with fewer layers the bounds of single rows are as good, and cheaper
-
-
-Report = Callable[[int], object]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +55,11 @@ class PartCells:
     patterns: NDArray[np.uint8]
 
 
-Cells = TypeVar("Cells")
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True, eq=False)
-class Enumeration(Generic[Cells]):
+class Enumeration(Generic[Kept]):
     """What the engine found.
 
     Attributes:
@@ -80,7 +77,7 @@ class Enumeration(Generic[Cells]):
     filter: int
     exact: int
     zeros: int
-    cells: Cells | None
+    cells: Kept | None
     folds: int = 0
 
     @property
@@ -212,7 +209,7 @@ def mesh_of_parts(parts: Iterable[PartCells], lines: int) -> EngineCells:
     return _mesh(mesh.take())
 
 
-def _enumeration(found: dict[str, Any], cells: Cells | None) -> Enumeration[Cells]:
+def _enumeration(found: dict[str, Any], cells: Kept | None) -> Enumeration[Kept]:
     names = [each.name for each in fields(Enumeration) if each.name != "cells"]
     return Enumeration(**{name: found[name] for name in names}, cells=cells)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pylinregion._util.arrays import Array
+from pylinregion._util.arrays import Array, Int64s
 from pylinregion.geometry.mesh import Mesh
-
-Cells = NDArray[np.int64]
 
 
 def areas(mesh: Mesh) -> Array:
@@ -82,7 +80,7 @@ def corner_distances(mesh: Mesh) -> tuple[Array, Array]:
     return mean, deviation
 
 
-def degrees(mesh: Mesh) -> Cells:
+def degrees(mesh: Mesh) -> Int64s:
     """``[R]`` int64: how many cells share an edge with each."""
     return np.bincount(mesh.edge_cells[mesh.inner()].reshape(-1), minlength=mesh.cells)
 

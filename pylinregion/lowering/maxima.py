@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pylinregion._util.arrays import Int64s
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.graph.kinks import bound_arguments
 from pylinregion.graph.network import Node, Ref
 from pylinregion.graph.operators import Kind
-
-Places = NDArray[np.int64]
 
 KINDS = ("pair", "max_pool", "pool_with_indices", "reduce", "reduce_with_indices", "scatter")
 
@@ -33,8 +32,8 @@ class Contests:
         sign: 1 for maxima, -1 for minima.
     """
 
-    groups: Places
-    places: list[tuple[Ref, Places]]
+    groups: Int64s
+    places: list[tuple[Ref, Int64s]]
     sign: float
 
 
@@ -101,7 +100,7 @@ def _pair(node: Node, shapes: list[tuple[int, ...]]) -> Contests:
     return Contests(groups, [*zip(operands(node), (first.reshape(-1), second.reshape(-1)), strict=True)], sign)
 
 
-def _pooled(node: Node, shape: tuple[int, ...]) -> list[Places]:
+def _pooled(node: Node, shape: tuple[int, ...]) -> list[Int64s]:
     """The windows of a pool in row-major order: a window holds the places from which a lone 1 comes out."""
     assert node.target is not None
     dims = int(node.op_name[node.op_name.index("pool") + 4])
@@ -109,7 +108,7 @@ def _pooled(node: Node, shape: tuple[int, ...]) -> list[Places]:
     size = int(np.prod(space))
     if any(isinstance(argument, Ref) for argument in node.args[1:]):
         raise UnsupportedModelError(f"exact methods do not take {node.where} yet: its sizes depend on the batch")
-    held: list[Places] = []  # (place, window)
+    held: list[Int64s] = []  # (place, window)
     for begin in range(0, size, _AT_ONCE):
         images = torch.eye(min(_AT_ONCE, size - begin), size - begin, dtype=torch.float32, device="cpu")
         images = torch.nn.functional.pad(images, (begin, 0)).reshape(-1, 1, *space)
@@ -122,7 +121,7 @@ def _pooled(node: Node, shape: tuple[int, ...]) -> list[Places]:
     return [window + channel * size for channel in range(channels) for window in windows]
 
 
-def _reduced(node: Node, shape: tuple[int, ...]) -> list[Places]:
+def _reduced(node: Node, shape: tuple[int, ...]) -> list[Int64s]:
     dims = bound_arguments(node)["dim"]
     axes = sorted(axis % len(shape) for axis in ([dims] if isinstance(dims, int) else dims))
     rest = [axis for axis in range(len(shape)) if axis not in axes]

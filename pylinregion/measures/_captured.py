@@ -14,10 +14,10 @@ from pylinregion.graph.network import Network, Ref
 from pylinregion.graph.operators import Kind
 from pylinregion.measures import _arguments
 
-Model = nn.Module | torch.export.ExportedProgram | Network
+AnyModel = nn.Module | torch.export.ExportedProgram | Network
 
 
-def captured(model: Model, x: Tensor, name: str = "x", at_least: int = 1) -> Network:
+def captured(model: AnyModel, x: Tensor, name: str = "x", at_least: int = 1) -> Network:
     """The network of a model, for points that are checked first.
 
     Raises:

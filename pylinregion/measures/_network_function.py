@@ -22,7 +22,7 @@ _DIRECTION_ROWS = 1024  # of a pass that carries derivatives
 class NetworkFunction:
     """Some values of a network as a function of its input and of its tensors, in float64.
 
-    Unlike a :class:`pylinregion.runtime.evaluator.Evaluator` it folds and packs nothing, so that torch differentiates
+    Unlike a :class:`pylinregion.runtime.evaluator.Evaluator` it fuses and packs nothing, so that torch differentiates
     it, forwards and backwards, by the input and by the tensors.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor
 from pylinregion._util.checks import finite, positive_integer
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.measures import _arguments
-from pylinregion.measures._captured import Model, captured, output_node
+from pylinregion.measures._captured import AnyModel, captured, output_node
 from pylinregion.measures._gradients import gradient_products
 from pylinregion.measures._network_function import NetworkFunction, differentiated, undifferentiated
 
@@ -19,7 +19,7 @@ LOSSES = ("squared", "cross_entropy")
 
 
 @plain_torch()
-def sharpness(model: Model, x: Tensor, *, loss: str = "squared") -> float:
+def sharpness(model: AnyModel, x: Tensor, *, loss: str = "squared") -> float:
     """The trace of the Hessian of the training loss by the parameters, of the part that needs no labels.
 
     For the squared loss ``1/(2n) sum_i |f(x_i) - y_i|^2`` it is ``1/n sum_i |J_i|_F^2``, with the Jacobian ``J_i`` of
@@ -72,7 +72,7 @@ def sharpness(model: Model, x: Tensor, *, loss: str = "squared") -> float:
 
 @plain_torch()
 def largest_eigenvalue(
-    model: Model,
+    model: AnyModel,
     x: Tensor,
     y: Tensor,
     *,

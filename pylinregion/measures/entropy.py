@@ -12,7 +12,7 @@ from pylinregion._util.checks import positive_integer
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.graph.network import OUTPUT
 from pylinregion.measures import _arguments
-from pylinregion.measures._captured import Model, captured, elementwise_layers, output_node
+from pylinregion.measures._captured import AnyModel, captured, elementwise_layers, output_node
 from pylinregion.measures._network_function import NetworkFunction
 from pylinregion.measures._points import gaussian
 
@@ -138,7 +138,7 @@ class PerturbedInformation:
 
 @plain_torch()
 def perturbed_information(
-    model: Model,
+    model: AnyModel,
     x: Tensor,
     sigma: float,
     *,

@@ -11,7 +11,7 @@ from pylinregion._util.checks import positive_integer, switches
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.graph.network import OUTPUT
 from pylinregion.measures import _arguments
-from pylinregion.measures._captured import Model, captured, elementwise_layers, output_node
+from pylinregion.measures._captured import AnyModel, captured, elementwise_layers, output_node
 from pylinregion.measures._network_function import NetworkFunction, undifferentiated
 
 THRESHOLDS = ("code", "text")
@@ -19,7 +19,7 @@ THRESHOLDS = ("code", "text")
 
 @plain_torch()
 def feature_ranks(
-    model: Model, x: Tensor, *, threshold: str = "code", include_output: bool = False, batch_size: int = 256
+    model: AnyModel, x: Tensor, *, threshold: str = "code", include_output: bool = False, batch_size: int = 256
 ) -> dict[str, int]:
     """The rank of the covariance of each layer's pre-activations over the points.
 

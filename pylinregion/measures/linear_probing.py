@@ -12,7 +12,7 @@ from torch import Tensor
 from pylinregion._util.checks import positive_integer
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.measures import _arguments
-from pylinregion.measures._captured import Model, captured, elementwise_layers
+from pylinregion.measures._captured import AnyModel, captured, elementwise_layers
 from pylinregion.measures._network_function import NetworkFunction, differentiated
 from pylinregion.measures._points import batches_of
 
@@ -32,7 +32,7 @@ class ProbeAccuracy:
 
 @plain_torch()
 def linear_probes(
-    model: Model,
+    model: AnyModel,
     x: Tensor,
     y: Tensor,
     x_test: Tensor,

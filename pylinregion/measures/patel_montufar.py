@@ -11,7 +11,7 @@ from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.graph.kinks import bound_arguments
 from pylinregion.graph.network import OUTPUT, Network, Ref
 from pylinregion.measures import _arguments
-from pylinregion.measures._captured import Model, captured, elementwise_layers, output_node
+from pylinregion.measures._captured import AnyModel, captured, elementwise_layers, output_node
 from pylinregion.measures._network_function import NetworkFunction, undifferentiated
 from pylinregion.measures._points import batches_of
 
@@ -20,7 +20,7 @@ BIASES = ("coded", "trained")
 
 @plain_torch()
 def density_local_complexity(
-    model: Model, x: Tensor, *, sigma: float = 0.01, bias: str = "coded", seed: int = 0, batch_size: int = 32
+    model: AnyModel, x: Tensor, *, sigma: float = 0.01, bias: str = "coded", seed: int = 0, batch_size: int = 32
 ) -> float:
     """Local complexity as the density of linear regions: ``mean_x sum_i exp(-u_i^2 / (2 sigma^2)) |grad_x z_i(x)|``.
 
@@ -117,7 +117,7 @@ def _of_neurons(network: Network, index: int, bias: Tensor | None) -> Tensor:
 
 @plain_torch()
 def local_rank(
-    model: Model, x: Tensor, *, tolerance: float = 0.01, layers: list[str] | None = None, batch_size: int = 32
+    model: AnyModel, x: Tensor, *, tolerance: float = 0.01, layers: list[str] | None = None, batch_size: int = 32
 ) -> dict[str, float]:
     """The mean rank, over points, of the input Jacobian ``dz_l/dx`` of each layer's pre-activations.
 
@@ -159,7 +159,7 @@ def local_rank(
 
 
 @plain_torch()
-def total_variation(model: Model, x: Tensor, *, layer: str | None = None, batch_size: int = 32) -> float:
+def total_variation(model: AnyModel, x: Tensor, *, layer: str | None = None, batch_size: int = 32) -> float:
     """The mean Frobenius norm, over points, of the input Jacobian of one layer.
 
     Over points drawn from a density this estimates the total variation of what the layer computes.

@@ -14,7 +14,7 @@ from pylinregion._util.checks import positive_integer, switches
 from pylinregion.caller.isolation import isolated, ordinary_tensors
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.measures import _arguments
-from pylinregion.measures._captured import Model, captured, output_node
+from pylinregion.measures._captured import AnyModel, captured, output_node
 from pylinregion.measures._module import logits, module_of
 from pylinregion.measures._network_function import NetworkFunction, differentiated
 from pylinregion.measures._points import gaussian
@@ -170,7 +170,7 @@ def _gradient(module: nn.Module, points: Tensor, y: Tensor, loss: str) -> Tensor
 
 
 @plain_torch()
-def perturbation_error(model: Model, x: Tensor, sigma: float, *, seed: int = 0, batch_size: int = 256) -> float:
+def perturbation_error(model: AnyModel, x: Tensor, sigma: float, *, seed: int = 0, batch_size: int = 256) -> float:
     """Mean squared change of the output under Gaussian noise on the input: ``mean_x |f(x + d) - f(x)|^2``.
 
     ``d ~ N(0, sigma^2 I)``, one draw a point; ``f`` is the whole output, flattened. For small ``sigma`` this is near

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.graph.network import refs
-from pylinregion.measures._captured import Model, captured
+from pylinregion.measures._captured import AnyModel, captured
 from pylinregion.measures._module import module_of
 from pylinregion.measures._network_function import undifferentiated
 
@@ -42,7 +42,7 @@ def weight_norm(model: Any) -> float:
 
 
 @plain_torch()
-def last_layer_norm(model: Model, x: Tensor) -> float:
+def last_layer_norm(model: AnyModel, x: Tensor) -> float:
     """The 2-norm of the parameters of the last layer, weight and bias together.
 
     The last layer is the module that holds the parameter that the forward pass reads last. Its parameters are those

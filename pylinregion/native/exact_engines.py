@@ -6,9 +6,13 @@ signs of lines at points of a slice, ``TraceProblem`` follows segments.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pylinregion.native.extension import _C
 
-__all__ = ["MeshOfParts", "SlicePoints", "SliceProblem", "TraceProblem", "most_folds"]
+__all__ = ["MeshOfParts", "Report", "SlicePoints", "SliceProblem", "TraceProblem", "most_folds"]
+
+Report = Callable[[int], object]  # told how much is done, about twenty times a second
 
 MeshOfParts = _C.MeshOfParts
 SlicePoints = _C.SlicePoints

@@ -1,4 +1,4 @@
-"""Batch norms in eval mode, folded into the convolution or linear layer before them, in float64."""
+"""Batch norms in eval mode, fused into the convolution or linear layer before them, in float64."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pylinregion.runtime.step_arguments import resolved
 _LAYERS = ("linear", "conv1d", "conv2d", "conv3d")
 
 
-def foldable(
+def fusable(
     network: Network, users: dict[int, list[int]], given: frozenset[int], wanted: tuple[int, ...]
 ) -> dict[int, int]:
     """Batch norms whose operand is a layer that nobody else reads: norm to layer.
@@ -25,7 +25,7 @@ def foldable(
         wanted: Values that the caller wants.
     """
     nodes = network.nodes
-    folded = {}
+    fused = {}
     for index in users:
         node = nodes[index]
         if node.op_name not in _LAYERS or node.role != "value":
@@ -36,8 +36,8 @@ def foldable(
         channels = node.shape is not None and (node.op_name != "linear" or len(node.shape) == 2)
         plain = norm.op_name == "batch_norm" and norm.args[0] == Ref(index) and has_constants(network, norm, given, 5)
         if plain and channels and has_constants(network, node, given, 3):
-            folded[users[index][0]] = index
-    return folded
+            fused[users[index][0]] = index
+    return fused
 
 
 def has_constants(network: Network, node: Node, given: frozenset[int], count: int) -> bool:
@@ -51,7 +51,7 @@ def has_constants(network: Network, node: Node, given: frozenset[int], count: in
     )
 
 
-def folded_into(
+def fused_into(
     weight: Tensor, bias: Tensor | None, norm: tuple[Any, ...], constants: dict[int, Any]
 ) -> tuple[Tensor, Tensor]:
     """A layer's weight and bias with the batch norm behind it.
@@ -62,9 +62,9 @@ def folded_into(
         constants: The values of those that are constants.
     """
     scale, shift = _scale_and_shift(norm, constants)
-    folded = weight.double() * scale.view(-1, *[1] * (weight.dim() - 1))
+    fused = weight.double() * scale.view(-1, *[1] * (weight.dim() - 1))
     offset = shift if bias is None else shift + bias.double() * scale
-    return folded.to(weight.dtype), offset.to(weight.dtype)
+    return fused.to(weight.dtype), offset.to(weight.dtype)
 
 
 def _scale_and_shift(arguments: tuple[Any, ...], constants: dict[int, Any]) -> tuple[Tensor, Tensor]:

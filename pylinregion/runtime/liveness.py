@@ -85,7 +85,7 @@ class Liveness:
 
         Args:
             written: The values, in order.
-            same: Nodes that overwrite their operand, or are folded into it.
+            same: Nodes that overwrite their operand, or are fused into it.
         """
         slots: dict[int, int] = {}
         ends: list[float] = []

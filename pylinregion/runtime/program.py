@@ -14,7 +14,7 @@ from torch import Tensor
 from pylinregion.graph.network import Network, Node, Ref, refs
 from pylinregion.graph.operators import BIASED, Kind
 from pylinregion.native.packed_linear import PackedLinear
-from pylinregion.runtime.batch_norm import foldable, folded_into, has_constants
+from pylinregion.runtime.batch_norm import fusable, fused_into, has_constants
 from pylinregion.runtime.linear_part import linear_part
 from pylinregion.runtime.liveness import Liveness, needed
 from pylinregion.runtime.program_step import (
@@ -67,7 +67,7 @@ class Program:
         overwriting = frozenset(index for index in layers if alive.may_overwrite(index))
         self.in_place = frozenset(layers[index] for index in overwriting)
         self.unused = frozenset(number for index, number in layers.items() if alive.is_unused(index))
-        self._folded = foldable(network, alive.users, self.given, self.wanted)
+        self._fused = fusable(network, alive.users, self.given, self.wanted)
         splits = frozenset(
             index for index in self.given if self._is_split_of_a_kink(index, alive.users.get(index, []), layers, retype)
         )
@@ -78,7 +78,7 @@ class Program:
             for index in order
         ]
         written = [step.node for step in self.steps if self._writes(step, splits)]
-        self.slots = alive.slots(written, overwriting | frozenset(self._folded))
+        self.slots = alive.slots(written, overwriting | frozenset(self._fused))
         self.constants: dict[int, Any] = {}
 
     def _step(self, index: int, number: int, retype: dict[torch.dtype, torch.dtype], splits: frozenset[int]) -> Step:
@@ -104,9 +104,9 @@ class Program:
         assert node.op is not None
         if source.dtype is None or retype.get(source.dtype, source.dtype) not in (torch.float32, torch.float64):
             return False
-        fused = node.op.kind is Kind.KINK and node.op.kink in _SPLIT_KINKS
+        evaluates_splits = node.op.kind is Kind.KINK and node.op.kink in _SPLIT_KINKS
         scalars = not any(isinstance(argument, Ref) for argument in (*node.args[1:], *node.kwargs.values()))
-        return fused and scalars and source.pristine
+        return evaluates_splits and scalars and source.pristine
 
     def _writes(self, step: Step, splits: frozenset[int]) -> bool:
         """Whether we write a value ourselves: linear layers, and the first activations of a split."""
@@ -117,7 +117,7 @@ class Program:
         return linear and has_constants(self.network, node, self.given, 3)
 
     def bind(self, constants: dict[int, Any], pack: bool = False) -> Program:
-        """The program for the weights of one count: batch norms folded into the layers before, linear layers packed.
+        """The program for the weights of one count: batch norms fused into the layers before, linear layers packed.
 
         Args:
             constants: The values of the given constants.
@@ -129,17 +129,17 @@ class Program:
         bound = copy.copy(self)
         bound.constants, bound.slots = dict(constants), dict(self.slots)
         steps = {step.node: step for step in self.steps}
-        for norm, layer in self._folded.items():
-            steps[layer] = bound._fold(steps[layer], steps.pop(norm))
+        for norm, layer in self._fused.items():
+            steps[layer] = bound._fuse(steps[layer], steps.pop(norm))
         bound.steps = [bound._bind(step, pack) for step in steps.values()]
         return bound
 
-    def _fold(self, layer: Step, norm: Step) -> Step:
+    def _fuse(self, layer: Step, norm: Step) -> Step:
         """The layer with the batch norm that takes it, in the place of both."""
         assert layer.target is not None
         weight, bias = self._weights(layer)
         of_weight, of_bias = -2 * norm.node - 1, -2 * norm.node - 2  # that no node has
-        self.constants[of_weight], self.constants[of_bias] = folded_into(weight, bias, norm.args, self.constants)
+        self.constants[of_weight], self.constants[of_bias] = fused_into(weight, bias, norm.args, self.constants)
         if layer.node in self.slots:
             self.slots[norm.node] = self.slots.pop(layer.node)
         args = (layer.args[0], Ref(of_weight), Ref(of_bias), *layer.args[3:])

@@ -35,7 +35,7 @@ class Residual(nn.Module):
 
 
 class PreActivation(Residual):
-    """Batch norm and ReLU come first: the norms cannot be folded into the convolutions before them."""
+    """Batch norm and ReLU come first: the norms cannot be fused into the convolutions before them."""
 
     def forward(self, x):
         h = self.conv1(self.relu(self.norm1(x)))
@@ -151,18 +151,18 @@ def attend(**options):
     return Do(lambda self, x: attention(x, self), attend=nn.MultiheadAttention(8, 2, batch_first=True), **parts)
 
 
-def norms_to_fold():
+def norms_to_fuse():
     parts = nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 8)
     return warmed_up(nn.Sequential(*parts, nn.BatchNorm1d(8, affine=False), nn.ReLU()), 2, 6, 6)
 
 
-def norms_not_to_fold():
+def norms_not_to_fuse():
     parts = nn.BatchNorm2d(2), nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 2)
     return warmed_up(nn.Sequential(*parts, nn.ReLU()), 2, 4, 4)
 
 
 def fan_out():
-    """A convolution with a batch norm and another reader: folding would change what that one reads."""
+    """A convolution with a batch norm and another reader: fusing would change what that one reads."""
     conv, norm = nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4)
     return warmed_up(Do(lambda s, x: s.norm(h := s.conv(x)).relu() + h.tanh(), conv=conv, norm=norm), 2, 5, 5)
 
@@ -178,8 +178,8 @@ def convolutions(dimensions):
 MODELS = {
     "residual": (lambda: resnet(Residual), (2, 6, 6), ["1.relu#1", "1.relu#2", "2.relu#1", "2.relu#2", "6"]),
     "pre-activation": (lambda: resnet(PreActivation), (2, 6, 6)),
-    "norms to fold": (norms_to_fold, (2, 6, 6)),
-    "norms not to fold": (norms_not_to_fold, (2, 4, 4)),
+    "norms to fuse": (norms_to_fuse, (2, 6, 6)),
+    "norms not to fuse": (norms_not_to_fuse, (2, 4, 4)),
     "norm with fan-out": (fan_out, (2, 5, 5)),
     **{f"conv{d}d": (functools.partial(convolutions, d), (2, *[6] * d)) for d in (1, 2, 3)},
     "group and layer norm": (
