@@ -15,11 +15,12 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from pylinregion._util.arrays import AnyArray
+if TYPE_CHECKING:
+    from pylinregion._util.arrays import AnyArray
 
 _MAGIC = b"\x93NUMPY"
 _LONGEST_HEADER = 10_000  # NumPy's own limit: it parses Python literals
