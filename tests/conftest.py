@@ -1,7 +1,9 @@
 import gc
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from gmpy2 import mpq
@@ -27,6 +29,22 @@ def pytest_configure(config):
 
 def pytest_collection_finish():
     gc.freeze()  # what was imported lives as long as the tests: nobody need look through it again and again
+    gc.set_threshold(20_000, 20, 20)
+
+
+def _seed():
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+# What is drawn without a seed, in a test or where a module is read, is the same in each run, alone or with others.
+def pytest_collectstart():
+    _seed()
+
+
+def pytest_runtest_setup():
+    _seed()
 
 
 @pytest.fixture

@@ -82,6 +82,7 @@ def lightning_callback(library, monkeypatch):
     return callback
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("library", ["lightning.pytorch", "pytorch_lightning"])
 def test_lightning(tmp_path, monkeypatch, library):
     if library == "pytorch_lightning":

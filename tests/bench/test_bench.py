@@ -69,36 +69,60 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_smoke_run_writes_every_row(tmp_path, threads, capsys):
+def smoke(tmp_path, capsys, part):
+    """What a run of a part wrote and printed."""
     counts = [1, 2] if parts.LONG else [1]
-    assert main.main(["--smoke", "--out", str(tmp_path), "--threads", *map(str, counts)]) == 0
+    assert main.main(["--smoke", "--only", part, "--out", str(tmp_path), "--threads", *map(str, counts)]) == 0
     said = capsys.readouterr().out
     (file,) = tmp_path.glob("*-cpu.json")
+    assert str(BENCH) not in file.read_text()
     report = json.loads(file.read_text())
     assert report["date"].endswith("+00:00")
     assert report["machine"]["cores"] >= 1 and report["machine"]["processor"] and report["machine"]["device"] == "cpu"
     assert report["versions"]["torch"] == torch.__version__ and report["versions"]["pylinregion"] == plr.__version__
-    assert str(BENCH) not in file.read_text()
+    for name, title in tables.TITLES.items():
+        assert (f"## {title}\n\n| " in said) == bool(report[name])
+        assert not report[name] or tables.section(name, report[name]).startswith(f"## {title}")
+    for table in tables.speed(report["records"]).split("\n\n"):
+        assert table in said  # a saved report gives the tables that were printed
+    return report, counts
 
+
+@pytest.mark.part(2)
+@pytest.mark.parametrize("part", ["mlp", "resnet"])
+def test_smoke_run_writes_every_row_of_networks(tmp_path, threads, capsys, part):
+    report, counts = smoke(tmp_path, capsys, part)
     rows = [(r["setting"]["network"], r["setting"]["weights"], r["baseline"]) for r in report["records"]]
-    mlps = [f"MLP 784-16x{hidden}-10" for hidden in (3, 5)]
-    resnets = [f"PreAct-ResNet18 width 2 {norm} batch-norm" for norm in ("with", "without")]
-    expected = itertools.product(mlps, ("random", "trained"), ("bare forward", "hooks"))
-    bare = ("bare forward, channels_last", "bare forward, contiguous")
-    assert set(rows) == {*expected, *itertools.product(resnets, ("random",), (*bare, "hooks"))}
     settings = [record["setting"] for record in report["records"]]
-    assert {s["threads"] for s in settings} == set(counts) and {s["dtype"] for s in settings} == set(DTYPES)
-    assert len(rows) == len(counts) * (4 * 2 * 2 + 2 * 3)  # MLPs, dtypes, baselines; ResNets, baselines
+    if part == "mlp":
+        names = [f"MLP 784-16x{hidden}-10" for hidden in (3, 5)]
+        bare = ("bare forward",)
+        assert set(rows) == {*itertools.product(names, ("random", "trained"), (*bare, "hooks"))}
+        assert len(rows) == len(counts) * 4 * 2 * 2  # MLPs, dtypes, baselines
+        assert {s["dtype"] for s in settings} == set(DTYPES)
+        assert max(s["local_complexity"] for s in settings) > 1  # the comparison had something to compare
+    else:
+        names = [f"PreAct-ResNet18 width 2 {norm} batch-norm" for norm in ("with", "without")]
+        bare = ("bare forward, channels_last", "bare forward, contiguous")
+        assert set(rows) == {*itertools.product(names, ("random",), (*bare, "hooks"))}
+        assert len(rows) == len(counts) * 2 * 3
+    assert {s["threads"] for s in settings} == set(counts)
     for record in report["records"]:
         assert record["name"] == "pylinregion" and record["seconds"] > 0
         assert record["ratio"] == record["seconds"] / record["baseline_seconds"]
         assert record["setting"]["baseline_batch"] >= 1  # the best batch size is stated
         assert record["setting"]["dtype"] != "float64" or record["setting"]["differing_neurons"] == 0
-    assert max(s["local_complexity"] for s in settings) > 1  # the comparison had something to compare
+    assert {sweep["name"] for sweep in report["sweeps"]} >= {"pylinregion", "hooks", *bare}
+    assert [row["name"] for row in report["memory"]] == ["pylinregion"]
 
-    assert {sweep["name"] for sweep in report["sweeps"]} >= {"pylinregion", "hooks", "bare forward"}
-    assert [row["name"] for row in report["memory"]] == ["pylinregion"] * 2
+
+def test_smoke_run_of_kernels(tmp_path, threads, capsys):
+    report, _ = smoke(tmp_path, capsys, "kernels")
     assert {row["setting"]["kernel"] for row in report["kernels"]} >= {"sign_changes", "distinct_patterns"}
+
+
+def test_smoke_run_of_chains(tmp_path, threads, capsys):
+    report, _ = smoke(tmp_path, capsys, "chains")
     shapes = [(s["width"], s["depth"], s["dtype"]) for s in (row["setting"] for row in report["chains"])]
     assert sorted(shapes) == sorted((*shape, dtype) for shape in ((8, 3), (16, 3), (16, 2)) for dtype in DTYPES)
     for row in report["chains"]:
@@ -109,25 +133,23 @@ def test_smoke_run_writes_every_row(tmp_path, threads, capsys):
     assert len(settings) == 8 and places == set(itertools.product(DTYPES, (4, 5), (0.05, 5.0)))
     images, *_ = workloads.images_and_labels(None)
     on_two = report["chain_threads"] or chains.by_threads(workloads.SMOKE, images, 1, [2])
-    assert [name for name in tables.TITLES if not report[name]] == ([] if parts.LONG else ["chain_threads"])
     settings = [row["setting"] for row in on_two]
     assert [(s["dtype"], s["threads"]) for s in settings] == [("float32", 2), ("float64", 2)]
-    for name, title in tables.TITLES.items():
-        assert (f"## {title}\n\n| " in said) == bool(report[name])
-        assert tables.section(name, report[name] or on_two).startswith(f"## {title}")
-    for part in tables.speed(report["records"]).split("\n\n"):
-        assert part in said  # a saved report gives the tables that were printed
+    assert tables.section("chain_threads", on_two).startswith(f"## {tables.TITLES['chain_threads']}")
 
 
 @pytest.mark.parametrize(
-    "model",
-    [architectures.mlp(3, 20, inputs=30), architectures.PreActResNet18(2), architectures.PreActResNet18(2, norm=False)],
+    ("make", "shape"),
+    [
+        (lambda: architectures.mlp(3, 20, inputs=30), (30,)),
+        (lambda: architectures.PreActResNet18(2), (3, 32, 32)),
+        (lambda: architectures.PreActResNet18(2, norm=False), (3, 32, 32)),
+    ],
     ids=["mlp", "resnet", "resnet without batch norm"],
 )
-def test_hooks_version_counts_like_count_regions(model):
+def test_hooks_version_counts_like_count_regions(make, shape):
     torch.manual_seed(0)
-    shape = (30,) if isinstance(model, torch.nn.Sequential) else (3, 32, 32)
-    model = architectures.settled(model.double(), torch.empty(8, *shape, dtype=torch.float64))
+    model = architectures.settled(make().double(), torch.empty(8, *shape, dtype=torch.float64))
     x = torch.randn(5, *shape, dtype=torch.float64)
     frame = plr.random_frame(shape, 6, seed=3)
     for radius in (0.05, 2.0):

@@ -205,6 +205,7 @@ def test_layers_are_passed_on_as_splinecam_does(fake, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize(
     ("text", "error"),
     [

@@ -131,6 +131,7 @@ CONSTANT = {  # each with what it is, and what it is when the scale is no longer
 }
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("mechanism", ["torch.export", "make_fx"])
 @pytest.mark.parametrize("forward", CONSTANT)
 def test_branches_on_constants_are_followed_and_watched(forward, mechanism, monkeypatch):

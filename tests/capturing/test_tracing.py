@@ -58,6 +58,7 @@ def precisions():
     torch.backends.cudnn.allow_tf32 = True  # the default, and the newer settings of cuDNN with it
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(
     ("owner", "value"),
     [

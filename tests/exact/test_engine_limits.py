@@ -13,7 +13,7 @@ import pytest
 from cases import processes
 from cases.engine import IDENTITY_PLANE, Case, box, check_case, generic, perceptron, plane_of, slow
 from cases.networks import SLICE_KINDS, random_network, random_slice
-from cases.parts import SCALE
+from cases.parts import SCALE, some
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.exact.line_system import check_scale
 from pylinregion.exact.slice_engine import Engine
@@ -132,7 +132,7 @@ PARALLEL = """
 @needs_proc
 def test_memory_of_thousands_of_parallel_lines(tmp_path):
     """A recursion as deep as there are lines, in little memory."""
-    for cells in (False, True):
+    for cells in some((False, True), 2, "parallel lines"):
         ran = run_python(PARALLEL.format(count=8_000, copies=1, cells=cells), tmp_path)
         assert ran.returncode == 0, ran.stderr
         assert int(ran.stdout) < 100

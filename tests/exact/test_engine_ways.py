@@ -62,7 +62,7 @@ def larger(name):
     return Engine(stages, IDENTITY_PLANE, corners)
 
 
-@pytest.mark.part(2)
+@pytest.mark.part(4)
 @pytest.mark.parametrize("name", LARGER)
 def test_all_ways_to_run_agree(name):
     engine = larger(name)

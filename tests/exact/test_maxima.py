@@ -369,6 +369,7 @@ def pools_by_module():
     }  # fmt: skip
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("kind", ["generic", "small_int"])
 @pytest.mark.parametrize("name", pools_by_module())
 def test_modules_of_every_kind(name, kind):

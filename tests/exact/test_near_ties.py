@@ -53,10 +53,11 @@ def test_points_are_located_beside_a_side_of_noise(seed):
     assert clear.sum() > 1900 and np.array_equal(part.patterns[part.locate(st[clear])], told[clear])
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_points_are_located_in_networks_without_biases(seed):
     net, part = without_biases(seed)
-    st = points_of(part, 20_000)
+    st = points_of(part, 5000)
     net = net.double()
     with torch.no_grad():
         first = net[0](part.slice.points(st))
@@ -65,7 +66,7 @@ def test_points_are_located_in_networks_without_biases(seed):
     clear = (np.abs(z) > 1e-12).all(axis=1)
     told = np.packbits(z > 0, axis=1, bitorder="little")
     assert clear.sum() > 0.9 * len(st) and np.array_equal(part.patterns[part.locate(st)][clear], told[clear])
-    part.verify(net)
+    part.verify(net, samples=200)
 
 
 @pytest.mark.parametrize("seed", [24, 65, 69, 83])

@@ -16,6 +16,7 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(
     ("model", "shape", "out", "kinks"),
     [

@@ -65,6 +65,7 @@ def records_of(folder: Folder) -> list[dict[str, float]]:
     return without_seconds(JSONLines.read(folder.records))
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("name", SMALL)
 def test_small_presets_run(name: str, tmp_path: Path) -> None:
     config = tiny(
@@ -102,6 +103,7 @@ def test_small_presets_run(name: str, tmp_path: Path) -> None:
     assert name in page and "small twin" in page and "training.weight_decay" in page
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("name", [name for name in PRESETS if not name.endswith("-small")])
 def test_full_presets_run_on_files(name: str, tmp_path: Path) -> None:
     """A step of the papers' settings, on a few images of their sizes, with networks that are narrow but as deep."""
@@ -207,6 +209,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.part(3)
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("name", ["mnist-mlp-scaled-small", "perturbed-small", "deep-mlp-small"])
 def test_a_stopped_run_goes_on_to_the_bit(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

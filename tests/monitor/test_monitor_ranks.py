@@ -185,6 +185,7 @@ def together(code, folder, world):
     return [each.returncode for each in ended], [each.stderr for each in ended]
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_share_the_points_and_records_are_those_of_one_process(tmp_path, world):
     codes, said = together(TOGETHER, tmp_path, world)

@@ -253,6 +253,7 @@ def damaged(array):
             yield other
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("make", [pooled, partition_of])
 def test_arrays_that_are_missing_or_others_are_value_errors(tmp_path, make):
     """Those of stages loaded, and gave other errors later, or numbers from outside of them; found by a review."""

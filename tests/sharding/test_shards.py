@@ -33,6 +33,7 @@ def same_partitions(one, other):
 # ---- one process
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("shard_size", [1, 5, 23, 1000])
 @pytest.mark.parametrize("options", [{}, {"method": "axes"}, {"estimate_ambiguous": True, "layers": ["3"]}], ids=str)
 def test_counts_are_those_of_all_points_at_once(tmp_path, shard_size, options):
@@ -300,6 +301,7 @@ def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path, change
     assert not (tmp_path / "shards").exists()
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize("layers", [None, ["1"]])
 @pytest.mark.parametrize("parts", [1, 7, 64])
 def test_parts_of_a_partition_are_the_whole(tmp_path, parts, layers):
