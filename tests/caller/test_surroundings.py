@@ -204,6 +204,7 @@ def assert_same(plain, found):
         assert bits(value) == plain[name], name
 
 
+@pytest.mark.part(2)
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
 @pytest.mark.parametrize("mode", MODES)
 def test_modes(mode, case, plain, tmp_path):

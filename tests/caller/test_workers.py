@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from cases import processes
 from pylinregion.caller.workers import in_parallel
 
 
@@ -93,6 +94,10 @@ def test_the_system_gives_few_threads(given, monkeypatch):
             in_parallel(range(30), lambda job: job, 4, results.append)
 
 
+def forked(script, tmp_path):
+    return processes.run(textwrap.dedent(script), cwd=tmp_path)
+
+
 def run(script, tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(script)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300)
@@ -100,7 +105,7 @@ def run(script, tmp_path):
 
 def test_interrupts_wait_for_the_jobs_that_run(tmp_path):
     """Three real SIGINTs, one upon the other, fifty times: the first while jobs run, the others while it waits."""
-    ran = run(
+    ran = forked(
         """
         import os, signal, threading
         from pylinregion.caller.workers import in_parallel
@@ -144,7 +149,7 @@ def test_interrupts_wait_for_the_jobs_that_run(tmp_path):
 
 def test_an_interrupt_while_threads_are_started(tmp_path):
     """At each of the first places where Python looks for signals: the thread that is there begins no job."""
-    ran = run(
+    ran = forked(
         """
         import _thread, os, signal, threading
         from pylinregion.caller.workers import _crews, in_parallel

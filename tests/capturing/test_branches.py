@@ -247,6 +247,7 @@ def counts_nan(s, x):
     return h.relu() if bad == 0 else h
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("mechanism", ["torch.export", "make_fx"])
 @pytest.mark.parametrize("forward", [raises_for_nan, asserts_finite, replaces_nan, counts_nan])
 def test_checks_for_nan_are_passed(forward, mechanism, monkeypatch):
@@ -325,6 +326,7 @@ class Policy(nn.Module):
         return self.act(Normal(self.mean(h), self.spread(h).clamp(-5, 2).exp(), **self.settings))
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(
     "act",
     [

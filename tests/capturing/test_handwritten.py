@@ -40,6 +40,7 @@ class Written(nn.Module):
         return self.function(z)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(
     ("name", "function"), [(name, function) for name, functions in WRITTEN.items() for function in functions]
 )

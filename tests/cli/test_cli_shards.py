@@ -79,6 +79,7 @@ def test_wrong_arguments(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("out", ["--out", "--plot", "--json"])
 def test_what_stands_at_an_output_is_not_taken_away(folder, capfdbinary, out):
     """A device became a file, with exit code 0; a link became a file, and the one that it named stayed empty."""

@@ -41,6 +41,7 @@ def test_any_width(widths):
     assert_same(*both_ways(network(widths, scale=1.5), points(15, widths[0]), 0.3, n_directions=5))
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("radius", [0.05, 1.0, 5.0, 20.0])
 def test_pairs_that_turn_uneven_within_a_layer(radius, dtype):

@@ -1,8 +1,6 @@
 """``count_regions``: bad input, running out of memory, and being stopped."""
 
 import math
-import subprocess
-import sys
 import textwrap
 import warnings
 
@@ -11,6 +9,7 @@ import torch
 from torch import nn
 
 import pylinregion as plr
+from cases import processes
 from cases.counting import NETS, mlp, points
 from pylinregion.caller import workers
 from pylinregion.counting.every_vertex import EveryVertex
@@ -180,8 +179,7 @@ def test_an_interrupt_stops_the_count_between_batches(tmp_path):
                 inside = any(crew._inside for crew in workers._crews)
                 print("interrupted", sum(done) < 2000, inside, torch.get_num_threads())
     """
-    command = [sys.executable, "-c", textwrap.dedent(script)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    ran = processes.run(textwrap.dedent(script), cwd=tmp_path)
     assert ran.stdout.splitlines() == [f"interrupted True False {n_threads}" for n_threads in (1, 2)], ran.stderr
 
 

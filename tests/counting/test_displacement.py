@@ -115,6 +115,7 @@ def test_rounding_of_the_layers_before_is_not_forgotten():
     assert counts.ambiguous.tolist() == [4, 0]
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("simd", SIMD)
 @pytest.mark.parametrize("layer", [1, 2])
 @pytest.mark.parametrize("blocks", [1, 4, 32])

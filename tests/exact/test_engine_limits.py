@@ -98,6 +98,7 @@ INTERRUPTED = """
 """
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("cells, threads", [(False, 1), (True, 1), (True, 2)])
 def test_an_interrupt_is_heard_within_a_second(cells, threads, tmp_path):
     text = textwrap.dedent(INTERRUPTED.format(engine="slow()", cells=cells, threads=threads, exact=True))
@@ -196,6 +197,7 @@ def scaled_case(rng, mode):
     return Case(perceptron(weights, biases, activation), plane, corners)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(
     "mode", ["plane", "corners", "opposite", "layers", "rows", "entries", "subnormal", "huge biases"]
 )

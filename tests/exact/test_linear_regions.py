@@ -48,6 +48,7 @@ def test_linear_regions_are_those_of_the_oracle(slice_kind):
     assert joined > 5
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_kinks_of_every_kind(activation):
     for seed, kind in enumerate(("small_int", "generic", "grid", "three_level", "int8")):
@@ -136,6 +137,7 @@ def test_as_many_kinks_as_units_and_not_one_each():
     check_maps(Stages([first, stage({0: weight}, [1.0, 0.0], "identity")]), "grid", 0)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_networks_of_every_structure(structure):
     """Skips, stages without kinks, units of different kinds: below the public face, where models are stages."""

@@ -73,6 +73,7 @@ def test_every_kind_of_network_on_every_slice(kind, slice_kind):
             check_segment(segment, **how)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("kind", ["generic", "small_int", "duplicated", "spike"])
 def test_folded_networks(kind):
     folds = 0
@@ -250,7 +251,6 @@ def test_all_ways_to_run_agree_on_a_larger_network():
     assert plain.regions[-1] > 300
     check_mesh(Case(stages, slice_.plane, slice_.polygon), plain.cells)
     for how in (
-        {"threads": 2},
         {"threads": 5},
         {"fold_ahead": 0},
         {"fold_ahead": 1},

@@ -62,6 +62,7 @@ def check_points(part, oracle, network, activation, where, st):
         assert found == (int(outputs[0] > 0) if len(outputs) == 1 else outputs.index(max(outputs))), point
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize("how", ["as they are", "thin", "small"])
 @pytest.mark.parametrize("activation", ["relu", "hardtanh", "hardsigmoid", "softshrink"])
 def test_points_at_edges_of_nearly_equal_lines(activation, how):
@@ -144,7 +145,7 @@ def cancelling(big):
     return [hidden, out], [np.zeros(6), np.zeros(3)]
 
 
-@pytest.mark.part(3)
+@pytest.mark.part(4, of="big")
 @pytest.mark.parametrize("activation", ["softshrink", "relu", "hardsigmoid", "leaky_relu"])
 @pytest.mark.parametrize("big", [1.0, 1e8, 1e30])
 def test_maps_of_networks_that_cancel(big, activation):
@@ -168,6 +169,7 @@ def test_maps_of_networks_that_cancel(big, activation):
         assert (np.linalg.norm(part.jacobian(r).numpy() - wanted[r, :, :2], axis=1) <= 1e-6 * slope[r]).all()
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("seed", range(6))
 def test_bounds_of_maps_hold_and_exact_ones_are_rounded_correctly(seed, monkeypatch):
     activation = list(ACTIVATIONS)[seed]

@@ -377,6 +377,7 @@ MODELS = {
 }  # fmt: skip
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("name", MODELS)
 def test_models_of_several_outputs_and_batches_anywhere(name):
     make, shape = MODELS[name]

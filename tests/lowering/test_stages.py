@@ -288,6 +288,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
 def test_graphs(function):
     torch.manual_seed(3)
@@ -479,6 +480,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("name", REFUSED)
 def test_refusals_name_the_operator(name):
     make, message = REFUSED[name]

@@ -66,6 +66,7 @@ def test_what_passes_through_zero():
     assert biased_output.pass_through_zero
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("kind", ["zero_bias", "small_int_nobias"])
 @pytest.mark.parametrize("origin", [(0, 0), (0.5, 0), (0, -0.25)])
 def test_lines_through_one_point_of_the_slice(kind, origin):

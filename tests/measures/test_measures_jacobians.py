@@ -186,6 +186,7 @@ def test_a_value_that_is_detached_is_refused():
         total_variation(Detached(3, 3, dtype=torch.float64), points(5, 3), layer="output")
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("measure", [density_local_complexity, local_rank, total_variation, sharpness])
 def test_what_is_infinite_is_named(measure):
     """They were NaN, or an error of LAPACK's."""

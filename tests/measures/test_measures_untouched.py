@@ -79,6 +79,7 @@ def as_array(value):
     return np.asarray(value.tolist() if isinstance(value, torch.Tensor) else value, dtype=np.float64)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("name", MEASURES)
 def test_nothing_is_left_behind(name):
     model, (x, y) = restless(), data()
@@ -115,6 +116,7 @@ def test_nothing_is_left_behind(name):
         hook.remove()
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("name", MEASURES)
 def test_the_callers_modes_do_not_matter(name):
     model, (x, y) = restless(torch.float32), data(torch.float32)

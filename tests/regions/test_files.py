@@ -43,6 +43,7 @@ def same(p, q):
     assert repr(p) == repr(q)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "hardsigmoid"])
 def test_what_is_saved_is_loaded(tmp_path, activation, compress):
@@ -167,6 +168,7 @@ def test_damaged_files_are_refused(path, damage):
         plr.load(path)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("name", ["indices", "edges", "edge_cells", "edge_neuron"])
 @pytest.mark.parametrize("value", [-2, 10**6, 0.5])
 def test_numbers_out_of_range_are_refused(path, name, value):
@@ -406,6 +408,7 @@ def mutated(rng, arrays):
     return name, arrays | {name: array}
 
 
+@pytest.mark.part(2)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numbers that bits were changed in
 @pytest.mark.parametrize("make", [pooled, partition_of])
 @pytest.mark.parametrize("sealed", [True, False])

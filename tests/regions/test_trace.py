@@ -117,6 +117,7 @@ def test_halves_of_segments_have_the_breakpoints_of_the_whole():
             assert np.abs(np.concatenate([t1 / 2, 0.5 + t2 / 2]) - t).max(initial=0.0) < 1e-9
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(
     "shape, activation",
     [

@@ -234,6 +234,7 @@ FORMS = {
 }
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("form", FORMS)
 def test_models_are_compared_whatever_form_their_output_has(form):
     """``partition`` took these, and ``verify`` ended in an IndexError or AttributeError."""
