@@ -8,6 +8,7 @@
 #include "../simd.h"
 #include "binding_parts.h"
 #include "exact_rows.h"
+#include "many_slices.h"
 #include "mesh.h"
 #include "system.h"
 
@@ -96,7 +97,7 @@ class SliceProblem {
         exact_stages_(std::move(exact_stages), size("u", kept_.u)),
         groups_(lines(), groups, data(kept_.zero), data(kept_.same), data(kept_.multiples), central),
         system_(system()),
-        exact_(exact_stages_.stages(),
+        exact_(network_digits(exact_stages_.stages()),
                ExactSlice{kept_.u.shape(0), kept_.u.data(), kept_.v.data(), kept_.origin.data(), kept_.corners.data(),
                           kept_.corners.shape(0)},
                groups_) {}
@@ -117,7 +118,7 @@ class SliceProblem {
     options.max_bytes = max_bytes;
     EngineProgress progress;
     EngineResult result;
-    run_reporting(stack_for(system_.lines), report, progress.regions, progress.stop,
+    run_reporting(stack_for(system_.rows), report, progress.regions, progress.stop,
                   [&] { result = enumerate_function()(system_, options, exact_, progress); });
     py::dict out = counts(result);
     if (options.cells == &mesh) add_mesh(out, std::move(mesh), (system_.lines + 7) / 8);
@@ -162,6 +163,9 @@ class SliceProblem {
     if (kept_.norms) require_shape("norms", *kept_.norms, {2, count, count});
     System system{{},
                   lines(),
+                  lines(),
+                  nullptr,
+                  nullptr,
                   kept_.a.data(),
                   kept_.b.data(),
                   kept_.c.data(),
@@ -202,6 +206,105 @@ class SliceProblem {
   System system_;
   ExactRows exact_;
 };
+
+// A network, and slices of it, some at a time: see many_slices.h.
+class ManySlices {
+ public:
+  ManySlices(std::vector<StageArrays> exact_stages, int64_t dimensions,
+             const std::vector<std::pair<int64_t, int64_t>>& groups, OptionalNumbers zero, OptionalNumbers same,
+             OptionalNumbers multiples)
+      : zero_(std::move(zero)),
+        same_(std::move(same)),
+        multiples_(std::move(multiples)),
+        exact_stages_(std::move(exact_stages), dimensions),
+        dimensions_(dimensions),
+        groups_(checked_lines(), groups, data(zero_), data(same_), data(multiples_), false),
+        digits_(network_digits(exact_stages_.stages())) {}
+  ManySlices(const ManySlices&) = delete;  // its parts point to each other
+
+  py::dict count(const Numbers<int64_t>& begin, const Numbers<int64_t>& stage_begin, const Numbers<int32_t>& line,
+                 const Numbers<uint8_t>& on, const Numbers<double>& a, const Numbers<double>& b,
+                 const Numbers<double>& c, const Numbers<double>& error, const Numbers<double>& columns,
+                 const Numbers<double>& u, const Numbers<double>& v, const Numbers<double>& origin,
+                 const Numbers<double>& corners, int threads, bool force_exact, const py::object& report) {
+    require_shape("begin", begin, {-1});
+    const py::ssize_t slices = begin.shape(0) - 1;
+    require(slices >= 0 && begin.at(0) == 0, "begin must start at 0");
+    require_shape("stage_begin", stage_begin, {slices, -1});
+    const int64_t stages = stage_begin.shape(1) - 1;
+    require(stages >= 0, "stage_begin must have an end");
+    int64_t numbers = 0, most = 0;
+    for (py::ssize_t i = 0; i < slices; ++i) {
+      const int64_t rows = begin.at(i + 1) - begin.at(i);
+      require(rows >= 0 && stage_begin.at(i, 0) == 0 && stage_begin.at(i, stages) == rows,
+              "stage_begin must end with the rows of its slice");
+      for (int64_t l = 0; l < stages; ++l)
+        require(stage_begin.at(i, l) <= stage_begin.at(i, l + 1), "stage_begin must ascend");
+      numbers += rows * (rows + 8), most = std::max(most, rows);
+    }
+    const int64_t rows = begin.at(slices);
+    for (const auto& [name, array] : {std::pair{"a", &a}, {"b", &b}, {"c", &c}, {"error", &error}})
+      require_shape(name, *array, {rows});
+    require_shape("line", line, {rows + 8});
+    for (int64_t row = 0; row < rows; ++row)
+      require(0 <= line.at(row) && line.at(row) < exact_stages_.lines(), "line must have numbers of lines");
+    require_shape("on", on, {slices, (exact_stages_.lines() + 7) / 8});
+    require_shape("columns", columns, {numbers});
+    require_shape("origin", origin, {slices, dimensions_});
+    require_shape("u", u, {-1, dimensions_});
+    require(u.shape(0) == slices || u.shape(0) == 1, "u must be one, or one for each slice");
+    require_shape("v", v, {u.shape(0), dimensions_});
+    require_shape("corners", corners, {slices, -1, 2});
+    const SliceSystems systems{slices,
+                               begin.data(),
+                               stage_begin.data(),
+                               line.data(),
+                               on.data(),
+                               a.data(),
+                               b.data(),
+                               c.data(),
+                               error.data(),
+                               columns.data(),
+                               u.data(),
+                               v.data(),
+                               origin.data(),
+                               u.shape(0) == 1,
+                               corners.data(),
+                               corners.shape(1),
+                               dimensions_};
+    EngineOptions options;
+    options.threads = threads;
+    options.force_exact = force_exact;
+    EngineProgress progress;
+    SliceCounts found;
+    run_reporting(stack_for(most), report, progress.regions, progress.stop, [&] {
+      found = count_slices(enumerate_function(), systems, stages, digits_, groups_, options, progress);
+    });
+    py::dict out;
+    out["regions"] = array(std::move(found.regions), {slices});
+    out["changes"] = array(std::move(found.changes), {slices, on.shape(1)});
+    out["filter"] = found.decisions.filter;
+    out["exact"] = found.decisions.exact;
+    out["zeros"] = found.decisions.zeros;
+    out["folds"] = found.decisions.folds;
+    return out;
+  }
+
+ private:
+  static const int64_t* data(const OptionalNumbers& array) { return array ? array->data() : nullptr; }
+  int64_t checked_lines() const {
+    const int64_t lines = exact_stages_.lines();
+    for (const auto& [name, array] : {std::pair{"zero", &zero_}, {"same", &same_}, {"multiples", &multiples_}})
+      if (*array) require_shape(name, **array, {lines});
+    return lines;
+  }
+
+  const OptionalNumbers zero_, same_, multiples_;
+  const ExactStages exact_stages_;
+  const int64_t dimensions_;
+  const Groups groups_;
+  const std::shared_ptr<NetworkDigits> digits_;
+};
 }  // namespace
 
 void bind_partition(py::module_& m) {
@@ -227,6 +330,16 @@ void bind_partition(py::module_& m) {
            py::arg("parts"), py::arg("force_exact"), py::arg("fold_ahead"), py::arg("max_regions"),
            py::arg("max_bytes"), py::arg("report"))
       .def("sign_at", &SliceProblem::sign_at, py::arg("i"), py::arg("j"), py::arg("k"), py::arg("on").noconvert());
+  py::class_<ManySlices>(m, "ManySlices")
+      .def(py::init<std::vector<StageArrays>, int64_t, const std::vector<std::pair<int64_t, int64_t>>&, OptionalNumbers,
+                    OptionalNumbers, OptionalNumbers>(),
+           py::arg("exact_stages").noconvert(), py::arg("dimensions"), py::arg("groups"), py::arg("zero").noconvert(),
+           py::arg("same").noconvert(), py::arg("multiples").noconvert())
+      .def("count", &ManySlices::count, py::arg("begin").noconvert(), py::arg("stage_begin").noconvert(),
+           py::arg("line").noconvert(), py::arg("on").noconvert(), py::arg("a").noconvert(), py::arg("b").noconvert(),
+           py::arg("c").noconvert(), py::arg("error").noconvert(), py::arg("columns").noconvert(),
+           py::arg("u").noconvert(), py::arg("v").noconvert(), py::arg("origin").noconvert(),
+           py::arg("corners").noconvert(), py::arg("threads"), py::arg("force_exact"), py::arg("report"));
 }
 
 }  // namespace pylinregion

@@ -135,6 +135,7 @@ class Engine {
   template <int N> Arrays<N> gathered(const Arrays<N>& from, int64_t first, const int32_t* t, int64_t n);
   double magnitude(const Forms& x, int64_t i) const;
   V magnitudes(const Forms& x, int64_t i) const;
+  const int32_t* root_lines() const { return system_.line ? system_.line : row_numbers_.data(); }
   Unsettled unsettled_of(const Cell& cell) const;
   static Unsettled without_first(const Unsettled& all, int64_t n);
 
@@ -209,9 +210,9 @@ class Engine {
   ExactRows exact_;
   const double factor_;  // of thresholds
   const int64_t n_stages_;
-  std::vector<uint8_t> on_;            // of each settled line: is it on; padded with 0
-  std::vector<int32_t> line_numbers_;  // 0, 1, 2 ...: rows of a stage are consecutive; a few more than lines
-  std::vector<uint8_t> has_groups_;    // [stages]: are its lines candidates of maxima
+  std::vector<uint8_t> on_;           // of each settled line: is it on; padded with 0
+  std::vector<int32_t> row_numbers_;  // 0, 1, 2 ...: rows of a stage are consecutive; a few more than rows
+  std::vector<uint8_t> has_groups_;   // [stages]: are its lines candidates of maxima
   Arena arena_;
 
   EngineResult result_;

@@ -156,7 +156,7 @@ EngineResult walk_in_tasks(const Shared& shared, const ExactRows& exact) {
   std::vector<std::unique_ptr<DeepThread>> threads;
   for (size_t i = 1; i < static_cast<size_t>(options.threads) && i < tasks.size(); ++i) {
     try {
-      threads.push_back(std::make_unique<DeepThread>(stack_for(shared.system.lines), [&work, i] { work(i); }));
+      threads.push_back(std::make_unique<DeepThread>(stack_for(shared.system.rows), [&work, i] { work(i); }));
     } catch (const std::system_error&) {
       break;  // the system gives no more threads: these do all the work
     }

@@ -2,6 +2,7 @@
 #include "exact_rows.h"
 
 #include <algorithm>
+#include <map>
 #include <mutex>
 #include <stdexcept>
 
@@ -9,151 +10,228 @@ namespace pylinregion {
 namespace {
 
 constexpr int kLargestDigit = 24, kSmallestDigit = 16;
-
-// The bits of what a stage's rows take from the input and the bias, as functions of (s, t).
-int affine_width(const ExactStage& stage, const ExactSlice& slice) {
-  BitRange plane, out(stage.bias, stage.rows);
-  for (const double* x : {slice.u, slice.v, slice.origin}) plane.add(x, slice.dimensions);
-  for (const ExactBlock& block : stage.blocks) {
-    if (block.source >= 0) continue;
-    const BitRange weight(block.weight, stage.rows * slice.dimensions);
-    if (weight.empty() || plane.empty()) continue;
-    out.low = std::min(out.low, weight.low + plane.low);
-    out.high = std::max(out.high, weight.high + plane.high + 32);
-  }
-  return out.width();
-}
-
-// The widest digits for which every sum stays exact without carries.
-ScaledArithmetic widest_digits(const std::vector<ExactStage>& stages, const ExactSlice& slice) {
-  for (int bits = kLargestDigit; bits >= kSmallestDigit; --bits) {
-    const auto levels_of = [&](int width) { return static_cast<double>(width / bits + 2); };
-    double worst = levels_of(1);
-    const auto see = [&](int64_t terms, int width) {
-      worst = std::max(worst, static_cast<double>(terms) * levels_of(width));
-    };
-    for (const ExactStage& stage : stages) {
-      for (const ExactBlock& block : stage.blocks) {
-        const int64_t width = block.source < 0 ? slice.dimensions : stages[static_cast<size_t>(block.source)].rows;
-        see(std::max(stage.rows, width), BitRange(block.weight, stage.rows * width).width());
-      }
-      for (const double* x : {stage.slopes, stage.intercepts}) see(stage.rows, BitRange(x, stage.pieces()).width());
-      // The rows' affine part has the digits of weight, slice and bias together: it is multiplied with `rows` terms.
-      see(stage.rows, affine_width(stage, slice));
-    }
-    if (worst * std::ldexp(1.0, 2 * bits - 2) <= std::ldexp(1.0, 53)) return {bits, ScaledArithmetic::kAnyProducts};
-  }
-  throw std::overflow_error("the exponents of weights and slice are too far apart for exact integers");
-}
 }  // namespace
 
-class SliceNetwork {
+// The digits of each width are made once, when the first slice needs them.
+class NetworkDigits {
  public:
-  SliceNetwork(std::vector<ExactStage> stages, const ExactSlice& slice) : network_(std::move(stages)), slice_(slice) {}
+  struct Prepared {
+    ScaledArithmetic arithmetic;
+    DigitNetwork network;
+    std::vector<std::vector<Matrix>> input;  // by stage: its weights for the input
+  };
 
-  int64_t lines() const { return network_.lines(); }
-  int64_t first_line_of_stage_of(int64_t line) const { return network_.first_line(network_.stage_of(line)); }
+  explicit NetworkDigits(std::vector<ExactStage> stages) : plain_(std::move(stages)) {
+    for (const ExactStage& stage : plain_.stages()) {
+      Widths of{{}, BitRange(stage.bias, stage.rows), 1};
+      for (const ExactBlock& block : stage.blocks)
+        if (block.source >= 0)
+          of.blocks.push_back(BitRange(block.weight, stage.rows * plain_.stages()[index(block.source)].rows));
+        else
+          of.blocks.emplace_back();
+      for (const double* x : {stage.slopes, stage.intercepts})
+        of.units = std::max(of.units, BitRange(x, stage.pieces()).width());
+      widths_.push_back(std::move(of));
+    }
+  }
 
-  // See DigitNetwork::pull_back.
-  std::array<BigInt, 3> row(int64_t line, int64_t less, const uint8_t* on) {
-    std::call_once(prepared_, [this] { prepare(); });
-    Row sum{*this, {}};
-    network_.pull_back(line, less, on, sum);
-    return {arithmetic_.integer(sum.abc, 0), arithmetic_.integer(sum.abc, 1), arithmetic_.integer(sum.abc, 2)};
+  const std::vector<ExactStage>& stages() const { return plain_.stages(); }
+  int64_t lines() const { return plain_.lines(); }
+  int64_t first_line_of_stage_of(int64_t line) const { return plain_.first_line(plain_.stage_of(line)); }
+
+  // With the widest digits for which every sum on the slice stays exact without carries.
+  const Prepared& on(const ExactSlice& slice) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (dimensions_ < 0) know_input(slice.dimensions);
+    const int bits = widest_digits(slice);
+    std::unique_ptr<Prepared>& found = prepared_[bits];
+    if (!found) found = std::make_unique<Prepared>(prepared(bits));
+    return *found;
   }
 
  private:
-  struct Row {  // takes a row that is pulled back
+  struct Widths {
+    std::vector<BitRange> blocks;
+    BitRange bias;
+    int units;  // of slopes and intercepts
+  };
+  static size_t index(int64_t i) { return static_cast<size_t>(i); }
+
+  void know_input(int64_t dimensions) {
+    dimensions_ = dimensions;
+    for (size_t l = 0; l < widths_.size(); ++l)
+      for (size_t k = 0; k < widths_[l].blocks.size(); ++k)
+        if (const ExactBlock& block = stages()[l].blocks[k]; block.source < 0)
+          widths_[l].blocks[k] = BitRange(block.weight, stages()[l].rows * dimensions);
+  }
+
+  int widest_digits(const ExactSlice& slice) const {
+    BitRange plane;
+    for (const double* x : {slice.u, slice.v, slice.origin}) plane.add(x, slice.dimensions);
+    for (int bits = kLargestDigit; bits >= kSmallestDigit; --bits) {
+      const auto levels_of = [&](int width) { return static_cast<double>(width / bits + 2); };
+      double worst = levels_of(1);
+      const auto see = [&](int64_t terms, int width) {
+        worst = std::max(worst, static_cast<double>(terms) * levels_of(width));
+      };
+      for (size_t l = 0; l < widths_.size(); ++l) {
+        const ExactStage& stage = stages()[l];
+        for (size_t k = 0; k < stage.blocks.size(); ++k) {
+          const int64_t source = stage.blocks[k].source;
+          see(std::max(stage.rows, source < 0 ? slice.dimensions : stages()[index(source)].rows),
+              widths_[l].blocks[k].width());
+        }
+        see(stage.rows, widths_[l].units);
+        // The rows' affine part has the digits of weight, slice and bias together: it is multiplied with `rows` terms.
+        see(stage.rows, affine_width(l, plane));
+      }
+      if (worst * std::ldexp(1.0, 2 * bits - 2) <= std::ldexp(1.0, 53)) return bits;
+    }
+    throw std::overflow_error("the exponents of weights and slice are too far apart for exact integers");
+  }
+
+  // The bits of what a stage's rows take from the input and the bias, as functions of (s, t).
+  int affine_width(size_t l, const BitRange& plane) const {
+    BitRange out = widths_[l].bias;
+    for (size_t k = 0; k < widths_[l].blocks.size(); ++k) {
+      const BitRange& weight = widths_[l].blocks[k];
+      if (stages()[l].blocks[k].source >= 0 || weight.empty() || plane.empty()) continue;
+      out.low = std::min(out.low, weight.low + plane.low);
+      out.high = std::max(out.high, weight.high + plane.high + 32);
+    }
+    return out.width();
+  }
+
+  Prepared prepared(int bits) const {
+    Prepared out{{bits, ScaledArithmetic::kAnyProducts}, DigitNetwork(stages()), {}};
+    out.network.prepare(out.arithmetic);
+    for (const ExactStage& stage : stages()) {
+      out.input.emplace_back();
+      for (const ExactBlock& block : stage.blocks)
+        if (block.source < 0) out.input.back().push_back(out.arithmetic.matrix(block.weight, stage.rows, dimensions_));
+    }
+    return out;
+  }
+
+  const DigitNetwork plain_;
+  std::vector<Widths> widths_;
+  int64_t dimensions_ = -1;
+  std::mutex mutex_;
+  std::map<int, std::unique_ptr<Prepared>> prepared_;  // by bits
+};
+
+std::shared_ptr<NetworkDigits> network_digits(std::vector<ExactStage> stages) {
+  return std::make_shared<NetworkDigits>(std::move(stages));
+}
+
+class SliceNetwork {
+ public:
+  using Row = std::array<BigInt, 3>;
+
+  SliceNetwork(std::shared_ptr<NetworkDigits> network, const ExactSlice& slice)
+      : network_(std::move(network)), slice_(slice) {}
+
+  int64_t lines() const { return network_->lines(); }
+  int64_t first_line_of_stage_of(int64_t line) const { return network_->first_line_of_stage_of(line); }
+
+  // See DigitNetwork::pull_back.
+  Row row(int64_t line, int64_t less, const uint8_t* on) {
+    std::call_once(prepared_, [this] { prepare(); });
+    Sum sum{*this, digits_->arithmetic, {}};
+    digits_->network.pull_back(line, less, on, sum);
+    const ScaledArithmetic& arithmetic = digits_->arithmetic;
+    return {arithmetic.integer(sum.abc, 0), arithmetic.integer(sum.abc, 1), arithmetic.integer(sum.abc, 2)};
+  }
+  const Row& border(int64_t e) {
+    std::call_once(bordered_, [this] { make_borders(); });
+    return borders_[static_cast<size_t>(e)];
+  }
+
+ private:
+  struct Sum {  // takes a row that is pulled back
     const SliceNetwork& on_slice;
+    const ScaledArithmetic& arithmetic;
     Scaled abc;
 
-    void rows(size_t stage, const Scaled& g) {
-      const ScaledArithmetic& arithmetic = on_slice.arithmetic_;
-      arithmetic.add(abc, arithmetic.product(g, on_slice.affine_[stage]));
-    }
+    void rows(size_t stage, const Scaled& g) { arithmetic.add(abc, arithmetic.product(g, on_slice.affine_[stage])); }
     void constant(const Scaled& number) {
       Digits c(3);
       for (int64_t q = 0; q < number.digits.levels(); ++q) c.level(q)[2] = number.digits[q][0];
-      on_slice.arithmetic_.add(abc, {std::move(c), number.exponent, true});
+      arithmetic.add(abc, {std::move(c), number.exponent, true});
     }
-    void multiply(double integer) { on_slice.arithmetic_.multiply(abc, integer); }
+    void multiply(double integer) { arithmetic.multiply(abc, integer); }
   };
 
   void prepare() {
-    arithmetic_ = widest_digits(network_.stages(), slice_);
-    network_.prepare(arithmetic_);
+    digits_ = &network_->on(slice_);
+    const ScaledArithmetic& arithmetic = digits_->arithmetic;
     const size_t dimensions = static_cast<size_t>(slice_.dimensions);
     std::vector<double> columns(3 * dimensions);
     for (size_t d = 0; d < dimensions; ++d)
       columns[3 * d] = slice_.u[d], columns[3 * d + 1] = slice_.v[d], columns[3 * d + 2] = slice_.origin[d];
-    const Matrix plane = arithmetic_.matrix(columns.data(), slice_.dimensions, 3);
-    affine_.clear();
-    for (const ExactStage& stage : network_.stages()) {
+    const Matrix plane = arithmetic.matrix(columns.data(), slice_.dimensions, 3);
+    for (size_t l = 0; l < network_->stages().size(); ++l) {
+      const ExactStage& stage = network_->stages()[l];
       std::vector<double> constants(static_cast<size_t>(3 * stage.rows), 0.0);
       for (int64_t r = 0; r < stage.rows; ++r) constants[static_cast<size_t>(3 * r + 2)] = stage.bias[r];
-      Scaled sum = arithmetic_.vector(constants.data(), 3 * stage.rows);
-      for (const ExactBlock& block : stage.blocks) {
-        if (block.source >= 0) continue;
-        const Matrix weight = arithmetic_.matrix(block.weight, stage.rows, slice_.dimensions);
-        arithmetic_.add(sum, arithmetic_.product(weight, plane));
-      }
+      Scaled sum = arithmetic.vector(constants.data(), 3 * stage.rows);
+      for (const Matrix& weight : digits_->input[l]) arithmetic.add(sum, arithmetic.product(weight, plane));
       affine_.push_back({std::move(sum.digits), 3, sum.exponent});
     }
   }
 
-  DigitNetwork network_;
-  const ExactSlice slice_;
-  std::once_flag prepared_;
-  ScaledArithmetic arithmetic_ = ScaledArithmetic::of_any_length();
-  std::vector<Matrix> affine_;  // by stage [rows, 3]: the input's part and the bias, in (s, t, 1)
-};
-
-ExactRows::ExactRows(std::vector<ExactStage> stages, const ExactSlice& slice, const Groups& groups)
-    : network_(std::make_shared<SliceNetwork>(std::move(stages), slice)),
-      groups_(&groups),
-      cache_(static_cast<size_t>(network_->lines())),
-      axis_{BigInt(), BigInt(1), BigInt()} {
-  const int64_t exponent = BitRange(slice.corners, 2 * slice.n_corners).exponent();
-  const auto integer = [&](double x) { return Digits::from(&x, 1, exponent, kLargestDigit).integer(0, kLargestDigit); };
   // Coordinates are integers times 2^exponent =: h. With X = x / h the border row is (dy, -dx, ...) up to its scale:
   // a x + b y + c with a = (Y1 - Y2) h, b = (X2 - X1) h, c = (X1 Y2 - X2 Y1) h^2; divided by h^2, times 2^-k if h > 1.
-  for (int64_t e = 0; e < slice.n_corners; ++e) {
-    if (slice.n_corners == 2) {  // the ends of a segment on the axis: s = corner
-      const BigInt end = -integer(slice.corners[2 * e]);
-      borders_.push_back(
-          {BigInt(1).shifted(std::max<int64_t>(0, -exponent)), BigInt(), end.shifted(std::max<int64_t>(0, exponent))});
-      continue;
+  void make_borders() {
+    const int64_t exponent = BitRange(slice_.corners, 2 * slice_.n_corners).exponent();
+    const auto integer = [&](double x) {
+      return Digits::from(&x, 1, exponent, kLargestDigit).integer(0, kLargestDigit);
+    };
+    for (int64_t e = 0; e < slice_.n_corners; ++e) {
+      if (slice_.n_corners == 2) {  // the ends of a segment on the axis: s = corner
+        const BigInt end = -integer(slice_.corners[2 * e]);
+        borders_.push_back(
+            {BigInt(1).shifted(std::max<int64_t>(0, -exponent)), BigInt(), end.shifted(std::max<int64_t>(0, exponent))});
+        continue;
+      }
+      const double *p = slice_.corners + 2 * e, *q = slice_.corners + 2 * ((e + 1) % slice_.n_corners);
+      const BigInt x1 = integer(p[0]), y1 = integer(p[1]), x2 = integer(q[0]), y2 = integer(q[1]);
+      Row row{y1 - y2, x2 - x1, x1 * y2 - x2 * y1};
+      if (exponent > 0)
+        row[2] = row[2].shifted(exponent);
+      else
+        for (size_t i = 0; i < 2; ++i) row[i] = row[i].shifted(-exponent);
+      borders_.push_back(row);
     }
-    const double *p = slice.corners + 2 * e, *q = slice.corners + 2 * ((e + 1) % slice.n_corners);
-    const BigInt x1 = integer(p[0]), y1 = integer(p[1]), x2 = integer(q[0]), y2 = integer(q[1]);
-    Row row{y1 - y2, x2 - x1, x1 * y2 - x2 * y1};
-    if (exponent > 0)
-      row[2] = row[2].shifted(exponent);
-    else
-      for (size_t i = 0; i < 2; ++i) row[i] = row[i].shifted(-exponent);
-    borders_.push_back(row);
   }
-}
-ExactRows::ExactRows(const ExactRows& other)
-    : network_(other.network_),
-      groups_(other.groups_),
-      cache_(other.cache_.size()),
-      borders_(other.borders_),
-      axis_(other.axis_) {}
+
+  const std::shared_ptr<NetworkDigits> network_;
+  const ExactSlice slice_;
+  std::once_flag prepared_, bordered_;
+  const NetworkDigits::Prepared* digits_ = nullptr;
+  std::vector<Matrix> affine_;  // by stage [rows, 3]: the input's part and the bias, in (s, t, 1)
+  std::vector<Row> borders_;
+};
+
+ExactRows::ExactRows(std::shared_ptr<NetworkDigits> network, const ExactSlice& slice, const Groups& groups)
+    : network_(std::make_shared<SliceNetwork>(std::move(network), slice)),
+      groups_(&groups),
+      axis_{BigInt(), BigInt(1), BigInt()} {}
+ExactRows::ExactRows(const ExactRows& other) : network_(other.network_), groups_(other.groups_), axis_(other.axis_) {}
 ExactRows::~ExactRows() = default;
 
 const ExactRows::Row& ExactRows::row(int64_t number, const uint8_t* on) {
   if (number == kAxisRow) return axis_;
-  if (number < 0) return borders_[static_cast<size_t>(-2 - number)];
+  if (number < 0) return network_->border(-2 - number);
+  const auto found = cache_.find(number);
+  if (found != cache_.end() && std::equal(found->second.pattern.begin(), found->second.pattern.end(), on))
+    return found->second.row;
   const bool is_pair = number >= network_->lines();
-  Cached& cached = is_pair ? pairs_[number] : cache_[static_cast<size_t>(number)];
-  if (!cached.filled || !std::equal(cached.pattern.begin(), cached.pattern.end(), on)) {
-    const auto [line, less] = is_pair ? groups_->members(number) : std::pair<int64_t, int64_t>(number, -1);
-    const size_t before = static_cast<size_t>(network_->first_line_of_stage_of(line));
-    cached.row = network_->row(line, less, on);
-    cached.pattern.assign(on, on + before);
-    cached.filled = true;
-  }
+  const auto [line, less] = is_pair ? groups_->members(number) : std::pair<int64_t, int64_t>(number, -1);
+  Row row = network_->row(line, less, on);
+  Cached& cached = cache_[number];
+  cached.pattern.assign(on, on + network_->first_line_of_stage_of(line));
+  cached.row = std::move(row);
   return cached.row;
 }
 

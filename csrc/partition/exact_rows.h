@@ -24,12 +24,14 @@ struct ExactSlice {
 inline int64_t border_row(int64_t e) { return -2 - e; }
 constexpr int64_t kAxisRow = -1;
 
-class SliceNetwork;  // the network on the slice, in digits
+class NetworkDigits;  // a network in digits, for any number of slices
+class SliceNetwork;   // the network on a slice
+std::shared_ptr<NetworkDigits> network_digits(std::vector<ExactStage> stages);
 
 // One thread's access, with a cache: rows are asked for again and again under the same pattern.
 class ExactRows {
  public:
-  ExactRows(std::vector<ExactStage> stages, const ExactSlice& slice, const Groups& groups);
+  ExactRows(std::shared_ptr<NetworkDigits> network, const ExactSlice& slice, const Groups& groups);
   ExactRows(const ExactRows& other);  // shares the digits, has a cache of its own
   ~ExactRows();
 
@@ -45,15 +47,12 @@ class ExactRows {
   struct Cached {
     std::vector<uint8_t> pattern;
     Row row;
-    bool filled = false;
   };
   const Row& row(int64_t number, const uint8_t* on);
 
   std::shared_ptr<SliceNetwork> network_;
   const Groups* groups_;
-  std::vector<Cached> cache_;
-  std::unordered_map<int64_t, Cached> pairs_;
-  std::vector<Row> borders_;
+  std::unordered_map<int64_t, Cached> cache_;
   Row axis_;
 };
 

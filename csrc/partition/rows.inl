@@ -13,10 +13,11 @@ inline Engine::Engine(const Shared& shared, const ExactRows& exact)
       factor_(options_.force_exact ? kForceExact : kInflate),
       n_stages_(static_cast<int64_t>(system_.stages.size())),
       on_(static_cast<size_t>(padded(system_.lines)), 0),
-      line_numbers_(static_cast<size_t>(system_.lines + kLanes)) {
-  for (size_t r = 0; r < line_numbers_.size(); ++r) line_numbers_[r] = static_cast<int32_t>(r);
+      row_numbers_(static_cast<size_t>(system_.rows + kLanes)) {
+  for (size_t r = 0; r < row_numbers_.size(); ++r) row_numbers_[r] = static_cast<int32_t>(r);
+  if (system_.on) std::copy(system_.on, system_.on + system_.lines, on_.begin());
   for (const StageView& stage : system_.stages)
-    has_groups_.push_back(stage.begin < stage.end && system_.groups->of_line()[stage.begin] >= 0);
+    has_groups_.push_back(stage.begin < stage.end && system_.groups->of_line()[root_lines()[stage.begin]] >= 0);
   start_result();
 }
 
@@ -56,7 +57,7 @@ inline V Engine::magnitudes(const Forms& x, int64_t i) const {  // of eight rows
 // All rows of the cell's stage.
 inline Unsettled Engine::unsettled_of(const Cell& cell) const {
   const StageView& stage = cell.fold->stages[cell.stage];
-  return {{cell.forms.from(stage.begin), stage.end - stage.begin, line_numbers_.data() + stage.begin},
+  return {{cell.forms.from(stage.begin), stage.end - stage.begin, row_numbers_.data() + stage.begin},
           cell.fold->line + stage.begin};
 }
 inline Unsettled Engine::without_first(const Unsettled& all, int64_t n) {

@@ -16,7 +16,7 @@
 
 namespace pylinregion {
 
-// Lines [begin, end) of one stage; column t of them is columns + (t - begin) * stride, for the lines [end, extent).
+// Rows [begin, end) of one stage; column t of them is columns + (t - begin) * stride, for the rows [end, extent).
 struct StageView {
   int64_t begin, end, extent;
   const double* columns;
@@ -25,9 +25,12 @@ struct StageView {
 
 struct System {
   std::vector<StageView> stages;
-  int64_t lines;
-  const double *a, *b, *c;  // [lines]
-  const double* error;      // [lines] >= |z_r - A_r - sum C_rc max(z_c, 0)| anywhere on the slice
+  int64_t lines;            // of the network
+  int64_t rows;             // lines that may cross the slice
+  const int32_t* line;      // [rows], ascending, and eight more that may be read: their numbers; null: all lines
+  const uint8_t* on;        // [lines]: which of the others are on; null with `line`
+  const double *a, *b, *c;  // [rows]
+  const double* error;      // [rows] >= |z_r - A_r - sum C_rc max(z_c, 0)| anywhere on the slice
   // [2, stages, stages] or null: bounds of the spectral and the Frobenius norms of what the rows of a stage take from
   // the lines of another, directly and through any lines between them, after up to kMostFolds folds.
   const double* norms;

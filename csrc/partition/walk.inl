@@ -58,14 +58,13 @@ template <class Policy> class Walk : private Engine {
 
 template <class Policy> void Walk<Policy>::from_root(std::function<bool()> my_turn) {
   my_turn_ = std::move(my_turn);
-  const int64_t lines = system_.lines;
-  const RowForms rows = take_row_forms(0, lines);
+  const RowForms rows = take_row_forms(0, system_.rows);
   const Forms& forms = rows.forms;
-  for (int64_t r = 0; r < lines; ++r) {
+  for (int64_t r = 0; r < system_.rows; ++r) {
     forms.a[r] = system_.a[r], forms.b[r] = system_.b[r], forms.c[r] = system_.c[r];
     forms.p[r] = system_.error[r] + shared_.prepaid * magnitude(forms, r);
   }
-  root_fold_ = Fold{system_.stages.data(), lines, line_numbers_.data(), rows, 0, 0, root_norms(forms)};
+  root_fold_ = Fold{system_.stages.data(), system_.rows, root_lines(), rows, 0, 0, root_norms(forms)};
   Cell cell{&root_fold_, 0, rows, 0, {}, root_polygon(), 0, 0, INT64_MAX};
   enter_stage(cell, 0);
   report();

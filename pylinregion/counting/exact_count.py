@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from pylinregion._util import memory
 from pylinregion._util.arrays import Array, Int64s
-from pylinregion._util.errors import BudgetExceededError
 from pylinregion.caller.processes import Ranks
 from pylinregion.caller.workers import in_parallel
 from pylinregion.counting.counts import RegionCounts
 from pylinregion.counting.request import CountRequest
 from pylinregion.exact.breakpoints import Breakpoints
+from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.neurons import up_to
 from pylinregion.exact.segment_engine import Tracer
-from pylinregion.exact.slice_engine import Engine
+from pylinregion.exact.slice_fold import Slices
 from pylinregion.lowering.lower import stages_of
 from pylinregion.lowering.stages import Stages
 
 _AT_ONCE = 64  # points whose arms are traced together, at most
+_SLICES_AT_ONCE = 256  # slices that are folded together, at most
 _NAMES_AT_ONCE = 2**22  # lines of all their arms, of 8 bytes
 
 
@@ -34,7 +34,6 @@ def count_exactly(request: CountRequest, threads: int, ranks: Ranks) -> RegionCo
 
     Raises:
         UnsupportedModelError: The model is not covered.
-        BudgetExceededError: The cells of the slice around a point take more than the memory budget.
     """
     own = ranks.part(len(request.x))
     changes, regions = _counted(request.part(own), threads)
@@ -63,8 +62,7 @@ def _counted(request: CountRequest, threads: int) -> tuple[Tensor, Tensor]:
     if request.method == "axes":
         by_stage, regions = _axes(stages, centres, radii, directions, threads, progress)
     else:
-        budget = request.options.memory_budget
-        by_stage, regions = _slices(stages, centres, radii, directions, threads, budget, progress)
+        by_stage, regions = _slices(stages, centres, radii, directions, threads, progress)
     place = {stage.layer: number for number, stage in enumerate(stages.stages)}
     changes = by_stage[:, [place[layer] for layer in request.counted]]
     return torch.from_numpy(np.ascontiguousarray(changes)), torch.from_numpy(regions)
@@ -164,58 +162,44 @@ def _different_patterns(found: Breakpoints, n: int, n_directions: int, names: ND
 
 
 def _slices(
-    stages: Stages,
-    centres: Array,
-    radii: Array,
-    directions: Array,
-    threads: int,
-    memory_budget: int | None,
-    progress: bool,
+    stages: Stages, centres: Array, radii: Array, directions: Array, threads: int, progress: bool
 ) -> tuple[Int64s, Int64s]:
     """``[B, stages]`` and ``[B]``."""
+    many = ManySlices(stages)
+    u, v = np.moveaxis(directions, -2, 0) if directions.ndim == 3 else directions[:, None]
+    cross = np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
+    slices = Slices(*(np.ascontiguousarray(side) for side in (u, v)), centres, radii[:, None, None] * cross)
     stage_of_unit, unit_of_line = _units(stages)
+    first = np.flatnonzero(np.diff(unit_of_line, prepend=-1))  # the first line of each neuron
+    stage_of = stage_of_unit[unit_of_line[first]]
     changes = np.zeros((len(centres), len(stages.stages)), dtype=np.int64)
     regions = np.ones(len(centres), dtype=np.int64)
     workers = max(1, min(threads, len(centres)))
-    budget = memory.budget(memory_budget) // workers
     stop = threading.Event()
 
     def report(found: int) -> None:
         if stop.is_set():
             raise _StoppedError
 
-    def count(point: int) -> None:
-        u, v = directions[point] if directions.ndim == 3 else directions
-        r = radii[point]
-        corners = np.array([[r, 0], [0, r], [-r, 0], [0, -r]])
-        engine = Engine(stages, np.stack([u, v, centres[point]], axis=1), corners)
-        inner_threads = threads if workers == 1 else 1
-        found = engine.enumerate(
-            cells=True, threads=inner_threads, max_bytes=budget // memory.PEAK_OF_CELLS, report=report
-        )
-        if found.cells is None or found.stopped:
-            least = found.n_regions
-            raise BudgetExceededError(
-                f"the cells of the slice around point {point} take more than its share of the memory budget, {budget} "
-                f"bytes: it has at least {least} regions, a lower bound. Raise memory_budget, or take a smaller radius "
-                "or fewer threads",
-                least,
-            )
-        patterns = found.cells.patterns
-        regions[point] = len(patterns)
-        changed = np.bitwise_or.reduce(patterns, axis=0) ^ np.bitwise_and.reduce(patterns, axis=0)
-        lines = np.unpackbits(changed, count=stages.lines, bitorder="little")
-        units = np.unique(unit_of_line[lines != 0])
-        changes[point] = np.bincount(stage_of_unit[units], minlength=len(stages.stages))
+    def count(here: slice) -> int:
+        found = many.count(slices.part(here), threads=threads if workers == 1 else 1, report=report)
+        regions[here] = found.regions
+        lines = np.unpackbits(found.changes, axis=1, count=stages.lines, bitorder="little")
+        if len(first):
+            neurons = np.maximum.reduceat(lines, first, axis=1)
+            for stage in np.unique(stage_of):
+                changes[here, stage] = np.count_nonzero(neurons[:, stage_of == stage], axis=1)
+        return here.stop - here.start
 
+    size = max(1, min(_SLICES_AT_ONCE, -(-len(centres) // workers)))
+    parts = [slice(begin, min(begin + size, len(centres))) for begin in range(0, len(centres), size)]
     with tqdm(total=len(centres), unit="point", disable=not progress) as bar:
         if workers == 1:
-            for point in range(len(centres)):
-                count(point)
-                bar.update()
+            for part in parts:
+                bar.update(count(part))
             return changes, regions
         # After an error or an interrupt those that run hear of it at their next report.
-        in_parallel(range(len(centres)), count, workers, lambda _: bar.update(), stop=stop.set)
+        in_parallel(parts, count, workers, bar.update, stop=stop.set)
     return changes, regions
 
 

@@ -1,0 +1,42 @@
+// csrc/partition/many_slices.h -- many slices of one network, one after another: each has few lines that may cross it,
+// and what does not depend on the slice is made once.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "exact_rows.h"
+#include "groups.h"
+#include "system.h"
+
+namespace pylinregion {
+
+// The systems of some slices, one behind the other. All polygons have as many corners.
+struct SliceSystems {
+  int64_t slices;
+  const int64_t* begin;        // [slices + 1]: the first row of each
+  const int64_t* stage_begin;  // [slices, stages + 1]: within the slice's rows, the first row of each stage
+  const int32_t* line;         // [rows, and eight more]: their lines, ascending in each slice
+  const uint8_t* on;           // [slices, pattern bytes]: which of the other lines are on, a bit for each
+  const double *a, *b, *c, *error;  // [rows]
+  // Of a slice with n rows [n, n + 8]: what each row gives to those after it, 0 elsewhere; one slice behind the other.
+  const double* columns;
+  const double *u, *v, *origin;  // [slices, dimensions]; of u and v, as `shared` says, those of the first for all
+  bool shared;
+  const double* corners;  // [slices, n_corners, 2]
+  int64_t n_corners, dimensions;
+};
+
+// What is found of each slice.
+struct SliceCounts {
+  std::vector<int64_t> regions;  // [slices]
+  std::vector<uint8_t> changes;  // [slices, pattern bytes]: a bit for each line that is not on one side all over it
+  Decisions decisions;
+};
+
+// Counts each slice's regions, and keeps no cells; `progress` has those of all, and stops it.
+SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,
+                         const std::shared_ptr<NetworkDigits>& digits, const Groups& groups,
+                         const EngineOptions& options, EngineProgress& progress);
+
+}  // namespace pylinregion

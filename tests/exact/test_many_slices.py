@@ -1,0 +1,206 @@
+"""Slices that are folded together: the counts of each alone, the bounds of each row, and what is settled."""
+
+from fractions import Fraction as F
+
+import numpy as np
+import pytest
+
+from cases.engine import ACTIVATIONS, STRUCTURES, Case, box, generic, random_case, random_stages
+from cases.maxima import maxima_case, wide_maxima_case
+from cases.networks import NETWORK_KINDS, SLICE_KINDS
+from cases.parts import SCALE
+from pylinregion._util.errors import UnsupportedModelError
+from pylinregion.exact.many_slices import ManySlices
+from pylinregion.exact.slice_engine import Engine
+from pylinregion.exact.slice_fold import SliceFolder, Slices
+from pylinregion.lowering.stages import INPUT
+
+
+def around(case, count, seed):
+    """Slices of the case's network: its own, and smaller ones with other origins on its plane."""
+    rng = np.random.default_rng(seed)
+    u, v, origin = case.plane.T
+    origins, corners = [origin], [case.corners]
+    for _ in range(count - 1):
+        weights = rng.dirichlet(np.ones(len(case.corners)))
+        s, t = weights @ case.corners if rng.random() < 0.7 else case.corners[rng.integers(len(case.corners))]
+        origins.append(origin + s * u + t * v)
+        corners.append(case.corners * 2.0 ** -int(rng.integers(0, 12)))
+    return Slices(u[None].copy(), v[None].copy(), np.stack(origins), np.stack(corners))
+
+
+def with_own_directions(slices, seed):
+    rng = np.random.default_rng(seed)
+    shape = len(slices), slices.origins.shape[1]
+    return Slices(rng.standard_normal(shape), rng.standard_normal(shape), slices.origins, slices.corners)
+
+
+def alone(stages, slices):
+    """Regions and changes of each slice, one engine for each."""
+    regions, changes = [], []
+    for k in range(len(slices)):
+        u, v = (side[k if len(side) > 1 else 0] for side in (slices.u, slices.v))
+        plane = np.stack([u, v, slices.origins[k]], axis=1)
+        patterns = Engine(stages, plane, slices.corners[k]).enumerate(cells=True).cells.patterns
+        regions.append(len(patterns))
+        changes.append(np.bitwise_or.reduce(patterns) ^ np.bitwise_and.reduce(patterns))
+    return regions, np.stack(changes)
+
+
+def check(stages, slices):
+    expected, changes = alone(stages, slices)
+    many = ManySlices(stages)
+    for how in ({}, {"force_exact": True}, {"threads": 2}):
+        found = many.count(slices, **how)
+        assert found.regions.tolist() == expected, how
+        assert np.array_equal(found.changes, changes), how
+    for k in range(len(slices)):
+        assert many.count(slices.part(slice(k, k + 1))).regions[0] == expected[k]
+
+
+@pytest.mark.part(8)
+@pytest.mark.parametrize("seed", range(6 * SCALE))
+@pytest.mark.parametrize("kind", NETWORK_KINDS)
+@pytest.mark.parametrize("structure", [name for name in STRUCTURES if name != "wide"])
+def test_counts_are_those_of_each_slice_alone(structure, kind, seed):
+    case, _ = random_case(seed)
+    shape = (case.plane.shape[0], 7, 6, 5, 1)
+    activation = [name for name, (kinks, *_) in ACTIVATIONS.items() if 0 < len(kinks) < 4][seed % 12]
+    case = Case(random_stages(structure, kind, shape, activation, seed), case.plane, case.corners)
+    slices = around(case, 5, seed)
+    check(case.stages, slices if seed % 2 else with_own_directions(slices, seed))
+
+
+@pytest.mark.parametrize("seed", range(60 * SCALE))
+def test_counts_of_networks_of_any_kind(seed):
+    case, _ = random_case(1000 + seed)
+    check(case.stages, around(case, 4, seed))
+
+
+@pytest.mark.part(4)
+@pytest.mark.parametrize("slice_kind", SLICE_KINDS)
+@pytest.mark.parametrize("kind", NETWORK_KINDS)
+def test_counts_of_networks_with_maxima(kind, slice_kind):
+    seed = NETWORK_KINDS.index(kind) + 20 * SLICE_KINDS.index(slice_kind)
+    for case in (maxima_case(kind, slice_kind, seed), wide_maxima_case(kind, seed)):
+        check(case.stages, around(case, 4, seed))
+
+
+def exact_rows(stages, point):
+    """``[lines]``: arguments less kinks of all units at a point, in fractions, and ``[lines]`` who is on."""
+    units, rows, on = {INPUT: point}, [], []
+    for number, stage in enumerate(stages.stages):
+        z = [F(float(bias)) for bias in stage.bias]
+        for source, weight in stage.blocks.items():
+            z = [
+                sum((F(float(w)) * x for w, x in zip(row, units[source], strict=True) if w), start)
+                for start, row in zip(z, weight, strict=True)
+            ]
+        given = []
+        begin, n = stage.units.line_begin, stage.units
+        for r, value in enumerate(z):
+            own = [value - F(float(kink)) for kink in n.kinks[begin[r] : begin[r + 1]]]
+            if n.groups is None:
+                above = [each > 0 for each in own]
+            else:
+                group = int(np.searchsorted(n.groups, r, side="right")) - 1
+                members = range(n.groups[group], n.groups[group + 1])
+                above = [max(members, key=lambda m: (z[m], -m)) == r]
+            piece = int(begin[r]) + r + sum(above)
+            given.append((F(float(n.slopes[piece])) * value + F(float(n.intercepts[piece]))) / F(n.denominator))
+            rows += own
+            on += above
+        units[number] = given
+    return rows, on
+
+
+def check_bounds(stages, slices, seed):
+    rng = np.random.default_rng(seed)
+    found = SliceFolder(stages).fold(slices)
+    column = 0
+    most = 0.0
+    groups = [stage.units.groups is not None for stage in stages.stages for _ in range(stage.units.lines)]
+    for k in range(len(slices)):
+        begin, end = found.begin[k], found.begin[k + 1]
+        lines, n = found.line[begin:end], int(end - begin)
+        matrix = found.columns[column : column + n * (n + 8)].reshape(n, n + 8)
+        column += n * (n + 8)
+        assert not matrix[:, n:].any() and not np.tril(matrix[:, :n]).any()
+        settled = np.unpackbits(found.on[k], count=stages.lines, bitorder="little").astype(bool)
+        assert not settled[lines].any() and (np.diff(lines) > 0).all()
+        u, v = (side[k if len(side) > 1 else 0] for side in (slices.u, slices.v))
+        for weights in [*np.eye(slices.corners.shape[1]), *rng.dirichlet(np.ones(slices.corners.shape[1]), 4)]:
+            s, t = (F(float(x)) for x in weights @ slices.corners[k])
+            if (weights == 1).any():
+                s, t = (F(float(x)) for x in slices.corners[k][int(np.argmax(weights))])
+            point = [
+                F(float(o)) + s * F(float(a)) + t * F(float(b)) for o, a, b in zip(slices.origins[k], u, v, strict=True)
+            ]
+            rows, on = exact_rows(stages, point)
+            for line in set(range(stages.lines)) - set(lines.tolist()):
+                assert on[line] == settled[line]
+                assert groups[line] or rows[line] != 0
+            for i, line in enumerate(lines.tolist()):
+                a, b, c = (F(float(x)) for x in found.affine[:, begin + i])
+                value = a * s + b * t + c
+                for j, other in enumerate(lines[:i].tolist()):
+                    if on[other]:
+                        value += F(float(matrix[j, i])) * rows[other]
+                off = abs(value - rows[line])
+                assert off <= F(float(found.error[begin + i]))
+                most = max(most, float(off) / float(found.error[begin + i]))
+    return most
+
+
+@pytest.mark.part(8)
+@pytest.mark.parametrize("structure", [name for name in STRUCTURES if name != "wide"])
+@pytest.mark.parametrize("kind", NETWORK_KINDS)
+def test_rows_are_within_their_bounds_and_what_is_settled_is(kind, structure):
+    case, _ = random_case(7 + NETWORK_KINDS.index(kind))
+    shape = (case.plane.shape[0], 8, 7, 6, 2)
+    for seed, activation in enumerate(("relu", "leaky_relu 0.01", "hardsigmoid", "steps")):
+        case = Case(random_stages(structure, kind, shape, activation, seed), case.plane, case.corners)
+        assert check_bounds(case.stages, around(case, 3, seed), seed) < 1
+
+
+@pytest.mark.part(4)
+@pytest.mark.parametrize("kind", NETWORK_KINDS)
+def test_candidates_are_within_their_bounds(kind):
+    for seed in range(3):
+        case = maxima_case(kind, SLICE_KINDS[seed], seed)
+        check_bounds(case.stages, around(case, 3, seed), seed)
+
+
+def test_bounds_are_not_far_from_what_is_off():
+    """Else they would settle little: of a wide network some row is off by a thousandth of its bound, or more."""
+    stages = generic((6, 40, 40, 40, 1), seed=3)
+    rng = np.random.default_rng(0)
+    slices = Slices(*rng.standard_normal((2, 1, 6)), rng.standard_normal((3, 6)), np.stack([box(-0.1, 0.1)] * 3))
+    assert check_bounds(stages, slices, 0) > 1e-4
+    sizes = np.diff(SliceFolder(stages).fold(slices).begin)
+    assert (sizes < 0.3 * stages.lines).all() and sizes.sum() > 0
+
+
+def test_no_slices_no_lines_and_numbers_that_are_too_large():
+    stages = generic((2, 5, 4, 1))
+    many = ManySlices(stages)
+    none = np.zeros((0, 2))
+    assert many.count(Slices(np.eye(2)[:1], np.eye(2)[1:], none, np.zeros((0, 4, 2)))).regions.shape == (0,)
+    far = Slices(np.eye(2)[:1], np.eye(2)[1:], np.array([[0.0, 0], [1e200, 0]]), np.stack([box(-1, 1)] * 2))
+    with pytest.raises(UnsupportedModelError, match="exact methods do not cover weights of this scale: the weights up"):
+        many.count(far)
+
+
+def test_an_error_of_the_report_ends_it():
+    stages = generic((2, 128, 128, 128, 1), gain=1.5)
+    slices = Slices(np.eye(2)[:1], np.eye(2)[1:], np.zeros((2, 2)), np.stack([box(-3, 3)] * 2))
+    seen = []
+
+    def report(regions):
+        seen.append(regions)
+        if regions > 0:
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        ManySlices(stages).count(slices, report=report)
+    assert seen[-1] > 0
