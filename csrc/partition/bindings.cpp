@@ -255,23 +255,10 @@ class ManySlices {
     require(u.shape(0) == slices || u.shape(0) == 1, "u must be one, or one for each slice");
     require_shape("v", v, {u.shape(0), dimensions_});
     require_shape("corners", corners, {slices, -1, 2});
-    const SliceSystems systems{slices,
-                               begin.data(),
-                               stage_begin.data(),
-                               line.data(),
-                               on.data(),
-                               a.data(),
-                               b.data(),
-                               c.data(),
-                               error.data(),
-                               columns.data(),
-                               u.data(),
-                               v.data(),
-                               origin.data(),
-                               u.shape(0) == 1,
-                               corners.data(),
-                               corners.shape(1),
-                               dimensions_};
+    const SliceSystems systems{slices,           begin.data(), stage_begin.data(), line.data(),     on.data(),
+                               a.data(),         b.data(),     c.data(),           error.data(),    columns.data(),
+                               u.data(),         v.data(),     origin.data(),      u.shape(0) == 1, corners.data(),
+                               corners.shape(1), dimensions_};
     EngineOptions options;
     options.threads = threads;
     options.force_exact = force_exact;

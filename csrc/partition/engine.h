@@ -199,6 +199,7 @@ class Engine {
   // --- results: write_cells.inl ---
   void start_result();
   void leaf(const Polygon& polygon);
+  void see_pattern();
   void write_cell(const Polygon& polygon);
   void report();
   void give_away();

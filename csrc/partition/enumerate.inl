@@ -36,6 +36,8 @@ void add_counts(EngineResult& to, const EngineResult& more) {
   to.decisions.exact += more.decisions.exact;
   to.decisions.zeros += more.decisions.zeros;
   to.decisions.folds += more.decisions.folds;
+  if (to.any.empty()) to.any = more.any, to.all = more.all;
+  for (size_t line = 0; line < more.any.size(); ++line) to.any[line] |= more.any[line], to.all[line] &= more.all[line];
 }
 
 // What a walk has found in its order: before[i], then of_task[i], which workers finish in any order. Cells are given

@@ -190,8 +190,8 @@ class SliceNetwork {
     for (int64_t e = 0; e < slice_.n_corners; ++e) {
       if (slice_.n_corners == 2) {  // the ends of a segment on the axis: s = corner
         const BigInt end = -integer(slice_.corners[2 * e]);
-        borders_.push_back(
-            {BigInt(1).shifted(std::max<int64_t>(0, -exponent)), BigInt(), end.shifted(std::max<int64_t>(0, exponent))});
+        borders_.push_back({BigInt(1).shifted(std::max<int64_t>(0, -exponent)), BigInt(),
+                            end.shifted(std::max<int64_t>(0, exponent))});
         continue;
       }
       const double *p = slice_.corners + 2 * e, *q = slice_.corners + 2 * ((e + 1) % slice_.n_corners);

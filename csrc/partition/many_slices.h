@@ -14,10 +14,10 @@ namespace pylinregion {
 // The systems of some slices, one behind the other. All polygons have as many corners.
 struct SliceSystems {
   int64_t slices;
-  const int64_t* begin;        // [slices + 1]: the first row of each
-  const int64_t* stage_begin;  // [slices, stages + 1]: within the slice's rows, the first row of each stage
-  const int32_t* line;         // [rows, and eight more]: their lines, ascending in each slice
-  const uint8_t* on;           // [slices, pattern bytes]: which of the other lines are on, a bit for each
+  const int64_t* begin;             // [slices + 1]: the first row of each
+  const int64_t* stage_begin;       // [slices, stages + 1]: within the slice's rows, the first row of each stage
+  const int32_t* line;              // [rows, and eight more]: their lines, ascending in each slice
+  const uint8_t* on;                // [slices, pattern bytes]: which of the other lines are on, a bit for each
   const double *a, *b, *c, *error;  // [rows]
   // Of a slice with n rows [n, n + 8]: what each row gives to those after it, 0 elsewhere; one slice behind the other.
   const double* columns;

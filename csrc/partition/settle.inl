@@ -14,7 +14,7 @@ inline void Engine::settle(Cell& cell) {
   int32_t* const numbers = arena_.take<int32_t>(3 * room);
   SomeRows on{take_forms(all.n), 0, numbers};
   Unsettled left{{take_forms(all.n), 0, numbers + room}, numbers + 2 * room};
-  const bool needed = options_.cells != nullptr || cell.stage + 1 < n_stages_;
+  const bool needed = options_.cells != nullptr || options_.changes || cell.stage + 1 < n_stages_;
   result_.decisions.filter += all.n * polygon.n;
   for (int64_t i = 0; i < all.n; i += kLanes) {
     const V a = load(all.a + i), b = load(all.b + i), c = load(all.c + i), p = load(all.p + i);

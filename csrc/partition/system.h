@@ -46,6 +46,7 @@ class CellSink;
 
 struct EngineOptions {
   CellSink* cells = nullptr;  // takes the cells, in their order, from one thread at a time; null: they are only counted
+  bool changes = false;       // tell which lines are not on one side of all cells
   int threads = 1;
   // One of so many parts of the walk, 0 the first: together they find what the whole does, in its order.
   int64_t part = 0, parts = 1;
@@ -91,7 +92,8 @@ struct Decisions {
 struct EngineResult {
   std::vector<int64_t> regions;  // [stages]: cells after each stage
   Decisions decisions;
-  bool stopped = false;  // by max_regions, max_bytes or the caller: the counts are of what was done
+  std::vector<uint8_t> any, all;  // [lines, padded] if changes are asked for: is a line on in any, in all cells
+  bool stopped = false;           // by max_regions, max_bytes or the caller: the counts are of what was done
 };
 
 struct EngineProgress {

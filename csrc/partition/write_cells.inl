@@ -11,6 +11,7 @@ constexpr int64_t kReportedAfter = 1024;  // cells
 // A cell that is settled in all stages.
 inline void Engine::leaf(const Polygon& polygon) {
   ++unreported_;
+  if (options_.changes) see_pattern();
   if (options_.cells) {
     write_cell(polygon);
     if (cells_.keys.size() >= asked_ + kAskedAfter) {
@@ -19,6 +20,10 @@ inline void Engine::leaf(const Polygon& polygon) {
     }
   }
   if (unreported_ >= kReportedAfter) report();
+}
+
+inline void Engine::see_pattern() {
+  for (size_t line = 0; line < on_.size(); ++line) result_.any[line] |= on_[line], result_.all[line] &= on_[line];
 }
 
 inline void Engine::write_cell(const Polygon& polygon) {
@@ -57,6 +62,7 @@ inline void Engine::give_away() {
 inline void Engine::start_result() {
   result_ = EngineResult();
   result_.regions.assign(system_.stages.size(), 0);
+  if (options_.changes) result_.any.assign(on_.size(), 0), result_.all.assign(on_.size(), 1);
   cells_.clear();
   asked_ = 0;
 }

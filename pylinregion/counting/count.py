@@ -75,9 +75,8 @@ def count_regions(
         estimate_ambiguous: Also estimate how many signs rounding may have decided (twice the work and more).
         dtype: Compute in this dtype; None: that of ``x``.
         batch_size: Points per batch, at most; None: sized for the cache and the memory budget.
-        memory_budget: Bytes that the batches in flight, or the cells of ``"slice"``, may take; None: environment
-            variable ``PYLINREGION_MEMORY_BUDGET``, else 512 MiB (CUDA and ``"slice"``: half of the free memory). A
-            batch is at least one point.
+        memory_budget: Bytes that the batches in flight may take; None: environment variable
+            ``PYLINREGION_MEMORY_BUDGET``, else 512 MiB (CUDA: half of the free memory). A batch is at least one point.
         progress: Show a bar.
         displacement: How the dense layers that a network ends in are counted: True, by how far the vertices are from
             the points, which takes a fraction of the work where few neurons change; False, at every vertex like all
@@ -96,7 +95,6 @@ def count_regions(
             NaN or infinite.
         TypeError: An argument has a wrong type or dtype.
         UnsupportedModelError: The model cannot be counted without guessing, or not exactly; the message says why.
-        BudgetExceededError: The slice around a point has more cells than ``memory_budget`` allows.
 
     Source: Humayun, Balestriero, Baraniuk, "Deep Networks Always Grok and Here is Why", ICML 2024 (arXiv 2402.15555),
         section 2.2; the reported number is the sum over layers, averaged over points (``counts.mean()``).

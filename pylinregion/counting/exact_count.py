@@ -168,7 +168,7 @@ def _slices(
     many = ManySlices(stages)
     u, v = np.moveaxis(directions, -2, 0) if directions.ndim == 3 else directions[:, None]
     cross = np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
-    slices = Slices(*(np.ascontiguousarray(side) for side in (u, v)), centres, radii[:, None, None] * cross)
+    slices = Slices(np.ascontiguousarray(u), np.ascontiguousarray(v), centres, radii[:, None, None] * cross)
     stage_of_unit, unit_of_line = _units(stages)
     first = np.flatnonzero(np.diff(unit_of_line, prepend=-1))  # the first line of each neuron
     stage_of = stage_of_unit[unit_of_line[first]]
@@ -189,7 +189,7 @@ def _slices(
             neurons = np.maximum.reduceat(lines, first, axis=1)
             for stage in np.unique(stage_of):
                 changes[here, stage] = np.count_nonzero(neurons[:, stage_of == stage], axis=1)
-        return here.stop - here.start
+        return len(found.regions)
 
     size = max(1, min(_SLICES_AT_ONCE, -(-len(centres) // workers)))
     parts = [slice(begin, min(begin + size, len(centres))) for begin in range(0, len(centres), size)]

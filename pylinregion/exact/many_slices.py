@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from pylinregion._util.arrays import Int64s
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import check_scale
-from pylinregion.exact.slice_fold import SliceFolder, Slices
+from pylinregion.exact.slice_fold import SliceFolder, Slices, TooManyColumnsError
 from pylinregion.lowering.stages import Stages
 from pylinregion.native import exact_engines
 from pylinregion.native.exact_engines import Report
@@ -24,7 +25,8 @@ class SliceCounts(NamedTuple):
         regions: ``[B]`` int64.
         changes: ``[B, bytes]`` uint8: bit k % 8 of byte k // 8 is 1 where line k is not on one side all over the slice.
         filter, exact, zeros: Decisions that float64 took, that integers took, and of these exact zeros.
-        rows: ``[B]`` int64: lines that the fold left.
+        folds: How often a system was folded again.
+        rows: ``[B]`` int64: lines that the first fold left.
     """
 
     regions: Int64s
@@ -32,7 +34,25 @@ class SliceCounts(NamedTuple):
     filter: int
     exact: int
     zeros: int
+    folds: int
     rows: Int64s
+
+    @classmethod
+    def joined(cls, parts: Sequence[SliceCounts]) -> SliceCounts:
+        """Of some slices, and then others."""
+
+        def together(name: str) -> Any:
+            return np.concatenate([getattr(part, name) for part in parts])
+
+        def total(name: str) -> int:
+            return sum(getattr(part, name) for part in parts)
+
+        return cls(
+            together("regions"),
+            together("changes"),
+            *(total("filter"), total("exact"), total("zeros"), total("folds")),
+            together("rows"),
+        )
 
 
 class ManySlices:
@@ -70,7 +90,13 @@ class ManySlices:
                 exact decision would not fit.
         """
         self._check_scale(slices)
-        systems = self._folder.fold(slices)
+        try:
+            systems = self._folder.fold(slices)
+        except TooManyColumnsError:
+            half = len(slices) // 2
+            how: dict[str, Any] = {"threads": threads, "force_exact": force_exact, "report": report}
+            parts = (slices.part(slice(0, half)), slices.part(slice(half, len(slices))))
+            return SliceCounts.joined([self.count(part, **how) for part in parts])
         a, b, c = systems.affine
         try:
             found: dict[str, Any] = self._problem.count(
@@ -98,7 +124,8 @@ class ManySlices:
     def _check_scale(self, slices: Slices) -> None:
         if not len(slices):
             return
-        plane = np.maximum.reduce([np.abs(x).max(axis=1, initial=0.0) for x in (slices.origins, slices.u, slices.v)])
+        u, v, origins = (np.abs(x).max(axis=1, initial=0.0) for x in (slices.u, slices.v, slices.origins))
+        plane = np.maximum(origins, np.maximum(u, v))
         corners = np.abs(slices.corners).max(axis=(1, 2))
         worst = int(np.argmax(np.maximum(plane, 1) * np.maximum(corners, 1)))
         if (reason := check_scale(self.stages, plane[worst : worst + 1], corners[worst : worst + 1])) is not None:

@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from pylinregion._util.arrays import Array, Int64s
-from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP, frobenius_norm
+from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP, frobenius_norm, norm_of_any
 from pylinregion.lowering.stages import INPUT, Stages
 from pylinregion.lowering.units import Units
 
 Bits = NDArray[np.bool_]
+_MOST_NUMBERS = 2**22  # of columns that are held at a time
 _OPERATIONS = 32  # more than a bound rounds besides the sums of columns
 
 
@@ -116,19 +117,22 @@ class _Rows:
 
 @dataclass
 class _Lines:
-    """The lines of a stage over the polygons: a row is within ``radius`` of ``relaxed``.
+    """The lines of a stage over the polygons: a row is within ``slack`` of ``relaxed``.
 
     Attributes:
         relaxed: ``[B, 3, lines]``.
-        radius, low, high: ``[B, lines]``; the bounds hold all that is off.
-        slack: ``[B, lines]``: what the bounds are wider than the relaxed form at the corners.
+        slack: ``[B, lines]``.
+        low, high: ``[B, lines]``: bounds of the row.
     """
 
     relaxed: Array
-    radius: Array
+    slack: Array
     low: Array
     high: Array
-    slack: Array
+
+
+class TooManyColumnsError(Exception):
+    """What is not settled on so many slices is more than is held at a time; fewer will do."""
 
 
 class SliceFolder:
@@ -147,12 +151,24 @@ class SliceFolder:
              for source, weight in stage.blocks.items()}
             for stage in stages.stages[: self.end]
         ]  # fmt: skip
+        self._spectral: dict[tuple[int, int], float] = {}
+        self.widest = max((stage.rows for stage in stages.stages[: self.end]), default=0)
         self.last_reader = {
             source: number for number, stage in enumerate(stages.stages[: self.end]) for source in stage.blocks
         }
 
+    def spectral(self, number: int, source: int) -> float:
+        """A bound of the spectral norm of the weights of a stage for a source."""
+        if (number, source) not in self._spectral:
+            self._spectral[number, source] = norm_of_any(self.stages.stages[number].blocks[source])
+        return self._spectral[number, source]
+
     def fold(self, slices: Slices) -> SliceSystems:
-        """Fold it over slices of a scale that :func:`pylinregion.exact.line_system.check_scale` lets through."""
+        """Fold it over slices of a scale that :func:`pylinregion.exact.line_system.check_scale` lets through.
+
+        Raises:
+            TooManyColumnsError: Of two slices or more.
+        """
         fold = _Fold(self, slices)
         values = {INPUT: fold.plane(slices)}
         for number, stage in enumerate(self.stages.stages[: self.end]):
@@ -206,9 +222,11 @@ class _Fold:
             born = value.born
             columns[born.numbers] += weight.T[born.units] * born.entries[:, None]
             rounded = rounding * self._size(value)
-            spectral, frobenius = self.network.stages.norms[number][source]
-            each += (value.error + rounded)[:, None] * self.network.row_norms[number][source]
-            error += spectral * value.error + frobenius * rounded
+            norms = self.network.row_norms[number][source]
+            each += (value.error + rounded)[:, None] * norms
+            error += frobenius_norm(norms) * rounded
+            if value.error.any():
+                error += self.network.spectral(number, source) * value.error
         return _Rows(affine, columns[self.first_of_group], error * NORM_UP, each * UP)
 
     def _times(self, value: _Values, weight: Array) -> Array:
@@ -217,7 +235,7 @@ class _Fold:
             out = np.empty((self.count, 3, len(weight)))
             out[:, :2], out[:, 2] = _product(shared[0], weight), _product(value.affine[:, 2], weight)
             return out
-        return _product(value.affine.reshape(-1, weight.shape[1]), weight).reshape(self.count, 3, -1)
+        return _product(value.affine.reshape(-1, weight.shape[1]), weight).reshape(self.count, 3, len(weight))
 
     def _size(self, value: _Values) -> Array:
         """``[B]``: a bound of the 2-norm of values, with all their terms taken without signs."""
@@ -235,9 +253,9 @@ class _Fold:
         if units.lines == 0:
             return self._pieces(units, rows, np.zeros((self.count, n), np.int64), _none_born())
         row_of = np.repeat(np.arange(n), np.diff(units.line_begin))
-        affine = rows.affine if units.lines == n else rows.affine[:, :, row_of]
-        columns = rows.columns if units.lines == n else rows.columns[:, row_of]
-        each = rows.each if units.lines == n else rows.each[:, row_of]
+        affine, columns, each = rows.affine, rows.columns, rows.each
+        if not np.array_equal(row_of, np.arange(n)):
+            affine, columns, each = affine[:, :, row_of], columns[:, row_of], each[:, row_of]
         if units.kinks.any():
             each = each + 2 * UNIT * (np.abs(affine[:, 2]) + np.abs(units.kinks))
             affine = affine.copy()
@@ -246,6 +264,8 @@ class _Fold:
         on, off = (self._settled if units.groups is None else self._settled_maxima)(units, columns, lines)
         self.on[:, first_line : first_line + units.lines] = on
         owner, line = np.nonzero(~(on | off))
+        if (len(self.owner) + len(owner)) * self.network.widest > _MOST_NUMBERS and self.count > 1:
+            raise TooManyColumnsError
         numbers = len(self.owner) + np.arange(len(owner))
         self._take(owner, line, columns, numbers)
         self._relax(units, lines, owner, line)
@@ -255,37 +275,46 @@ class _Fold:
         self.error = np.concatenate([self.error, each[owner, line] * UP + UNDERFLOW])
         self.births.append(len(self.owner))
         self._sort()
-        below = np.concatenate([np.zeros((self.count, 1), np.int64), np.cumsum(on, axis=1)], axis=1)
-        piece = below[:, units.line_begin[1:]] - below[:, units.line_begin[:-1]]
+        if units.lines == n == len(np.unique(row_of)):
+            piece = on.astype(np.int64)
+        else:
+            below = np.concatenate([np.zeros((self.count, 1), np.int64), np.cumsum(on, axis=1)], axis=1)
+            piece = below[:, units.line_begin[1:]] - below[:, units.line_begin[:-1]]
         lower = line + row_of[line]  # the piece below each line
         jump = (units.slopes[lower + 1] - units.slopes[lower]) / units.denominator
         return self._pieces(units, rows, piece, _Born(numbers, row_of[line], jump))
 
     def _bounds(self, affine: Array, columns: Array, each: Array) -> _Lines:
-        relaxed, radius, size = affine, np.zeros_like(each), 0.0
+        relaxed = affine
+        most = int(np.bincount(self.owner, minlength=1).max())  # columns of one slice
+        rounding = (most + _OPERATIONS) * UNIT
+        size = np.abs(affine[:, 2])
+        for k in range(2):
+            size += np.abs(affine[:, k]) * self.extent[:, k : k + 1]
+        slack = each + rounding * size
         if len(self.owner):
             relaxed = affine.copy()
             for k in range(3):
-                self._add(relaxed[:, k], columns * self.relaxed[:, k : k + 1])
-            absolute = np.abs(columns)
-            self._add(radius, absolute * self.radius[:, None])
-            size = np.zeros_like(each)
+                self._add(relaxed[:, k], columns, self.relaxed[:, k])
             reach = np.einsum("ck,ck->c", np.abs(self.relaxed), self.extent[self.owner]) + self.radius
-            self._add(size, absolute * reach[:, None])
-        size = size + np.einsum("bkn,bk->bn", np.abs(affine), self.extent)
-        most = np.diff(self.segments).max(initial=0)  # columns of one slice
-        slack = (radius + each + (most + _OPERATIONS) * UNIT * size) * NORM_UP
-        return _Lines(relaxed, radius, *self._over_corners(relaxed, slack), slack)
+            self._add(slack, np.abs(columns), self.radius + rounding * reach)
+        slack *= NORM_UP
+        return _Lines(relaxed, slack, *self._over_corners(relaxed, slack))
 
     def _over_corners(self, form: Array, slack: Array) -> tuple[Array, Array]:
         """The least and the largest values of affine functions ``[B, 3, n]`` on the polygons, less and more slack."""
         low, high = np.full_like(slack, np.inf), np.full_like(slack, -np.inf)
+        z, part = np.empty_like(slack), np.empty_like(slack)
         for corner in range(self.corners.shape[1]):
-            s, t = self.corners[:, corner, :1], self.corners[:, corner, 1:]
-            z = form[:, 0] * s + form[:, 1] * t + form[:, 2]
+            np.multiply(form[:, 0], self.corners[:, corner, :1], out=z)
+            np.multiply(form[:, 1], self.corners[:, corner, 1:], out=part)
+            z += part
+            z += form[:, 2]
             np.minimum(low, z, out=low)
             np.maximum(high, z, out=high)
-        return low - slack, high + slack
+        low -= slack
+        high += slack
+        return low, high
 
     def _settled(self, units: Units, columns: Array, lines: _Lines) -> tuple[Bits, Bits]:
         """Which lines are on, and off, all over their slice."""
@@ -310,11 +339,12 @@ class _Fold:
         padded[:, group, np.arange(units.lines) - begin[group]] = lines.low
         best = (begin + padded.argmax(axis=2))[:, group]  # [B, lines]
         difference = lines.relaxed - np.take_along_axis(lines.relaxed, best[:, None], axis=2)
-        radius = np.zeros_like(lines.radius)
+        rest, radius = lines.slack.copy(), np.zeros_like(lines.slack)  # what rounding and errors are off; and columns
         if len(self.owner):
+            self._add(rest, np.abs(columns), -self.radius)
             apart = columns - np.take_along_axis(columns, best[self.owner], axis=1)
-            self._add(radius, np.abs(apart) * self.radius[:, None])
-        rest = lines.slack - lines.radius  # what rounding and errors are off
+            self._add(radius, np.abs(apart), self.radius)
+            rest += UNIT * _OPERATIONS * lines.slack  # of the sum that was taken away
         slack = (radius + rest + np.take_along_axis(rest, best, axis=1)) * NORM_UP
         most = self._over_corners(difference, slack)[1]
         off = most < 0
@@ -366,10 +396,13 @@ class _Fold:
 
     def _pieces(self, units: Units, rows: _Rows, piece: Int64s, born: _Born) -> _Values:
         """Units on the pieces that they are settled on: ``[B, rows]``, those below all lines that are not settled."""
-        at = units.line_begin[:-1] + np.arange(piece.shape[1]) + piece
-        slope = units.slopes[at] / units.denominator
+        if units.gated:
+            slope, constant = piece.astype(np.float64), np.zeros((1, 1))
+        else:
+            at = units.line_begin[:-1] + np.arange(piece.shape[1]) + piece
+            slope = units.slopes[at] / units.denominator
+            constant = units.intercepts[at] / units.denominator
         affine = rows.affine * slope[:, None]
-        constant = units.intercepts[at] / units.denominator
         affine[:, 2] += constant
         columns = rows.columns * slope[self.owner[: len(rows.columns)]]
         steepest = float(np.abs(units.slopes).max(initial=0.0)) / units.denominator
@@ -383,11 +416,11 @@ class _Fold:
         """The columns by slice: in ``order``, those of slice b from ``segments[b]`` on."""
         self.order = np.argsort(self.owner, kind="stable")
         self.segments = np.searchsorted(self.owner[self.order], np.arange(self.count + 1))
-        self.filled = np.flatnonzero(np.diff(self.segments))  # slices with columns
 
-    def _add(self, to: Array, of_columns: Array) -> None:
-        """Add ``[columns, n]`` to ``[B, n]``, each to its slice."""
-        to[self.filled] += np.add.reduceat(of_columns[self.order], self.segments[self.filled], axis=0)
+    def _add(self, to: Array, columns: Array, factors: Array) -> None:
+        """Add ``[columns, n]``, each times a number, to the slices ``[B, n]`` that they are of."""
+        rows = torch.from_numpy(columns) * torch.from_numpy(factors)[:, None]
+        torch.from_numpy(to).index_add_(0, torch.from_numpy(self.owner), rows)
 
     def systems(self) -> SliceSystems:
         """What is left."""

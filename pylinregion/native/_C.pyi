@@ -189,6 +189,36 @@ class MeshOfParts:
     ) -> None: ...
     def take(self) -> dict[str, object]: ...
 
+class ManySlices:
+    def __init__(
+        self,
+        exact_stages: list[_StageArrays],
+        dimensions: int,
+        groups: list[tuple[int, int]],
+        zero: _Int64s | None,
+        same: _Int64s | None,
+        multiples: _Int64s | None,
+    ) -> None: ...
+    def count(
+        self,
+        begin: _Int64s,
+        stage_begin: _Int64s,
+        line: NDArray[np.int32],
+        on: NDArray[np.uint8],
+        a: _Doubles,
+        b: _Doubles,
+        c: _Doubles,
+        error: _Doubles,
+        columns: _Doubles,
+        u: _Doubles,
+        v: _Doubles,
+        origin: _Doubles,
+        corners: _Doubles,
+        threads: int,
+        force_exact: bool,
+        report: object,
+    ) -> dict[str, object]: ...
+
 class SliceProblem:
     def __init__(
         self,

@@ -10,6 +10,7 @@ from cases.maxima import maxima_case, wide_maxima_case
 from cases.networks import NETWORK_KINDS, SLICE_KINDS
 from cases.parts import SCALE
 from pylinregion._util.errors import UnsupportedModelError
+from pylinregion.exact import slice_fold
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.exact.slice_fold import SliceFolder, Slices
@@ -204,3 +205,17 @@ def test_an_error_of_the_report_ends_it():
     with pytest.raises(KeyError, match="enough"):
         ManySlices(stages).count(slices, report=report)
     assert seen[-1] > 0
+
+
+def test_slices_on_which_too_much_is_left_are_folded_in_parts(monkeypatch):
+    stages = generic((3, 20, 20, 20, 1), seed=1)
+    rng = np.random.default_rng(0)
+    slices = Slices(*rng.standard_normal((2, 1, 3)), rng.standard_normal((7, 3)), np.stack([box(-1, 1)] * 7))
+    whole = ManySlices(stages).count(slices)
+    for most in (1, 20 * int(whole.rows.max()), 40 * int(whole.rows.max())):
+        monkeypatch.setattr(slice_fold, "_MOST_NUMBERS", most)
+        found = ManySlices(stages).count(slices)
+        assert np.array_equal(found.regions, whole.regions) and np.array_equal(found.changes, whole.changes)
+        assert np.array_equal(found.rows, whole.rows) and found.exact == whole.exact
+    with pytest.raises(slice_fold.TooManyColumnsError):
+        SliceFolder(stages).fold(slices)
