@@ -59,6 +59,10 @@ def test_signs_that_are_not_ambiguous_are_those_of_the_real_function(kind, seed,
     x = torch.randn(3, inputs, generator=generator, dtype=torch.float64).to(dtype)
     x[0] = x[0].round()
     frame = plr.random_frame((inputs,), pairs, seed=seed).to(dtype)
+    size = x.abs().amax(0).double().numpy() + radius
+    for weight, bias in zip(weights, biases, strict=True):
+        size = np.abs(weight) @ size + np.abs(bias)
+        assume(size.max() < torch.finfo(dtype).max)  # "wild": else there are no numbers to count
     captured = plr.capture(net, x)
     assume(any(node.op_name == "linear" for node in captured.nodes))  # "wild": rounding may look like another function
     counts = plr.count_regions(captured, x, radius, frame=frame, displacement=True, estimate_ambiguous=True)
