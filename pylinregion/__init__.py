@@ -23,6 +23,7 @@ from pylinregion.monitor import sinks
 from pylinregion.monitor.metrics import Measure
 from pylinregion.monitor.training_monitor import Monitor
 from pylinregion.regions.enumeration import partition
+from pylinregion.regions.many_partitions import partitions
 from pylinregion.regions.partition import Partition, load
 from pylinregion.regions.trace import Trace, trace
 from pylinregion.sharding.sharded_counts import ShardedCounts, count_in_shards
@@ -53,6 +54,7 @@ __all__ = [
     "measures",
     "partition",
     "partition_in_shards",
+    "partitions",
     "patterns",
     "random_frame",
     "sinks",

@@ -226,7 +226,8 @@ class ManySlices {
                  const Numbers<uint8_t>& on, const Numbers<double>& a, const Numbers<double>& b,
                  const Numbers<double>& c, const Numbers<double>& error, const Numbers<double>& columns,
                  const Numbers<double>& u, const Numbers<double>& v, const Numbers<double>& origin,
-                 const Numbers<double>& corners, int threads, bool force_exact, const py::object& report) {
+                 const Numbers<double>& corners, int threads, bool force_exact, int64_t max_regions,
+                 const py::object& report) {
     require_shape("begin", begin, {-1});
     const py::ssize_t slices = begin.shape(0) - 1;
     require(slices >= 0 && begin.at(0) == 0, "begin must start at 0");
@@ -262,18 +263,17 @@ class ManySlices {
     EngineOptions options;
     options.threads = threads;
     options.force_exact = force_exact;
+    options.max_regions = max_regions;
     EngineProgress progress;
     SliceCounts found;
     run_reporting(stack_for(most), report, progress.regions, progress.stop, [&] {
       found = count_slices(enumerate_function(), systems, stages, digits_, groups_, options, progress);
     });
     py::dict out;
-    out["regions"] = array(std::move(found.regions), {slices});
+    out["regions"] = array(std::move(found.regions), {slices, static_cast<py::ssize_t>(stages)});
     out["changes"] = array(std::move(found.changes), {slices, on.shape(1)});
-    out["filter"] = found.decisions.filter;
-    out["exact"] = found.decisions.exact;
-    out["zeros"] = found.decisions.zeros;
-    out["folds"] = found.decisions.folds;
+    out["decisions"] = array(std::move(found.decisions), {slices, 4});
+    out["stopped_at"] = found.stopped_at;
     return out;
   }
 
@@ -326,7 +326,8 @@ void bind_partition(py::module_& m) {
            py::arg("line").noconvert(), py::arg("on").noconvert(), py::arg("a").noconvert(), py::arg("b").noconvert(),
            py::arg("c").noconvert(), py::arg("error").noconvert(), py::arg("columns").noconvert(),
            py::arg("u").noconvert(), py::arg("v").noconvert(), py::arg("origin").noconvert(),
-           py::arg("corners").noconvert(), py::arg("threads"), py::arg("force_exact"), py::arg("report"));
+           py::arg("corners").noconvert(), py::arg("threads"), py::arg("force_exact"), py::arg("max_regions"),
+           py::arg("report"));
 }
 
 }  // namespace pylinregion

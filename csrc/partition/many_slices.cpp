@@ -1,6 +1,8 @@
 // csrc/partition/many_slices.cpp -- see many_slices.h.
 #include "many_slices.h"
 
+#include <algorithm>
+
 namespace pylinregion {
 namespace {
 
@@ -16,7 +18,8 @@ SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& system
   const int64_t lines = groups.lines();
   const size_t bytes = static_cast<size_t>((lines + 7) / 8);
   SliceCounts out;
-  out.regions.assign(static_cast<size_t>(systems.slices), 0);
+  out.regions.assign(static_cast<size_t>(systems.slices * stages), 0);
+  out.decisions.assign(static_cast<size_t>(systems.slices * 4), 0);
   out.changes.assign(static_cast<size_t>(systems.slices) * bytes, 0);
   std::vector<uint8_t> on(static_cast<size_t>(lines));
   const double* columns = systems.columns;
@@ -47,12 +50,16 @@ SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& system
     const ExactSlice slice{
         systems.dimensions, systems.u + own, systems.v + own, systems.origin + i * systems.dimensions, corners,
         systems.n_corners};
+    if (given.max_regions >= 0) options.max_regions = progress.regions + given.max_regions;
     const EngineResult found = enumerate(system, options, ExactRows(digits, slice, groups), progress);
-    out.decisions.filter += found.decisions.filter;
-    out.decisions.exact += found.decisions.exact;
-    out.decisions.zeros += found.decisions.zeros;
-    out.decisions.folds += found.decisions.folds;
-    out.regions[static_cast<size_t>(i)] = stages ? found.regions.back() : 1;
+    const Decisions& by = found.decisions;
+    const int64_t decisions[] = {by.filter, by.exact, by.zeros, by.folds};
+    std::copy(decisions, decisions + 4, out.decisions.begin() + 4 * i);
+    std::copy(found.regions.begin(), found.regions.end(), out.regions.begin() + i * stages);
+    if (given.max_regions >= 0 && progress.regions > options.max_regions) {
+      out.stopped_at = i;
+      break;
+    }
     uint8_t* changes = out.changes.data() + static_cast<size_t>(i) * bytes;
     for (size_t line = 0; line < on.size(); ++line)
       changes[line / 8] |= static_cast<uint8_t>((found.any[line] & ~found.all[line] & 1) << line % 8);

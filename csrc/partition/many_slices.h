@@ -29,9 +29,10 @@ struct SliceSystems {
 
 // What is found of each slice.
 struct SliceCounts {
-  std::vector<int64_t> regions;  // [slices]
-  std::vector<uint8_t> changes;  // [slices, pattern bytes]: a bit for each line that is not on one side all over it
-  Decisions decisions;
+  std::vector<int64_t> regions;    // [slices, stages]: after each stage
+  std::vector<uint8_t> changes;    // [slices, pattern bytes]: a bit for each line that is not on one side all over it
+  std::vector<int64_t> decisions;  // [slices, 4]: filter, exact, zeros, folds
+  int64_t stopped_at = -1;         // the slice that has more than options.max_regions; -1: none
 };
 
 // Counts each slice's regions, and keeps no cells; `progress` has those of all, and stops it.

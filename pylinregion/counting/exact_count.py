@@ -183,7 +183,8 @@ def _slices(
 
     def count(here: slice) -> int:
         found = many.count(slices.part(here), threads=threads if workers == 1 else 1, report=report)
-        regions[here] = found.regions
+        if found.regions.shape[1]:
+            regions[here] = found.regions[:, -1]
         lines = np.unpackbits(found.changes, axis=1, count=stages.lines, bitorder="little")
         if len(first):
             neurons = np.maximum.reduceat(lines, first, axis=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,36 +21,30 @@ class SliceCounts(NamedTuple):
     """What was found on some slices.
 
     Attributes:
-        regions: ``[B]`` int64.
+        regions: ``[B, stages with lines]`` int64: the regions after each stage.
         changes: ``[B, bytes]`` uint8: bit k % 8 of byte k // 8 is 1 where line k is not on one side all over the slice.
-        filter, exact, zeros: Decisions that float64 took, that integers took, and of these exact zeros.
-        folds: How often a system was folded again.
+        decisions: ``[B, 4]`` int64: those that float64 took and that integers took, of these exact zeros, and how often
+            a system was folded again.
         rows: ``[B]`` int64: lines that the first fold left.
+        stopped_at: The slice that has more regions than were allowed, whose count is a lower bound, and those behind it
+            were not looked at; -1: none.
     """
 
     regions: Int64s
     changes: NDArray[np.uint8]
-    filter: int
-    exact: int
-    zeros: int
-    folds: int
+    decisions: Int64s
     rows: Int64s
+    stopped_at: int
 
     @classmethod
-    def joined(cls, parts: Sequence[SliceCounts]) -> SliceCounts:
+    def joined(cls, first: SliceCounts, second: SliceCounts) -> SliceCounts:
         """Of some slices, and then others."""
-
-        def together(name: str) -> Any:
-            return np.concatenate([getattr(part, name) for part in parts])
-
-        def total(name: str) -> int:
-            return sum(getattr(part, name) for part in parts)
-
         return cls(
-            together("regions"),
-            together("changes"),
-            *(total("filter"), total("exact"), total("zeros"), total("folds")),
-            together("rows"),
+            np.concatenate([first.regions, second.regions]),
+            np.concatenate([first.changes, second.changes]),
+            np.concatenate([first.decisions, second.decisions]),
+            np.concatenate([first.rows, second.rows]),
+            second.stopped_at + len(first.regions) if second.stopped_at >= 0 else -1,
         )
 
 
@@ -75,7 +68,13 @@ class ManySlices:
         )
 
     def count(
-        self, slices: Slices, *, threads: int = 1, force_exact: bool = False, report: Report | None = None
+        self,
+        slices: Slices,
+        *,
+        threads: int = 1,
+        force_exact: bool = False,
+        max_regions: int | None = None,
+        report: Report | None = None,
     ) -> SliceCounts:
         """Count the regions of slices, folded together. No cell is kept.
 
@@ -83,6 +82,7 @@ class ManySlices:
             slices: Where.
             threads: For each slice, one after another; the result is the same for any number.
             force_exact: Take every decision in integers (a test).
+            max_regions: Stop when a slice has more.
             report: Called with the regions found so far, about twenty times a second.
 
         Raises:
@@ -94,9 +94,16 @@ class ManySlices:
             systems = self._folder.fold(slices)
         except TooManyColumnsError:
             half = len(slices) // 2
-            how: dict[str, Any] = {"threads": threads, "force_exact": force_exact, "report": report}
-            parts = (slices.part(slice(0, half)), slices.part(slice(half, len(slices))))
-            return SliceCounts.joined([self.count(part, **how) for part in parts])
+            how: dict[str, Any] = {
+                "threads": threads,
+                "force_exact": force_exact,
+                "max_regions": max_regions,
+                "report": report,
+            }
+            first = self.count(slices.part(slice(0, half)), **how)
+            if first.stopped_at >= 0:
+                return first
+            return SliceCounts.joined(first, self.count(slices.part(slice(half, len(slices))), **how))
         a, b, c = systems.affine
         try:
             found: dict[str, Any] = self._problem.count(
@@ -115,6 +122,7 @@ class ManySlices:
                 corners=slices.corners,
                 threads=threads,
                 force_exact=force_exact,
+                max_regions=-1 if max_regions is None else max_regions,
                 report=report,
             )
         except OverflowError as error:  # exponents too far apart for the integers of the exact stage

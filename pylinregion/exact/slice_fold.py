@@ -22,7 +22,7 @@ from pylinregion.lowering.stages import INPUT, Stages
 from pylinregion.lowering.units import Units
 
 Bits = NDArray[np.bool_]
-_MOST_NUMBERS = 2**22  # of columns that are held at a time
+_MOST_NUMBERS = 2**22  # of the forms, or the columns, of a stage on all slices
 _OPERATIONS = 32  # more than a bound rounds besides the sums of columns
 
 
@@ -132,7 +132,7 @@ class _Lines:
 
 
 class TooManyColumnsError(Exception):
-    """What is not settled on so many slices is more than is held at a time; fewer will do."""
+    """So many slices take more numbers than are held at a time; fewer will do."""
 
 
 class SliceFolder:
@@ -169,6 +169,8 @@ class SliceFolder:
         Raises:
             TooManyColumnsError: Of two slices or more.
         """
+        if 3 * len(slices) * max(self.widest, slices.origins.shape[1]) > _MOST_NUMBERS and len(slices) > 1:
+            raise TooManyColumnsError
         fold = _Fold(self, slices)
         values = {INPUT: fold.plane(slices)}
         for number, stage in enumerate(self.stages.stages[: self.end]):

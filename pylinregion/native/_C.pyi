@@ -216,6 +216,7 @@ class ManySlices:
         corners: _Doubles,
         threads: int,
         force_exact: bool,
+        max_regions: int,
         report: object,
     ) -> dict[str, object]: ...
 

@@ -82,6 +82,22 @@ def partition(
     """
     checks.switches(cells=cells, progress=progress)
     ready = prepared(model, slice_, layers, threads, max_regions, memory_budget)
+    return enumerated(ready, slice_, cells, max_regions, memory_budget, progress)
+
+
+def enumerated(
+    ready: Prepared,
+    slice_: Slice,
+    cells: bool,
+    max_regions: int | None,
+    memory_budget: int | None,
+    progress: bool = False,
+) -> Partition:
+    """The partition of a slice, by an engine of its own.
+
+    Raises:
+        UnsupportedModelError, BudgetExceededError: As of :func:`partition`.
+    """
     budget = memory.budget(memory_budget) if cells else None
     with tqdm(unit=" regions", disable=not progress) as bar:
         found = Engine(ready.stages, slice_.plane, slice_.polygon).enumerate(
@@ -93,12 +109,7 @@ def partition(
         )
         bar.update(found.n_regions - bar.n)
     regions = found.n_regions
-    if max_regions is not None and regions > max_regions:
-        raise BudgetExceededError(
-            f"there are more than max_regions={max_regions} regions: at least {regions}, a lower bound. Raise "
-            "max_regions (None: no limit), or take a smaller slice or fewer layers",
-            regions,
-        )
+    check_count(regions, max_regions)
     if found.stopped:
         raise BudgetExceededError(
             f"the cells of this slice take more than the memory budget of {budget} bytes: there are at least {regions} "
@@ -107,6 +118,22 @@ def partition(
             regions,
         )
     return found_partition(ready, slice_, found)
+
+
+def check_count(regions: int, max_regions: int | None, where: str = "") -> None:
+    """Raise a ``BudgetExceededError`` if there are more regions than allowed."""
+    if max_regions is not None and regions > max_regions:
+        raise BudgetExceededError(
+            f"there are more than max_regions={max_regions} regions{where}: at least {regions}, a lower bound. Raise "
+            "max_regions (None: no limit), or take a smaller slice or fewer layers",
+            regions,
+        )
+
+
+def check_extent(name: str, slice_: Slice) -> None:
+    """Raise a ``ValueError`` for a slice so large that the bounds would not hold."""
+    if (size := float(np.abs(slice_.polygon).max())) > _LARGEST:
+        raise ValueError(f"{name}.polygon must have coordinates up to {_LARGEST:g} in size, got {size:g}")
 
 
 @dataclass(frozen=True)
@@ -145,8 +172,7 @@ def prepared(
     network.check_parameters()
     count = _first_layers(layers, network.layer_names)
     stages = up_to(stages_of(network), count)
-    if (size := float(np.abs(slice_.polygon).max())) > _LARGEST:
-        raise ValueError(f"slice_.polygon must have coordinates up to {_LARGEST:g} in size, got {size:g}")
+    check_extent("slice_", slice_)
     return Prepared(network, stages, count == len(network.layers), threads)
 
 

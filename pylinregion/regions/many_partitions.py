@@ -1,0 +1,137 @@
+"""``partitions``: the exact regions of a network on many slices, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from pylinregion._util import checks
+from pylinregion.caller.plain_torch import plain_torch
+from pylinregion.exact.many_slices import ManySlices
+from pylinregion.exact.slice_engine import EngineCells, Enumeration
+from pylinregion.exact.slice_fold import Slices
+from pylinregion.geometry.slice import Slice
+from pylinregion.graph.network import Network
+from pylinregion.regions.enumeration import (
+    Prepared,
+    check_count,
+    check_extent,
+    enumerated,
+    found_partition,
+    prepared,
+)
+from pylinregion.regions.partition import Partition
+
+_AT_ONCE = 256  # slices that are counted together, at most
+
+
+@plain_torch()
+def partitions(
+    model: nn.Module | torch.export.ExportedProgram | Network,
+    slices: Iterable[Slice],
+    *,
+    cells: bool = True,
+    layers: Sequence[str] | None = None,
+    threads: int | None = None,
+    max_regions: int | None = None,
+    memory_budget: int | None = None,
+) -> Iterator[Partition]:
+    """Find the regions of a network on many slices, exactly: what :func:`partition` finds on each.
+
+    The model is captured once. All arguments are checked at once; what is found comes one by one, as it is asked for,
+    so that of the cells no more than those of one slice are kept here. Without cells the network is folded over many
+    slices at a time, which takes a tenth of the time where each has few regions.
+
+    Args:
+        model: As for :func:`partition`. What is done to it before the last partition has come does not matter.
+        slices: The slices, all of the model's input shape.
+        cells: Keep the cells of each; False: count only.
+        layers, threads, memory_budget: As for :func:`partition`.
+        max_regions: Stop when a slice has more.
+
+    Returns:
+        An iterator over partitions, in the order of the slices.
+
+    Raises:
+        ValueError: An argument has a wrong value, or a slice is not of the model's input shape.
+        TypeError: An argument has a wrong type.
+        UnsupportedModelError: The model is not piecewise affine or not covered; the message says why.
+        BudgetExceededError: From the iterator: a slice has more than ``max_regions``, or its cells take more than
+            ``memory_budget``; those before it have come.
+
+    >>> import torch, pylinregion as plr
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
+    >>> with torch.no_grad():
+    ...     _ = net[0].weight.copy_(torch.eye(2)), net[0].bias.zero_()
+    >>> [part.n_regions for part in plr.partitions(net, [plr.Slice.box(-1, 1), plr.Slice.box(1, 2)], cells=False)]
+    [4, 1]
+    """
+    checks.switches(cells=cells)
+    given = _checked(slices)
+    if not given:
+        return iter(())
+    ready = prepared(model, given[0], layers, threads, max_regions, memory_budget)
+    for number, each in enumerate(given):
+        if each.input_shape != given[0].input_shape:
+            raise ValueError(
+                f"slices must be of one shape: slices[{number}] is of {list(each.input_shape)}, and slices[0] of "
+                f"{list(given[0].input_shape)}"
+            )
+        check_extent(f"slices[{number}]", each)
+    if cells:
+        return _with_cells(ready, given, max_regions, memory_budget)
+    return _counted(ready, given, max_regions)
+
+
+def _with_cells(
+    ready: Prepared, slices: list[Slice], max_regions: int | None, memory_budget: int | None
+) -> Iterator[Partition]:
+    for each in slices:
+        with plain_torch():
+            found = enumerated(ready, each, True, max_regions, memory_budget)
+        yield found
+
+
+def _counted(ready: Prepared, slices: list[Slice], max_regions: int | None) -> Iterator[Partition]:
+    with plain_torch():
+        many = ManySlices(ready.stages)
+    for begin, end in _batches(slices):
+        with plain_torch():
+            found = many.count(_together(slices[begin:end]), threads=ready.threads, max_regions=max_regions)
+        for place, (regions, decisions) in enumerate(
+            zip(found.regions.tolist(), found.decisions.tolist(), strict=True)
+        ):
+            if place == found.stopped_at:
+                check_count(regions[-1], max_regions, f" on slices[{begin + place}]")
+            filter_, exact, zeros, folds = decisions
+            counts = Enumeration[EngineCells](regions, False, filter_, exact, zeros, None, folds)
+            yield found_partition(ready, slices[begin + place], counts)
+
+
+def _batches(slices: list[Slice]) -> Iterator[tuple[int, int]]:
+    """Slices behind each other whose polygons have as many corners."""
+    begin = 0
+    for end in range(1, len(slices) + 1):
+        if end == len(slices) or end - begin == _AT_ONCE or len(slices[end].polygon) != len(slices[begin].polygon):
+            yield begin, end
+            begin = end
+
+
+def _together(slices: list[Slice]) -> Slices:
+    planes = np.stack([each.plane for each in slices])
+    u, v, origins = (np.ascontiguousarray(planes[:, :, k]) for k in range(3))
+    shared = bool((planes[:, :, :2] == planes[0, :, :2]).all())
+    return Slices(u[:1] if shared else u, v[:1] if shared else v, origins, np.stack([each.polygon for each in slices]))
+
+
+def _checked(slices: Iterable[Slice]) -> list[Slice]:
+    if isinstance(slices, Slice) or not isinstance(slices, Iterable):
+        raise TypeError(f"slices must be a list of pylinregion.Slice, got {type(slices).__name__}")
+    given = list(slices)
+    for number, each in enumerate(given):
+        if not isinstance(each, Slice):
+            raise TypeError(f"slices[{number}] must be a pylinregion.Slice, got {type(each).__name__}")
+    return given

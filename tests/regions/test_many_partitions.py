@@ -1,0 +1,131 @@
+"""``partitions`` gives for each slice what ``partition`` gives, one by one."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pylinregion as plr
+from pylinregion.regions import many_partitions
+
+
+def net(*widths):
+    torch.manual_seed(0)
+    layers = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def conv():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 4),
+        nn.ReLU(), nn.Linear(4, 2),
+    ).eval()  # fmt: skip
+
+
+def around(shape, count, seed=0, radius=0.5):
+    generator = torch.Generator().manual_seed(seed)
+    points = torch.randn(count, *shape, generator=generator, dtype=torch.float64)
+    return [plr.Slice.around(point, radius * (1 + k), seed=seed) for k, point in enumerate(points)]
+
+
+def same(found, expected, cells):
+    assert found.regions_per_layer == expected.regions_per_layer and found.layers == expected.layers
+    assert found.whole == expected.whole and found.definition == expected.definition
+    assert (found.cells is None) == (not cells)
+    if cells:
+        for name in ("patterns", "offsets", "indices", "edges", "edge_cells", "edge_neuron", "vertices"):
+            assert np.array_equal(getattr(found, name), getattr(expected, name)), name
+
+
+@pytest.mark.parametrize("cells", [True, False])
+@pytest.mark.parametrize("layers", [None, 1])
+@pytest.mark.parametrize(("model", "shape"), [(lambda: net(4, 8, 8, 2), (4,)), (conv, (1, 6, 6))], ids=["mlp", "conv"])
+def test_each_is_what_partition_finds(model, shape, layers, cells):
+    model = model()
+    slices = around(shape, 4) + around(shape, 2, seed=1)
+    names = None if layers is None else list(plr.capture(model, torch.zeros(1, *shape)).layer_names[:layers])
+    found = list(plr.partitions(model, slices, layers=names, cells=cells))
+    assert [part.slice for part in found] == slices and len({part.n_regions for part in found}) > 2
+    for part, slice_ in zip(found, slices, strict=True):
+        same(part, plr.partition(model, slice_, layers=names, cells=cells), cells)
+
+
+def test_polygons_may_have_any_corners_and_slices_come_from_anywhere(monkeypatch):
+    model = net(2, 8, 8, 1)
+    plane = [[1.0, 0], [0, 1]]
+    polygons = [
+        [[-1, -1], [1, -1], [0, 1]], [[-1, -1], [1, -1], [1, 1], [-1, 1]], [[0, 0], [2, 0], [2, 2], [0, 2]],
+        [[-2, 0], [0, -2], [2, 0], [1, 2], [-1, 2]], [[-1, -1], [1, -1], [0, 1]],
+    ]  # fmt: skip
+    slices = [plr.Slice(torch.zeros(2), *torch.tensor(plane), polygon) for polygon in polygons]
+    expected = [plr.partition(model, slice_).n_regions for slice_ in slices]
+    for at_once in (256, 2, 1):
+        monkeypatch.setattr(many_partitions, "_AT_ONCE", at_once)
+        for threads in (1, 2):
+            found = plr.partitions(model, (slice_ for slice_ in slices), cells=False, threads=threads)
+            assert [part.n_regions for part in found] == expected
+    assert list(plr.partitions(model, [])) == []
+
+
+def test_what_is_done_to_the_model_or_torch_meanwhile_does_not_matter():
+    model = net(4, 8, 8, 2)
+    slices = around((4,), 4)
+    expected = [plr.partition(model, slice_, cells=False).regions_per_layer for slice_ in slices]
+    for cells in (True, False):
+        for mode in (torch.inference_mode, torch.no_grad, lambda: torch.autocast("cpu", torch.bfloat16)):
+            parts = plr.partitions(model, slices, cells=cells)
+            first = next(parts)
+            kept = [parameter.detach().clone() for parameter in model.parameters()]
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.zero_()
+            with mode():
+                found = [first, *parts]
+                assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+            with torch.no_grad():
+                for parameter, value in zip(model.parameters(), kept, strict=True):
+                    parameter.copy_(value)
+            assert [part.regions_per_layer for part in found] == expected
+
+
+def test_affine_networks_have_one_region():
+    assert [part.n_regions for part in plr.partitions(nn.Linear(4, 2), around((4,), 3), cells=False)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("cells", [True, False])
+def test_a_slice_with_too_many_regions_ends_it_and_those_before_it_have_come(cells):
+    model = net(2, 30, 30, 1)
+    small, large = (plr.Slice.box(-size, size) for size in (1e-6, 5.0))
+    parts = plr.partitions(model, [small, small, large, small], cells=cells, max_regions=50)
+    assert [next(parts).n_regions for _ in range(2)] == [plr.partition(model, small).n_regions] * 2
+    with pytest.raises(plr.BudgetExceededError, match=r"more than max_regions=50 regions.*a lower bound") as info:
+        next(parts)
+    assert info.value.n_regions > 50
+    if not cells:
+        assert "on slices[2]: at least" in str(info.value)
+
+
+def test_bad_arguments_are_named_at_once():
+    model, slices = net(4, 8, 2), around((4,), 2)
+
+    def bad(message, given=slices, error=ValueError, **arguments):
+        with pytest.raises(error, match=message):
+            plr.partitions(model, given, **arguments)
+
+    bad("slices must be a list of pylinregion.Slice, got Slice", slices[0], TypeError)
+    bad("slices must be a list of pylinregion.Slice, got int", 3, TypeError)
+    bad(r"slices\[1\] must be a pylinregion.Slice, got str", [slices[0], "a"], TypeError)
+    bad(
+        r"slices must be of one shape: slices\[1\] is of \[3\], and slices\[0\] of \[4\]", [slices[0], *around((3,), 1)]
+    )
+    bad("of the model's input shape", around((3,), 2))
+    huge = plr.Slice(slices[0].origin, slices[0].u, slices[0].v, [[0, 0], [1e31, 0], [0, 1e31]])
+    bad(r"slices\[1\].polygon must have coordinates up to 1e\+30", [slices[0], huge])
+    bad("max_regions must be", max_regions=0)
+    bad("cells must be", cells=1, error=TypeError)
+    bad("threads must be", threads=0)
