@@ -5,7 +5,7 @@ from fractions import Fraction as F
 import numpy as np
 import pytest
 
-from cases.engine import ACTIVATIONS, STRUCTURES, Case, box, generic, random_case, random_stages
+from cases.engine import ACTIVATIONS, STRUCTURES, Case, box, generic, random_case, random_stages, stage
 from cases.maxima import maxima_case, wide_maxima_case
 from cases.networks import NETWORK_KINDS, SLICE_KINDS
 from cases.parts import SCALE
@@ -14,7 +14,8 @@ from pylinregion.exact import slice_fold
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.exact.slice_fold import SliceFolder, Slices
-from pylinregion.lowering.stages import INPUT
+from pylinregion.lowering.stages import INPUT, Stage, Stages
+from pylinregion.lowering.units import Units
 
 
 def around(case, count, seed):
@@ -90,15 +91,15 @@ def test_counts_of_networks_with_maxima(kind, slice_kind):
 def exact_rows(stages, point):
     """``[lines]``: arguments less kinks of all units at a point, in fractions, and ``[lines]`` who is on."""
     units, rows, on = {INPUT: point}, [], []
-    for number, stage in enumerate(stages.stages):
-        z = [F(float(bias)) for bias in stage.bias]
-        for source, weight in stage.blocks.items():
+    for number, here in enumerate(stages.stages):
+        z = [F(float(bias)) for bias in here.bias]
+        for source, weight in here.blocks.items():
             z = [
                 sum((F(float(w)) * x for w, x in zip(row, units[source], strict=True) if w), start)
                 for start, row in zip(z, weight, strict=True)
             ]
         given = []
-        begin, n = stage.units.line_begin, stage.units
+        begin, n = here.units.line_begin, here.units
         for r, value in enumerate(z):
             own = [value - F(float(kink)) for kink in n.kinks[begin[r] : begin[r + 1]]]
             if n.groups is None:
@@ -120,7 +121,7 @@ def check_bounds(stages, slices, seed):
     found = SliceFolder(stages).fold(slices)
     column = 0
     most = 0.0
-    groups = [stage.units.groups is not None for stage in stages.stages for _ in range(stage.units.lines)]
+    groups = [each.units.groups is not None for each in stages.stages for _ in range(each.units.lines)]
     for k in range(len(slices)):
         begin, end = found.begin[k], found.begin[k + 1]
         lines, n = found.line[begin:end], int(end - begin)
@@ -219,3 +220,31 @@ def test_slices_on_which_too_much_is_left_are_folded_in_parts(monkeypatch):
         assert np.array_equal(found.rows, whole.rows) and np.array_equal(found.decisions, whole.decisions)
     with pytest.raises(slice_fold.TooManyColumnsError):
         SliceFolder(stages).fold(slices)
+
+
+def test_what_a_layer_is_off_by_is_handed_on():
+    """Large weights of which little is left: the next layer is off by what they rounded, far more than by its own."""
+    rng = np.random.default_rng(0)
+    weight = 1e8 * rng.standard_normal((1, 2))
+    weight[0, 1] = -weight[0, 0] * (1 + 1e-9)
+    stages = Stages([stage({-1: weight}, [5.0], "relu"), stage({0: [[1.0], [2.0]]}, [-5.0, -10.0], "relu"),
+                     stage({1: [[1.0, 1.0]]}, [0.0], "identity")])  # fmt: skip
+    origins = rng.standard_normal((8, 1)) * np.ones((8, 2))
+    slices = Slices(np.ones((1, 2)), np.array([[0.0, 1.0]]), origins, np.stack([box(-1, 1) * [1, 1e-9]] * 8))
+    assert np.diff(SliceFolder(stages).fold(slices).begin).sum() > 8
+    assert check_bounds(stages, slices, 0) > 1e-3
+
+
+def test_kinks_nearer_to_each_other_than_their_bounds_are_settled_in_their_order():
+    units = Units(np.array([0, 2]), np.array([1e9, 1e9 + 1e-6]), np.array([0.0, 1.0, 3.0]), np.zeros(3))
+    stages = Stages([Stage({-1: np.ones((1, 2))}, np.zeros(1), units), stage({0: [[1.0]]}, [0.0], "identity")])
+    for low, high, on, off in (
+        ((-1.0, 1.0), (3.0, 2.0), (True, True), (False, False)),
+        ((-3.0, -2.0), (-1.0, 1.0), (False, False), (True, True)),
+        ((1.0, -1.0), (3.0, 2.0), (True, False), (False, False)),
+    ):
+        lines = slice_fold._Lines(np.zeros((1, 3, 2)), np.zeros((1, 2)), np.array([low]), np.array([high]))
+        where = Slices(np.eye(2)[:1], np.eye(2)[1:], np.zeros((1, 2)), box(-1, 1)[None])
+        fold = slice_fold._Fold(SliceFolder(stages), where)
+        found = fold._settled(units, np.zeros((0, 2)), lines)
+        assert [tuple(each[0].tolist()) for each in found] == [on, off]
