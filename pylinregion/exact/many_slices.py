@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ from pylinregion._util.arrays import Int64s
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import check_scale
-from pylinregion.exact.slice_fold import SliceFolder, Slices, TooManyColumnsError
+from pylinregion.exact.slice_fold import SliceFolder, Slices, SliceSystems, TooManyColumnsError
 from pylinregion.lowering.stages import Stages
 from pylinregion.native import exact_engines
 from pylinregion.native.exact_engines import Report
@@ -37,14 +39,15 @@ class SliceCounts(NamedTuple):
     stopped_at: int
 
     @classmethod
-    def joined(cls, first: SliceCounts, second: SliceCounts) -> SliceCounts:
-        """Of some slices, and then others."""
+    def joined(cls, parts: Sequence[SliceCounts]) -> SliceCounts:
+        """Of slices one part behind the other; only the last part may have stopped."""
+        behind = sum(len(part.regions) for part in parts[:-1])
         return cls(
-            np.concatenate([first.regions, second.regions]),
-            np.concatenate([first.changes, second.changes]),
-            np.concatenate([first.decisions, second.decisions]),
-            np.concatenate([first.rows, second.rows]),
-            second.stopped_at + len(first.regions) if second.stopped_at >= 0 else -1,
+            regions=np.concatenate([part.regions for part in parts]),
+            changes=np.concatenate([part.changes for part in parts]),
+            decisions=np.concatenate([part.decisions for part in parts]),
+            rows=np.concatenate([part.rows for part in parts]),
+            stopped_at=behind + parts[-1].stopped_at if parts[-1].stopped_at >= 0 else -1,
         )
 
 
@@ -90,44 +93,30 @@ class ManySlices:
                 exact decision would not fit.
         """
         self._check_scale(slices)
+        limit = -1 if max_regions is None else max_regions
+        found: list[SliceCounts] = []
+        for part, systems in self._folded(slices):
+            try:
+                counts: dict[str, Any] = self._problem.count(
+                    **_arrays(systems, part), threads=threads, force_exact=force_exact, max_regions=limit, report=report
+                )
+            except OverflowError as error:  # exponents too far apart for the integers of the exact stage
+                raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {error}") from None
+            found.append(SliceCounts(**counts, rows=np.diff(systems.begin)))
+            if found[-1].stopped_at >= 0:
+                break
+        return SliceCounts.joined(found)
+
+    def _folded(self, slices: Slices) -> Iterator[tuple[Slices, SliceSystems]]:
+        """As many slices at a time as are held."""
         try:
             systems = self._folder.fold(slices)
         except TooManyColumnsError:
             half = len(slices) // 2
-            how: dict[str, Any] = {
-                "threads": threads,
-                "force_exact": force_exact,
-                "max_regions": max_regions,
-                "report": report,
-            }
-            first = self.count(slices.part(slice(0, half)), **how)
-            if first.stopped_at >= 0:
-                return first
-            return SliceCounts.joined(first, self.count(slices.part(slice(half, len(slices))), **how))
-        a, b, c = systems.affine
-        try:
-            found: dict[str, Any] = self._problem.count(
-                begin=systems.begin,
-                stage_begin=systems.stage_begin,
-                line=systems.line,
-                on=systems.on,
-                a=a,
-                b=b,
-                c=c,
-                error=systems.error,
-                columns=systems.columns,
-                u=slices.u,
-                v=slices.v,
-                origin=slices.origins,
-                corners=slices.corners,
-                threads=threads,
-                force_exact=force_exact,
-                max_regions=-1 if max_regions is None else max_regions,
-                report=report,
-            )
-        except OverflowError as error:  # exponents too far apart for the integers of the exact stage
-            raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {error}") from None
-        return SliceCounts(**found, rows=np.diff(systems.begin))
+            yield from self._folded(slices.part(slice(0, half)))
+            yield from self._folded(slices.part(slice(half, len(slices))))
+        else:
+            yield slices, systems
 
     def _check_scale(self, slices: Slices) -> None:
         if not len(slices):
@@ -138,3 +127,10 @@ class ManySlices:
         worst = int(np.argmax(np.maximum(plane, 1) * np.maximum(corners, 1)))
         if (reason := check_scale(self.stages, plane[worst : worst + 1], corners[worst : worst + 1])) is not None:
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {reason}")
+
+
+def _arrays(systems: SliceSystems, slices: Slices) -> dict[str, Any]:
+    """What the core reads of them."""
+    arrays = {each.name: getattr(systems, each.name) for each in fields(systems) if each.name != "affine"}
+    arrays |= dict(zip("abc", systems.affine, strict=True))
+    return arrays | {"u": slices.u, "v": slices.v, "origin": slices.origins, "corners": slices.corners}

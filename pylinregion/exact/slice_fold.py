@@ -23,7 +23,7 @@ from pylinregion.lowering.units import Units
 
 Bits = NDArray[np.bool_]
 _MOST_NUMBERS = 2**22  # of the forms, or the columns, of a stage on all slices
-_OPERATIONS = 32  # more than a bound rounds besides the sums of columns
+_OPERATIONS = 32  # more than a relaxed form, its bounds and what they enter round, besides the sums of columns: 5.2
 
 
 @dataclass(frozen=True)
@@ -288,8 +288,7 @@ class _Fold:
 
     def _bounds(self, affine: Array, columns: Array, each: Array) -> _Lines:
         relaxed = affine
-        most = int(np.bincount(self.owner, minlength=1).max())  # columns of one slice
-        rounding = (most + _OPERATIONS) * UNIT
+        rounding = self._rounding()
         size = np.abs(affine[:, 2])
         for k in range(2):
             size += np.abs(affine[:, k]) * self.extent[:, k : k + 1]
@@ -300,8 +299,12 @@ class _Fold:
                 self._add(relaxed[:, k], columns, self.relaxed[:, k])
             reach = np.einsum("ck,ck->c", np.abs(self.relaxed), self.extent[self.owner]) + self.radius
             self._add(slack, np.abs(columns), self.radius + rounding * reach)
-        slack *= NORM_UP
+        slack = slack * NORM_UP + UNDERFLOW
         return _Lines(relaxed, slack, *self._over_corners(relaxed, slack))
+
+    def _rounding(self) -> float:
+        """Of sums over the columns of a slice, in units of their terms' sizes."""
+        return (int(np.bincount(self.owner, minlength=1).max()) + _OPERATIONS) * UNIT * UP
 
     def _over_corners(self, form: Array, slack: Array) -> tuple[Array, Array]:
         """The least and the largest values of affine functions ``[B, 3, n]`` on the polygons, less and more slack."""
@@ -346,7 +349,7 @@ class _Fold:
             self._add(rest, np.abs(columns), -self.radius)
             apart = columns - np.take_along_axis(columns, best[self.owner], axis=1)
             self._add(radius, np.abs(apart), self.radius)
-            rest += UNIT * _OPERATIONS * lines.slack  # of the sum that was taken away
+            rest += self._rounding() * lines.slack  # of the sum that was taken away
         slack = (radius + rest + np.take_along_axis(rest, best, axis=1)) * NORM_UP
         most = self._over_corners(difference, slack)[1]
         off = most < 0

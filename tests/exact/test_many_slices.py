@@ -248,3 +248,13 @@ def test_kinks_nearer_to_each_other_than_their_bounds_are_settled_in_their_order
         fold = slice_fold._Fold(SliceFolder(stages), where)
         found = fold._settled(units, np.zeros((0, 2)), lines)
         assert [tuple(each[0].tolist()) for each in found] == [on, off]
+
+
+def test_a_slice_with_too_many_regions_is_named_in_whichever_part_it_is(monkeypatch):
+    stages = generic((2, 20, 20, 1), seed=1)
+    sizes = (1e-6, 1e-6, 1e-6, 3.0, 1e-6)
+    slices = Slices(np.eye(2)[:1], np.eye(2)[1:], np.zeros((5, 2)), np.stack([box(-size, size) for size in sizes]))
+    for most in (2**22, 1):
+        monkeypatch.setattr(slice_fold, "_MOST_NUMBERS", most)
+        found = ManySlices(stages).count(slices, max_regions=20)
+        assert found.stopped_at == 3 and found.regions[3, -1] > 20 and len(found.regions) == (5 if most > 1 else 4)
