@@ -241,12 +241,12 @@ class ManySlices {
               "stage_begin must end with the rows of its slice");
       for (int64_t l = 0; l < stages; ++l)
         require(stage_begin.at(i, l) <= stage_begin.at(i, l + 1), "stage_begin must ascend");
-      numbers += rows * (rows + 8), most = std::max(most, rows);
+      numbers += rows * (rows + kColumnPadding), most = std::max(most, rows);
     }
     const int64_t rows = begin.at(slices);
     for (const auto& [name, array] : {std::pair{"a", &a}, {"b", &b}, {"c", &c}, {"error", &error}})
       require_shape(name, *array, {rows});
-    require_shape("line", line, {rows + 8});
+    require_shape("line", line, {rows + kColumnPadding});
     for (int64_t row = 0; row < rows; ++row)
       require(0 <= line.at(row) && line.at(row) < exact_stages_.lines(), "line must have numbers of lines");
     require_shape("on", on, {slices, (exact_stages_.lines() + 7) / 8});

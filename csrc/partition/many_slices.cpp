@@ -4,12 +4,6 @@
 #include <algorithm>
 
 namespace pylinregion {
-namespace {
-
-constexpr int64_t kPadding = 8;  // numbers behind a row of columns, for whole vectors
-
-}  // namespace
-
 SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,
                          const std::shared_ptr<NetworkDigits>& digits, const Groups& groups, const EngineOptions& given,
                          EngineProgress& progress) {
@@ -24,7 +18,7 @@ SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& system
   std::vector<uint8_t> on(static_cast<size_t>(lines));
   const double* columns = systems.columns;
   for (int64_t i = 0; i < systems.slices && !progress.stop; ++i) {
-    const int64_t first = systems.begin[i], n = systems.begin[i + 1] - first, stride = n + kPadding;
+    const int64_t first = systems.begin[i], n = systems.begin[i + 1] - first, stride = n + kColumnPadding;
     const uint8_t* bits = systems.on + i * static_cast<int64_t>(bytes);
     for (int64_t line = 0; line < lines; ++line) on[static_cast<size_t>(line)] = bits[line / 8] >> (line % 8) & 1;
     const double* corners = systems.corners + i * systems.n_corners * 2;

@@ -11,6 +11,8 @@
 
 namespace pylinregion {
 
+constexpr int64_t kColumnPadding = 8;  // numbers behind a row of columns, for whole vectors
+
 // The systems of some slices, one behind the other. All polygons have as many corners.
 struct SliceSystems {
   int64_t slices;
@@ -19,7 +21,8 @@ struct SliceSystems {
   const int32_t* line;              // [rows, and eight more]: their lines, ascending in each slice
   const uint8_t* on;                // [slices, pattern bytes]: which of the other lines are on, a bit for each
   const double *a, *b, *c, *error;  // [rows]
-  // Of a slice with n rows [n, n + 8]: what each row gives to those after it, 0 elsewhere; one slice behind the other.
+  // Of a slice with n rows [n, n + kColumnPadding]: what each row gives to those after it, 0 elsewhere; one slice
+  // behind the other.
   const double* columns;
   const double *u, *v, *origin;  // [slices, dimensions]; of u and v, as `shared` says, those of the first for all
   bool shared;

@@ -132,7 +132,7 @@ class _Lines:
 
 
 class TooManyColumnsError(Exception):
-    """So many slices take more numbers than are held at a time; fewer will do."""
+    """So many slices take more numbers than are held at a time; fewer will do. Of one slice any are held."""
 
 
 class SliceFolder:
@@ -256,7 +256,8 @@ class _Fold:
             return self._pieces(units, rows, np.zeros((self.count, n), np.int64), _none_born())
         row_of = np.repeat(np.arange(n), np.diff(units.line_begin))
         affine, columns, each = rows.affine, rows.columns, rows.each
-        if not np.array_equal(row_of, np.arange(n)):
+        one_each = np.array_equal(row_of, np.arange(n))
+        if not one_each:
             affine, columns, each = affine[:, :, row_of], columns[:, row_of], each[:, row_of]
         if units.kinks.any():
             each = each + 2 * UNIT * (np.abs(affine[:, 2]) + np.abs(units.kinks))
@@ -277,7 +278,7 @@ class _Fold:
         self.error = np.concatenate([self.error, each[owner, line] * UP + UNDERFLOW])
         self.births.append(len(self.owner))
         self._sort()
-        if units.lines == n == len(np.unique(row_of)):
+        if one_each:
             piece = on.astype(np.int64)
         else:
             below = np.concatenate([np.zeros((self.count, 1), np.int64), np.cumsum(on, axis=1)], axis=1)

@@ -153,6 +153,14 @@ class Prepared:
     threads: int
 
 
+def checked_limits(threads: int | None, max_regions: int | None, memory_budget: int | None) -> int:
+    """How many threads; raises for what is no limit."""
+    for name, number in (("max_regions", max_regions), ("memory_budget", memory_budget)):
+        if number is not None:
+            checks.positive_integer(name, number)
+    return checks.threads(threads)
+
+
 def prepared(
     model: nn.Module | torch.export.ExportedProgram | Network,
     slice_: Slice,
@@ -164,10 +172,7 @@ def prepared(
     """Check the arguments of :func:`partition`, and find the network's stages."""
     if not isinstance(slice_, Slice):
         raise TypeError(f"slice_ must be a pylinregion.Slice, got {type(slice_).__name__}")
-    threads = checks.threads(threads)
-    for name, number in (("max_regions", max_regions), ("memory_budget", memory_budget)):
-        if number is not None:
-            checks.positive_integer(name, number)
+    threads = checked_limits(threads, max_regions, memory_budget)
     network = _captured(model, slice_.input_shape)
     network.check_parameters()
     count = _first_layers(layers, network.layer_names)

@@ -19,6 +19,7 @@ from pylinregion.regions.enumeration import (
     Prepared,
     check_count,
     check_extent,
+    checked_limits,
     enumerated,
     found_partition,
     prepared,
@@ -70,6 +71,7 @@ def partitions(
     [4, 1]
     """
     checks.switches(cells=cells)
+    checked_limits(threads, max_regions, memory_budget)
     given = _checked(slices)
     if not given:
         return iter(())
@@ -101,13 +103,11 @@ def _counted(ready: Prepared, slices: list[Slice], max_regions: int | None) -> I
     for begin, end in _batches(slices):
         with plain_torch():
             found = many.count(_together(slices[begin:end]), threads=ready.threads, max_regions=max_regions)
-        for place, (regions, decisions) in enumerate(
-            zip(found.regions.tolist(), found.decisions.tolist(), strict=True)
-        ):
+        for place, regions in enumerate(found.regions.tolist()):
             if place == found.stopped_at:
                 check_count(regions[-1], max_regions, f" on slices[{begin + place}]")
-            filter_, exact, zeros, folds = decisions
-            counts = Enumeration[EngineCells](regions, False, filter_, exact, zeros, None, folds)
+            filtered, exact, zeros, folds = found.decisions[place].tolist()
+            counts = Enumeration[EngineCells](regions, False, filtered, exact, zeros, None, folds)
             yield found_partition(ready, slices[begin + place], counts)
 
 

@@ -129,3 +129,4 @@ def test_bad_arguments_are_named_at_once():
     bad("max_regions must be", max_regions=0)
     bad("cells must be", cells=1, error=TypeError)
     bad("threads must be", threads=0)
+    bad("threads must be", [], threads=0)
