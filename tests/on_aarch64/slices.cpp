@@ -73,8 +73,15 @@ class Network {
           columns.back()[length(from * stride + to)] = layers_.weight[length(l + 1)][length(to * n + from)];
       views.push_back({l * n, (l + 1) * n, extent, columns.back().data(), stride});
     }
-    const System system{views, lines, a.data(), b.data(), c.data(), error.data(), nullptr, corners, 4, &groups};
-    const ExactRows exact(stages(), {2, u, v, origin, corners, 4}, groups);
+    System system{};  // of all lines
+    system.stages = std::move(views);
+    system.lines = system.rows = lines;
+    system.a = a.data(), system.b = b.data(), system.c = c.data();
+    system.error = error.data();
+    system.corners = corners;
+    system.n_corners = 4;
+    system.groups = &groups;
+    const ExactRows exact(network_digits(stages()), {2, u, v, origin, corners, 4}, groups);
     EngineOptions options;
     options.cells = mesh;
     options.threads = threads;
