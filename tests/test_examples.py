@@ -10,6 +10,7 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 SAYS = {
     "cnn_by_layer": "local complexity after training",
     "displacements": "both ways find the same: True",
+    "networks": "regions around a point",
     "slice_through_three_digits": "the decision boundary has",
 }
 

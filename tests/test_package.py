@@ -18,16 +18,16 @@ MODULES = sorted(info.name for info in pkgutil.walk_packages([str(PACKAGE)], "py
 
 
 def test_folders_on_one_path_have_no_module_of_one_name():
-    """Benchmarks and tests are imported by bare names, from folders that can be on one path with the package."""
+    """These are imported by bare names, from folders that can be on one path with the package."""
     tests = Path(__file__).parent
-    bench = {file.stem for file in tests.with_name("bench").glob("*.py")}
+    bench, examples = ({file.stem for file in tests.with_name(name).glob("*.py")} for name in ("bench", "examples"))
     files = [file.stem for file in (*tests.glob("*.py"), *tests.glob("*/test_*.py"))]
     names = {*files, "cases"}
     package = {part for module in MODULES for part in module.split(".")}
     assert {"main", "harness"} <= bench and {"test_rooms", "test_bench"} <= names and "store" in package
     assert sorted(files) == sorted(set(files))
-    assert bench & names == {"conftest"}
-    assert not (bench | names) & (package | sys.stdlib_module_names)
+    assert bench & names == {"conftest"} and not examples & (bench | names)
+    assert not (bench | names) & package and not (bench | examples | names) & sys.stdlib_module_names
 
 
 def test_tests_lie_in_the_rooms_that_they_test():

@@ -8,22 +8,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import pylinregion as plr
 
 
-def below(*points):
-    return lambda z, *_: sum((z > point).long() for point in points)
-
-
 def bounds(z, low=None, high=None, **named):
-    return below(*(bound for bound in (named.get("min", low), named.get("max", high)) if bound is not None))(z)
+    return [bound for bound in (named.get("min", low), named.get("max", high)) if bound is not None]
 
 
-PIECES = {
-    **dict.fromkeys(["relu", "leaky_relu", "_prelu_kernel", "abs", "gelu", "tanh", "sigmoid"], below(0.0)),
-    "hardtanh": lambda z, low=-1.0, high=1.0: below(low, high)(z),
+# Where the kinks of one number bend, by what they are called with.
+BREAKPOINTS = {
+    **dict.fromkeys(["relu", "leaky_relu", "_prelu_kernel", "abs", "gelu", "tanh", "sigmoid"], lambda *_: [0.0]),
+    "hardtanh": lambda z, low=-1.0, high=1.0: [low, high],
     "clamp": bounds,
     "clamp_min": bounds,
-    "gt": torch.gt,
-    "lt": torch.lt,
 }
+COMPARISONS = {"gt": torch.gt, "lt": torch.lt}
+
+
+def breakpoints(name, args, kwargs):
+    """Where the operator of this name bends; None if it is no kink of one number."""
+    bends = BREAKPOINTS.get(name) or BREAKPOINTS.get(name.removesuffix("_"))
+    return bends and bends(*args, **kwargs)
 
 
 class Witness(TorchDispatchMode):
@@ -35,8 +37,10 @@ class Witness(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function._schema.name.split("::")[1]
-        if piece := PIECES.get(name) or PIECES.get(name.removesuffix("_")):
-            self.pieces.append(piece(*args, **(kwargs or {})).flatten())
+        if bends := breakpoints(name, args, kwargs or {}):
+            self.pieces.append(sum((args[0] > bend).long() for bend in bends).flatten())
+        elif name in COMPARISONS:
+            self.pieces.append(function(*args).flatten())
         result = function(*args, **(kwargs or {}))
         if name.startswith("max_pool"):
             self.pieces.append(result[1].flatten())
