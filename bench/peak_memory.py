@@ -108,7 +108,7 @@ def answer(question: Question) -> float | None:
     run = run_of(question)
     run(min(2, question.points))
     gc.collect()
-    measure = _cuda_peak if question.device == "cuda" else _process_peak
+    measure = _cuda_peak if question.device == "cuda" else process_peak
     return measure(lambda: run(question.points))
 
 
@@ -122,7 +122,8 @@ def _cuda_peak(run: Callable[[], object]) -> float:
     return (torch.cuda.max_memory_allocated() - before) / MEGABYTE
 
 
-def _process_peak(run: Callable[[], object]) -> float | None:
+def process_peak(run: Callable[[], object]) -> float | None:
+    """How far above what there is a run goes, in megabytes; None where the system does not tell."""
     _return_free_memory()
     try:
         CLEAR.write_text("5")  # resets the peak; Linux only, and not in every container

@@ -1,0 +1,324 @@
+"""Networks of torchvision, timm and Hugging Face's transformers: ``python bench/stock_networks.py``.
+
+Each with random weights, nothing is downloaded: counted exactly on a slice around a random input, or refused. What is
+counted is checked: the partition verifies itself, counting alone gives the same number, and points drawn on the slice
+have the patterns of their cells, by what the module gives its own activations (``tests/cases/sampled.py``). Every
+network has a process of its own, with a limit of time. Exit code 1: a wrong count, or a refusal that is not expected or
+has another reason.
+
+    python bench/stock_networks.py --small            # few channels, small images: a minute
+    python bench/stock_networks.py                    # as they are used: an hour
+    python bench/stock_networks.py --only resnet18 --radius 0.01
+
+Libraries that are not installed are left out. They need not be there to use or to test the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import harness
+import torch
+from architectures import settled
+from peak_memory import process_peak
+from tables import markdown
+from torch import Tensor, nn
+
+import pylinregion as plr
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from cases.sampled import check_samples
+
+Make = Callable[[bool], nn.Module]
+
+
+@dataclass(frozen=True)
+class Stock:
+    """A network of a library.
+
+    Attributes:
+        library: The module that is imported.
+        name: What the library calls it, and in which variant.
+        make: Makes it; True: with few channels, if the library lets them be chosen.
+        shape, small_shape: Of an input.
+        refused: What the refusal must say, as a regular expression; None: it must be counted.
+    """
+
+    library: str
+    name: str
+    make: Make
+    shape: tuple[int, ...] = (3, 224, 224)
+    small_shape: tuple[int, ...] = (3, 32, 32)
+    refused: str | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.library} {self.name}"
+
+
+# ---- torchvision
+
+
+def vision(
+    name: str,
+    refused: str | None = None,
+    shape: tuple[int, ...] = (3, 224, 224),
+    small_shape: tuple[int, ...] = (3, 32, 32),
+    **given: Any,
+) -> Stock:
+    def make(small: bool) -> nn.Module:
+        from torchvision import models
+
+        return getattr(models, name)(**given)
+
+    return Stock("torchvision", name, make, shape, small_shape, refused)
+
+
+# ---- timm
+
+
+def image_model(name: str, refused: str | None = None) -> Stock:
+    def make(small: bool) -> nn.Module:
+        import timm
+
+        return timm.create_model(name, pretrained=False)
+
+    return Stock("timm", name, make, refused=refused)
+
+
+# ---- transformers
+
+
+def classifier(kind: str, few: dict[str, Any], variant: str = "", refused: str | None = None, **given: Any) -> Stock:
+    def make(small: bool) -> nn.Module:
+        import transformers
+
+        config = getattr(transformers, f"{kind}Config")(**given, **(few if small else {}))
+        return Logits(getattr(transformers, f"{kind}ForImageClassification")(config))
+
+    return Stock("transformers", kind + variant, make, refused=refused)
+
+
+class Logits(nn.Module):
+    """The logits alone of all that a model of transformers returns."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x).logits
+
+
+class DecoderOfSegFormer(nn.Module):
+    """The head that takes the four maps of the encoder, here one behind the other as one vector."""
+
+    SHAPES = ((32, 56, 56), (64, 28, 28), (160, 14, 14), (256, 7, 7))
+    SMALL = ((4, 8, 8), (6, 4, 4), (8, 2, 2), (8, 1, 1))
+
+    def __init__(self, small: bool) -> None:
+        super().__init__()
+        from transformers import SegformerConfig
+        from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
+
+        self.shapes = self.SMALL if small else self.SHAPES
+        few = {"decoder_hidden_size": 8, "num_labels": 4} if small else {}
+        config = SegformerConfig(hidden_sizes=[channels for channels, *_ in self.shapes], **few)
+        self.head = SegformerDecodeHead(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = x.split([math.prod(shape) for shape in self.shapes], dim=1)
+        return self.head([part.unflatten(1, shape) for part, shape in zip(maps, self.shapes, strict=True)])
+
+    @classmethod
+    def stock(cls) -> Stock:
+        sizes = [(sum(map(math.prod, shapes)),) for shapes in (cls.SHAPES, cls.SMALL)]
+        return Stock("transformers", "Segformer, decoder", cls, *sizes)
+
+
+def block_of_vit(small: bool) -> nn.Module:
+    from transformers import ViTConfig
+    from transformers.models.vit.modeling_vit import ViTLayer
+
+    few = {"hidden_size": 12, "intermediate_size": 24, "num_attention_heads": 2} if small else {}
+    return ViTLayer(ViTConfig(hidden_act="relu", **few)).get_submodule("mlp")
+
+
+def block_of_gpt2(small: bool) -> nn.Module:
+    from transformers import GPT2Config, GPT2Model
+
+    few = {"n_embd": 12, "n_head": 2, "vocab_size": 50} if small else {}
+    return GPT2Model(GPT2Config(activation_function="relu", n_layer=1, **few)).get_submodule("h.0.mlp")
+
+
+GATE = "(hard)?sigmoid in module .*: (a smooth activation|it multiplies two values)"
+FEW = {"embedding_size": 4, "hidden_sizes": [4, 6, 8, 8], "depths": [1, 1, 1, 1]}
+
+STOCK = (
+    vision("vgg11"),
+    vision("vgg11_bn"),
+    vision("resnet18"),
+    vision("resnet50"),
+    vision("resnext50_32x4d"),
+    vision("densenet121"),
+    vision("mobilenet_v2"),
+    vision("mnasnet1_0"),
+    vision("shufflenet_v2_x1_0"),
+    vision("squeezenet1_0"),
+    vision("googlenet", init_weights=False, aux_logits=False),
+    vision("inception_v3", None, (3, 299, 299), (3, 96, 96), init_weights=False),
+    vision("regnet_x_400mf"),
+    vision("regnet_y_400mf", GATE),
+    vision("convnext_tiny", "layer_norm"),
+    classifier("ResNet", FEW, ", basic", layer_type="basic"),
+    classifier("ResNet", FEW, ", bottleneck"),
+    classifier("MobileNetV2", {"depth_multiplier": 0.1, "min_depth": 4, "depth_divisible_by": 2}),
+    classifier("RegNet", FEW | {"groups_width": 2}, ", x", layer_type="x"),
+    classifier("RegNet", FEW | {"groups_width": 2}, ", y", GATE),
+    classifier("ConvNext", {"hidden_sizes": [4, 6, 8, 8], "depths": [1, 1, 1, 1]}, "", "layer_norm"),
+    DecoderOfSegFormer.stock(),
+    Stock("transformers", "ViT, MLP with ReLU", block_of_vit, (197, 768), (5, 12)),
+    Stock("transformers", "GPT2, MLP with ReLU", block_of_gpt2, (64, 768), (5, 12)),
+    image_model("resnet26d"),
+    image_model("resnetv2_50"),
+    image_model("regnetx_002"),
+    image_model("repvgg_a0"),
+    image_model("efficientnet_lite0"),
+    image_model("dla34"),
+    image_model("hrnet_w18_small"),
+    image_model("res2net50_26w_4s"),
+    image_model("selecsls42b"),
+    image_model("vovnet39a"),
+    image_model("darknet53"),
+    image_model("ghostnet_100", GATE),
+    image_model("skresnet18", GATE),
+    image_model("mixer_s32_224", "layer_norm"),
+)
+
+
+def measured(stock: Stock, small: bool, radius: float, points: int) -> dict[str, Any]:
+    """Count one network around a random input, and check what was counted."""
+    torch.manual_seed(0)
+    shape = stock.small_shape if small else stock.shape
+    x = torch.randn(shape)
+    model = settled(stock.make(small), x.expand(4, *shape), batches=3).double()
+    row: dict[str, Any] = {"network": stock.key, "shape": list(shape), "radius": radius, "outcome": "refused"}
+    around = plr.Slice.around(x, radius)
+    begin = time.perf_counter()
+    try:
+        network = plr.capture(model, x[None].double())
+        row["capture"] = time.perf_counter() - begin
+        row |= {"layers": len(network.layers), "neurons": sum(layer.units for layer in network.layers)}
+        counted: list[Any] = []
+        begin = time.perf_counter()
+        row["megabytes"] = process_peak(lambda: counted.append(plr.partition(model, around, cells=False)))
+        row |= {"seconds": time.perf_counter() - begin, "regions": counted[0].n_regions}
+        part = plr.partition(model, around)
+        if part.n_regions != counted[0].n_regions:
+            raise AssertionError(f"{part.n_regions} regions with cells, {counted[0].n_regions} without")
+        begin = time.perf_counter()
+        found = check_samples(part, model, points, at_a_time=max(1, min(500, 10**8 // row["neurons"])))
+        row |= {"sampled": found.cells, "doubtful": found.doubtful, "sampling": time.perf_counter() - begin}
+        begin = time.perf_counter()
+        part.verify(model, samples=20)
+        row |= {"verifying": time.perf_counter() - begin, "outcome": "counted"}
+    except (plr.UnsupportedModelError, plr.BudgetExceededError) as error:
+        row["said"] = str(error)
+    except Exception as error:
+        row |= {"outcome": "failed", "said": f"{type(error).__name__}: {error}", "where": traceback.format_exc()}
+    return row
+
+
+def asked(stock: Stock, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Ask a process of its own, which is ended when its time is over."""
+    command = [sys.executable, __file__, "--one", stock.key, "--radius", str(chosen.radius), "--points"]
+    command += [str(chosen.points), *(["--small"] if chosen.small else [])]
+    row: dict[str, Any] = {"network": stock.key, "radius": chosen.radius}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=chosen.seconds)
+    except subprocess.TimeoutExpired:
+        return row | {"outcome": "failed", "said": f"not done after {chosen.seconds:g} s"}
+    if done.returncode:
+        return row | {"outcome": "failed", "said": f"ended with {done.returncode}", "where": done.stderr[-2000:]}
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def is_right(stock: Stock, row: dict[str, Any]) -> bool:
+    """Whether it was counted, or refused for the reason that it has."""
+    if stock.refused is None:
+        return row["outcome"] == "counted"
+    return row["outcome"] == "refused" and re.search(stock.refused, row["said"]) is not None
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    def number(row: dict[str, Any], name: str, form: str) -> str:
+        return format(row[name], form) if row.get(name) is not None else "-"
+
+    head = ["network", "input", "neurons", "regions", "s", "MB", "cells seen", "doubtful", "outcome"]
+    cells = [
+        [
+            row["network"],
+            "x".join(map(str, row.get("shape", []))),
+            number(row, "neurons", ",").replace(",", " "),
+            number(row, "regions", ",").replace(",", " "),
+            number(row, "seconds", ".2f"),
+            number(row, "megabytes", ".0f"),
+            number(row, "sampled", "d"),
+            number(row, "doubtful", "d"),
+            row["outcome"] if row["right"] else f"{row['outcome']} (!)",
+        ]
+        for row in rows
+    ]
+    said = [f"- {row['network']}: {row['said']}" for row in rows if row.get("said")]
+    return "\n".join([markdown(head, cells), "", *said])
+
+
+def main(given: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="few channels, small images")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="those with this in their name")
+    parser.add_argument("--radius", type=float, default=1e-3, help="of the slices; default: 0.001")
+    parser.add_argument("--points", type=int, default=20_000, help="that are sampled; default: 20000")
+    parser.add_argument("--seconds", type=float, default=1800, help="for one network; default: 1800")
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # measure it in this process
+    harness.add_out(parser)
+    chosen = parser.parse_args(given)
+    if chosen.one:
+        harness.one_thread()
+        warnings.simplefilter("ignore")  # of the libraries
+        (stock,) = [stock for stock in STOCK if stock.key == chosen.one]
+        print(json.dumps(measured(stock, chosen.small, chosen.radius, chosen.points)))
+        return 0
+    rows = []
+    for stock in STOCK:
+        if not any(name in stock.key for name in chosen.only):
+            continue
+        if importlib.util.find_spec(stock.library) is None:
+            harness.progress(f"{stock.key}: {stock.library} is not installed")
+            continue
+        row = asked(stock, chosen)
+        rows.append(row | {"right": is_right(stock, row)})
+        harness.progress(f"{stock.key}: {row['outcome']}, {row.get('regions', row.get('said'))}")
+    if not rows:
+        return 0
+    print(f"\n{table(rows)}")
+    harness.write({"stock": rows}, chosen.out)
+    return 0 if all(row["right"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
