@@ -1,4 +1,4 @@
-"""A partition beside the module itself: at sampled points, is the pattern of the cell what the module does there?
+"""Partitions and traces beside the module itself: are the patterns of cells and the changes what the module does?
 
 Nothing of the package's capture is used: the module runs in float64, and what its kinks are given there is read off.
 Left out are points at which a neuron is **doubtful**: its distance to a breakpoint, or between the two largest of a
@@ -110,6 +110,13 @@ def sample(part, points, seed):
     return corner + a[:, None] * one[triangle] + b[:, None] * other[triangle]
 
 
+def pieces_of(model, x):
+    """``[points, neurons]`` of each layer that runs, and ``[points]`` whether none of them is doubtful."""
+    with torch.no_grad(), Pieces() as seen:
+        model(x)
+    return [layer.numpy() for layer in seen.layers], ~torch.stack(seen.doubtful).any(dim=0).numpy()
+
+
 def check_samples(part, model, points, seed=0, at_a_time=500):
     """Compare the patterns of points drawn uniformly on the slice with those of the cells that hold them.
 
@@ -136,10 +143,7 @@ def check_samples(part, model, points, seed=0, at_a_time=500):
     sure = np.zeros(points, dtype=bool)
     for begin in range(0, points, at_a_time):
         some = slice(begin, begin + at_a_time)
-        with torch.no_grad(), Pieces() as seen:
-            model(part.slice.points(st[some]))
-        sure[some] = ~torch.stack(seen.doubtful).any(dim=0).numpy()
-        layers = [layer.numpy() for layer in seen.layers]
+        layers, sure[some] = pieces_of(model, part.slice.points(st[some]))
         region = -1
         for place in np.flatnonzero(sure[some]):
             if regions[begin + place] != region:
@@ -161,3 +165,38 @@ def _compare(found, pattern, where):
                 f"{where}, neuron {neuron} of layer {name} is on piece {layer[neuron]}, not {pieces[neuron]} "
                 f"({len(differ)} neurons of the layer differ)"
             )
+
+
+def check_trace(line, model, start, end):
+    """Compare which neurons change at the breakpoints of segments with the module between them.
+
+    Args:
+        line: The trace.
+        model: The module; a copy in float64 and in eval mode is run.
+        start, end: ``[B, *input_shape]``.
+
+    Returns:
+        How many breakpoints were compared: those with no doubtful middle of a region on either side.
+
+    Raises:
+        Disagreement: Others change; the message names segment and breakpoint.
+    """
+    model, compared = copy.deepcopy(model).double().eval(), 0
+    for segment, (first, last) in enumerate(zip(start.double(), end.double(), strict=True)):
+        own = slice(line.offsets[segment], line.offsets[segment + 1])
+        ends = np.concatenate([[0], line.t[own], [1]])
+        t = torch.tensor((ends[1:] + ends[:-1]) / 2).reshape(-1, *[1] * first.dim())
+        layers, sure = pieces_of(model, (1 - t) * first + t * last)
+        pieces = np.concatenate(layers, axis=1)
+        changes = pieces[1:] != pieces[:-1]
+        for place in np.flatnonzero(sure[1:] & sure[:-1]):
+            low, high = line.neuron_offsets[own.start + place :][:2]
+            told = line.neurons[low:high]
+            found = np.flatnonzero(changes[place])
+            if not np.array_equal(np.sort(told), found):
+                raise Disagreement(
+                    f"at breakpoint {place} of segment {segment}, t = {ends[place + 1]}, neurons {found.tolist()} "
+                    f"change, not {told.tolist()}"
+                )
+            compared += 1
+    return compared

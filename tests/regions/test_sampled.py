@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import pylinregion as plr
 from cases import parts, sampled
-from cases.sampled import Disagreement, Pieces, check_samples
+from cases.sampled import Disagreement, Pieces, check_samples, check_trace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples"))
 
@@ -28,13 +28,23 @@ def partition_of(make, shape, radius=0.5, seed=0):
     return model, plr.partition(model, plr.Slice.around(x, radius, seed))
 
 
-@pytest.mark.part(2)
+@pytest.mark.part(4)
 @pytest.mark.parametrize("name", networks.SMALL)
 def test_sampled_points_lie_in_cells_of_their_pattern(name):
     model, part = partition_of(*networks.SMALL[name], seed=int(parts.DRAW) % 1000)
     found = check_samples(part, model, POINTS)
     assert found.doubtful < 1e-3 * POINTS and min(part.n_regions, 2) <= found.cells <= part.n_regions
     part.verify(model, samples=10)
+
+
+@pytest.mark.part(4)
+@pytest.mark.parametrize("name", networks.SMALL)
+def test_neurons_change_at_the_breakpoints_of_traces(name):
+    make, shape = networks.SMALL[name]
+    model = networks.seeded(make, int(parts.DRAW) % 1000).double()
+    start, end = torch.randn(2, 3, *shape, dtype=torch.float64)
+    line = plr.trace(model, start, end, slopes=False)
+    assert len(line.t) > 3 and check_trace(line, model, start, end) >= 0.9 * len(line.t)
 
 
 # ---- the comparison
@@ -101,6 +111,19 @@ def test_another_module_is_noticed(compared):
         check_samples(part, networks.seeded(Kinks, seed=9), 1000)
     with pytest.raises(Disagreement, match=r"layers of \[5\] neurons, the partition of \["):
         check_samples(part, nn.Sequential(nn.Flatten(), nn.Linear(81, 5), nn.ReLU()), 10)
+
+
+def test_another_neuron_of_a_trace_is_noticed(compared):
+    model, _ = compared
+    start, end = torch.randn(2, 2, 1, 9, 9, dtype=torch.float64)
+    line = plr.trace(model, start, end)
+    assert check_trace(line, model, start, end) == len(line.t) > 20
+    neurons = line.neurons.copy()
+    neurons[line.neuron_offsets[5]] += 1
+    with pytest.raises(Disagreement, match="at breakpoint 5 of segment 0, t = "):
+        check_trace(dataclasses.replace(line, neurons=neurons), model, start, end)
+    with pytest.raises(Disagreement, match=r"neurons .* change, not"):
+        check_trace(dataclasses.replace(line, t=line.t**2), model, start, end)
 
 
 def test_points_are_on_all_of_the_slice():
