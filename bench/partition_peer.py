@@ -44,7 +44,7 @@ def edge_subdivision(folder: Path, stages: Stages, plane: np.ndarray, corners: n
     net = networks.Net([2, *(stage.rows for stage in hidden)])
     with torch.no_grad():
         for number, (layer, stage) in enumerate(zip(net.fcs, hidden, strict=True)):
-            ((_, weight),) = stage.blocks.items()
+            ((_, weight),) = stage.matrices.items()
             bias = stage.bias
             if number == 0:
                 weight, bias = weight @ plane[:, :2], weight @ plane[:, 2] + bias

@@ -108,7 +108,7 @@ def plain_splitting(stages: Stages, plane: np.ndarray, corners: np.ndarray) -> i
     """The number of regions, by cutting polygons in float64."""
     cells = [(corners, plane)]
     for stage in stages.stages[:-1]:
-        ((_, weight),) = stage.blocks.items()
+        ((_, weight),) = stage.matrices.items()
         after = []
         for polygon, values in cells:
             rows = weight @ values

@@ -56,7 +56,7 @@ def splinecam(folder: Path, stages: Stages, plane: np.ndarray, corners: np.ndarr
         ``regions``, ``regions_per_layer``, ``seconds`` (CPU time, without imports) and ``stand_in_share``, the part of
         them that went into the stand-in (None: graph-tool itself ran); or ``error``.
     """
-    layers = [(*stage.blocks.values(), stage.bias) for stage in stages.stages[:-1]]
+    layers = [(*stage.matrices.values(), stage.bias) for stage in stages.stages[:-1]]
     context = multiprocessing.get_context("spawn")
     answers, sender = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(sender, SECONDS, folder, layers, plane, corners))

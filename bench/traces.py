@@ -32,7 +32,7 @@ WALKED = 5
 
 def plain_walk(stages: Stages, start: np.ndarray, end: np.ndarray) -> int:
     """The number of regions, from breakpoint to breakpoint. Linear layers and ReLUs only."""
-    layers = [(next(iter(stage.blocks.values())), stage.bias) for stage in stages.stages]
+    layers = [(next(iter(stage.matrices.values())), stage.bias) for stage in stages.stages]
     t, regions = 0.0, 1
     direction = end - start
     while True:

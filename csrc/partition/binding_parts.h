@@ -2,7 +2,9 @@
 #pragma once
 #include <pybind11/numpy.h>
 
+#include <algorithm>
 #include <condition_variable>
+#include <deque>
 #include <exception>
 #include <mutex>
 #include <optional>
@@ -55,8 +57,85 @@ py::array_t<T> array(std::vector<T, Rest...>&& values, std::vector<py::ssize_t> 
   return array<T, T, Rest...>(std::move(values), std::move(shape));
 }
 
+// A map as pylinregion/lowering/linear_maps.py gives it: its kind, its numbers, and what that kind needs besides.
+class MapArrays {
+ public:
+  MapArrays(const py::tuple& told, const std::string& name) {
+    const std::string kind = py::cast<std::string>(told[0]);
+    numbers_ = py::cast<Numbers<double>>(told[1]);
+    if (kind == "dense") {
+      require_shape(name, numbers_, {-1, -1});
+      const auto places = py::cast<int64_t>(told[2]);
+      require(places >= 1, name + " must have places");
+      map_ = LinearMap::of_matrix(numbers_.data(), numbers_.shape(0), numbers_.shape(1));
+      map_.dense.places = places;
+      map_.rows *= places, map_.width *= places;
+    } else if (kind == "terms") {
+      terms(py::cast<Numbers<int64_t>>(told[2]), py::cast<int64_t>(told[3]), py::cast<int64_t>(told[4]), name);
+    } else {
+      require(kind == "convolution", name + " must be dense, terms or convolution");
+      convolution(told, name);
+    }
+  }
+  const LinearMap& map() const { return map_; }
+
+ private:
+  void terms(Numbers<int64_t> place, int64_t width, int64_t products, const std::string& name) {
+    place_ = std::move(place);
+    require_shape(name, numbers_, {-1, -1});
+    require_shape(name + ".place", place_, {numbers_.shape(0), numbers_.shape(1)});
+    for (py::ssize_t i = 0; i < place_.size(); ++i)
+      require(0 <= place_.data()[i] && place_.data()[i] < width, name + ".place must be of the width");
+    map_.kind = LinearMap::Kind::terms;
+    map_.rows = numbers_.shape(0), map_.width = width;
+    map_.few = {place_.data(), numbers_.shape(1)};
+    map_.products = products;
+    whole();
+  }
+  void convolution(const py::tuple& told, const std::string& name) {
+    using Sizes = std::vector<int64_t>;
+    const auto source = py::cast<Sizes>(told[2]), target = py::cast<Sizes>(told[3]), stride = py::cast<Sizes>(told[4]),
+               padding = py::cast<Sizes>(told[5]), dilation = py::cast<Sizes>(told[6]);
+    const size_t dims = stride.size();
+    const auto n = static_cast<py::ssize_t>(dims);
+    require(1 <= dims && dims <= 3 && numbers_.ndim() == n + 2 && source.size() == dims + 1 &&
+                target.size() == dims + 1 && padding.size() == dims && dilation.size() == dims,
+            name + " must have 1 to 3 dimensions");
+    ConvolutionMap& to = map_.convolution;
+    to.groups = py::cast<int64_t>(told[7]);
+    to.transposed = py::cast<bool>(told[8]);
+    to.in_channels = source[0], to.out_channels = target[0];
+    require(to.groups >= 1 && to.in_channels % to.groups == 0 && to.out_channels % to.groups == 0 &&
+                numbers_.shape(0) == to.out_channels && numbers_.shape(1) == to.in_channels / to.groups,
+            name + " must have weights for its channels");
+    for (size_t d = 0; d < 3; ++d) {
+      const bool is = d + dims >= 3;
+      const size_t k = is ? d + dims - 3 : 0;
+      to.source[d] = is ? source[k + 1] : 1, to.target[d] = is ? target[k + 1] : 1;
+      to.kernel[d] = is ? numbers_.shape(static_cast<py::ssize_t>(k + 2)) : 1;
+      to.stride[d] = is ? stride[k] : 1, to.padding[d] = is ? padding[k] : 0, to.dilation[d] = is ? dilation[k] : 1;
+      require(to.source[d] >= 1 && to.target[d] >= 1 && to.stride[d] >= 1 && to.dilation[d] >= 1,
+              name + " must have sizes of at least 1");
+    }
+    map_.kind = LinearMap::Kind::convolution;
+    map_.rows = map_.convolution.target[0] * to.target[1] * to.target[2] * to.out_channels;
+    map_.width = to.source[0] * to.source[1] * to.source[2] * to.in_channels;
+    map_.products = std::max(to.in_channels, to.out_channels) / to.groups * to.kernel[0] * to.kernel[1] * to.kernel[2];
+    if (to.transposed) std::swap(map_.rows, map_.width);
+    whole();
+  }
+  void whole() {
+    map_.numbers = numbers_.data();
+    map_.count = numbers_.size();
+  }
+
+  Numbers<double> numbers_;
+  Numbers<int64_t> place_;
+  LinearMap map_;
+};
+
 // Blocks by source, bias, line_begin, kinks, slopes, intercepts, denominator: see ExactStage.
-using StageArrays = std::tuple<std::vector<std::pair<int64_t, Numbers<double>>>, Numbers<double>, Numbers<int64_t>,
+using StageArrays = std::tuple<std::vector<std::pair<int64_t, py::tuple>>, Numbers<double>, Numbers<int64_t>,
                                Numbers<double>, Numbers<double>, Numbers<double>, double>;
 
 // A network's stages as Python has them: the arrays, which are kept alive, and what points into them.
@@ -79,11 +158,15 @@ class ExactStages {
       require_shape(name + "intercepts", intercepts, {own + rows});
       ExactStage stage{rows,       {}, bias.data(), line_begin.data(), kinks.data(), slopes.data(), intercepts.data(),
                        denominator};
-      for (const auto& [source, weight] : blocks) {
+      for (const auto& [source, told] : blocks) {
         require(source >= -1 && source < static_cast<int64_t>(number), name + "blocks must be of stages before it");
         const int64_t width = source < 0 ? dimensions : stages_[static_cast<size_t>(source)].rows;
-        require_shape(name + "blocks[" + std::to_string(source) + "]", weight, {rows, width});
-        stage.blocks.push_back({source, weight.data()});
+        const std::string block = name + "blocks[" + std::to_string(source) + "]";
+        const LinearMap& map = maps_.emplace_back(told, block).map();
+        require(map.rows == rows && map.width == width,
+                block + " must be of " + std::to_string(rows) + " rows and width " + std::to_string(width) + ", got " +
+                    std::to_string(map.rows) + " and " + std::to_string(map.width));
+        stage.blocks.push_back({source, map});
       }
       stages_.push_back(std::move(stage));
       lines += own;
@@ -95,6 +178,7 @@ class ExactStages {
 
  private:
   std::vector<StageArrays> arrays_;
+  std::deque<MapArrays> maps_;
   std::vector<ExactStage> stages_;
   int64_t lines_ = 0;
 };

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "../simd.h"
 #include "binding_parts.h"
@@ -80,6 +81,53 @@ class MeshOfParts {
   const int64_t pattern_bytes_;
 };
 
+// A walk along a slice as it is asked for, and what it found for Python.
+class Walked {
+ public:
+  // Part `part` of `parts`, as cells one by one; parts is 0: the whole, as a mesh if the slice is a polygon.
+  Walked(bool polygon, bool cells, int threads, int64_t part, int64_t parts, bool force_exact, int64_t fold_ahead,
+         int64_t max_regions, int64_t max_bytes) {
+    if (cells) options_.cells = polygon && parts == 0 ? static_cast<CellSink*>(&mesh_) : &kept_;
+    options_.threads = threads;
+    options_.part = part, options_.parts = std::max<int64_t>(parts, 1);
+    options_.force_exact = force_exact;
+    options_.fold_ahead = fold_ahead;
+    options_.max_regions = max_regions;
+    options_.max_bytes = max_bytes;
+  }
+  Walked(const Walked&) = delete;
+
+  py::dict run(const System& system, const ExactRows& exact, py::ssize_t pattern_bytes, const py::object& report) {
+    EngineProgress progress;
+    EngineResult result;
+    run_reporting(stack_for(system.rows), report, progress.regions, progress.stop,
+                  [&] { result = enumerate_function()(system, options_, exact, progress); });
+    py::dict out;
+    out["regions"] = result.regions;
+    out["stopped"] = result.stopped;
+    out["filter"] = result.decisions.filter;
+    out["exact"] = result.decisions.exact;
+    out["zeros"] = result.decisions.zeros;
+    out["folds"] = result.decisions.folds;
+    if (options_.cells == &mesh_) add_mesh(out, std::move(mesh_), pattern_bytes);
+    if (options_.cells == &kept_) add_kept(out, std::move(kept_.all), pattern_bytes);
+    return out;
+  }
+
+ private:
+  static void add_kept(py::dict& out, CellList&& list, py::ssize_t pattern_bytes) {
+    add_cells(out, std::move(list.offsets), std::move(list.patterns), pattern_bytes);
+    const py::ssize_t ends = static_cast<py::ssize_t>(list.rows.size());
+    out["xy"] = array(std::move(list.xy), {ends, 2});
+    out["keys"] = array<uint64_t>(std::move(list.keys), {ends, 2});
+    out["rows"] = array(std::move(list.rows), {ends});
+  }
+
+  EngineOptions options_;
+  Mesh mesh_;
+  KeptCells kept_;
+};
+
 // begin, end, extent and columns of a stage with lines: see StageView.
 using LineStage = std::tuple<int64_t, int64_t, int64_t, Numbers<double>>;
 using OptionalNumbers = std::optional<Numbers<int64_t>>;
@@ -103,27 +151,11 @@ class SliceProblem {
                groups_) {}
   SliceProblem(const SliceProblem&) = delete;  // its parts point to each other
 
-  // Part `part` of `parts`, as cells one by one; parts is 0: the whole, as a mesh.
+  // See Walked.
   py::dict enumerate(bool cells, int threads, int64_t part, int64_t parts, bool force_exact, int64_t fold_ahead,
                      int64_t max_regions, int64_t max_bytes, const py::object& report) {
-    EngineOptions options;
-    Mesh mesh;
-    KeptCells kept;
-    if (cells) options.cells = system_.n_corners > 2 && parts == 0 ? static_cast<CellSink*>(&mesh) : &kept;
-    options.threads = threads;
-    options.part = part, options.parts = std::max<int64_t>(parts, 1);
-    options.force_exact = force_exact;
-    options.fold_ahead = fold_ahead;
-    options.max_regions = max_regions;
-    options.max_bytes = max_bytes;
-    EngineProgress progress;
-    EngineResult result;
-    run_reporting(stack_for(system_.rows), report, progress.regions, progress.stop,
-                  [&] { result = enumerate_function()(system_, options, exact_, progress); });
-    py::dict out = counts(result);
-    if (options.cells == &mesh) add_mesh(out, std::move(mesh), (system_.lines + 7) / 8);
-    if (options.cells == &kept) add_kept(out, std::move(kept.all));
-    return out;
+    Walked walk(system_.n_corners > 2, cells, threads, part, parts, force_exact, fold_ahead, max_regions, max_bytes);
+    return walk.run(system_, exact_, (system_.lines + 7) / 8, report);
   }
 
   int sign_at(int64_t i, int64_t j, int64_t k, const Numbers<uint8_t>& on) {
@@ -182,24 +214,6 @@ class SliceProblem {
     }
     return system;
   }
-  static py::dict counts(const EngineResult& result) {
-    py::dict out;
-    out["regions"] = result.regions;
-    out["stopped"] = result.stopped;
-    out["filter"] = result.decisions.filter;
-    out["exact"] = result.decisions.exact;
-    out["zeros"] = result.decisions.zeros;
-    out["folds"] = result.decisions.folds;
-    return out;
-  }
-  void add_kept(py::dict& out, CellList&& list) const {
-    add_cells(out, std::move(list.offsets), std::move(list.patterns), (system_.lines + 7) / 8);
-    const py::ssize_t ends = static_cast<py::ssize_t>(list.rows.size());
-    out["xy"] = array(std::move(list.xy), {ends, 2});
-    out["keys"] = array<uint64_t>(std::move(list.keys), {ends, 2});
-    out["rows"] = array(std::move(list.rows), {ends});
-  }
-
   const Kept kept_;
   const ExactStages exact_stages_;
   Groups groups_;
@@ -207,74 +221,136 @@ class SliceProblem {
   ExactRows exact_;
 };
 
+// The systems of some slices as Python has them, checked.
+class GivenSystems {
+ public:
+  GivenSystems(const py::dict& arrays, int64_t lines, int64_t dimensions)
+      : begin_(taken<int64_t>(arrays, "begin")),
+        stage_begin_(taken<int64_t>(arrays, "stage_begin")),
+        line_(taken<int32_t>(arrays, "line")),
+        on_(taken<uint8_t>(arrays, "on")) {
+    for (const char* name : {"a", "b", "c", "error", "columns", "u", "v", "origin", "corners"})
+      doubles_.push_back(taken<double>(arrays, name));
+    const auto& [a, b, c, error, columns, u, v, origin, corners] =
+        std::tie(doubles_[0], doubles_[1], doubles_[2], doubles_[3], doubles_[4], doubles_[5], doubles_[6], doubles_[7],
+                 doubles_[8]);
+    require_shape("begin", begin_, {-1});
+    const py::ssize_t slices = begin_.shape(0) - 1;
+    require(slices >= 0 && begin_.at(0) == 0, "begin must start at 0");
+    require_shape("stage_begin", stage_begin_, {slices, -1});
+    stages = stage_begin_.shape(1) - 1;
+    require(stages >= 0, "stage_begin must have an end");
+    int64_t numbers = 0;
+    for (py::ssize_t i = 0; i < slices; ++i) {
+      const int64_t rows = begin_.at(i + 1) - begin_.at(i);
+      require(rows >= 0 && stage_begin_.at(i, 0) == 0 && stage_begin_.at(i, stages) == rows,
+              "stage_begin must end with the rows of its slice");
+      for (int64_t l = 0; l < stages; ++l)
+        require(stage_begin_.at(i, l) <= stage_begin_.at(i, l + 1), "stage_begin must ascend");
+      numbers += rows * (rows + kColumnPadding), most_rows = std::max(most_rows, rows);
+    }
+    const int64_t rows = begin_.at(slices);
+    for (const auto& [name, array] : {std::pair{"a", &a}, {"b", &b}, {"c", &c}, {"error", &error}})
+      require_shape(name, *array, {rows});
+    require_shape("line", line_, {rows + kColumnPadding});
+    for (int64_t row = 0; row < rows; ++row)
+      require(0 <= line_.at(row) && line_.at(row) < lines, "line must have numbers of lines");
+    require_shape("on", on_, {slices, (lines + 7) / 8});
+    require_shape("columns", columns, {numbers});
+    require_shape("origin", origin, {slices, dimensions});
+    require_shape("u", u, {-1, dimensions});
+    require(u.shape(0) == slices || u.shape(0) == 1, "u must be one, or one for each slice");
+    require_shape("v", v, {u.shape(0), dimensions});
+    require_shape("corners", corners, {slices, -1, 2});
+    if (arrays.contains("norms") && !arrays["norms"].is_none()) {
+      norms_ = taken<double>(arrays, "norms");
+      require(slices == 1, "norms are those of one slice");
+      require_shape("norms", *norms_, {2, stages, stages});
+    }
+    systems = {slices,
+               begin_.data(),
+               stage_begin_.data(),
+               line_.data(),
+               on_.data(),
+               a.data(),
+               b.data(),
+               c.data(),
+               error.data(),
+               columns.data(),
+               norms_ ? norms_->data() : nullptr,
+               u.data(),
+               v.data(),
+               origin.data(),
+               u.shape(0) == 1,
+               corners.data(),
+               corners.shape(1),
+               dimensions};
+  }
+  GivenSystems(const GivenSystems&) = delete;  // its parts point to each other
+
+  SliceSystems systems{};
+  int64_t stages = 0, most_rows = 0;
+
+ private:
+  template <class T> static Numbers<T> taken(const py::dict& arrays, const char* name) {
+    require(arrays.contains(name), std::string(name) + " is missing");
+    const py::object given = arrays[name];
+    require(py::isinstance<Numbers<T>>(given), std::string(name) + " must be a row-major array of its dtype");
+    return py::cast<Numbers<T>>(given);
+  }
+
+  const Numbers<int64_t> begin_, stage_begin_;
+  const Numbers<int32_t> line_;
+  const Numbers<uint8_t> on_;
+  std::vector<Numbers<double>> doubles_;
+  std::optional<Numbers<double>> norms_;
+};
+
 // A network, and slices of it, some at a time: see many_slices.h.
 class ManySlices {
  public:
   ManySlices(std::vector<StageArrays> exact_stages, int64_t dimensions,
              const std::vector<std::pair<int64_t, int64_t>>& groups, OptionalNumbers zero, OptionalNumbers same,
-             OptionalNumbers multiples)
+             OptionalNumbers multiples, bool central)
       : zero_(std::move(zero)),
         same_(std::move(same)),
         multiples_(std::move(multiples)),
         exact_stages_(std::move(exact_stages), dimensions),
         dimensions_(dimensions),
-        groups_(checked_lines(), groups, data(zero_), data(same_), data(multiples_), false),
+        groups_(checked_lines(), groups, data(zero_), data(same_), data(multiples_), central),
         digits_(network_digits(exact_stages_.stages())) {}
   ManySlices(const ManySlices&) = delete;  // its parts point to each other
 
-  py::dict count(const Numbers<int64_t>& begin, const Numbers<int64_t>& stage_begin, const Numbers<int32_t>& line,
-                 const Numbers<uint8_t>& on, const Numbers<double>& a, const Numbers<double>& b,
-                 const Numbers<double>& c, const Numbers<double>& error, const Numbers<double>& columns,
-                 const Numbers<double>& u, const Numbers<double>& v, const Numbers<double>& origin,
-                 const Numbers<double>& corners, int threads, bool force_exact, int64_t max_regions,
-                 const py::object& report) {
-    require_shape("begin", begin, {-1});
-    const py::ssize_t slices = begin.shape(0) - 1;
-    require(slices >= 0 && begin.at(0) == 0, "begin must start at 0");
-    require_shape("stage_begin", stage_begin, {slices, -1});
-    const int64_t stages = stage_begin.shape(1) - 1;
-    require(stages >= 0, "stage_begin must have an end");
-    int64_t numbers = 0, most = 0;
-    for (py::ssize_t i = 0; i < slices; ++i) {
-      const int64_t rows = begin.at(i + 1) - begin.at(i);
-      require(rows >= 0 && stage_begin.at(i, 0) == 0 && stage_begin.at(i, stages) == rows,
-              "stage_begin must end with the rows of its slice");
-      for (int64_t l = 0; l < stages; ++l)
-        require(stage_begin.at(i, l) <= stage_begin.at(i, l + 1), "stage_begin must ascend");
-      numbers += rows * (rows + kColumnPadding), most = std::max(most, rows);
-    }
-    const int64_t rows = begin.at(slices);
-    for (const auto& [name, array] : {std::pair{"a", &a}, {"b", &b}, {"c", &c}, {"error", &error}})
-      require_shape(name, *array, {rows});
-    require_shape("line", line, {rows + kColumnPadding});
-    for (int64_t row = 0; row < rows; ++row)
-      require(0 <= line.at(row) && line.at(row) < exact_stages_.lines(), "line must have numbers of lines");
-    require_shape("on", on, {slices, (exact_stages_.lines() + 7) / 8});
-    require_shape("columns", columns, {numbers});
-    require_shape("origin", origin, {slices, dimensions_});
-    require_shape("u", u, {-1, dimensions_});
-    require(u.shape(0) == slices || u.shape(0) == 1, "u must be one, or one for each slice");
-    require_shape("v", v, {u.shape(0), dimensions_});
-    require_shape("corners", corners, {slices, -1, 2});
-    const SliceSystems systems{slices,           begin.data(), stage_begin.data(), line.data(),     on.data(),
-                               a.data(),         b.data(),     c.data(),           error.data(),    columns.data(),
-                               u.data(),         v.data(),     origin.data(),      u.shape(0) == 1, corners.data(),
-                               corners.shape(1), dimensions_};
+  py::dict count(const py::dict& arrays, int threads, bool force_exact, int64_t max_regions, const py::object& report) {
+    const GivenSystems given(arrays, exact_stages_.lines(), dimensions_);
     EngineOptions options;
     options.threads = threads;
     options.force_exact = force_exact;
     options.max_regions = max_regions;
     EngineProgress progress;
     SliceCounts found;
-    run_reporting(stack_for(most), report, progress.regions, progress.stop, [&] {
-      found = count_slices(enumerate_function(), systems, stages, digits_, groups_, options, progress);
+    run_reporting(stack_for(given.most_rows), report, progress.regions, progress.stop, [&] {
+      found = count_slices(enumerate_function(), given.systems, given.stages, digits_, groups_, options, progress);
     });
+    const py::ssize_t slices = given.systems.slices;
     py::dict out;
-    out["regions"] = array(std::move(found.regions), {slices, static_cast<py::ssize_t>(stages)});
-    out["changes"] = array(std::move(found.changes), {slices, on.shape(1)});
+    out["regions"] = array(std::move(found.regions), {slices, static_cast<py::ssize_t>(given.stages)});
+    out["changes"] = array(std::move(found.changes), {slices, (exact_stages_.lines() + 7) / 8});
     out["decisions"] = array(std::move(found.decisions), {slices, 4});
     out["stopped_at"] = found.stopped_at;
     return out;
+  }
+
+  // As SliceProblem's, of one slice. Patterns are those of its rows.
+  py::dict enumerate(const py::dict& arrays, bool cells, int threads, int64_t part, int64_t parts, bool force_exact,
+                     int64_t fold_ahead, int64_t max_regions, int64_t max_bytes, const py::object& report) {
+    const GivenSystems given(arrays, exact_stages_.lines(), dimensions_);
+    require(given.systems.slices == 1, "the arrays must be those of one slice");
+    const std::vector<uint8_t> on = settled_on(given.systems, 0, groups_.lines());
+    const System system = system_of(given.systems, 0, given.stages, given.systems.columns, on, groups_);
+    const ExactRows exact(digits_, exact_slice(given.systems, 0), groups_);
+    Walked walk(system.n_corners > 2, cells, threads, part, parts, force_exact, fold_ahead, max_regions, max_bytes);
+    return walk.run(system, exact, (system.rows + 7) / 8, report);
   }
 
  private:
@@ -319,15 +395,14 @@ void bind_partition(py::module_& m) {
       .def("sign_at", &SliceProblem::sign_at, py::arg("i"), py::arg("j"), py::arg("k"), py::arg("on").noconvert());
   py::class_<ManySlices>(m, "ManySlices")
       .def(py::init<std::vector<StageArrays>, int64_t, const std::vector<std::pair<int64_t, int64_t>>&, OptionalNumbers,
-                    OptionalNumbers, OptionalNumbers>(),
+                    OptionalNumbers, OptionalNumbers, bool>(),
            py::arg("exact_stages").noconvert(), py::arg("dimensions"), py::arg("groups"), py::arg("zero").noconvert(),
-           py::arg("same").noconvert(), py::arg("multiples").noconvert())
-      .def("count", &ManySlices::count, py::arg("begin").noconvert(), py::arg("stage_begin").noconvert(),
-           py::arg("line").noconvert(), py::arg("on").noconvert(), py::arg("a").noconvert(), py::arg("b").noconvert(),
-           py::arg("c").noconvert(), py::arg("error").noconvert(), py::arg("columns").noconvert(),
-           py::arg("u").noconvert(), py::arg("v").noconvert(), py::arg("origin").noconvert(),
-           py::arg("corners").noconvert(), py::arg("threads"), py::arg("force_exact"), py::arg("max_regions"),
-           py::arg("report"));
+           py::arg("same").noconvert(), py::arg("multiples").noconvert(), py::arg("central"))
+      .def("count", &ManySlices::count, py::arg("arrays"), py::arg("threads"), py::arg("force_exact"),
+           py::arg("max_regions"), py::arg("report"))
+      .def("enumerate", &ManySlices::enumerate, py::arg("arrays"), py::arg("cells"), py::arg("threads"),
+           py::arg("part"), py::arg("parts"), py::arg("force_exact"), py::arg("fold_ahead"), py::arg("max_regions"),
+           py::arg("max_bytes"), py::arg("report"));
 }
 
 }  // namespace pylinregion

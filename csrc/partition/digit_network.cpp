@@ -28,7 +28,7 @@ void DigitNetwork::prepare(const ScaledArithmetic& arithmetic) {
     for (const ExactBlock& block : stage.blocks) {
       if (block.source < 0) continue;
       const size_t source = static_cast<size_t>(block.source);
-      out.blocks.emplace_back(source, arithmetic_.matrix(block.weight, stage.rows, stages_[source].rows));
+      out.blocks.emplace_back(source, DigitMap(block.map, arithmetic_));
     }
     out.simple = is_simple(stage);
     prepared_.push_back(std::move(out));

@@ -8,14 +8,15 @@
 #include <utility>
 #include <vector>
 
+#include "linear_map.h"
 #include "scaled.h"
 
 namespace pylinregion {
 
-// Weights of a stage's rows for the units of a source stage, or for the input (source -1).
+// What a stage's rows take from the units of a source stage, or from the input (source -1).
 struct ExactBlock {
   int64_t source;
-  const double* weight;  // [rows, units of the source], row-major
+  LinearMap map;
 };
 
 // z = bias + sum of blocks; unit u is a continuous piecewise linear function of row u, divided by `denominator`:
@@ -72,8 +73,8 @@ class DigitNetwork {
 
  private:
   struct Prepared {
-    std::vector<std::pair<size_t, Matrix>> blocks;  // from stages
-    bool simple;                                    // slopes -1, 0, 1 and no intercepts
+    std::vector<std::pair<size_t, DigitMap>> blocks;  // from stages
+    bool simple;                                      // slopes -1, 0, 1 and no intercepts
   };
   struct Pieces {
     std::vector<double> slopes, intercepts;  // [units]
@@ -84,8 +85,7 @@ class DigitNetwork {
 
   // A vector on the rows of a stage, pushed to the units before and to the sink.
   template <class Sink> void push(size_t stage, const Scaled& g, std::vector<Scaled>& pending, Sink& sink) const {
-    for (const auto& [source, weight] : prepared_[stage].blocks)
-      arithmetic_.add(pending[source], arithmetic_.product(g, weight));
+    for (const auto& [source, map] : prepared_[stage].blocks) arithmetic_.add(pending[source], map.back(g));
     sink.rows(stage, g);
   }
   // A vector on the units of a stage, through the pieces that they are on to the rows.

@@ -212,6 +212,7 @@ class Engine {
   const double factor_;  // of thresholds
   const int64_t n_stages_;
   std::vector<uint8_t> on_;           // of each settled line: is it on; padded with 0
+  std::vector<uint8_t> row_on_;       // of each row of a system of some lines, when a cell is written; padded with 0
   std::vector<int32_t> row_numbers_;  // 0, 1, 2 ...: rows of a stage are consecutive; a few more than rows
   std::vector<uint8_t> has_groups_;   // [stages]: are its lines candidates of maxima
   Arena arena_;

@@ -18,17 +18,13 @@ class NetworkDigits {
   struct Prepared {
     ScaledArithmetic arithmetic;
     DigitNetwork network;
-    std::vector<std::vector<Matrix>> input;  // by stage: its weights for the input
+    std::vector<std::vector<DigitMap>> input;  // by stage: its maps of the input
   };
 
   explicit NetworkDigits(std::vector<ExactStage> stages) : plain_(std::move(stages)) {
     for (const ExactStage& stage : plain_.stages()) {
       Widths of{{}, BitRange(stage.bias, stage.rows), 1};
-      for (const ExactBlock& block : stage.blocks)
-        if (block.source >= 0)
-          of.blocks.push_back(BitRange(block.weight, stage.rows * plain_.stages()[index(block.source)].rows));
-        else
-          of.blocks.emplace_back();
+      for (const ExactBlock& block : stage.blocks) of.blocks.push_back(BitRange(block.map.numbers, block.map.count));
       for (const double* x : {stage.slopes, stage.intercepts})
         of.units = std::max(of.units, BitRange(x, stage.pieces()).width());
       widths_.push_back(std::move(of));
@@ -42,7 +38,6 @@ class NetworkDigits {
   // With the widest digits for which every sum on the slice stays exact without carries.
   const Prepared& on(const ExactSlice& slice) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (dimensions_ < 0) know_input(slice.dimensions);
     const int bits = widest_digits(slice);
     std::unique_ptr<Prepared>& found = prepared_[bits];
     if (!found) found = std::make_unique<Prepared>(prepared(bits));
@@ -55,16 +50,6 @@ class NetworkDigits {
     BitRange bias;
     int units;  // of slopes and intercepts
   };
-  static size_t index(int64_t i) { return static_cast<size_t>(i); }
-
-  void know_input(int64_t dimensions) {
-    dimensions_ = dimensions;
-    for (size_t l = 0; l < widths_.size(); ++l)
-      for (size_t k = 0; k < widths_[l].blocks.size(); ++k)
-        if (const ExactBlock& block = stages()[l].blocks[k]; block.source < 0)
-          widths_[l].blocks[k] = BitRange(block.weight, stages()[l].rows * dimensions);
-  }
-
   int widest_digits(const ExactSlice& slice) const {
     BitRange plane;
     for (const double* x : {slice.u, slice.v, slice.origin}) plane.add(x, slice.dimensions);
@@ -76,11 +61,8 @@ class NetworkDigits {
       };
       for (size_t l = 0; l < widths_.size(); ++l) {
         const ExactStage& stage = stages()[l];
-        for (size_t k = 0; k < stage.blocks.size(); ++k) {
-          const int64_t source = stage.blocks[k].source;
-          see(std::max(stage.rows, source < 0 ? slice.dimensions : stages()[index(source)].rows),
-              widths_[l].blocks[k].width());
-        }
+        for (size_t k = 0; k < stage.blocks.size(); ++k)
+          see(stage.blocks[k].map.products, widths_[l].blocks[k].width());
         see(stage.rows, widths_[l].units);
         // The rows' affine part has the digits of weight, slice and bias together: it is multiplied with `rows` terms.
         see(stage.rows, affine_width(l, plane));
@@ -108,14 +90,13 @@ class NetworkDigits {
     for (const ExactStage& stage : stages()) {
       out.input.emplace_back();
       for (const ExactBlock& block : stage.blocks)
-        if (block.source < 0) out.input.back().push_back(out.arithmetic.matrix(block.weight, stage.rows, dimensions_));
+        if (block.source < 0) out.input.back().emplace_back(block.map, out.arithmetic);
     }
     return out;
   }
 
   const DigitNetwork plain_;
   std::vector<Widths> widths_;
-  int64_t dimensions_ = -1;
   std::mutex mutex_;
   std::map<int, std::unique_ptr<Prepared>> prepared_;  // by bits
 };
@@ -165,19 +146,29 @@ class SliceNetwork {
   void prepare() {
     digits_ = &network_->on(slice_);
     const ScaledArithmetic& arithmetic = digits_->arithmetic;
-    const size_t dimensions = static_cast<size_t>(slice_.dimensions);
-    std::vector<double> columns(3 * dimensions);
-    for (size_t d = 0; d < dimensions; ++d)
-      columns[3 * d] = slice_.u[d], columns[3 * d + 1] = slice_.v[d], columns[3 * d + 2] = slice_.origin[d];
-    const Matrix plane = arithmetic.matrix(columns.data(), slice_.dimensions, 3);
+    std::array<Scaled, 3> plane;
+    for (size_t k = 0; k < 3; ++k) {
+      const double* x = std::array{slice_.u, slice_.v, slice_.origin}[k];
+      plane[k] = arithmetic.vector(x, slice_.dimensions);
+    }
     for (size_t l = 0; l < network_->stages().size(); ++l) {
       const ExactStage& stage = network_->stages()[l];
       std::vector<double> constants(static_cast<size_t>(3 * stage.rows), 0.0);
       for (int64_t r = 0; r < stage.rows; ++r) constants[static_cast<size_t>(3 * r + 2)] = stage.bias[r];
       Scaled sum = arithmetic.vector(constants.data(), 3 * stage.rows);
-      for (const Matrix& weight : digits_->input[l]) arithmetic.add(sum, arithmetic.product(weight, plane));
+      for (const DigitMap& map : digits_->input[l])
+        for (size_t k = 0; k < 3; ++k) arithmetic.add(sum, in_column(map.times(plane[k]), k));
       affine_.push_back({std::move(sum.digits), 3, sum.exponent});
     }
+  }
+  // Numbers as one of three columns, the others 0.
+  static Scaled in_column(const Scaled& numbers, size_t column) {
+    Digits out(3 * numbers.digits.size());
+    for (int64_t q = 0; q < numbers.digits.levels(); ++q) {
+      double* to = out.level(q) + column;
+      for (int64_t i = 0; i < numbers.digits.size(); ++i) to[3 * i] = numbers.digits[q][i];
+    }
+    return {std::move(out), numbers.exponent, true};
   }
 
   // Coordinates are integers times 2^exponent =: h. With X = x / h the border row is (dy, -dx, ...) up to its scale:

@@ -4,6 +4,47 @@
 #include <algorithm>
 
 namespace pylinregion {
+std::vector<uint8_t> settled_on(const SliceSystems& systems, int64_t slice, int64_t lines) {
+  std::vector<uint8_t> on(static_cast<size_t>(lines));
+  const uint8_t* bits = systems.on + slice * ((lines + 7) / 8);
+  for (int64_t line = 0; line < lines; ++line) on[static_cast<size_t>(line)] = bits[line / 8] >> (line % 8) & 1;
+  return on;
+}
+
+System system_of(const SliceSystems& systems, int64_t slice, int64_t stages, const double* columns,
+                 const std::vector<uint8_t>& on, const Groups& groups) {
+  const int64_t first = systems.begin[slice], n = systems.begin[slice + 1] - first, stride = n + kColumnPadding;
+  System system{{},
+                groups.lines(),
+                n,
+                systems.line + first,
+                on.data(),
+                systems.a + first,
+                systems.b + first,
+                systems.c + first,
+                systems.error + first,
+                systems.norms,
+                systems.corners + slice * systems.n_corners * 2,
+                systems.n_corners,
+                &groups};
+  const int64_t* stage_begin = systems.stage_begin + slice * (stages + 1);
+  for (int64_t l = 0; l < stages; ++l) {
+    const int64_t begin = stage_begin[l], end = stage_begin[l + 1];
+    system.stages.push_back({begin, end, n, columns + begin * stride + end, stride});
+  }
+  return system;
+}
+
+ExactSlice exact_slice(const SliceSystems& systems, int64_t slice) {
+  const int64_t own = systems.shared ? 0 : slice * systems.dimensions;
+  return {systems.dimensions,
+          systems.u + own,
+          systems.v + own,
+          systems.origin + slice * systems.dimensions,
+          systems.corners + slice * systems.n_corners * 2,
+          systems.n_corners};
+}
+
 SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,
                          const std::shared_ptr<NetworkDigits>& digits, const Groups& groups, const EngineOptions& given,
                          EngineProgress& progress) {
@@ -15,37 +56,13 @@ SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& system
   out.regions.assign(static_cast<size_t>(systems.slices * stages), 0);
   out.decisions.assign(static_cast<size_t>(systems.slices * 4), 0);
   out.changes.assign(static_cast<size_t>(systems.slices) * bytes, 0);
-  std::vector<uint8_t> on(static_cast<size_t>(lines));
   const double* columns = systems.columns;
   for (int64_t i = 0; i < systems.slices && !progress.stop; ++i) {
-    const int64_t first = systems.begin[i], n = systems.begin[i + 1] - first, stride = n + kColumnPadding;
-    const uint8_t* bits = systems.on + i * static_cast<int64_t>(bytes);
-    for (int64_t line = 0; line < lines; ++line) on[static_cast<size_t>(line)] = bits[line / 8] >> (line % 8) & 1;
-    const double* corners = systems.corners + i * systems.n_corners * 2;
-    System system{{},
-                  lines,
-                  n,
-                  systems.line + first,
-                  on.data(),
-                  systems.a + first,
-                  systems.b + first,
-                  systems.c + first,
-                  systems.error + first,
-                  nullptr,
-                  corners,
-                  systems.n_corners,
-                  &groups};
-    const int64_t* stage_begin = systems.stage_begin + i * (stages + 1);
-    for (int64_t l = 0; l < stages; ++l) {
-      const int64_t begin = stage_begin[l], end = stage_begin[l + 1];
-      system.stages.push_back({begin, end, n, columns + begin * stride + end, stride});
-    }
-    const int64_t own = systems.shared ? 0 : i * systems.dimensions;
-    const ExactSlice slice{
-        systems.dimensions, systems.u + own, systems.v + own, systems.origin + i * systems.dimensions, corners,
-        systems.n_corners};
+    const int64_t n = systems.begin[i + 1] - systems.begin[i];
+    const std::vector<uint8_t> on = settled_on(systems, i, lines);
+    const System system = system_of(systems, i, stages, columns, on, groups);
     if (given.max_regions >= 0) options.max_regions = progress.regions + given.max_regions;
-    const EngineResult found = enumerate(system, options, ExactRows(digits, slice, groups), progress);
+    const EngineResult found = enumerate(system, options, ExactRows(digits, exact_slice(systems, i), groups), progress);
     const Decisions& by = found.decisions;
     const int64_t decisions[] = {by.filter, by.exact, by.zeros, by.folds};
     std::copy(decisions, decisions + 4, out.decisions.begin() + 4 * i);
@@ -55,9 +72,11 @@ SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& system
       break;
     }
     uint8_t* changes = out.changes.data() + static_cast<size_t>(i) * bytes;
-    for (size_t line = 0; line < on.size(); ++line)
+    for (int64_t row = 0; row < n; ++row) {
+      const size_t line = static_cast<size_t>(system.line[row]);
       changes[line / 8] |= static_cast<uint8_t>((found.any[line] & ~found.all[line] & 1) << line % 8);
-    columns += n * stride;
+    }
+    columns += n * (n + kColumnPadding);
   }
   return out;
 }

@@ -24,6 +24,7 @@ struct SliceSystems {
   // Of a slice with n rows [n, n + kColumnPadding]: what each row gives to those after it, 0 elsewhere; one slice
   // behind the other.
   const double* columns;
+  const double* norms;           // see System; of one slice alone, or null
   const double *u, *v, *origin;  // [slices, dimensions]; of u and v, as `shared` says, those of the first for all
   bool shared;
   const double* corners;  // [slices, n_corners, 2]
@@ -37,6 +38,14 @@ struct SliceCounts {
   std::vector<int64_t> decisions;  // [slices, 4]: filter, exact, zeros, folds
   int64_t stopped_at = -1;         // the slice that has more than options.max_regions; -1: none
 };
+
+// Which lines are on, a byte for each, from the bits of a slice.
+std::vector<uint8_t> settled_on(const SliceSystems& systems, int64_t slice, int64_t lines);
+
+// The system of a slice. Of it: columns, where its own begin; on, what settled_on gave; and the network's groups.
+System system_of(const SliceSystems& systems, int64_t slice, int64_t stages, const double* columns,
+                 const std::vector<uint8_t>& on, const Groups& groups);
+ExactSlice exact_slice(const SliceSystems& systems, int64_t slice);
 
 // Counts each slice's regions, and keeps no cells; `progress` has those of all, and stops it.
 SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,

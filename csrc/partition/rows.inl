@@ -13,6 +13,7 @@ inline Engine::Engine(const Shared& shared, const ExactRows& exact)
       factor_(options_.force_exact ? kForceExact : kInflate),
       n_stages_(static_cast<int64_t>(system_.stages.size())),
       on_(static_cast<size_t>(padded(system_.lines)), 0),
+      row_on_(static_cast<size_t>(padded(system_.rows)), 0),
       row_numbers_(static_cast<size_t>(system_.rows + kLanes)) {
   for (size_t r = 0; r < row_numbers_.size(); ++r) row_numbers_[r] = static_cast<int32_t>(r);
   if (system_.on) std::copy(system_.on, system_.on + system_.lines, on_.begin());

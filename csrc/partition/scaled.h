@@ -42,6 +42,8 @@ class ScaledArithmetic {
     Scaled numbers = vector(x, rows * columns);
     return {std::move(numbers.digits), columns, numbers.exponent};
   }
+  int64_t products() const { return products_; }
+  void carry(Digits& x) const { x.carry(bits_); }
   BigInt integer(const Scaled& x, int64_t i) const { return x.present ? x.digits.integer(i, bits_) : BigInt(); }
 
   // to += what, at the finer of the two scales.

@@ -26,8 +26,8 @@ class SegmentNetwork {
   const ScaledArithmetic arithmetic = ScaledArithmetic::of_any_length();
   const int64_t dimensions;
   // By stage, once weights() has been called.
-  std::vector<Matrix> input;  // transposed: [dimensions, rows]; no columns: none
-  std::vector<Scaled> bias;   // [rows]
+  std::vector<std::vector<DigitMap>> input;
+  std::vector<Scaled> bias;  // [rows]
 
  private:
   void prepare() {
@@ -35,14 +35,8 @@ class SegmentNetwork {
     for (const ExactStage& stage : network_.stages()) {
       bias.push_back(arithmetic.vector(stage.bias, stage.rows));
       input.emplace_back();
-      for (const ExactBlock& block : stage.blocks) {
-        if (block.source >= 0) continue;
-        std::vector<double> transposed(static_cast<size_t>(stage.rows * dimensions));
-        for (int64_t r = 0; r < stage.rows; ++r)
-          for (int64_t d = 0; d < dimensions; ++d)
-            transposed[static_cast<size_t>(d * stage.rows + r)] = block.weight[r * dimensions + d];
-        input.back() = arithmetic.matrix(transposed.data(), dimensions, stage.rows);
-      }
+      for (const ExactBlock& block : stage.blocks)
+        if (block.source < 0) input.back().emplace_back(block.map, arithmetic);
     }
   }
 
@@ -68,8 +62,10 @@ const SegmentRows::Projection& SegmentRows::projection(const double* point) {
   if (projections_.size() == kProjectionsKept) projections_.clear();
   auto made = std::make_unique<Projection>();
   const Scaled x = network_->arithmetic.vector(point, network_->dimensions);
-  for (const Matrix& weight : network_->input)
-    made->by_stage.push_back(weight.columns ? network_->arithmetic.product(x, weight) : Scaled());
+  for (const std::vector<DigitMap>& maps : network_->input) {
+    made->by_stage.emplace_back();
+    for (const DigitMap& map : maps) network_->arithmetic.add(made->by_stage.back(), map.times(x));
+  }
   return *(projections_[point] = std::move(made));
 }
 
@@ -82,7 +78,7 @@ struct SegmentRows::Row {
 
   void rows(size_t stage, const Scaled& g) {
     const SegmentNetwork& network = *of.network_;
-    if (network.input[stage].columns)
+    if (!network.input[stage].empty())
       for (size_t i = 0; i < linear.size(); ++i)
         network.arithmetic.add(linear[i], network.arithmetic.dot(g, of.projection(inputs[i]).by_stage[stage]));
     constant(network.arithmetic.dot(g, network.bias[stage]));

@@ -69,7 +69,8 @@ struct CellList {
   Array<double> xy;         // [vertices, 2]
   Array<VertexKey> keys;    // [vertices]: equal keys are one point
   Array<int32_t> rows;      // [vertices]: the row on the edge (exact_rows.h)
-  Array<uint8_t> patterns;  // [cells, pattern_bytes]: bit r % 8 of byte r / 8 is 1 where line r is on
+  Array<uint8_t> patterns;  // [cells, pattern_bytes]: bit r % 8 of byte r / 8 is 1 where line r is on; or row r, of
+                            // a system of some of the lines
 
   CellList() { clear(); }
   void clear() {

@@ -7,6 +7,7 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <stdexcept>
 
 #include "../linear.h"
 #include "../parallel.h"
@@ -30,20 +31,23 @@ double norm_of(const double* x, int64_t n) {  // >= the 2-norm
 }
 
 TraceBlock block_of(const ExactBlock& block, int64_t rows, int64_t width, double norm) {
+  if (block.map.kind != LinearMap::Kind::dense || block.map.dense.places != 1)
+    throw std::invalid_argument("segments are traced through matrices");
+  const double* const weight = block.map.numbers;
   TraceBlock out;
   out.source = block.source;
   out.width = width;
   out.norm = norm;
-  out.frobenius = norm_of(block.weight, rows * width);
+  out.frobenius = norm_of(weight, rows * width);
   out.row_norms.assign(static_cast<size_t>(padded(rows)), 0.0);
-  for (int64_t r = 0; r < rows; ++r) out.row_norms[static_cast<size_t>(r)] = norm_of(block.weight + r * width, width);
+  for (int64_t r = 0; r < rows; ++r) out.row_norms[static_cast<size_t>(r)] = norm_of(weight + r * width, width);
   out.packed.assign(static_cast<size_t>(padded(rows) * width), 0.0);
   const PanelPlan plan(padded(rows), kGroup);
   for (int64_t p = 0; p < plan.panels; ++p) {
     const int64_t first = plan.first_group(p) * kGroup, stride = plan.width(p) * kGroup;
     double* panel = out.packed.data() + first * width;
     for (int64_t r = first; r < std::min(rows, first + stride); ++r)
-      for (int64_t c = 0; c < width; ++c) panel[c * stride + r - first] = block.weight[r * width + c];
+      for (int64_t c = 0; c < width; ++c) panel[c * stride + r - first] = weight[r * width + c];
   }
   return out;
 }

@@ -23,7 +23,10 @@ inline void Engine::leaf(const Polygon& polygon) {
 }
 
 inline void Engine::see_pattern() {
-  for (size_t line = 0; line < on_.size(); ++line) result_.any[line] |= on_[line], result_.all[line] &= on_[line];
+  for (int64_t row = 0; row < system_.rows; ++row) {
+    const size_t line = static_cast<size_t>(root_lines()[row]);
+    result_.any[line] |= on_[line], result_.all[line] &= on_[line];
+  }
 }
 
 inline void Engine::write_cell(const Polygon& polygon) {
@@ -37,9 +40,12 @@ inline void Engine::write_cell(const Polygon& polygon) {
   }
   cells.keys.insert(cells.keys.end(), polygon.keys, polygon.keys + n);
   cells.offsets.push_back(static_cast<int64_t>(cells.keys.size()));
-  const size_t bytes = on_.size() / 8, at = cells.patterns.size();
+  for (int64_t row = 0; system_.line && row < system_.rows; ++row)
+    row_on_[static_cast<size_t>(row)] = on_[static_cast<size_t>(system_.line[row])];
+  const std::vector<uint8_t>& on = system_.line ? row_on_ : on_;
+  const size_t bytes = on.size() / 8, at = cells.patterns.size();
   cells.patterns.resize(at + bytes);
-  pack(on_.data(), static_cast<int64_t>(on_.size()), cells.patterns.data() + at);
+  pack(on.data(), static_cast<int64_t>(on.size()), cells.patterns.data() + at);
   unreported_bytes_ += static_cast<int64_t>(bytes) + 8 + 36 * polygon.n;
 }
 

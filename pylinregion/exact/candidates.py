@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pylinregion._util.arrays import Int64s
+from pylinregion._util.arrays import Array, Int64s
+from pylinregion.lowering.linear_maps import Terms
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import Units
 
@@ -31,17 +32,15 @@ def rectified_by(stages: Stages) -> Int64s:
     for stage, first in zip(stages.stages, first_lines, strict=True):
         if stage.units.groups is None:
             continue
-        terms = np.sum([np.count_nonzero(block, axis=1) for block in stage.blocks.values()], axis=0)
+        entries = {source: block.entries() for source, block in stage.blocks.items()}
+        terms = np.sum([np.bincount(each[0], minlength=stage.rows) for each in entries.values()], axis=0)
         lone = (np.broadcast_to(terms, stage.rows) == 1) & (stage.bias == 0)
-        for source, block in stage.blocks.items():
+        for source, (row, unit, factor) in entries.items():
             if source == INPUT:
                 continue
             units = stages.stages[source].units
-            rectified = _rectified(units)
-            for row in np.flatnonzero(lone & (block > 0).any(axis=1)):
-                unit = int(np.argmax(block[row] > 0))
-                if rectified[unit]:
-                    found[first + row] = first_lines[source] + units.line_begin[unit]
+            taken = lone[row] & (factor > 0) & _rectified(units)[unit]
+            found[first + row[taken]] = first_lines[source] + units.line_begin[unit[taken]]
     return found
 
 
@@ -65,11 +64,15 @@ def first_equals(stages: Stages) -> Int64s:
         if stage.units.groups is None:
             continue
         seen: dict[bytes, int] = {}
+        numbers = _numbers_of_rows(stage)
         for row in range(stage.rows):
-            weights = b"".join(_bytes_of(stage, row))
-            found[first + row] = first + seen.setdefault(weights, row)
+            found[first + row] = first + seen.setdefault(numbers[row].tobytes(), row)
     return found
 
 
-def _bytes_of(stage: Stage, row: int) -> list[bytes]:
-    return [block[row].tobytes() for block in stage.blocks.values()] + [stage.bias[row].tobytes()]
+def _numbers_of_rows(stage: Stage) -> Array:
+    """``[rows, n]``: what tells rows apart; rows with equal numbers are equal."""
+    columns = [stage.bias[:, None]]
+    for block in stage.blocks.values():
+        columns += [block.place.astype(np.float64), block.factor] if isinstance(block, Terms) else [block.dense()]
+    return np.ascontiguousarray(np.concatenate(columns, axis=1)) + 0.0

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from pylinregion._util import memory
 from pylinregion._util.arrays import Array
 from pylinregion._util.errors import BudgetExceededError
-from pylinregion.exact.maps import PatternRows
-from pylinregion.exact.slice_engine import Engine
+from pylinregion.exact.pattern_table import Patterns, PatternTable, bits_at
+from pylinregion.exact.slice_engine import engine_of
 from pylinregion.geometry import cell_measures
 from pylinregion.geometry.mesh import Mesh
+from pylinregion.lowering.linear_maps import identity_map
 from pylinregion.lowering.stages import Stage, Stages
 from pylinregion.lowering.units import candidates, identity, same, sums
 
@@ -90,7 +91,7 @@ class Decision:
         return DecisionBoundary(segments.reshape(-1, 2, 2), names[:, 0], names[:, 2:])
 
 
-def decide(stages: Stages, plane: Array, corners: Array, patterns: PatternRows, threads: int) -> Decision:
+def decide(stages: Stages, plane: Array, corners: Array, patterns: Patterns, threads: int) -> Decision:
     """Cut the regions of a partition by the class.
 
     Args:
@@ -106,7 +107,7 @@ def decide(stages: Stages, plane: Array, corners: Array, patterns: PatternRows, 
     """
     longer = with_winner(stages)
     budget = memory.budget(None)
-    found = Engine(longer, plane, corners).enumerate(
+    found = engine_of(longer, plane, corners).enumerate(
         cells=True, threads=threads, max_bytes=budget // memory.PEAK_OF_CELLS
     )
     if found.cells is None or found.stopped:
@@ -115,17 +116,17 @@ def decide(stages: Stages, plane: Array, corners: Array, patterns: PatternRows, 
             f"least {found.n_regions}, a lower bound. Raise {memory.BUDGET_VARIABLE}, or take a smaller slice",
             found.n_regions,
         )
-    bits = np.unpackbits(found.cells.patterns, axis=1, count=longer.lines, bitorder="little")
-    rows = np.packbits(bits[:, : stages.lines], axis=1, bitorder="little")
+    parts = found.cells.patterns
     mesh = Mesh(*(getattr(found.cells, each.name) for each in fields(Mesh)))
-    known = {row.tobytes(): region for region, row in enumerate(patterns)}
-    parent = np.array([known.get(row.tobytes(), -1) for row in rows], dtype=np.int64)
+    lines = patterns.lines if isinstance(patterns, PatternTable) else np.arange(stages.lines)
+    known = {row.tobytes(): region for region, row in enumerate(np.packbits(bits_at(patterns, lines), axis=1))}
+    parent = np.array([known.get(row.tobytes(), -1) for row in np.packbits(bits_at(parts, lines), axis=1)], np.int64)
     if (parent < 0).any() or len(np.unique(parent)) != len(patterns):
         raise ValueError(
             "patterns must be those of the network's regions on this slice, and are not: arrays of the partition, or "
             "of its file, were changed"
         )
-    decided = bits[:, stages.lines :]
+    decided = bits_at(parts, np.arange(stages.lines, longer.lines))
     winner = decided[:, 0] if decided.shape[1] == 1 else decided.argmax(axis=1)
     return Decision(mesh, parent, winner.astype(np.int64))
 
@@ -134,7 +135,7 @@ def with_winner(stages: Stages) -> Stages:
     """The network with one more decision, which output is the largest; of one output, whether it is above 0."""
     *before, last = stages.stages
     if last.rows == 1:
-        units, summed = same(1, [0.0], [0, 1], [0, 0]), np.eye(1)
+        units, summed = same(1, [0.0], [0, 1], [0, 0]), identity_map(1)
     else:
         units = candidates(np.array([0, last.rows]))
         summed = sums(units)

@@ -105,13 +105,13 @@ def check_scale(stages: Stages, plane: Array, corners: Array) -> str | None:
     """
     if stages.lines > _MOST_LINES:
         return f"it has {stages.lines} kinks, and {_MOST_LINES} is the limit"
-    terms = max(sum(weight.shape[1] for weight in stage.blocks.values()) for stage in stages.stages)
+    terms = max(sum(block.terms for block in stage.blocks.values()) for stage in stages.stages)
     if terms > _MOST_TERMS:
         return f"an affine map sums {terms} values, and {_MOST_TERMS} is the limit"
     total = sum(float(np.log2(max(1.0, np.abs(numbers).max(initial=0.0)))) for numbers in (plane, corners))
     for number, stage in enumerate(stages.stages):
         with np.errstate(over="ignore"):
-            rows = sum((np.abs(weight).sum(axis=1) for weight in stage.blocks.values()), np.abs(stage.bias))
+            rows = sum((block.row_sums for block in stage.blocks.values()), np.abs(stage.bias))
             rows = rows * np.abs(stage.units.slopes).max(initial=1.0) + np.abs(stage.units.kinks).max(initial=0.0)
             rows = rows + np.abs(stage.units.intercepts).max(initial=0.0)
         total += max(0.0, float(np.log2(rows.max(initial=1.0))))
@@ -185,8 +185,8 @@ def _combined(
     size = np.abs(stage.bias)
     terms = 1
     exact = len(stage.blocks) == 1  # until a sum has rounded
-    for source, weight in stage.blocks.items():
-        form = forms[source]
+    for source, block in stage.blocks.items():
+        form, weight = forms[source], block.dense()
         pure = source != INPUT and _is_lines(form)
         begin = begins[form.first] - shift
         width = form.columns.shape[1]

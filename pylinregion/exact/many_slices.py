@@ -56,9 +56,10 @@ class ManySlices:
 
     Args:
         stages: The network.
+        central: All lines pass through s = t = 0, whatever the pattern.
     """
 
-    def __init__(self, stages: Stages) -> None:
+    def __init__(self, stages: Stages, central: bool = False) -> None:
         self.stages = stages
         self._folder = SliceFolder(stages)
         self._problem: Any = exact_engines.ManySlices(
@@ -68,6 +69,7 @@ class ManySlices:
             zero=rectified_by(stages),
             same=first_equals(stages),
             multiples=stages.same_lines,
+            central=central,
         )
 
     def count(
@@ -98,7 +100,11 @@ class ManySlices:
         for part, systems in self._folded(slices):
             try:
                 counts: dict[str, Any] = self._problem.count(
-                    **_arrays(systems, part), threads=threads, force_exact=force_exact, max_regions=limit, report=report
+                    core_arrays(systems, part),
+                    threads=threads,
+                    force_exact=force_exact,
+                    max_regions=limit,
+                    report=report,
                 )
             except OverflowError as error:  # exponents too far apart for the integers of the exact stage
                 raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {error}") from None
@@ -106,6 +112,20 @@ class ManySlices:
             if found[-1].stopped_at >= 0:
                 break
         return SliceCounts.joined(found)
+
+    def folded_alone(self, slice_: Slices) -> SliceSystems:
+        """One slice, folded.
+
+        Raises:
+            UnsupportedModelError: As of :meth:`count`.
+        """
+        self._check_scale(slice_)
+        return self._folder.fold(slice_)
+
+    def enumerate(self, arrays: dict[str, Any], *arguments: Any) -> dict[str, Any]:
+        """The core's walk along one slice, from :func:`core_arrays` of it."""
+        found: dict[str, Any] = self._problem.enumerate(arrays, *arguments)
+        return found
 
     def _folded(self, slices: Slices) -> Iterator[tuple[Slices, SliceSystems]]:
         """As many slices at a time as are held."""
@@ -129,8 +149,9 @@ class ManySlices:
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {reason}")
 
 
-def _arrays(systems: SliceSystems, slices: Slices) -> dict[str, Any]:
+def core_arrays(systems: SliceSystems, slices: Slices) -> dict[str, Any]:
     """What the core reads of them."""
     arrays = {each.name: getattr(systems, each.name) for each in fields(systems) if each.name != "affine"}
     arrays |= dict(zip("abc", systems.affine, strict=True))
-    return arrays | {"u": slices.u, "v": slices.v, "origin": slices.origins, "corners": slices.corners}
+    plane = {"u": slices.u, "v": slices.v, "origin": slices.origins, "corners": slices.corners}
+    return {name: np.ascontiguousarray(array) for name, array in (arrays | plane).items()}

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT
+from pylinregion.exact.pattern_table import Patterns
 from pylinregion.geometry.slice import Slice
+from pylinregion.lowering.linear_maps import LinearMap
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import Units
-
-PatternRows = NDArray[np.uint8]
 
 _NO_ERROR = torch.zeros(0, device="cpu")
 _CHUNK_NUMBERS = 1 << 19  # of float64 in the widest stage of a chunk of regions; measured
@@ -62,7 +62,7 @@ class Reals:
 class _Part:
     """A stage in a ring."""
 
-    blocks: dict[int, Tensor]
+    blocks: dict[int, LinearMap]
     bias: Tensor
     slopes: Tensor
     intercepts: Tensor
@@ -109,7 +109,7 @@ class Maps:
         self.outputs = stages.stages[-1].rows
         self.parts = [
             _Part(
-                {source: ring.numbers(block) for source, block in stage.blocks.items()},
+                {source: _in_ring(block, ring) for source, block in stage.blocks.items()},
                 ring.numbers(stage.bias),
                 ring.quotients(stage.units.slopes, stage.units.denominator),
                 ring.quotients(stage.units.intercepts, stage.units.denominator),
@@ -128,7 +128,7 @@ class Maps:
         """Of the blocks of each stage: see :attr:`Stages.norms`."""
         return self._stages.norms
 
-    def chunks(self, patterns: PatternRows) -> Iterator[tuple[slice, Tensor]]:
+    def chunks(self, patterns: Patterns) -> Iterator[tuple[slice, Tensor]]:
         """The maps ``[regions, outputs, columns]`` of a chunk of regions after the other.
 
         Args:
@@ -137,11 +137,11 @@ class Maps:
         for rows, maps, _ in self._chunks(patterns, bounded=False):
             yield rows, maps
 
-    def bounded_chunks(self, patterns: PatternRows) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    def bounded_chunks(self, patterns: Patterns) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """The same with ``[regions, outputs, columns]`` bounds of their errors, in float64 (docs/exactness.md, 6.2)."""
         yield from self._chunks(patterns, bounded=True)
 
-    def _chunks(self, patterns: PatternRows, bounded: bool) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    def _chunks(self, patterns: Patterns, bounded: bool) -> Iterator[tuple[slice, Tensor, Tensor]]:
         for begin in range(0, len(patterns), self.chunk):
             rows = slice(begin, min(begin + self.chunk, len(patterns)))
             bits = np.unpackbits(patterns[rows], axis=1, count=self.lines, bitorder="little")
@@ -187,7 +187,7 @@ class Maps:
             forms = values[source].forms
             if forms.shape[1] not in (1, len(firsts)):
                 forms = forms[:, values[source].run[firsts]]
-            product = (block @ forms.flatten(1)).view(len(block), *forms.shape[1:])
+            product = block.on_columns(forms.flatten(1)).reshape(block.rows, *forms.shape[1:])
             total = product if total is None else total + product
         assert total is not None
         if total.shape[1] == 1 and len(firsts) > 1:
@@ -198,7 +198,7 @@ class Maps:
     def _error(self, number: int, values: dict[int, _Values], firsts: NDArray[np.intp], rows: bool) -> Tensor:
         """What rounding did to the rows of a stage: ``[runs, columns]`` in the 2-norm, or ``[rows, runs, columns]``."""
         stage = self.parts[number].stage
-        gamma = UNIT * (sum(block.shape[1] + 2 for block in stage.blocks.values()) + 4)
+        gamma = UNIT * (sum(block.terms + 2 for block in stage.blocks.values()) + 4)
         size = np.abs(stage.bias)[:, None] if rows else np.array([np.linalg.norm(stage.bias)])
         shape = (len(stage.bias) if rows else 1, len(firsts), self.input.shape[2])
         total = torch.zeros(shape, dtype=torch.float64, device="cpu")
@@ -209,7 +209,7 @@ class Maps:
             if len(error) not in (1, len(firsts)):
                 error, own = (each[given.run[firsts]] for each in (error, own))
             if rows:
-                norms = torch.from_numpy(np.linalg.norm(block, axis=1))[:, None, None]
+                norms = torch.from_numpy(block.row_norms)[:, None, None]
                 total += norms * (error + gamma * own)
             else:
                 spectral, frobenius = self.norms[number][source]
@@ -226,6 +226,10 @@ class Maps:
             result[:, :, -1] += part.intercepts[index]
             result = self.ring.reduced(result)
         return result
+
+
+def _in_ring(block: LinearMap, ring: Ring) -> LinearMap:
+    return block.with_numbers(lambda values: np.asarray(ring.numbers(values).numpy()))
 
 
 def _error_through(units: Units, z: Tensor, error: Tensor, bits: NDArray[np.uint8]) -> Tensor:
@@ -268,7 +272,7 @@ def _winners(z: Array, units: Units) -> NDArray[np.bool_]:
     return np.asarray(largest & (count - before[:, group] == 1), dtype=np.bool_)
 
 
-def jacobians(stages: Stages, patterns: PatternRows) -> tuple[Tensor, Tensor]:
+def jacobians(stages: Stages, patterns: Patterns) -> tuple[Tensor, Tensor]:
     """The derivative of the outputs by the inputs on some regions, backwards through the stages.
 
     Args:
@@ -293,9 +297,9 @@ def jacobians(stages: Stages, patterns: PatternRows) -> tuple[Tensor, Tensor]:
         size = by_row.norm(dim=2) * NORM_UP + NORM_UNDERFLOW
         steepest = torch.from_numpy(np.abs(factors).max(axis=1, initial=0.0))[:, None]
         error = steepest * errors.pop(number) + (0 if units.gated else 4 * UNIT) * size
-        gamma = UNIT * (stage.rows + 4 + len(stages.stages))
         for source, block in stage.blocks.items():
-            product = by_row @ torch.from_numpy(block)
+            gamma = UNIT * (block.terms + 4 + len(stages.stages))
+            product = block.back(by_row)
             spectral, frobenius = stages.norms[number][source]
             off = (spectral * error + gamma * frobenius * size) * NORM_UP
             slopes[source] = slopes[source] + product if source in slopes else product
@@ -328,11 +332,11 @@ def evaluate(stages: Stages, where: Slice, st: Array) -> Evaluation:
     on, sure = [], []
     terms = 8
     for number, stage in enumerate(stages.stages):
-        z = stage.bias + sum((values[source] @ block.T for source, block in stage.blocks.items()), np.zeros(()))
+        z = stage.bias + sum((_applied(block, values[source]) for source, block in stage.blocks.items()), np.zeros(()))
         size = np.abs(stage.bias) + sum(
-            (bounds[source] @ np.abs(block).T for source, block in stage.blocks.items()), np.zeros(())
+            (_applied(block.absolute(), bounds[source]) for source, block in stage.blocks.items()), np.zeros(())
         )
-        terms += sum(block.shape[1] + 8 for block in stage.blocks.values())
+        terms += sum(block.terms + 8 for block in stage.blocks.values())
         units = stage.units
         owner = np.repeat(np.arange(stage.rows), np.diff(units.line_begin))
         gap = z[:, owner] - units.kinks if units.groups is None else _leads(z, units)
@@ -345,6 +349,10 @@ def evaluate(stages: Stages, where: Slice, st: Array) -> Evaluation:
     last = len(stages.stages) - 1
     rounding = 8 * UNIT * terms * bounds[last]
     return Evaluation(values[last], rounding, np.concatenate(on, axis=1), np.concatenate(sure, axis=1))
+
+
+def _applied(block: LinearMap, x: Array) -> Array:
+    return np.asarray(block.times(torch.from_numpy(np.ascontiguousarray(x))).numpy())
 
 
 def _leads(z: Array, units: Units) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pylinregion._util import checks
+from pylinregion.lowering.linear_maps import identity_map
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import identity, sums
 
@@ -54,8 +55,8 @@ def up_to(stages: Stages, count: int) -> Stages:
     if not whole:
         last = next(position for position, stage in enumerate(moved) if stage.layer == count - 1)
         units = moved[last].units
-        output = np.eye(moved[last].rows) if units.groups is None else sums(units)
-        moved = [*moved[: last + 1], Stage({last: output}, np.zeros(len(output)), identity(len(output)))]
+        output = identity_map(moved[last].rows) if units.groups is None else sums(units)
+        moved = [*moved[: last + 1], Stage({last: output}, np.zeros(output.rows), identity(output.rows))]
     return Stages(moved, stages.layers[:count])
 
 

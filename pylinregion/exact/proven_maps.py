@@ -8,14 +8,15 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array
 from pylinregion.exact import maps
-from pylinregion.exact.maps import Maps, PatternRows, Reals
+from pylinregion.exact.maps import Maps, Reals
+from pylinregion.exact.pattern_table import Patterns
 from pylinregion.exact.residues import exact_maps
 from pylinregion.lowering.stages import Stages
 
 _WORTH = 1e-6  # of itself, what a map may be off by, proven
 
 
-def affine_maps(stages: Stages, inputs: Array, extents: Array, patterns: PatternRows) -> Array:
+def affine_maps(stages: Stages, inputs: Array, extents: Array, patterns: Patterns) -> Array:
     """The outputs on regions as affine functions, right to a millionth.
 
     Of each output the slopes are off by at most a millionth of their 2-norm, and the constant by a millionth of what
@@ -43,7 +44,7 @@ def affine_maps(stages: Stages, inputs: Array, extents: Array, patterns: Pattern
     return result
 
 
-def jacobians(stages: Stages, patterns: PatternRows) -> Tensor:
+def jacobians(stages: Stages, patterns: Patterns) -> Tensor:
     """The derivative of the outputs by the inputs on regions: of each output right to a millionth of its 2-norm.
 
     Args:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pylinregion._util.arrays import Array
-from pylinregion.exact.maps import Maps, PatternRows
+from pylinregion.exact.maps import Maps
+from pylinregion.exact.pattern_table import Patterns
 from pylinregion.lowering.stages import INPUT, Stages
 
 _NOTHING = -math.inf
@@ -51,7 +52,7 @@ class Modulo:
         return np.asarray(values.numpy().astype(np.int32) % self.prime, dtype=np.int32)
 
 
-def equal_maps(stages: Stages, plane: Array, patterns: PatternRows, pairs: NDArray[np.integer]) -> NDArray[np.bool_]:
+def equal_maps(stages: Stages, plane: Array, patterns: Patterns, pairs: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Whether the two regions of each pair have the same affine map on the slice.
 
     Args:
@@ -87,14 +88,14 @@ def equal_maps(stages: Stages, plane: Array, patterns: PatternRows, pairs: NDArr
 
 def _primes(stages: Stages) -> Iterator[int]:
     """Descending, and so small that the products of a whole row add up to less than 2^53."""
-    terms = max(sum(block.shape[1] for block in stage.blocks.values()) for stage in stages.stages) + 3
+    terms = max(sum(block.terms for block in stage.blocks.values()) for stage in stages.stages) + 3
     bits = (54 - math.ceil(math.log2(terms))) // 2
     for candidate in range((1 << bits) - 1, 1 << (bits - 1), -2):
         if all(candidate % factor for factor in range(3, math.isqrt(candidate) + 1, 2)):
             yield candidate
 
 
-def exact_maps(stages: Stages, inputs: Array, patterns: PatternRows) -> Array:
+def exact_maps(stages: Stages, inputs: Array, patterns: Patterns) -> Array:
     """The maps of regions, correctly rounded: put together from as many residues as tell all integers apart.
 
     Args:
@@ -145,8 +146,8 @@ def _scale(stages: Stages, plane: Array) -> tuple[float, float, int]:
         sources = list(stage.blocks)
         size, last = _largest(stage.bias), _lowest(stage.bias)
         for source, block in stage.blocks.items():
-            size = _sum(size, _largest(block) + math.log2(block.shape[1]) + high[source])
-            last = min(last, _lowest(block) + low[source])
+            size = _sum(size, _largest(block.numbers) + math.log2(block.terms) + high[source])
+            last = min(last, _lowest(block.numbers) + low[source])
         high[number] = _sum(_largest(units.slopes) + size, _largest(units.intercepts)) + 0.1  # for roundings here
         low[number] = min(_lowest(units.slopes) + last, _lowest(units.intercepts))
         sixths[number] = max(sixths[source] for source in sources) + int(units.denominator != 1)

@@ -34,10 +34,11 @@ class Tracer:
 
     def __init__(self, stages: Stages, inputs: Sequence[Array] = ()) -> None:
         for number, stage in enumerate(stages.stages):
-            if not all(np.isfinite(array).all() for array in (*stage.blocks.values(), stage.bias)):
+            numbers = (block.numbers for block in stage.blocks.values())
+            if not all(np.isfinite(array).all() for array in (*numbers, stage.bias)):
                 raise UnsupportedModelError(f"the weights of affine map {number} are NaN or infinite")
         self._stages = stages
-        self._tournament = Tournament(stages)
+        self._tournament = Tournament(stages.as_matrices)
         played = self._tournament.stages
         largest = max((float(np.abs(numbers).max(initial=0.0)) for numbers in inputs), default=0.0)
         if (reason := check_scale(played, np.full((1, 1), largest), np.ones((1, 2)))) is not None:
@@ -155,9 +156,10 @@ def _norms(stages: Stages) -> list[list[float]]:
         if each.units.lines or number in reaches:
             reaches.update(each.blocks)
     return [
-        [
-            0.0 if source < 0 else spectral_norm(weight, _SQUARINGS) if number in reaches else frobenius_norm(weight)
-            for source, weight in stage.blocks.items()
-        ]
+        [0.0 if source < 0 else _norm(block.dense(), number in reaches) for source, block in stage.blocks.items()]
         for number, stage in enumerate(stages.stages)
     ]
+
+
+def _norm(weight: Array, near: bool) -> float:
+    return spectral_norm(weight, _SQUARINGS) if near else frobenius_norm(weight)

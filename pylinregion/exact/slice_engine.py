@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pylinregion._util.arrays import Array
+from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
-from pylinregion.exact.line_system import check_scale, line_system
+from pylinregion.exact.line_system import LineSystem, check_scale, line_system
+from pylinregion.exact.many_slices import ManySlices, core_arrays
+from pylinregion.exact.pattern_table import Patterns, PatternTable
+from pylinregion.exact.slice_fold import Slices, SliceSystems
 from pylinregion.geometry.mesh import Mesh, narrow
 from pylinregion.lowering.stages import Stages
 from pylinregion.native.exact_engines import MeshOfParts, Report, SliceProblem
@@ -31,7 +35,7 @@ class EngineCells(Mesh):
     """
 
     edge_rows: NDArray[np.int32]
-    patterns: NDArray[np.uint8]
+    patterns: Patterns
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +90,94 @@ class Enumeration(Generic[Kept]):
         return max(self.regions, default=1)
 
 
-class Engine:
-    """A network on one slice or segment, ready to be enumerated.
+class SliceWalk:
+    """A network on one slice or segment, ready to be enumerated; see :func:`engine_of`."""
+
+    stages: Stages
+    _lines: Int64s | None = None  # those that a pattern of the core is of; None: all
+    _everywhere: NDArray[np.uint8] | None = None  # which of the others are on
+
+    def _walk_core(self, *arguments: Any) -> dict[str, Any]:
+        """Call the core's walk."""
+        raise NotImplementedError
+
+    def enumerate(
+        self,
+        *,
+        cells: bool,
+        threads: int = 1,
+        force_exact: bool = False,
+        fold_ahead: int | None = None,
+        max_regions: int | None = None,
+        max_bytes: int | None = None,
+        report: Report | None = None,
+    ) -> Enumeration[EngineCells]:
+        """Enumerate the slice.
+
+        Args:
+            cells: Keep the cells, or only count.
+            threads: CPU threads; the result is the same for any number.
+            force_exact: Take every decision in integers (a test).
+            fold_ahead: Stages to fold ahead at every chance; 0: never fold again below the root (the arithmetic then
+                has another order: tests). None: as many as pay, where it pays.
+            max_regions, max_bytes: Stop when there are more regions, or their cells take more.
+            report: Called with the regions found so far, about twenty times a second.
+
+        Raises:
+            UnsupportedModelError: Exponents of weights so far apart that an exact decision would not fit.
+        """
+        found = self._walk((0, 0), cells, threads, force_exact, fold_ahead, max_regions, max_bytes, report)
+        return _enumeration(found, _mesh(found, self._patterns(found)) if cells else None)
+
+    def enumerate_part(
+        self,
+        part: int,
+        parts: int,
+        *,
+        cells: bool,
+        threads: int = 1,
+        force_exact: bool = False,
+        fold_ahead: int | None = None,
+        max_bytes: int | None = None,
+    ) -> Enumeration[PartCells]:
+        """Enumerate a part of how many; put together in order they are the whole. Of a segment, its pieces.
+
+        Args:
+            part, parts: Which of how many.
+            cells, threads, force_exact, fold_ahead, max_bytes: As for :meth:`enumerate`.
+
+        Raises:
+            UnsupportedModelError: Likewise.
+        """
+        found = self._walk((part, parts), cells, threads, force_exact, fold_ahead, None, max_bytes, None)
+        return _enumeration(found, _cells(found, self._patterns(found)) if cells else None)
+
+    def _walk(
+        self,
+        part: tuple[int, int],
+        cells: bool,
+        threads: int,
+        force_exact: bool,
+        fold_ahead: int | None,
+        max_regions: int | None,
+        max_bytes: int | None,
+        report: Report | None,
+    ) -> dict[str, Any]:
+        limits = [-1 if limit is None else limit for limit in (fold_ahead, max_regions, max_bytes)]
+        try:
+            found = self._walk_core(cells, threads, *part, force_exact, *limits, report)
+        except OverflowError as error:  # exponents too far apart for the integers of the exact stage
+            raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {error}") from None
+        return found
+
+    def _patterns(self, found: dict[str, Any]) -> Patterns:
+        if self._lines is None or self._everywhere is None:
+            return np.asarray(found["patterns"])
+        return PatternTable(self._everywhere, self._lines, found["patterns"])
+
+
+class Engine(SliceWalk):
+    """A network on one slice or segment, as a dense system of all its lines.
 
     Args:
         stages: The network.
@@ -123,74 +213,60 @@ class Engine:
             central=not self.plane[:, 2].any() and stages.pass_through_zero,
         )
 
-    def enumerate(
-        self,
-        *,
-        cells: bool,
-        threads: int = 1,
-        force_exact: bool = False,
-        fold_ahead: int | None = None,
-        max_regions: int | None = None,
-        max_bytes: int | None = None,
-        report: Report | None = None,
-    ) -> Enumeration[EngineCells]:
-        """Enumerate the slice.
-
-        Args:
-            cells: Keep the cells, or only count.
-            threads: CPU threads; the result is the same for any number.
-            force_exact: Take every decision in integers (a test).
-            fold_ahead: Stages to fold ahead at every chance; 0: never fold again below the root (the arithmetic then
-                has another order: tests). None: as many as pay, where it pays.
-            max_regions, max_bytes: Stop when there are more regions, or their cells take more.
-            report: Called with the regions found so far, about twenty times a second.
-
-        Raises:
-            UnsupportedModelError: Exponents of weights so far apart that an exact decision would not fit.
-        """
-        found = self._walk((0, 0), cells, threads, force_exact, fold_ahead, max_regions, max_bytes, report)
-        return _enumeration(found, _mesh(found) if cells else None)
-
-    def enumerate_part(
-        self,
-        part: int,
-        parts: int,
-        *,
-        cells: bool,
-        threads: int = 1,
-        force_exact: bool = False,
-        fold_ahead: int | None = None,
-        max_bytes: int | None = None,
-    ) -> Enumeration[PartCells]:
-        """Enumerate a part of how many; put together in order they are the whole. Of a segment, its pieces.
-
-        Args:
-            part, parts: Which of how many.
-            cells, threads, force_exact, fold_ahead, max_bytes: As for :meth:`enumerate`.
-
-        Raises:
-            UnsupportedModelError: Likewise.
-        """
-        found = self._walk((part, parts), cells, threads, force_exact, fold_ahead, None, max_bytes, None)
-        return _enumeration(found, _cells(found) if cells else None)
-
-    def _walk(
-        self,
-        part: tuple[int, int],
-        cells: bool,
-        threads: int,
-        force_exact: bool,
-        fold_ahead: int | None,
-        max_regions: int | None,
-        max_bytes: int | None,
-        report: Report | None,
-    ) -> dict[str, Any]:
-        limits = [-1 if limit is None else limit for limit in (fold_ahead, max_regions, max_bytes)]
-        try:
-            found: dict[str, Any] = self._problem.enumerate(cells, threads, *part, force_exact, *limits, report)
-        except OverflowError as error:  # exponents too far apart for the integers of the exact stage
-            raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {error}") from None
+    def _walk_core(self, *arguments: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self._problem.enumerate(*arguments)
         return found
+
+
+class FoldedEngine(SliceWalk):
+    """A network on one slice or segment, folded: as a system of the lines that may cross it.
+
+    Args:
+        stages, plane, corners: As of :class:`Engine`.
+
+    Raises:
+        UnsupportedModelError: Weights so large that the bounds could overflow.
+    """
+
+    def __init__(self, stages: Stages, plane: Array, corners: Array) -> None:
+        self.stages = stages
+        u, v, origin = (np.ascontiguousarray(column, dtype=np.float64)[None] for column in plane.T)
+        slices = Slices(u, v, origin, np.ascontiguousarray(corners, dtype=np.float64)[None])
+        central = not plane[:, 2].any() and stages.pass_through_zero
+        self._many = ManySlices(stages, central)
+        self._systems = self._many.folded_alone(slices)
+        self._arrays = core_arrays(self._systems, slices)
+        if self._systems.stage_begin.shape[1] > _STAGES_FOR_NORMS:
+            self._arrays["norms"] = _norms(self._systems)
+        self._lines = self._systems.line[: int(self._systems.begin[-1])].astype(np.int64)
+        self._everywhere = self._systems.on[0]
+
+    def _walk_core(self, *arguments: Any) -> dict[str, Any]:
+        return self._many.enumerate(self._arrays, *arguments)
+
+
+def engine_of(stages: Stages, plane: Array, corners: Array) -> SliceWalk:
+    """A network on one slice or segment, ready to be enumerated.
+
+    Args:
+        stages: The network.
+        plane: ``[inputs, 3]`` float64: u, v and the origin; for a segment v is 0.
+        corners: ``[n, 2]`` float64, counter-clockwise and strictly convex; ``[2, 2]`` on the first axis: a segment.
+
+    Raises:
+        UnsupportedModelError: Weights so large that the bounds could overflow.
+    """
+    return (Engine if stages.are_matrices else FoldedEngine)(stages, plane, corners)
+
+
+def _norms(systems: SliceSystems) -> Array | None:
+    """Norms of what the rows of a folded slice take from each other (docs/exactness.md, 5.1)."""
+    begins = systems.stage_begin[0].tolist()
+    rows = begins[-1]
+    matrix = systems.columns.reshape(rows, rows + 8)
+    columns = [matrix[begin:end, end:] for begin, end in pairwise(begins)]
+    nothing = np.zeros(0)
+    return LineSystem(begins, [], (nothing,) * 4, columns, [rows] * len(columns)).norms()
 
 
 def mesh_of_parts(parts: Iterable[PartCells], lines: int) -> EngineCells:
@@ -206,7 +282,8 @@ def mesh_of_parts(parts: Iterable[PartCells], lines: int) -> EngineCells:
     mesh: Any = MeshOfParts((lines + 7) // 8)
     for part in parts:
         mesh.add(*(getattr(part, each.name) for each in fields(PartCells)))
-    return _mesh(mesh.take())
+    taken = mesh.take()
+    return _mesh(taken, taken["patterns"])
 
 
 def _enumeration(found: dict[str, Any], cells: Kept | None) -> Enumeration[Kept]:
@@ -214,13 +291,13 @@ def _enumeration(found: dict[str, Any], cells: Kept | None) -> Enumeration[Kept]
     return Enumeration(**{name: found[name] for name in names}, cells=cells)
 
 
-def _cells(found: dict[str, Any]) -> PartCells:
-    return PartCells(**{each.name: found[each.name] for each in fields(PartCells)})
+def _cells(found: dict[str, Any], patterns: Patterns) -> PartCells:
+    return PartCells(**{each.name: found[each.name] for each in fields(PartCells)} | {"patterns": np.asarray(patterns)})
 
 
-def _mesh(found: dict[str, Any]) -> EngineCells:
+def _mesh(found: dict[str, Any], patterns: Patterns) -> EngineCells:
     """The mesh in as few bytes as it fits."""
-    vertices, indices, patterns = found["vertices"], found["indices"], found["patterns"]
+    vertices, indices = found["vertices"], found["indices"]
     return EngineCells(
         vertices=vertices,
         offsets=narrow(found["offsets"], len(indices)),

@@ -15,14 +15,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pylinregion._util.arrays import Array, Int64s
-from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP, frobenius_norm, norm_of_any
+from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
+from pylinregion.exact.row_errors import SettledStage, row_errors
+from pylinregion.lowering.linear_maps import LinearMap
 from pylinregion.lowering.stages import INPUT, Stages
 from pylinregion.lowering.units import Units
 
 Bits = NDArray[np.bool_]
 _MOST_NUMBERS = 2**22  # of the forms, or the columns, of a stage on all slices
+_AT_ONCE = 2**20  # numbers that a map takes or gives at a time
+_IN_CACHE = 2**17  # numbers that are read again at once
+_MANY_COLUMNS = 16  # of a slice
+_WORTH = 1e-9  # of what a row changes by on its slice: an error for which no more is done
 _OPERATIONS = 32  # more than a relaxed form, its bounds and what they enter round, besides the sums of columns: 5.2
 
 
@@ -89,12 +96,14 @@ class _Values:
         affine: ``[B, 3, n]``.
         columns: ``[columns before, n]``: what they take from units that were unsettled before.
         born: What they are of their own lines that are not settled.
+        size: ``[B, n]``: bounds of their values with all terms taken without signs.
         error: ``[B]``: a bound of the 2-norm of what they are off by, anywhere on the slice.
     """
 
-    affine: Array
-    columns: Array
+    affine: Tensor
+    columns: Tensor
     born: _Born
+    size: Tensor
     error: Array
 
 
@@ -105,14 +114,16 @@ class _Rows:
     Attributes:
         affine: ``[B, 3, n]``.
         columns: ``[columns so far, n]``.
+        size: ``[B, n]``: bounds of their values with all terms taken without signs.
         error: ``[B]``: a bound of the 2-norm of what they are off by.
         each: ``[B, n]``: of what each is off by.
     """
 
-    affine: Array
-    columns: Array
+    affine: Tensor
+    columns: Tensor
+    size: Tensor
     error: Array
-    each: Array
+    each: Tensor
 
 
 @dataclass
@@ -125,10 +136,10 @@ class _Lines:
         low, high: ``[B, lines]``: bounds of the row.
     """
 
-    relaxed: Array
-    slack: Array
-    low: Array
-    high: Array
+    relaxed: Tensor
+    slack: Tensor
+    low: Tensor
+    high: Tensor
 
 
 class TooManyColumnsError(Exception):
@@ -146,22 +157,13 @@ class SliceFolder:
         self.stages = stages
         with_lines = [number for number, stage in enumerate(stages.stages) if stage.units.lines]
         self.end = with_lines[-1] + 1 if with_lines else 0  # the stages behind cut nothing
+        kept = stages.stages[: self.end]
         self.row_norms = [
-            {source: np.sqrt((weight * weight).sum(axis=1)) * NORM_UP + NORM_UNDERFLOW
-             for source, weight in stage.blocks.items()}
-            for stage in stages.stages[: self.end]
-        ]  # fmt: skip
-        self._spectral: dict[tuple[int, int], float] = {}
-        self.widest = max((stage.rows for stage in stages.stages[: self.end]), default=0)
-        self.last_reader = {
-            source: number for number, stage in enumerate(stages.stages[: self.end]) for source in stage.blocks
-        }
-
-    def spectral(self, number: int, source: int) -> float:
-        """A bound of the spectral norm of the weights of a stage for a source."""
-        if (number, source) not in self._spectral:
-            self._spectral[number, source] = norm_of_any(self.stages.stages[number].blocks[source])
-        return self._spectral[number, source]
+            {source: torch.from_numpy(block.row_norms) for source, block in stage.blocks.items()} for stage in kept
+        ]
+        self.widest = max((stage.rows for stage in kept), default=0)
+        self.last_reader = {source: number for number, stage in enumerate(kept) for source in stage.blocks}
+        self.maxima = any(stage.units.groups is not None for stage in kept)
 
     def fold(self, slices: Slices) -> SliceSystems:
         """Fold it over slices of a scale that :func:`pylinregion.exact.line_system.check_scale` lets through.
@@ -176,9 +178,7 @@ class SliceFolder:
         for number, stage in enumerate(self.stages.stages[: self.end]):
             rows = fold.rows(number, values)
             values[number] = fold.through_units(stage.units, self.stages.first_lines[number], rows)
-            for source in stage.blocks:
-                if self.last_reader[source] == number:
-                    del values[source]
+        fold.tighten()
         return fold.systems()
 
 
@@ -189,6 +189,7 @@ class _Fold:
         self.network = network
         self.count = len(slices)
         self.corners = slices.corners
+        self.corner_points = torch.from_numpy(slices.corners.copy())
         extent = np.abs(slices.corners).max(axis=1) * NORM_UP
         self.extent = np.concatenate([extent, np.ones((self.count, 1))], axis=1)
         self.on: Bits = np.zeros((self.count, network.stages.lines), dtype=bool)
@@ -196,74 +197,119 @@ class _Fold:
         self.owner = np.zeros(0, np.int64)  # the slice of each
         self.line = np.zeros(0, np.int64)
         self.first_of_group = np.zeros(0, np.int64)  # the first column of the same maximum on the same slice
-        self.form, self.error = np.zeros((0, 3)), np.zeros(0)  # the row of each
+        self.unit = np.zeros(0, np.int64)  # the row of its stage that each is a line of
+        self.at_kink = np.zeros(0)  # what taking the kink from it rounds
+        self.form, self.error = np.zeros((0, 3)), np.zeros(0)  # that row
         self.relaxed, self.radius = np.zeros((0, 3)), np.zeros(0)  # what it contributes is within so much of that
         self.high = np.zeros(0)  # and is not larger
         self.taken: list[tuple[Int64s, Int64s, Array]] = []  # from which column, to which, how much
+        self.whole: list[tuple[int, Int64s, Array]] = []  # of one slice: from so many first columns, to which
+        self.rounded: list[Tensor] = []  # by stage [B, rows]: what its own arithmetic rounds
+        self.steps: list[tuple[Tensor, Tensor | None]] = []  # by stage [B, units]: the settled slope, what that rounds
         self._sort()
 
     def plane(self, slices: Slices) -> _Values:
         """The input."""
         affine = np.empty((self.count, 3, slices.origins.shape[1]))
         affine[:, 0], affine[:, 1], affine[:, 2] = slices.u, slices.v, slices.origins
-        return _Values(affine, np.zeros((0, affine.shape[2])), _none_born(), np.zeros(self.count))
+        columns = torch.zeros(0, affine.shape[2], dtype=torch.float64, device="cpu")
+        size = torch.from_numpy(np.einsum("bkn,bk->bn", np.abs(affine), self.extent)) * UP
+        return _Values(torch.from_numpy(affine), columns, _none_born(), size, np.zeros(self.count))
 
     def rows(self, number: int, values: dict[int, _Values]) -> _Rows:
-        """The rows of a stage: what :func:`~pylinregion.exact.line_system.line_system` does, for all slices."""
+        """The rows of a stage: what :func:`~pylinregion.exact.line_system.line_system` does, for all slices.
+
+        Values that no later stage reads are dropped, and their memory is written into.
+        """
         stage = self.network.stages.stages[number]
-        affine = np.zeros((self.count, 3, stage.rows))
-        affine[:, 2] = stage.bias
-        columns = np.zeros((len(self.owner), stage.rows))
-        rounding = UNIT * UP * (1 + sum(weight.shape[1] + 8 for weight in stage.blocks.values()))
-        each = np.tile(rounding * np.abs(stage.bias), (self.count, 1))
-        error = np.full(self.count, frobenius_norm(rounding * stage.bias))
-        for source, weight in stage.blocks.items():
+        bias = torch.from_numpy(stage.bias)
+        rounding = UNIT * UP * (1 + sum(block.terms + 8 for block in stage.blocks.values()))
+        size = bias.abs().expand(self.count, -1).clone()
+        each = torch.zeros_like(size)
+        error = np.zeros(self.count)
+        affine: Tensor | None = None
+        columns: Tensor | None = None
+        for source, block in sorted(stage.blocks.items(), reverse=True):  # those with most columns first
             value = values[source]
-            affine += self._times(value, weight)
-            columns[: len(value.columns)] += _product(value.columns, weight)
-            born = value.born
-            columns[born.numbers] += weight.T[born.units] * born.entries[:, None]
-            rounded = rounding * self._size(value)
-            norms = self.network.row_norms[number][source]
-            each += (value.error + rounded)[:, None] * norms
-            error += frobenius_norm(norms) * rounded
+            if self.network.last_reader[source] == number:
+                del values[source]
+            size += block.sizes(value.size)
             if value.error.any():
-                error += self.network.spectral(number, source) * value.error
-        return _Rows(affine, columns[self.first_of_group], error * NORM_UP, each * UP)
+                each += torch.from_numpy(value.error)[:, None] * self.network.row_norms[number][source]
+                error += block.norm * value.error
+            may_write = source not in values
+            part = self._times(value, block)
+            affine = part if affine is None else affine + part
+            columns = self._add_columns(columns, value, block, may_write)
+        assert affine is not None and columns is not None
+        affine = affine.clone() if len(stage.blocks) == 1 else affine
+        affine[:, 2] += bias
+        if self.network.maxima and len(columns):
+            columns = columns[torch.from_numpy(self.first_of_group[: len(columns)])]
+        rounded = size * rounding
+        self.rounded.append(rounded)
+        each += rounded
+        error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
+        return _Rows(affine, columns, size, error * NORM_UP, each * UP)
 
-    def _times(self, value: _Values, weight: Array) -> Array:
+    def _times(self, value: _Values, block: LinearMap) -> Tensor:
         shared = value.affine[:1, :2]
-        if self.count > 1 and (value.affine[:, :2] == shared).all():  # directions that slices share
-            out = np.empty((self.count, 3, len(weight)))
-            out[:, :2], out[:, 2] = _product(shared[0], weight), _product(value.affine[:, 2], weight)
+        if self.count > 1 and bool((value.affine[:, :2] == shared).all()):  # directions that slices share
+            out = torch.empty(self.count, 3, block.rows, dtype=torch.float64, device="cpu")
+            out[:, :2], out[:, 2] = block.times(shared[0]), block.times(value.affine[:, 2])
             return out
-        return _product(value.affine.reshape(-1, weight.shape[1]), weight).reshape(self.count, 3, len(weight))
+        return block.times(value.affine.flatten(0, 1)).reshape(self.count, 3, block.rows)
 
-    def _size(self, value: _Values) -> Array:
-        """``[B]``: a bound of the 2-norm of values, with all their terms taken without signs."""
-        size = np.einsum("bk,bk->b", np.sqrt(np.einsum("bkn,bkn->bk", value.affine, value.affine)), self.extent)
-        before = len(value.columns)
-        norms = np.sqrt(np.einsum("cn,cn->c", value.columns, value.columns)) * self.high[:before]
-        size += np.bincount(self.owner[:before], norms, self.count)
-        born = value.born
-        size += np.bincount(self.owner[born.numbers], np.abs(born.entries) * self.high[born.numbers], self.count)
-        return np.asarray(size * NORM_UP + NORM_UNDERFLOW)
+    def _add_columns(self, columns: Tensor | None, value: _Values, block: LinearMap, may_write: bool) -> Tensor:
+        """What rows take from the columns of a value, added to what they take from others."""
+        born, before = value.born, len(value.columns)
+        end = int(born.numbers[-1]) + 1 if len(born.numbers) else before
+        if columns is None and end == before and block.in_place:
+            kept = value.columns if may_write else value.columns.clone()
+            return kept if block.is_identity else kept.mul_(block.factors)
+        if columns is None:
+            columns = torch.zeros(end, block.rows, dtype=torch.float64, device="cpu")
+            fresh = True
+        else:
+            fresh = False
+            if len(columns) < end:
+                more = torch.zeros(end - len(columns), block.rows, dtype=torch.float64, device="cpu")
+                columns = torch.cat([columns, more])
+        step = max(1, _AT_ONCE // max(block.rows, block.width))
+        for begin in range(0, before, step):
+            some = slice(begin, min(begin + step, before))
+            part = block.times(value.columns[some])
+            if fresh:
+                columns[some] = part
+            else:
+                columns[some] += part
+        for begin in range(0, len(born.numbers), step):
+            some = slice(begin, begin + step)
+            images = block.images(born.units[some])
+            entries = born.entries[some]
+            if not (entries == 1).all():
+                images *= torch.from_numpy(entries)[:, None]
+            columns[born.numbers[some][0] : born.numbers[some][-1] + 1] += images
+        return columns
 
     def through_units(self, units: Units, first_line: int, rows: _Rows) -> _Values:
         """The units of a stage from its rows; lines that are not settled get columns."""
         n = len(units.line_begin) - 1
         if units.lines == 0:
-            return self._pieces(units, rows, np.zeros((self.count, n), np.int64), _none_born())
+            return self._pieces(units, rows, rows.size, np.zeros((self.count, n), np.int64), _none_born())
         row_of = np.repeat(np.arange(n), np.diff(units.line_begin))
-        affine, columns, each = rows.affine, rows.columns, rows.each
-        one_each = np.array_equal(row_of, np.arange(n))
+        affine, columns, each, size = rows.affine, rows.columns, rows.each, rows.size
+        one_each = len(row_of) == n and bool((np.diff(units.line_begin) == 1).all())
         if not one_each:
-            affine, columns, each = affine[:, :, row_of], columns[:, row_of], each[:, row_of]
+            taken = torch.from_numpy(row_of)
+            affine, columns, each, size = affine[:, :, taken], columns[:, taken], each[:, taken], size[:, taken]
         if units.kinks.any():
-            each = each + 2 * UNIT * (np.abs(affine[:, 2]) + np.abs(units.kinks))
-            affine = affine.copy()
-            affine[:, 2] -= units.kinks
-        lines = self._bounds(affine, columns, each)
+            kinks = torch.from_numpy(units.kinks)
+            at_kinks = 2 * UNIT * (affine[:, 2].abs() + kinks.abs())
+            each = each + at_kinks
+            affine = affine.clone()
+            affine[:, 2] -= kinks
+        lines, size = self._bounds(affine, columns, each, size)
         on, off = (self._settled if units.groups is None else self._settled_maxima)(units, columns, lines)
         self.on[:, first_line : first_line + units.lines] = on
         owner, line = np.nonzero(~(on | off))
@@ -274,8 +320,13 @@ class _Fold:
         self._relax(units, lines, owner, line)
         self.owner = np.concatenate([self.owner, owner])
         self.line = np.concatenate([self.line, first_line + line])
-        self.form = np.concatenate([self.form, affine[owner, :, line]])
-        self.error = np.concatenate([self.error, each[owner, line] * UP + UNDERFLOW])
+        at = torch.from_numpy(owner), torch.from_numpy(line)
+        self.form = np.concatenate([self.form, affine[at[0], :, at[1]].numpy()])
+        self.error = np.concatenate([self.error, each[at].numpy() * UP + UNDERFLOW])
+        self.unit = np.concatenate([self.unit, row_of[line]])
+        self.at_kink = np.concatenate(
+            [self.at_kink, at_kinks[at].numpy() if units.kinks.any() else np.zeros(len(line))]
+        )
         self.births.append(len(self.owner))
         self._sort()
         if one_each:
@@ -285,46 +336,49 @@ class _Fold:
             piece = below[:, units.line_begin[1:]] - below[:, units.line_begin[:-1]]
         lower = line + row_of[line]  # the piece below each line
         jump = (units.slopes[lower + 1] - units.slopes[lower]) / units.denominator
-        return self._pieces(units, rows, piece, _Born(numbers, row_of[line], jump))
+        return self._pieces(units, rows, size if one_each else rows.size, piece, _Born(numbers, row_of[line], jump))
 
-    def _bounds(self, affine: Array, columns: Array, each: Array) -> _Lines:
-        relaxed = affine
+    def _bounds(self, affine: Tensor, columns: Tensor, each: Tensor, size: Tensor) -> tuple[_Lines, Tensor]:
+        """The lines over the polygons, and what their values are at most, with all terms taken without signs."""
+        extent = torch.from_numpy(self.extent)
         rounding = self._rounding()
-        size = np.abs(affine[:, 2])
+        own = affine[:, 2].abs()
         for k in range(2):
-            size += np.abs(affine[:, k]) * self.extent[:, k : k + 1]
-        slack = each + rounding * size
-        if len(self.owner):
-            relaxed = affine.copy()
-            for k in range(3):
-                self._add(relaxed[:, k], columns, self.relaxed[:, k])
+            own += affine[:, k].abs() * extent[:, k : k + 1]
+        slack = each + rounding * own
+        relaxed = affine
+        if len(columns):
+            count = len(columns)
+            relaxed = affine + self._sums(columns, self.relaxed[:count])
             reach = np.einsum("ck,ck->c", np.abs(self.relaxed), self.extent[self.owner]) + self.radius
-            self._add(slack, np.abs(columns), self.radius + rounding * reach)
+            factors = np.stack([(self.radius + rounding * reach)[:count], self.high[:count]], axis=1)
+            sums = self._sums(columns, factors, absolute=True)
+            slack += sums[:, 0]
+            own += sums[:, 1]
         slack = slack * NORM_UP + UNDERFLOW
-        return _Lines(relaxed, slack, *self._over_corners(relaxed, slack))
+        return _Lines(relaxed, slack, *self._over_corners(relaxed, slack)), torch.minimum(size, own * NORM_UP)
 
     def _rounding(self) -> float:
         """Of sums over the columns of a slice, in units of their terms' sizes."""
         return (int(np.bincount(self.owner, minlength=1).max()) + _OPERATIONS) * UNIT * UP
 
-    def _over_corners(self, form: Array, slack: Array) -> tuple[Array, Array]:
+    def _over_corners(self, form: Tensor, slack: Tensor) -> tuple[Tensor, Tensor]:
         """The least and the largest values of affine functions ``[B, 3, n]`` on the polygons, less and more slack."""
-        low, high = np.full_like(slack, np.inf), np.full_like(slack, -np.inf)
-        z, part = np.empty_like(slack), np.empty_like(slack)
-        for corner in range(self.corners.shape[1]):
-            np.multiply(form[:, 0], self.corners[:, corner, :1], out=z)
-            np.multiply(form[:, 1], self.corners[:, corner, 1:], out=part)
-            z += part
+        low, high = torch.full_like(slack, np.inf), torch.full_like(slack, -np.inf)
+        corners = self.corner_points
+        for corner in range(corners.shape[1]):
+            z = form[:, 0] * corners[:, corner, :1]
+            z += form[:, 1] * corners[:, corner, 1:]
             z += form[:, 2]
-            np.minimum(low, z, out=low)
-            np.maximum(high, z, out=high)
+            torch.minimum(low, z, out=low)
+            torch.maximum(high, z, out=high)
         low -= slack
         high += slack
         return low, high
 
-    def _settled(self, units: Units, columns: Array, lines: _Lines) -> tuple[Bits, Bits]:
+    def _settled(self, units: Units, columns: Tensor, lines: _Lines) -> tuple[Bits, Bits]:
         """Which lines are on, and off, all over their slice."""
-        on, off = lines.low > 0, lines.high < 0
+        on, off = (lines.low > 0).numpy(), (lines.high < 0).numpy()
         several = np.diff(units.line_begin)
         if several.max() > 1:  # kinks ascend: what is above one is above those before it
             place = np.arange(units.lines) - np.repeat(units.line_begin[:-1], several)
@@ -336,42 +390,55 @@ class _Fold:
                 on[:, at - 1] |= on[:, at]
         return on, off
 
-    def _settled_maxima(self, units: Units, columns: Array, lines: _Lines) -> tuple[Bits, Bits]:
+    def _settled_maxima(self, units: Units, columns: Tensor, lines: _Lines) -> tuple[Bits, Bits]:
         """Which candidates win, and lose, all over their slice; each against the one with the largest lower bound."""
         assert units.groups is not None
         begin, group = units.groups[:-1], units.neuron_of_line
         size = int(np.diff(units.groups).max())
         padded = np.full((self.count, len(begin), size), -np.inf)
-        padded[:, group, np.arange(units.lines) - begin[group]] = lines.low
+        padded[:, group, np.arange(units.lines) - begin[group]] = lines.low.numpy()
         best = (begin + padded.argmax(axis=2))[:, group]  # [B, lines]
-        difference = lines.relaxed - np.take_along_axis(lines.relaxed, best[:, None], axis=2)
-        rest, radius = lines.slack.copy(), np.zeros_like(lines.slack)  # what rounding and errors are off; and columns
-        if len(self.owner):
-            self._add(rest, np.abs(columns), -self.radius)
-            apart = columns - np.take_along_axis(columns, best[self.owner], axis=1)
-            self._add(radius, np.abs(apart), self.radius)
+        leader = torch.from_numpy(best)
+        difference = lines.relaxed - lines.relaxed.take_along_dim(leader[:, None], dim=2)
+        rest, radius = lines.slack.clone(), torch.zeros_like(lines.slack)  # what rounding and errors are off; columns
+        if len(columns):
+            radii = self.radius[: len(columns), None]
+            rest += self._sums(columns, -radii, absolute=True)[:, 0]
+            owner = self.owner[: len(columns)]
+            leaders = leader if self.count == 1 else leader[torch.from_numpy(owner)]
+            apart = columns - columns.take_along_dim(leaders, dim=1)
+            radius += self._sums(apart, radii, absolute=True)[:, 0]
             rest += self._rounding() * lines.slack  # of the sum that was taken away
-        slack = (radius + rest + np.take_along_axis(rest, best, axis=1)) * NORM_UP
-        most = self._over_corners(difference, slack)[1]
+        slack = (radius + rest + rest.take_along_dim(leader, dim=1)) * NORM_UP
+        most = self._over_corners(difference, slack)[1].numpy()
         off = most < 0
         alone = np.add.reduceat(~off, begin, axis=1, dtype=np.int64)[:, group] == 1
         self.lead, self.most = best, most
         return ~off & alone, off
 
-    def _take(self, owner: Int64s, line: Int64s, columns: Array, numbers: Int64s) -> None:
+    def _take(self, owner: Int64s, line: Int64s, columns: Tensor, numbers: Int64s) -> None:
         """Keep what new columns take from those of their slices."""
+        if self.count == 1:
+            self.whole.append((len(columns), numbers, columns[:, torch.from_numpy(line)].numpy()))
+            return
         counts = np.diff(self.segments)[owner]
         begin = np.cumsum(counts) - counts
         place = np.arange(counts.sum()) - np.repeat(begin, counts) + np.repeat(self.segments[owner], counts)
         source = self.order[place]
-        self.taken.append((source, np.repeat(numbers, counts), columns[source, np.repeat(line, counts)]))
+        targets, lines = np.repeat(numbers, counts), np.repeat(line, counts)
+        known = source < len(columns)  # of later ones no row takes anything
+        if not known.all():
+            source, targets, lines = source[known], targets[known], lines[known]
+        much = columns[torch.from_numpy(source), torch.from_numpy(lines)].numpy()
+        self.taken.append((source, targets, much))
 
     def _relax(self, units: Units, lines: _Lines, owner: Int64s, line: Int64s) -> None:
         """What new columns contribute is within a radius of an affine function: of ``max(z, 0)``, or a maximum."""
-        low = np.minimum(lines.low[owner, line], 0)
-        high = np.maximum(lines.high[owner, line], 0)
-        relaxed = lines.relaxed[owner, :, line]
-        off = lines.slack[owner, line]
+        at = torch.from_numpy(owner), torch.from_numpy(line)
+        low = np.minimum(lines.low[at].numpy(), 0)
+        high = np.maximum(lines.high[at].numpy(), 0)
+        relaxed = lines.relaxed[at[0], :, at[1]].numpy()
+        off = lines.slack[at].numpy()
         first = len(self.owner) + np.arange(len(owner))
         if units.groups is None:
             width = high - low
@@ -385,13 +452,14 @@ class _Fold:
             leads = np.ones(len(owner), dtype=bool)
             leads[1:] = (owner[1:] != owner[:-1]) | (group[1:] != group[:-1])
             first = first[leads][np.cumsum(leads) - 1]
-            at = np.flatnonzero(leads)
-            more = np.maximum(np.maximum.reduceat(self.most[owner, line], at), 0) if len(at) else np.zeros(0)
-            lead = self.lead[owner[at], line[at]]
+            firsts = np.flatnonzero(leads)
+            most = self.most[owner, line]
+            more = np.maximum(np.maximum.reduceat(most, firsts), 0) if len(firsts) else np.zeros(0)
+            lead = torch.from_numpy(owner[firsts]), torch.from_numpy(self.lead[owner[firsts], line[firsts]])
             relaxed, radius = np.zeros((len(owner), 3)), np.zeros(len(owner))
-            relaxed[at] = lines.relaxed[owner[at], :, lead]
-            relaxed[at, 2] += more / 2
-            radius[at] = lines.slack[owner[at], lead] + more / 2
+            relaxed[firsts] = lines.relaxed[lead[0], :, lead[1]].numpy()
+            relaxed[firsts, 2] += more / 2
+            radius[firsts] = lines.slack[lead].numpy() + more / 2
             high = np.maximum(high, -low)
         size = np.einsum("ck,ck->c", np.abs(relaxed), self.extent[owner])
         radius = (radius + _OPERATIONS * UNIT * (size + radius)) * NORM_UP
@@ -400,7 +468,7 @@ class _Fold:
         self.radius = np.concatenate([self.radius, radius])
         self.high = np.concatenate([self.high, high * NORM_UP])
 
-    def _pieces(self, units: Units, rows: _Rows, piece: Int64s, born: _Born) -> _Values:
+    def _pieces(self, units: Units, rows: _Rows, size: Tensor, piece: Int64s, born: _Born) -> _Values:
         """Units on the pieces that they are settled on: ``[B, rows]``, those below all lines that are not settled."""
         if units.gated:
             slope, constant = piece.astype(np.float64), np.zeros((1, 1))
@@ -408,25 +476,80 @@ class _Fold:
             at = units.line_begin[:-1] + np.arange(piece.shape[1]) + piece
             slope = units.slopes[at] / units.denominator
             constant = units.intercepts[at] / units.denominator
-        affine = rows.affine * slope[:, None]
-        affine[:, 2] += constant
-        columns = rows.columns * slope[self.owner[: len(rows.columns)]]
+        steep = torch.from_numpy(slope)
+        affine = rows.affine.mul_(steep[:, None])
+        affine[:, 2] += torch.from_numpy(constant)
+        columns = rows.columns
+        if len(columns):
+            columns = columns.mul_(steep if self.count == 1 else steep[torch.from_numpy(self.owner[: len(columns)])])
+        size = size * steep.abs() + torch.from_numpy(np.abs(constant))
+        if len(born.numbers):
+            at = torch.from_numpy(self.owner[born.numbers]), torch.from_numpy(born.units)
+            highs = torch.from_numpy(np.abs(born.entries) * self.high[born.numbers])
+            size.index_put_(at, highs, accumulate=True)
         steepest = float(np.abs(units.slopes).max(initial=0.0)) / units.denominator
-        out = _Values(affine, columns, born, rows.error * steepest * NORM_UP)
+        error = rows.error * steepest * NORM_UP
         plain = units.denominator == 1 and np.isin(units.slopes, (-1, 0, 1)).all() and not units.intercepts.any()
+        rounded: Tensor | None = None
         if not (plain and (np.abs(born.entries) <= 1).all()):
-            out.error += 8 * UNIT * NORM_UP * (self._size(out) + np.sqrt((constant * constant).sum(axis=1)))
-        return out
+            rounded = 8 * UNIT * UP * size
+            error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
+        self.steps.append((steep, rounded))
+        return _Values(affine, columns, born, size, error)
 
     def _sort(self) -> None:
         """The columns by slice: in ``order``, those of slice b from ``segments[b]`` on."""
         self.order = np.argsort(self.owner, kind="stable")
         self.segments = np.searchsorted(self.owner[self.order], np.arange(self.count + 1))
 
-    def _add(self, to: Array, columns: Array, factors: Array) -> None:
-        """Add ``[columns, n]``, each times a number, to the slices ``[B, n]`` that they are of."""
-        rows = torch.from_numpy(columns) * torch.from_numpy(factors)[:, None]
-        torch.from_numpy(to).index_add_(0, torch.from_numpy(self.owner), rows)
+    def _sums(self, columns: Tensor, factors: Array, absolute: bool = False) -> Tensor:
+        """``[B, f, n]``: the sums of a slice's first columns ``[k, n]``, times factors ``[k, f]``.
+
+        Args:
+            columns: The first so many.
+            factors: Of each.
+            absolute: Of the columns' absolute values.
+        """
+        count, n = columns.shape
+        given = torch.from_numpy(np.ascontiguousarray(factors))
+        out = torch.zeros(self.count, factors.shape[1], n, dtype=torch.float64, device="cpu")
+        owner = torch.from_numpy(self.owner[:count])
+        step = max(1, _IN_CACHE // n) if absolute else count
+        for begin in range(0, count, step):
+            some = slice(begin, begin + step)
+            part = columns[some].abs() if absolute else columns[some]
+            if self.count == 1:
+                out[0] += given[some].T @ part
+            elif count >= _MANY_COLUMNS * self.count:
+                self._add_by_slice(out, part, given[some], owner[some])
+            else:
+                for k in range(factors.shape[1]):
+                    out[:, k].index_add_(0, owner[some], part * given[some, k : k + 1])
+        return out
+
+    def _add_by_slice(self, out: Tensor, columns: Tensor, factors: Tensor, owner: Tensor) -> None:
+        order = torch.argsort(owner, stable=True)
+        ends = torch.bincount(owner, minlength=self.count).cumsum(0).tolist()
+        for number, (begin, end) in enumerate(pairwise([0, *ends])):
+            if end > begin:
+                own = order[begin:end]
+                out[number] += factors[own].T @ columns[own]
+
+    def tighten(self) -> None:
+        """Bound what rows are off by one by one, if the norms of all together are worth little."""
+        change = (np.abs(self.form[:, :2]) * self.extent[self.owner, :2]).sum(axis=1)
+        if not (self.error > _WORTH * change).any():
+            return
+        with_lines = [
+            number for number, stage in enumerate(self.network.stages.stages) if stage.units.lines
+        ]  # ascending
+        stage = np.repeat(with_lines, np.diff(self.births))
+        settled = [
+            SettledStage(slopes, rounded, rounded_units)
+            for (slopes, rounded_units), rounded in zip(self.steps, self.rounded, strict=True)
+        ]
+        found = row_errors(self.network.stages.stages, settled, self.owner, stage, self.unit)
+        self.error = np.minimum(self.error, (found + self.at_kink) * UP + UNDERFLOW)
 
     def systems(self) -> SliceSystems:
         """What is left."""
@@ -436,6 +559,8 @@ class _Fold:
         sizes = np.diff(self.segments)
         begin = np.cumsum(sizes * (sizes + 8)) - sizes * (sizes + 8)
         columns = np.zeros(int((sizes * (sizes + 8)).sum()))
+        for count, numbers, matrix in self.whole:
+            columns.reshape(-1, len(self.owner) + 8)[:count, numbers] = matrix
         for source, target, much in self.taken:
             owner = self.owner[source]
             columns[begin[owner] + place[source] * (sizes[owner] + 8) + place[target]] = much
@@ -449,11 +574,6 @@ class _Fold:
             error=self.error[self.order],
             columns=columns,
         )
-
-
-def _product(x: Array, weight: Array) -> Array:
-    """``x`` times the transposed weight. By torch: NumPy's threads would go on spinning."""
-    return np.asarray((torch.from_numpy(np.ascontiguousarray(x)) @ torch.from_numpy(weight).T).numpy())
 
 
 def _none_born() -> _Born:

@@ -49,9 +49,8 @@ class Tournament:
         found: list[Stage] = []
         for number, (stage, first) in enumerate(zip(stages.stages, stages.first_lines, strict=True)):
             at = {rectified[number]: before[rectified[number]]} if number in rectified else place
-            blocks = {
-                at[source]: self._of_maxima(source, block) for source, block in stage.blocks.items() if source in at
-            }
+            matrices = stage.matrices
+            blocks = {at[source]: self._of_maxima(source, matrices[source]) for source in matrices if source in at}
             if stage.units.groups is None:
                 found.append(replace(stage, blocks=blocks))
                 self._note(np.arange(first, first + stage.units.lines))
@@ -208,7 +207,7 @@ def _rectified(stages: Stages) -> dict[int, int]:
     found = {}
     by = rectified_by(stages)
     for number, (stage, first) in enumerate(zip(stages.stages, stages.first_lines, strict=True)):
-        sources = [source for source, block in stage.blocks.items() if block.any()]
+        sources = [source for source, block in stage.blocks.items() if block.numbers.any()]
         if stage.units.groups is None or len(sources) != 1 or (by[first : first + stage.rows] < 0).any():
             continue
         if stages.stages[sources[0]].units.gated:

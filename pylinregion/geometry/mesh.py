@@ -31,7 +31,8 @@ class Mesh:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            getattr(self, each.name).setflags(write=False)
+            if isinstance(array := getattr(self, each.name), np.ndarray):
+                array.setflags(write=False)
 
     @property
     def cells(self) -> int:

@@ -16,12 +16,11 @@ from pylinregion.graph.network import Network, Node, Ref, refs
 from pylinregion.graph.operators import Kind
 from pylinregion.lowering import maxima
 from pylinregion.lowering.jumps import Jumps
+from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms, as_map, identity_map
 from pylinregion.lowering.point import Point
-from pylinregion.lowering.stages import INPUT, Stage, Stages
+from pylinregion.lowering.stages import INPUT, LARGEST_MATRIX, Stage, Stages
 from pylinregion.lowering.steps import Form, Hinge
 from pylinregion.lowering.units import Units, candidates, identity, same, sums, units_of
-
-_LARGEST_MATRIX = 1 << 27
 
 
 def stages_of(network: Network) -> Stages:
@@ -85,16 +84,17 @@ class _Walk:
         last = self.source[output]
         if last == INPUT or self.found[last].units.lines or last != len(self.found) - 1:
             width = self.network.nodes[output].units
-            self._add({last: np.eye(width)}, np.zeros(width))
+            self._add({last: identity_map(width)}, np.zeros(width))
         return Stages(self.found, self.network.layer_names)
 
     def check(self) -> None:
         """See to it that what is planned can be made."""
         for make in self.plan:
             if isinstance(make, partial) and make.func == self._affine:
-                index, operands = make.args
-                for operand in operands:
-                    self.point.check(index, operand)
+                index, makes = make.args
+                for operand, make_map in makes.items():
+                    if make_map is None:
+                        self.point.check(index, operand)
 
     def _needed(self, roots: list[int]) -> list[int]:
         seen: set[int] = set()
@@ -119,11 +119,7 @@ class _Walk:
                 self._refuse_jumps(operand)
         if maxima.is_maximum(node, self.point.depends):
             contests = self._contests(node)
-            rows = int(contests.groups[-1])
-            for argument, _ in contests.places:
-                if self.point.depends(argument):
-                    self._check_matrix(node, self.network.nodes[argument.index].units, rows)
-            self._check_matrix(node, rows, len(contests.groups) - 1)
+            self._check_width(node, int(contests.groups[-1]))
             return partial(self._maximum, index, contests)
         if self._is_values(node):
             return partial(self._values_of, index, node.args[0].index)
@@ -143,10 +139,12 @@ class _Walk:
             self._check_matrix(node, node.units, node.units)
             found = self.jumps.follow(index)
             return _nothing if found is None else partial(self._hinges, index, *self._hinged(index, found))
-        operands = self.point.operands(index)
-        for operand in operands:
-            self._check_matrix(node, self.network.nodes[operand].units, node.units)
-        return partial(self._affine, index, operands)
+        makes = {operand: self.point.affine_map(index, operand) for operand in self.point.operands(index)}
+        for operand, make in makes.items():
+            self._check_width(node, self.network.nodes[operand].units)
+            if make is None:
+                self._check_matrix(node, self.network.nodes[operand].units, node.units)
+        return partial(self._affine, index, makes)
 
     def _refuse_jumps(self, index: int) -> None:
         if (reason := self.jumps.reason(index)) is not None:
@@ -188,13 +186,16 @@ class _Walk:
         layers = [self.layer_of[each] for each in self._needed([index]) if each in self.layer_of]
         return self._used(entries), self._used(list(own)), max(layers)
 
-    def _check_matrix(self, node: Node, width: int, rows: int) -> None:
+    def _check_width(self, node: Node, width: int) -> None:
         if width == 0:
             raise UnsupportedModelError(f"exact methods need numbers to work on, and {node.where} takes none")
-        if width * rows > _LARGEST_MATRIX:
+
+    def _check_matrix(self, node: Node, width: int, rows: int) -> None:
+        self._check_width(node, width)
+        if width * rows > LARGEST_MATRIX:
             raise UnsupportedModelError(
-                f"exact methods take the affine maps between kinks as matrices, and {node.where} would be one of "
-                f"{rows} x {width}"
+                f"exact methods take an affine map that is no convolution, and has no few terms for each number, as a "
+                f"matrix, and {node.where} would be one of {rows} x {width}"
             )
 
     def _is_values(self, node: Node) -> bool:
@@ -216,7 +217,7 @@ class _Walk:
 
     def _maximum(self, index: int, contests: maxima.Contests) -> None:
         rows = int(contests.groups[-1])
-        blocks: dict[int, Array] = {}
+        blocks: dict[int, LinearMap] = {}
         bias = np.zeros(rows)
         for argument, places in contests.places:
             chosen = np.flatnonzero(places >= 0)
@@ -226,12 +227,16 @@ class _Walk:
             before = self.source[argument.index]
             stage = self.found[before] if before != INPUT else None
             whole = len(contests.places) == 1 and self.users[argument.index] == 1
-            if whole and stage is not None and self._is_private(before) and stage.layer < 0:  # its rows, as they are
-                blocks = {source: contests.sign * block[places] for source, block in stage.blocks.items()}
-                stage.blocks, stage.bias = blocks, contests.sign * stage.bias[places]
+            if whole and stage is not None and self._is_private(before) and stage.layer < 0 and _is_matrix(stage):
+                # Its rows, as they are.
+                stage.blocks = {
+                    source: Dense(contests.sign * block.dense()[places]) for source, block in stage.blocks.items()
+                }
+                stage.bias = contests.sign * stage.bias[places]
                 break
-            block = blocks.setdefault(before, np.zeros((rows, self.network.nodes[argument.index].units)))
-            block[chosen, places[chosen]] += contests.sign
+            factor = np.where(places >= 0, contests.sign, 0.0)
+            taken = Terms(np.maximum(places, 0)[:, None], factor[:, None], self.network.nodes[argument.index].units)
+            blocks[before] = blocks[before].plus(taken) if before in blocks else taken
         else:
             self._add(blocks, bias)
             before = len(self.found) - 1
@@ -262,12 +267,15 @@ class _Walk:
         constants = [form.constant for form in forms]
         before: int | None = None
         while before is None or left or any(constants):
-            blocks = {} if before is None else {before: np.eye(len(forms))}
+            matrices: dict[int, Array] = {}
             for (row, source, place), coefficient in left.items():
                 width = self.point.inputs if source == INPUT else self.found[source].rows
-                block = blocks.setdefault(source, np.zeros((len(forms), width)))
-                block[row, place] = float(coefficient)
-                left[row, source, place] = coefficient - Fraction(block[row, place])
+                matrix = matrices.setdefault(source, np.zeros((len(forms), width)))
+                matrix[row, place] = float(coefficient)
+                left[row, source, place] = coefficient - Fraction(matrix[row, place])
+            blocks = {source: as_map(matrix) for source, matrix in matrices.items()}
+            if before is not None:
+                blocks[before] = identity_map(len(forms))
             bias = np.array([float(constant) for constant in constants])
             constants = [c - Fraction(b) for c, b in zip(constants, bias.tolist(), strict=True)]
             left = {key: coefficient for key, coefficient in left.items() if coefficient}
@@ -285,34 +293,40 @@ class _Walk:
         before = self.source[operand.index]
         private = before != INPUT and self.users[operand.index] == 1 and self._is_private(before)
         if not private or self.found[before].layer >= 0:
-            self._add({before: np.eye(units.line_begin.size - 1)}, np.zeros(units.line_begin.size - 1))
+            rows = units.line_begin.size - 1
+            self._add({before: identity_map(rows)}, np.zeros(rows))
             before = len(self.found) - 1
         stage = self.found[before]
         stage.units, stage.layer = units, self.layer_of.get(index, -1)
         self.source[index] = before
 
-    def _affine(self, index: int, operands: list[int]) -> None:
-        blocks: dict[int, Array] = {}
+    def _affine(self, index: int, makes: dict[int, Callable[[], tuple[LinearMap, Array]] | None]) -> None:
+        blocks: dict[int, LinearMap] = {}
         bias: Array | None = None
-        for operand in operands:
-            matrix, bias = self.point.matrix(index, operand)
+        for operand, make in makes.items():
+            found, bias = self.point.matrix(index, operand) if make is None else make()
             source = self.source[operand]
-            blocks[source] = blocks[source] + matrix if source in blocks else matrix
+            blocks[source] = blocks[source].plus(found) if source in blocks else found
         assert bias is not None
         if len(blocks) == 1:
-            ((source, matrix),) = blocks.items()
-            if matrix.shape[0] == matrix.shape[1] and not bias.any() and np.array_equal(matrix, np.eye(len(matrix))):
+            ((source, found),) = blocks.items()
+            if not bias.any() and found.is_identity:
                 self.source[index] = source  # a reshape
                 return
         self._add(blocks, bias)
         self.source[index] = len(self.found) - 1
 
-    def _add(self, blocks: dict[int, Array], bias: Array) -> None:
+    def _add(self, blocks: dict[int, LinearMap], bias: Array) -> None:
         self.found.append(Stage(blocks, bias, identity(len(bias))))
 
 
 def _nothing() -> None:
     """Makes no stage."""
+
+
+def _is_matrix(stage: Stage) -> bool:
+    """Whether all that a stage takes is given as matrices."""
+    return all(isinstance(block, Dense) for block in stage.blocks.values())
 
 
 def _own(index: int) -> int:

@@ -5,6 +5,9 @@ The numbers of a value are those of a batch of one point, in row-major order, wh
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +18,32 @@ from pylinregion._util.arrays import Array
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.graph.network import Network, Node, Ref, refs
 from pylinregion.graph.operators import SHAPE_OF_SECOND
+from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms, identity_map
+from pylinregion.lowering.probing import from_entries, joined, on_channels, sources, terms_of
+from pylinregion.lowering.stored_maps import stored_map
 from pylinregion.runtime.linear_part import differentiable
 from pylinregion.runtime.program import Program
 
 _AT_ONCE = 1 << 24  # numbers of a matrix that are computed in one run
+_MOST_TERMS = 64  # of a row of a matrix that is kept as terms
+
+# Operators that change no number and no order, where the batch is in front before and after.
+_SAME_NUMBERS = frozenset(
+    "view reshape flatten unflatten squeeze unsqueeze alias detach contiguous to _to_copy type_as view_as reshape_as "  # noqa: SIM905
+    "_unsafe_view positive lift_fresh dropout feature_dropout alpha_dropout feature_alpha_dropout clone".split()
+)
+# Operators that take numbers one by one, where the shape is the operand's.
+_BY_NUMBER = frozenset(
+    "batch_norm _native_batch_norm_legit_no_training native_batch_norm cudnn_batch_norm add sub rsub mul multiply neg "  # noqa: SIM905
+    "div divide true_divide lerp".split()
+)
+# Operators that do the same to each channel.
+_WINDOWS = frozenset(
+    "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d "  # noqa: SIM905
+    "_adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d "
+    "_upsample_nearest_exact2d upsample_linear1d upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d".split()
+)
+_SUMS = frozenset(["sum", "mean"])
 
 _DOUBLE = {
     **dict.fromkeys((torch.float16, torch.bfloat16, torch.float32), torch.float64),
@@ -80,19 +105,104 @@ class Point:
             stack += [each for each in new if self.carries(each)]
         return sorted(found)
 
-    def matrix(self, index: int, operand: int) -> tuple[Array, Array]:
+    def affine_map(self, index: int, operand: int) -> Callable[[], tuple[LinearMap, Array]] | None:
+        """What will make the map from one operand to a value, and what the value is where all operands are 0.
+
+        A convolution or linear layer is a map of its own. Other operators whose numbers have one term each are found by
+        asking (:mod:`pylinregion.lowering.probing`), and so are windows of pools, on one channel, and sums. None: it
+        takes a matrix.
+        """
+        self._constants()
+        node = self.network.nodes[index]
+        if not all(_in_front(self.network.nodes[each]) for each in (index, *self._before(index))):
+            return None
+        own = self._shape(index, 1)
+        if (made := stored_map(node, self.depends, self.shape_at_point, own)) is not None:
+            return partial(made, self.constant)
+        width, rows = self.network.nodes[operand].units, node.units
+        if not width or not rows:
+            return None
+        found = self._terms(index, operand, width, rows)
+        return None if found is None else lambda: (found, self._offset(index))
+
+    def _terms(self, index: int, operand: int, width: int, rows: int) -> Terms | None:
+        node = self.network.nodes[index]
+        op = node.op
+        if op is not None and op.combine in ("product", "add product") and node.op_name not in _BY_NUMBER:
+            return None  # a product with a matrix
+        images: Callable[[Tensor], Array] = lambda moves: self._image(index, operand, moves, False)[0]  # noqa: E731
+        if node.op_name in _SAME_NUMBERS and width == rows:
+            return identity_map(width)
+        same_shape = self._shape(index, 1) == self._shape(operand, 1)
+        if node.op_name in _BY_NUMBER and same_shape:
+            factor = images(torch.ones(1, width, dtype=torch.float64, device="cpu"))[0]
+            return Terms(np.arange(width)[:, None], np.ascontiguousarray(factor[:, None]), width)
+        if node.op_name in _WINDOWS:
+            return self._windows(index, operand)
+        if node.op_name in _SUMS:
+            return self._sums(index, operand, width, rows)
+        return sources(images, width)
+
+    def _windows(self, index: int, operand: int) -> Terms | None:
+        """The terms of an operator that does the same to each channel, from what it does to one."""
+        node = self.network.nodes[index]
+        dims = next((int(digit) for digit in node.op_name if digit.isdigit()), 0)
+        before, after = self._shape(operand, 1), self._shape(index, 1)
+        if len(before) != dims + 2 or any(isinstance(each, Ref) for each in refs((node.args[1:], node.kwargs))):
+            return None
+        space, channels = before[2:], before[1]
+        size, rows = math.prod(space), math.prod(after[2:])
+        step = max(1, _AT_ONCE // max(size, rows))
+        place, window, factor = [], [], []
+        assert node.target is not None
+        for begin in range(0, size, step):
+            count = min(step, size - begin)
+            images = torch.zeros(count, size, dtype=torch.float64, device="cpu")
+            images[torch.arange(count), begin + torch.arange(count)] = 1
+            found = node.target(images.reshape(count, 1, *space), *node.args[1:], **node.kwargs).reshape(count, -1)
+            some = found.nonzero()
+            place.append(some[:, 0].numpy() + begin)
+            window.append(some[:, 1].numpy())
+            factor.append(found[some[:, 0], some[:, 1]].numpy())
+        one = from_entries(np.concatenate(window), np.concatenate(place), np.concatenate(factor), (rows, size))
+        return on_channels(one, channels)
+
+    def _sums(self, index: int, operand: int, width: int, rows: int) -> Terms | None:
+        """An operator each of whose operand's numbers goes to one place: where, from its derivative."""
+        shape = self.network.nodes[operand].units
+
+        def images(moves: Tensor) -> Array:
+            program = self._program([index], {*self._known, operand, self._input})
+            with torch.enable_grad():
+                x = torch.zeros(self._shape(operand, len(moves)), dtype=torch.float64, device="cpu", requires_grad=True)
+                out = program.run({**self._known, self._input: torch.zeros(0, device="cpu"), operand: x}, len(moves))[0]
+                (gradient,) = torch.autograd.grad(out, x, moves.reshape(out.shape))
+            return np.asarray(gradient.reshape(len(moves), shape).numpy())
+
+        transposed = sources(images, rows)
+        return None if transposed is None else joined(transposed.place[:, 0], transposed.factor[:, 0], rows)
+
+    def _offset(self, index: int) -> Array:
+        """A value where all its operands are 0."""
+        given_too = {each for each in self._before(index) if not self.carries(each)} | {self._input}
+        program = self._program([index], {*self._known, *given_too})
+        zeros = {each: torch.zeros(self._shape(each, 1), dtype=torch.float64, device="cpu") for each in given_too}
+        value = program.run({**self._known, **zeros}, 1)[0].reshape(-1)
+        if not bool(torch.isfinite(value).all()):
+            where = self.network.nodes[index].where
+            raise UnsupportedModelError(f"exact methods need finite numbers, and {where} makes others")
+        return np.ascontiguousarray(value.resolve_neg().numpy())
+
+    def matrix(self, index: int, operand: int) -> tuple[LinearMap, Array]:
         """The value's derivative by one operand, ``[units, units of the operand]``, and what it is where all are 0.
 
-        By its linear part at the unit vectors: products with 1 and sums with 0, which are exact. A linear layer has its
-        matrix at hand.
+        By its linear part at the unit vectors: products with 1 and sums with 0, which are exact.
 
         Raises:
             UnsupportedModelError: It makes numbers that are not finite, or torch does not find its linear part.
         """
         nodes = self.network.nodes
         self._constants()
-        if (layer := self._linear_layer(nodes[index])) is not None:
-            return layer
         width, rows = nodes[operand].units, nodes[index].units
         # Where the batch is not in front, points may be in any order.
         together = all(_in_front(nodes[each]) for each in (index, *self._before(index)))
@@ -104,7 +214,9 @@ class Point:
             offset = at_zero if offset is None else offset
             columns.append(image)
         assert offset is not None
-        return np.ascontiguousarray(np.concatenate(columns).T), offset
+        matrix = np.ascontiguousarray(np.concatenate(columns).T)
+        few = int(np.count_nonzero(matrix, axis=1).max(initial=0)) <= min(_MOST_TERMS, matrix.shape[1] // 4)
+        return terms_of(matrix) if few else Dense(matrix), offset
 
     def check(self, index: int, operand: int) -> None:
         """See to it that :meth:`matrix` finds a map of numbers, without forming it: all columns at once, as their sum.
@@ -112,11 +224,8 @@ class Point:
         Raises:
             UnsupportedModelError: It would not.
         """
-        if self._linear_layer(self.network.nodes[index]) is None:
-            self._constants()
-            self._image(
-                index, operand, torch.ones(1, self.network.nodes[operand].units, dtype=torch.float64, device="cpu")
-            )
+        self._constants()
+        self._image(index, operand, torch.ones(1, self.network.nodes[operand].units, dtype=torch.float64, device="cpu"))
 
     def _image(self, index: int, operand: int, moves: Tensor, zero: bool = True) -> tuple[Array, Array | None]:
         """What a value's linear part makes of an operand's moves, ``[moves, units]``, and its value where all are 0."""
@@ -142,16 +251,6 @@ class Point:
         if not all(np.isfinite(each).all() for each in found):
             raise UnsupportedModelError(f"exact methods need finite numbers, and {node.where} makes others")
         return found[-1], found[0] if zero else None
-
-    def _linear_layer(self, node: Node) -> tuple[Array, Array] | None:
-        """Copies of a linear layer's weight and bias, if it takes rows and nothing computes them; else None."""
-        if node.op_name != "linear" or node.kwargs or not _in_front(node) or len(node.shape or ()) != 2:
-            return None
-        weight, bias = (*node.args[1:], None)[:2]
-        if any(isinstance(each, Ref) and each.index not in self._known for each in (weight, bias)):
-            return None
-        matrix = self.constant(weight).copy()  # not the live model's memory
-        return matrix, np.zeros(len(matrix)) if bias is None else self.constant(bias).copy()
 
     def value(self, index: int, given: dict[int, Tensor]) -> Tensor:
         """A value at one point, as a function of others there."""

@@ -2,12 +2,12 @@
 
 The network is the real-arithmetic function of the numbers found here. Weights, biases, kinks and slopes are those of
 the model, exactly; an operator that is no product with stored weights (batch norm in eval mode, average pooling) is the
-float64 matrix that torch computes for it.
+float64 factors that torch computes for it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -16,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pylinregion._util.arrays import Array
-from pylinregion._util.rounding import frobenius_norm, norm_of_any
+from pylinregion._util.errors import UnsupportedModelError
+from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms, as_map
 from pylinregion.lowering.units import Units
 
 INPUT = -1
+SMALL_MATRIX = 1 << 22
+LARGEST_MATRIX = 1 << 27  # numbers of a map that is taken as a matrix
 _MOST_FRACTIONS = 1 << 20  # numbers that are compared as such
 
 
@@ -28,7 +31,7 @@ class Stage:
     """``z = bias + sum of blocks[j] @ (units of stage j)``, and a unit on each row.
 
     Attributes:
-        blocks: Weights ``[rows, width of the source]`` float64 by source: an earlier stage, or ``INPUT``.
+        blocks: Maps ``[rows, width of the source]`` by source: an earlier stage, or ``INPUT``. Matrices become maps.
         bias: ``[rows]`` float64.
         units: What the rows go through.
         layer: The number of the network's layer whose kinks these are; -1: none.
@@ -36,11 +39,19 @@ class Stage:
             layers up to this one, on each cell: they cut nothing.
     """
 
-    blocks: dict[int, Array]
+    blocks: dict[int, LinearMap]
     bias: Array
     units: Units
     layer: int = -1
     after: int = -1
+
+    def __post_init__(self) -> None:
+        self.blocks = {source: as_map(block) for source, block in self.blocks.items()}
+
+    @property
+    def matrices(self) -> dict[int, Array]:
+        """The maps as matrices."""
+        return {source: block.dense() for source, block in self.blocks.items()}
 
     @property
     def rows(self) -> int:
@@ -58,8 +69,7 @@ class Stages:
     @property
     def inputs(self) -> int:
         """Input dimensions."""
-        first = next(stage.blocks[INPUT] for stage in self.stages if INPUT in stage.blocks)
-        return int(first.shape[1])
+        return next(stage.blocks[INPUT].width for stage in self.stages if INPUT in stage.blocks)
 
     @property
     def first_lines(self) -> list[int]:
@@ -75,7 +85,7 @@ class Stages:
         """What the core reads of each stage (``StageArrays`` in ``csrc/partition/``), row-major."""
         return [
             (
-                [(source, np.ascontiguousarray(weight)) for source, weight in stage.blocks.items()],
+                [(source, block.for_core()) for source, block in stage.blocks.items()],
                 np.ascontiguousarray(stage.bias),
                 begin,
                 stage.units.kinks,
@@ -86,12 +96,40 @@ class Stages:
             for stage, begin in zip(self.stages, self.line_begins, strict=True)
         ]
 
+    @property
+    def are_matrices(self) -> bool:
+        """Whether all that lies between the units is given as matrices, or does no more than pass numbers on."""
+        return all(
+            isinstance(block, (Dense, Terms)) and block.rows * block.width <= SMALL_MATRIX
+            for stage in self.stages
+            for block in stage.blocks.values()
+        )
+
+    @property
+    def as_matrices(self) -> Stages:
+        """The same stages with matrices for maps.
+
+        Raises:
+            UnsupportedModelError: One would be too large.
+        """
+        for stage in self.stages:
+            for block in stage.blocks.values():
+                if block.rows * block.width > LARGEST_MATRIX:
+                    raise UnsupportedModelError(
+                        f"segments are traced through matrices yet, and this network would take one of {block.rows} x "
+                        f"{block.width}: partition and count_regions(method='slice') take it"
+                    )
+        made = [
+            replace(stage, blocks={source: Dense(block.dense()) for source, block in stage.blocks.items()})
+            for stage in self.stages
+        ]
+        return Stages(made, self.layers)
+
     @cached_property
     def norms(self) -> list[dict[int, tuple[float, float]]]:
         """Upper bounds of the spectral and the Frobenius norm of each stage's blocks."""
         return [
-            {source: (norm_of_any(block), frobenius_norm(block)) for source, block in stage.blocks.items()}
-            for stage in self.stages
+            {source: (block.norm, block.frobenius) for source, block in stage.blocks.items()} for stage in self.stages
         ]
 
     @cached_property
@@ -106,7 +144,8 @@ class Stages:
         for stage, first in zip(self.stages, self.first_lines, strict=True):
             units = stage.units
             one_line_a_row = not units.kinks.any() and bool((np.diff(units.line_begin) == 1).all())
-            if units.lines and units.groups is None and one_line_a_row:
+            dense = all(isinstance(block, Dense) for block in stage.blocks.values())
+            if units.lines and units.groups is None and one_line_a_row and dense:
                 found[first : first + stage.rows] = first + _first_multiples(_rows(stage))
         return found
 
@@ -124,7 +163,9 @@ class Stages:
 
 
 def _rows(stage: Stage) -> NDArray[np.float64]:
-    return np.concatenate([*(stage.blocks[source] for source in sorted(stage.blocks)), stage.bias[:, None]], axis=1)
+    return np.concatenate(
+        [*(stage.blocks[source].dense() for source in sorted(stage.blocks)), stage.bias[:, None]], axis=1
+    )
 
 
 def _first_multiples(rows: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -13,6 +13,8 @@ from pylinregion._util.arrays import Array
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.graph.kinks import bound_arguments, scalar_kink
 from pylinregion.graph.network import Node
+from pylinregion.lowering.linear_maps import Terms
+from pylinregion.lowering.probing import joined
 
 
 @dataclass
@@ -103,12 +105,11 @@ def candidates(groups: NDArray[np.int64], sign: float = 1.0) -> Units:
     return Units(np.arange(rows + 1), np.zeros(rows), slopes, np.zeros(2 * rows), groups=groups)
 
 
-def sums(units: Units) -> Array:
+def sums(units: Units) -> Terms:
     """``[maxima, candidates]``: what makes maxima of the units of their candidates."""
     assert units.groups is not None
-    total = np.zeros((len(units.groups) - 1, len(units.line_begin) - 1))
-    total[units.neuron_of_line, np.arange(total.shape[1])] = 1
-    return total
+    rows = len(units.line_begin) - 1
+    return joined(units.neuron_of_line, np.ones(rows), units.neurons)
 
 
 def between(low: Array, high: Array) -> Units:

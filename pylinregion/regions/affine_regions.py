@@ -16,6 +16,7 @@ from torch import Tensor
 from pylinregion._util.arrays import Array
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.exact.decision import Decision, DecisionBoundary, decide, with_winner
+from pylinregion.exact.pattern_table import Patterns
 from pylinregion.exact.proven_maps import affine_maps, jacobians
 from pylinregion.exact.residues import equal_maps
 from pylinregion.exact.signs import signs
@@ -222,7 +223,7 @@ class AffineRegions(RegionSet):
         sides = signs(with_winner(self.stages), self.slice, st)[:, self.stages.lines :]
         return np.asarray(sides[:, 0] > 0 if sides.shape[1] == 1 else (sides >= 0).argmax(axis=1), dtype=np.int64)
 
-    def _maps(self, patterns: NDArray[np.uint8]) -> Array:
+    def _maps(self, patterns: Patterns) -> Array:
         return affine_maps(self.stages, self.slice.plane, np.abs(self.slice.polygon).max(axis=0), patterns)
 
 

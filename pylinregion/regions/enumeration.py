@@ -15,7 +15,7 @@ from pylinregion._util.errors import BudgetExceededError
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.capturing.capture import capture_for_shape
 from pylinregion.exact.neurons import Neurons, up_to
-from pylinregion.exact.slice_engine import Engine, EngineCells, Enumeration
+from pylinregion.exact.slice_engine import EngineCells, Enumeration, engine_of
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.network import Network
 from pylinregion.lowering.lower import stages_of
@@ -100,7 +100,7 @@ def enumerated(
     """
     budget = memory.budget(memory_budget) if cells else None
     with tqdm(unit=" regions", disable=not progress) as bar:
-        found = Engine(ready.stages, slice_.plane, slice_.polygon).enumerate(
+        found = engine_of(ready.stages, slice_.plane, slice_.polygon).enumerate(
             cells=cells,
             threads=ready.threads,
             max_regions=max_regions,

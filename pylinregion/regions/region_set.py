@@ -14,6 +14,7 @@ from pylinregion._util import checks
 from pylinregion._util.arrays import Array, Integers
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.exact.neurons import Neuron, Neurons
+from pylinregion.exact.pattern_table import Patterns, changing_lines
 from pylinregion.geometry import cell_measures
 from pylinregion.geometry.mesh import Mesh
 from pylinregion.geometry.slice import Slice
@@ -31,7 +32,7 @@ class Cells(Mesh):
     """
 
     edge_neuron: NDArray[np.int32]
-    patterns: NDArray[np.uint8]
+    patterns: Patterns
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -103,12 +104,16 @@ class RegionSet:
         return np.append(self._neurons.layer, np.int16(-1))[self.edge_neuron]
 
     @property
-    def patterns(self) -> NDArray[np.uint8]:
+    def patterns(self) -> Patterns:
         """``[R, bytes]``, unique rows: bit ``k % 8`` of byte ``k // 8`` is 1 where breakpoint k is exceeded.
 
         Breakpoints are counted layer after layer, neuron after neuron; a ReLU has one, so that k is its number. A
         maximum has a bit for each of its candidates instead, which is 1 for the winner alone. What is made continuous
         of comparisons may have bits of no neuron behind theirs (``sign(z) * relu(|z| - t)``: of z = t and z = -t).
+
+        Of convolutional networks, most of whose neurons are on one side on all of a slice, it is a
+        :class:`~pylinregion.exact.pattern_table.PatternTable`: rows are asked for as of an array, and
+        ``np.asarray`` gives all of them.
         """
         return self.mesh.patterns
 
@@ -134,10 +139,7 @@ class RegionSet:
     @property
     def neurons(self) -> NDArray[np.int64]:
         """The neurons that change anywhere on the slice, ascending."""
-        patterns = self.patterns
-        changed = np.bitwise_or.reduce(patterns, axis=0) ^ np.bitwise_and.reduce(patterns, axis=0)
-        bits = np.unpackbits(changed, count=self.stages.lines, bitorder="little")
-        neurons = np.unique(self._neurons.of_line[bits != 0]).astype(np.int64)
+        neurons = np.unique(self._neurons.of_line[changing_lines(self.patterns, self.stages.lines)]).astype(np.int64)
         return neurons[neurons >= 0]
 
     def neuron(self, number: int) -> Neuron:

@@ -15,16 +15,18 @@ from pylinregion._util import memory, npz
 from pylinregion._util.errors import VerificationError
 from pylinregion._util.npz import require
 from pylinregion._util.whole_files import replace_file
+from pylinregion.exact.pattern_table import Patterns, PatternTable
 from pylinregion.geometry.slice import Slice
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import Units
 from pylinregion.regions.affine_regions import AffineRegions
 from pylinregion.regions.certificate import Certificate
 from pylinregion.regions.region_set import Cells, RegionSet
+from pylinregion.regions.storage_of_maps import arrays_of, described, read_map
 from pylinregion.regions.verify import verify
 
 _FORMAT = "pylinregion.Partition"
-_VERSIONS = (1, 2)  # 1 had no seal
+_VERSIONS = (1, 2, 3)  # 1 had no seal, and 1 and 2 had matrices alone
 _CELLS = ("vertices", "offsets", "indices", "edges", "edge_cells", "edge_neuron", "patterns")
 _UNITS = ("line_begin", "kinks", "slopes", "intercepts")
 
@@ -38,17 +40,20 @@ def save(part: RegionSet, path: str | os.PathLike[str], compress: bool) -> None:
         "slice.polygon": part.slice.polygon,
     }
     if part.cells is not None:
-        arrays |= {f"cells.{name}": getattr(part.cells, name) for name in _CELLS}
-    described = []
+        arrays |= {f"cells.{name}": getattr(part.cells, name) for name in _CELLS if name != "patterns"}
+        arrays |= _arrays_of_patterns(part.cells.patterns)
+    stages = []
     for number, stage in enumerate(part.stages.stages):
-        arrays |= {f"stage{number}.block{source}": block for source, block in stage.blocks.items()}
+        for source, block in stage.blocks.items():
+            arrays |= arrays_of(block, f"stage{number}.block{source}")
         arrays |= {f"stage{number}.{name}": getattr(stage.units, name) for name in _UNITS}
         arrays[f"stage{number}.bias"] = stage.bias
         if stage.units.groups is not None:
             arrays[f"stage{number}.groups"] = stage.units.groups
-        described.append(
+        stages.append(
             {
                 "sources": list(stage.blocks),
+                "maps": [described(block) for block in stage.blocks.values()],
                 "denominator": stage.units.denominator,
                 "groups": stage.units.groups is not None,
                 "layer": stage.layer,
@@ -63,7 +68,8 @@ def save(part: RegionSet, path: str | os.PathLike[str], compress: bool) -> None:
         "certificate": vars(part.certificate),
         "whole": part.whole,
         "cells": part.cells is not None,
-        "stages": described,
+        "table": part.cells is not None and isinstance(part.cells.patterns, PatternTable),
+        "stages": stages,
         "arrays": {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()},
     }
     replace_file(path, lambda file: npz.write(file, arrays, header, compress=compress))
@@ -86,6 +92,9 @@ def read(path: str | os.PathLike[str]) -> AffineRegions:
         try:
             if version == 1:  # which had no stage that comes behind a layer
                 header["stages"] = [each | {"after": -1} for each in header["stages"]]
+            if version < 3:
+                header["table"] = False
+                header["stages"] = [each | {"maps": [_MATRIX] * len(each["sources"])} for each in header["stages"]]
             told = _Header(header)
             part = _read(told, _Arrays(archive, told.take("arrays", dict)))
             if version > 1:
@@ -146,6 +155,7 @@ class _Arrays:
         require(not missing, "header 'arrays'", "those that are there", f"also {', '.join(missing)}")
 
 
+_MATRIX = {"kind": "dense", "places": 1}
 _FLOATS, _INTEGERS = (np.float64,), (np.int32, np.int64)
 
 
@@ -163,7 +173,8 @@ def _read(header: _Header, arrays: _Arrays) -> AffineRegions:
     fit = decided >= 0 and 0 <= ties <= exact
     require(fit, "header 'certificate'", "numbers of decisions", (decided, exact, ties))
     certificate = Certificate(decided, exact, ties, proof.take("definition", str))
-    cells = _cells(arrays, counts[-1] if counts else 1, stages) if header.take("cells", bool) else None
+    table = header.take("table", bool)
+    cells = _cells(arrays, counts[-1] if counts else 1, stages, table) if header.take("cells", bool) else None
     arrays.check_all_taken()
     return AffineRegions(where, layers, tuple(counts), certificate, stages, header.take("whole", bool), cells)
 
@@ -176,11 +187,18 @@ def _stages(described: list[Any], arrays: _Arrays, layers: tuple[str, ...], inpu
         fit = len(set(sources)) == len(sources) and max(sources, default=INPUT) < number
         require(fit, f"header 'stages[{number}].sources'", "stages before it, each once", sources)
         bias = arrays.take(f"{name}.bias", _FLOATS, (None,))
+        maps = told.take("maps", list)
+        fit = len(maps) == len(sources) and all(isinstance(each, dict) for each in maps)
+        require(fit, f"header 'stages[{number}].maps'", "an object for each source", maps)
         blocks = {
-            source: arrays.take(
-                f"{name}.block{source}", _FLOATS, (len(bias), inputs if source == INPUT else stages[source].rows)
+            source: read_map(
+                each,
+                arrays.take,
+                f"{name}.block{source}",
+                len(bias),
+                inputs if source == INPUT else stages[source].rows,
             )
-            for source in sources
+            for source, each in zip(sources, maps, strict=True)
         }
         units = _units(arrays, name, len(bias), told)
         layer, after = told.take("layer", int), told.take("after", int)
@@ -215,7 +233,36 @@ def _units(arrays: _Arrays, name: str, rows: int, told: _Header) -> Units:
     return Units(begin, kinks, slopes, intercepts, denominator, groups)
 
 
-def _cells(arrays: _Arrays, regions: int, stages: Stages) -> Cells:
+def _arrays_of_patterns(patterns: Patterns) -> dict[str, NDArray[Any]]:
+    if not isinstance(patterns, PatternTable):
+        return {"cells.patterns": patterns}
+    return {
+        "cells.patterns": patterns.bits,
+        "cells.patterns.lines": patterns.lines,
+        "cells.patterns.everywhere": patterns.everywhere,
+    }
+
+
+def _patterns(arrays: _Arrays, regions: int, lines: int, table: bool) -> Patterns:
+    if not table:
+        return _bits(arrays, "cells.patterns", (regions, (lines + 7) // 8), lines)
+    own = arrays.take("cells.patterns.lines", (np.int64,), (None,))
+    fit = bool((np.diff(own) > 0).all()) and (not len(own) or (own[0] >= 0 and own[-1] < lines))
+    require(fit, "cells.patterns.lines", f"ascending from 0 to {lines - 1}", own)
+    everywhere = _bits(arrays, "cells.patterns.everywhere", ((lines + 7) // 8,), lines)
+    fit = not (everywhere[own >> 3] >> (own & 7).astype(np.uint8) & 1).any()
+    require(fit, "cells.patterns.everywhere", "0 for lines that change", "others")
+    return PatternTable(everywhere, own, _bits(arrays, "cells.patterns", (regions, (len(own) + 7) // 8), len(own)))
+
+
+def _bits(arrays: _Arrays, name: str, shape: tuple[int, ...], count: int) -> NDArray[np.uint8]:
+    found: NDArray[np.uint8] = arrays.take(name, (np.uint8,), shape)
+    if spare := -count % 8:
+        require((found[..., -1] >> (8 - spare) == 0).all(), name, f"0 in the last {spare} bits", "others")
+    return found
+
+
+def _cells(arrays: _Arrays, regions: int, stages: Stages, table: bool) -> Cells:
     """The cells, with all numbers in the arrays that they point into."""
     sizes = [math.prod(arrays.shape(f"cells.{name}")[:1]) for name in ("vertices", "edges")]
     require(sizes[0] - sizes[1] + regions == 1, "cells", "V - E + R = 1", f"{sizes[0]} - {sizes[1]} + {regions}")
@@ -227,9 +274,7 @@ def _cells(arrays: _Arrays, regions: int, stages: Stages) -> Cells:
     edges = arrays.take("cells.edges", _INTEGERS, (None, 2))
     edge_cells = arrays.take("cells.edge_cells", _INTEGERS, (len(edges), 2))
     edge_neuron = arrays.take("cells.edge_neuron", (np.int32,), (len(edges),))
-    patterns = arrays.take("cells.patterns", (np.uint8,), (regions, (stages.lines + 7) // 8))
-    if spare := -stages.lines % 8:
-        require((patterns[:, -1] >> (8 - spare) == 0).all(), "cells.patterns", f"0 in the last {spare} bits", "others")
+    patterns = _patterns(arrays, regions, stages.lines, table)
     neurons = sum(stage.units.neurons for stage in stages.stages if stage.layer >= 0)
     for name, array, low, high in (
         ("indices", indices, 0, len(vertices)),

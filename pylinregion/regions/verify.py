@@ -22,6 +22,7 @@ from pylinregion.capturing.capture import capture_for_shape
 from pylinregion.capturing.tracing import output_tensors
 from pylinregion.exact.maps import Evaluation, evaluate
 from pylinregion.exact.neurons import Neurons
+from pylinregion.exact.pattern_table import names_of_rows, states
 from pylinregion.geometry import cell_measures
 from pylinregion.geometry.mesh import Mesh
 from pylinregion.geometry.point_location import Locator
@@ -133,7 +134,7 @@ def _sorted(pairs: NDArray[Any], owner: NDArray[Any]) -> NDArray[Any]:
 
 
 def _patterns(part: AffineRegions) -> dict[str, Any]:
-    rows = {row.tobytes() for row in part.patterns}
+    rows = set(names_of_rows(part.patterns))
     _require(len(rows) == part.n_regions, f"it has {len(rows)} different patterns in {part.n_regions} regions")
     return {"different patterns": len(rows)}
 
@@ -151,9 +152,7 @@ def _neurons(part: AffineRegions) -> dict[str, Any]:
     changes = np.zeros(len(neuron), dtype=bool)
     for step in range(int((end - begin).max(initial=0))):
         line = order[np.minimum(begin + step, end - 1)]
-        byte, bit = line >> 3, (line & 7).astype(np.uint8)
-        both = part.patterns[cells[:, 0], byte] ^ part.patterns[cells[:, 1], byte]
-        changes |= (both >> bit & 1).astype(bool)
+        changes |= states(part.patterns, cells[:, 0], line) != states(part.patterns, cells[:, 1], line)
     if not changes.all():
         edge = int(np.flatnonzero(inner)[changes.argmin()])
         raise VerificationError(

@@ -17,7 +17,7 @@ from pylinregion._util.npz import Npz, require
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.caller.processes import Ranks
 from pylinregion.exact.neurons import Neurons
-from pylinregion.exact.slice_engine import Engine, EngineCells, Enumeration, PartCells, mesh_of_parts
+from pylinregion.exact.slice_engine import EngineCells, Enumeration, PartCells, SliceWalk, engine_of, mesh_of_parts
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.digest import digest_of, digest_of_network
 from pylinregion.graph.network import Network
@@ -70,7 +70,7 @@ def partition_in_shards(
     ready = prepared(model, slice_, layers, threads, None, memory_budget)
     ranks = Ranks.current()
     partitioning = _Partitioning(
-        Engine(ready.stages, slice_.plane, slice_.polygon),
+        engine_of(ready.stages, slice_.plane, slice_.polygon),
         parts,
         ready.threads,
         cells,
@@ -100,7 +100,7 @@ class _Partitioning:
         budget: Bytes that finding those of a part may take; None: any.
     """
 
-    engine: Engine
+    engine: SliceWalk
     parts: int
     threads: int
     cells: bool

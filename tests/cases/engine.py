@@ -12,6 +12,7 @@ import numpy as np
 
 from cases.networks import NETWORK_KINDS, SLICE_KINDS, random_network, random_slice
 from pylinregion.exact.slice_engine import Engine
+from pylinregion.lowering.linear_maps import as_map
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import Units
 from pylinregion.reference import rational
@@ -143,7 +144,7 @@ def random_stages(structure, kind, shape, activation, seed):
             for source in earlier:
                 width = shape[0] if source == INPUT else stages[source].rows
                 extra, _ = random_network(kind, (width, stages[k].rows), seed + 100 * k + source + 2)
-                stages[k].blocks[source] = extra[0]
+                stages[k].blocks[source] = as_map(extra[0])
         return Stages(stages)
     if structure == "with linear stages":
         names = [activation if rng.random() < 0.6 else "identity" for _ in range(hidden)]
@@ -272,7 +273,7 @@ def oracle_stages(stages):
     for each in stages.stages:
         u, denominator = each.units, Fraction(each.units.denominator)
         blocks = {
-            k: of_maxima(stages.stages[k].units, weight) if k >= 0 else weight for k, weight in each.blocks.items()
+            k: of_maxima(stages.stages[k].units, weight) if k >= 0 else weight for k, weight in each.matrices.items()
         }
         rows = []
         if u.groups is not None:

@@ -4,6 +4,7 @@ import numpy as np
 
 from cases.engine import Case, plane_of, stage, units
 from cases.networks import NETWORK_KINDS, SLICE_KINDS, random_network, random_slice
+from pylinregion.lowering.linear_maps import as_map
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import candidates, sums
 
@@ -108,11 +109,12 @@ def nearly_tied_case(seed):
     place = -int(rng.integers(30, 53))
     stages = case.stages.stages
     for each in stages:
-        for source, block in each.blocks.items():
+        for source, block in each.matrices.items():
             if source != INPUT and stages[source].units.groups is not None:
                 continue  # sums
             moved = rng.random(block.shape) < 0.3
-            each.blocks[source] = block * np.where(moved, 1 + rng.integers(-3, 4, block.shape) * 2.0**place, 1.0)
+            factors = np.where(moved, 1 + rng.integers(-3, 4, block.shape) * 2.0**place, 1.0)
+            each.blocks[source] = as_map(block * factors)
         each.bias += (rng.random(each.rows) < 0.3) * rng.integers(-2, 3, each.rows) * 2.0**place
     return case
 

@@ -291,7 +291,7 @@ def test_norms_that_rounding_could_change_are_not_used():
     system = Engine(stages, IDENTITY_PLANE, box(-1, 1)).system
     few, many = system.norms(), replace(system, begins=[*system.begins[:-1], 1 << 46]).norms()
     assert few is not None and many is None
-    exact = [np.linalg.norm(stage.blocks[number], 2) for number, stage in enumerate(stages.stages[1:-1])]
+    exact = [np.linalg.norm(stage.matrices[number], 2) for number, stage in enumerate(stages.stages[1:-1])]
     for number, true in enumerate(exact):
         assert true <= few[0, number + 1, number] <= 1.4 * true
     assert few[0, 3, 1] >= exact[1] * exact[2] and few[1, 3, 1] >= few[0, 3, 1]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cases.engine import ACTIVATIONS, KINKED, Case, perceptron, random_stages, stage
 from cases.networks import NETWORK_KINDS, random_network
 from cases.parts import examples
+from pylinregion.lowering.linear_maps import as_map
 from pylinregion.lowering.stages import INPUT, Stages
 from pylinregion.native.exact_engines import SliceProblem, TraceProblem
 
@@ -51,7 +52,7 @@ class Problem:
         rows = {}
         for number, (each, first) in enumerate(zip(stages.stages, stages.first_lines, strict=True)):
             z = [(mpq(0), mpq(0), mpq(bias)) for bias in each.bias.tolist()]
-            for source, weight in each.blocks.items():
+            for source, weight in each.matrices.items():
                 for r, weights in enumerate(weight.tolist()):
                     for w, value in zip(weights, values[source], strict=True):
                         if w:
@@ -309,8 +310,8 @@ def test_any_network_at_any_scale(seed):
     bits = int(rng.choice([0, 0, 5, 60, 400]))
     for each in stages.stages:
         each.bias = spread(rng, each.bias, bits)
-        for source, weight in each.blocks.items():
-            each.blocks[source] = np.ascontiguousarray(spread(rng, weight, bits))
+        for source, weight in each.matrices.items():
+            each.blocks[source] = as_map(np.ascontiguousarray(spread(rng, weight, bits)))
     check(Case(stages, spread(rng, plane(rng, shape[0], rng.choice(["normal", "integers"])), bits), SQUARE), rng)
 
 
@@ -342,7 +343,7 @@ def test_ends_and_axis_of_a_segment():
 def stage_arrays(**changed):
     """A layer of two neurons on two inputs, as ``Stages.arrays`` gives it, with some of its arrays changed."""
     arrays = {
-        "blocks": [(-1, np.eye(2))],
+        "blocks": [(-1, as_map(np.eye(2)).for_core())],
         "bias": np.zeros(2),
         "line_begin": np.array([0, 1, 2]),
         "kinks": np.zeros(2),
@@ -356,8 +357,8 @@ def stage_arrays(**changed):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"blocks": [(-1, np.eye(3))]}, r"stages\[0\].blocks\[-1\] must be \[2, 2\], got \[3, 3\]"),
-        ({"blocks": [(0, np.eye(2))]}, "blocks must be of stages before it"),
+        ({"blocks": [(-1, as_map(np.eye(3)).for_core())]}, r"blocks\[-1\] must be of 2 rows and width 2, got 3 and 3"),
+        ({"blocks": [(0, as_map(np.eye(2)).for_core())]}, "blocks must be of stages before it"),
         ({"bias": np.zeros((2, 1))}, r"stages\[0\].bias must be \[any\], got \[2, 1\]"),
         ({"line_begin": np.array([0, 2])}, r"line_begin must be \[3\], got \[2\]"),
         ({"line_begin": np.array([1, 2, 3])}, "line_begin must go on from the stage before"),

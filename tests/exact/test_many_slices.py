@@ -3,6 +3,7 @@
 from fractions import Fraction as F
 
 import numpy as np
+import torch
 import pytest
 
 from cases.engine import ACTIVATIONS, STRUCTURES, Case, box, generic, random_case, random_stages, stage
@@ -93,7 +94,7 @@ def exact_rows(stages, point):
     units, rows, on = {INPUT: point}, [], []
     for number, here in enumerate(stages.stages):
         z = [F(float(bias)) for bias in here.bias]
-        for source, weight in here.blocks.items():
+        for source, weight in here.matrices.items():
             z = [
                 sum((F(float(w)) * x for w, x in zip(row, units[source], strict=True) if w), start)
                 for start, row in zip(z, weight, strict=True)
@@ -243,7 +244,8 @@ def test_kinks_nearer_to_each_other_than_their_bounds_are_settled_in_their_order
         ((-3.0, -2.0), (-1.0, 1.0), (False, False), (True, True)),
         ((1.0, -1.0), (3.0, 2.0), (True, False), (False, False)),
     ):
-        lines = slice_fold._Lines(np.zeros((1, 3, 2)), np.zeros((1, 2)), np.array([low]), np.array([high]))
+        bounds = [torch.tensor([numbers], dtype=torch.float64) for numbers in ([0.0, 0.0], low, high)]
+        lines = slice_fold._Lines(torch.zeros(1, 3, 2), *bounds)
         where = Slices(np.eye(2)[:1], np.eye(2)[1:], np.zeros((1, 2)), box(-1, 1)[None])
         fold = slice_fold._Fold(SliceFolder(stages), where)
         found = fold._settled(units, np.zeros((0, 2)), lines)

@@ -30,7 +30,7 @@ def evaluated(stages, x):
     values = {INPUT: x}
     for number, stage in enumerate(stages.stages):
         z = np.broadcast_to(stage.bias, (len(x), stage.rows)).copy()
-        for source, weight in stage.blocks.items():
+        for source, weight in stage.matrices.items():
             assert weight.dtype == np.float64 and weight.flags.c_contiguous and stage.bias.dtype == np.float64
             z += values[source] @ weight.T
         units = stage.units
@@ -123,7 +123,7 @@ def test_perceptrons(name, dtype):
     stages = check(model, 5, dtype=dtype, lines=kinks * 13 + 4)
     assert [each.rows for each in stages.stages] == [7, 6, 4, 3]
     for layer, each in zip((0, 2, 4, 6), stages.stages, strict=True):  # the weights themselves, to the last bit
-        (weight,) = each.blocks.values()
+        (weight,) = each.matrices.values()
         assert np.array_equal(weight, model[layer].weight.detach().double().numpy())
         assert np.array_equal(each.bias, model[layer].bias.detach().double().numpy())
 
@@ -427,7 +427,7 @@ def test_weights_are_read_when_stages_are_made():
     before = stages_of(network)
     with torch.no_grad():
         model[0].weight.mul_(2)
-    assert np.array_equal(stages_of(network).stages[0].blocks[INPUT], 2 * before.stages[0].blocks[INPUT])
+    assert np.array_equal(stages_of(network).stages[0].matrices[INPUT], 2 * before.stages[0].matrices[INPUT])
 
 
 # ---- refusals

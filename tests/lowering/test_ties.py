@@ -38,7 +38,7 @@ def test_multiples_are_found_among_rows(kind):
         stages = perceptron(*random_network(kind, (3, 12, 12, 1), seed))
         found = stages.same_lines
         for stage, first in zip(stages.stages[:-1], stages.first_lines, strict=False):
-            rows = np.concatenate([*stage.blocks.values(), stage.bias[:, None]], axis=1).tolist()
+            rows = np.concatenate([*stage.matrices.values(), stage.bias[:, None]], axis=1).tolist()
             for i, j in combinations(range(len(rows)), 2):
                 assert (found[first + i] == found[first + j]) == is_multiple(rows[i], rows[j])
 

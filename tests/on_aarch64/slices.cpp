@@ -39,7 +39,7 @@ class Network {
     std::vector<ExactStage> stages;
     for (int64_t l = 0; l < size_; ++l)
       stages.push_back({layers_.n,
-                        {{l - 1, layers_.weight[length(l)].data()}},
+                        {{l - 1, LinearMap::of_matrix(layers_.weight[length(l)].data(), layers_.n, l ? layers_.n : 2)}},
                         layers_.bias[length(l)].data(),
                         lines_[length(l)].data(),
                         kinks_.data(),
