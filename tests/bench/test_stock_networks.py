@@ -47,7 +47,7 @@ def test_networks_are_counted_and_refusals_compared(here, tmp_path, capsys):
     said = capsys.readouterr()
     assert "| torch smooth" in said.out and "refused (!)" in said.out and "no such library is not installed" in said.err
     dense, gated, smooth = json.loads(next(tmp_path.glob("*.json")).read_text())["stock"]
-    assert dense["right"] and dense["outcome"] == "counted" and dense["regions"] >= dense["sampled"] > 3
+    assert dense["right"] and dense["outcome"] == "counted" and dense["regions"] >= dense["cells"] > 3
     assert gated["right"] and gated["outcome"] == "refused" and "regions" not in gated
     assert not smooth["right"] and "gelu" in smooth["said"]
     assert stock_networks.main(["--only", "dense", "gated", "--points", "10", "--out", str(tmp_path)]) == 0

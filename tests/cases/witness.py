@@ -16,6 +16,7 @@ def bounds(z, low=None, high=None, **named):
 BREAKPOINTS = {
     **dict.fromkeys(["relu", "leaky_relu", "_prelu_kernel", "abs", "gelu", "tanh", "sigmoid"], lambda *_: [0.0]),
     "hardtanh": lambda z, low=-1.0, high=1.0: [low, high],
+    "hardsigmoid": lambda *_: [-3.0, 3.0],
     "clamp": bounds,
     "clamp_min": bounds,
 }
