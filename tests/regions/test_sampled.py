@@ -89,7 +89,7 @@ def test_a_wrong_bit_is_noticed(compared):
     model, part = compared
     largest = int(part.areas().argmax())
     for line in np.linspace(0, part.stages.lines - 1, 9, dtype=int):
-        patterns = part.patterns.copy()
+        patterns = np.array(part.patterns)
         patterns[largest, line >> 3] ^= 1 << (line & 7)
         wrong = with_patterns(part, patterns)
         right, found = (np.concatenate(list(each.pattern(largest).values())) for each in (part, wrong))
