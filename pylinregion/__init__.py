@@ -28,6 +28,9 @@ from pylinregion.regions.partition import Partition, load
 from pylinregion.regions.trace import Trace, trace
 from pylinregion.sharding.sharded_counts import ShardedCounts, count_in_shards
 from pylinregion.sharding.sharded_partition import partition_in_shards
+from pylinregion.views.free_input import fix
+from pylinregion.views.model_part import at, to
+from pylinregion.views.output_choice import select
 
 __all__ = [
     "ActivationPatterns",
@@ -46,10 +49,12 @@ __all__ = [
     "UnsupportedModelError",
     "VerificationError",
     "__version__",
+    "at",
     "capture",
     "count_in_shards",
     "count_regions",
     "explain",
+    "fix",
     "load",
     "measures",
     "partition",
@@ -57,6 +62,8 @@ __all__ = [
     "partitions",
     "patterns",
     "random_frame",
+    "select",
     "sinks",
+    "to",
     "trace",
 ]

@@ -19,6 +19,7 @@ ORDER = (
     "native",
     "geometry",
     "graph",
+    "views",
     "archives",
     "runtime",
     "capturing",

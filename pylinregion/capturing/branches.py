@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import abc
 import copy
-import linecache
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any
@@ -23,9 +22,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pylinregion.graph.network import place
-from pylinregion.graph.source import code_line, is_users
-
-_CALL = nn.Module._call_impl.__code__
+from pylinregion.graph.source import line_of, running_module, users_frame
+from pylinregion.views.absent import is_absent
+from pylinregion.views.model_view import innermost
 
 
 def _itself(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -76,9 +75,9 @@ class _Asking(TorchFunctionMode, abc.ABC):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         read_from = _ASKS.get(func)
-        if read_from is None or not isinstance(args[0] if args else None, Tensor):
+        if read_from is None or not args or not isinstance(args[0], Tensor) or is_absent(args[0]):
             return func(*args, **(kwargs or {}))
-        frame = next(_users_frames(sys._getframe(1)), None)
+        frame = users_frame(sys._getframe(1))
         at: tuple[CodeType, int] | None = None if frame is None else (frame.f_code, frame.f_lasti)
         where = at, None if func in _ASK_FOR_ONE else func
         key = where, self._times[where]
@@ -103,14 +102,13 @@ class Noting(_Asking):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.asked: Questions = {}
-        self._names = {id(part): name for name, part in module.named_modules()}
+        self._names = {id(part): name for name, part in innermost(module).named_modules()}
 
     def answer(self, key: tuple[Any, int], frame: FrameType | None, ask: Callable[[], Any], tensor: Tensor) -> Any:
         """Torch's own, noted."""
         answer, at = ask(), ""
         if frame is not None:
-            file, number = frame.f_code.co_filename, frame.f_lineno
-            at = place(self._names.get(id(_running()), ""), code_line(file, number, linecache.getline(file, number)))
+            at = place(self._names.get(id(running_module()), ""), line_of(frame))
         self.asked[key] = Asked(copy.copy(answer), tensor.detach().clone(), at)  # an array shares its memory
         return answer
 
@@ -160,18 +158,3 @@ def _symbolic(value: Any) -> bool:
     if isinstance(value, list):
         return any(_symbolic(item) for item in value)
     return isinstance(value, (torch.SymInt, torch.SymFloat))
-
-
-def _running() -> Any:
-    """The module whose forward pass, or hook, this is in."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code is not _CALL:
-        frame = frame.f_back
-    return None if frame is None else frame.f_locals["self"]
-
-
-def _users_frames(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        if is_users(frame.f_code.co_filename):
-            yield frame
-        frame = frame.f_back

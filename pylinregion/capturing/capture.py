@@ -29,6 +29,9 @@ from pylinregion.capturing import classify, guards, operations, selfcheck, traci
 from pylinregion.capturing.branches import Noting
 from pylinregion.capturing.fingerprint import Fingerprint, fingerprint
 from pylinregion.graph.network import Network
+from pylinregion.graph.source import place_in_users_code
+from pylinregion.views.free_input import needed_inputs
+from pylinregion.views.model_view import innermost, reference
 
 _ROWS = 2  # with which a model is asked
 _CALLS = {nn.Module._call_impl.__code__, nn.Module._wrapped_call_impl.__code__}
@@ -43,14 +46,14 @@ class _Origin:
     """What a network was captured from.
 
     Attributes:
-        module: The model.
+        module: Gives the model while it lives.
         rows: ``[2, *input_shape]``, some of the points it was captured with.
         parts: How it is put together.
         items: Whether the network takes numbers out of tensors itself.
         transcript: What it runs; None if its parts say all.
     """
 
-    module: weakref.ref[nn.Module]
+    module: Callable[[], nn.Module | None]
     rows: Tensor
     parts: Fingerprint
     items: bool
@@ -60,7 +63,7 @@ class _Origin:
     def of(network: Network, module: nn.Module, rows: Tensor) -> _Origin:
         """A module as it is."""
         items = any(node.op_name in ("item", "_local_scalar_dense") for node in network.nodes)
-        origin = _Origin(weakref.ref(module), rows, fingerprint(module), items, None)
+        origin = _Origin(reference(module), rows, fingerprint(module), items, None)
         # Needed or not: it finds what the tracer left behind.
         transcript = origin._run(operations.transcript, network, module)
         if not origin.parts.complete:
@@ -111,8 +114,9 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
     each other. While one thread captures a model for the first time, no other may run it.
 
     Args:
-        model: A module that takes one tensor; also one wrapped by ``torch.compile`` or data-parallel wrappers, an
-            ``ExportedProgram`` whose batch dimension is dynamic, or a network (returned as it is).
+        model: A module that takes one tensor (:func:`pylinregion.fix` makes one of a module of several inputs), also
+            wrapped by ``torch.compile`` or data-parallel wrappers; an ``ExportedProgram`` whose batch dimension is
+            dynamic; or a network (returned as it is).
         example: ``[B, *input_shape]``, of the model's dtype, on its device; ``B`` may be 0: some points are drawn
             then. Values are used to trace and to check the trace only.
 
@@ -233,15 +237,22 @@ def _dtype_and_device(model: Any) -> tuple[torch.dtype, torch.device]:
 
 
 def _from_module(module: nn.Module, example: Tensor) -> Network:
+    own = innermost(module)
     try:
         with Noting(module) as noted:
             output = operations.run(module, example.clone())
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, PylinregionError):
         raise
     except Exception as error:  # whatever the model raises; the tracers would say it less clearly
         if _needs_gradients(module, example):
-            at = tracing.place_in_users_code(error, module)
+            at = place_in_users_code(error, own)
             raise UnsupportedModelError(f"the model takes gradients in its forward pass{at}") from error
+        needed = needed_inputs(module)
+        if len(needed) > 1:
+            names = ", ".join(map(repr, needed))
+            raise ValueError(
+                f"the model must take one tensor, and needs {len(needed)} inputs, {names}: plr.fix holds all but one"
+            ) from error
         points = f"x must be points the model takes, got [B, {', '.join(map(str, example.shape[1:]))}]"
         raise ValueError(f"{points} {example.dtype}, and the model raised {type(error).__name__}: {error}") from error
     tracing.output_tensors(output)
@@ -260,7 +271,7 @@ def _from_module(module: nn.Module, example: Tensor) -> Network:
         except Exception as error:  # tracers fail in many ways; the reason is kept
             reasons.append(error)
         else:
-            network.module = weakref.ref(module)
+            network.module = weakref.ref(own)
             return network
     ours = next((error for error in reasons if isinstance(error, UnsupportedModelError)), None)
     if ours is not None:
@@ -284,16 +295,16 @@ def _check_not_rewritten(module: nn.Module, example: Tensor) -> None:
     Raises:
         UnsupportedModelError: They do.
     """
+    own = innermost(module)
     names = {
-        tensor.data_ptr(): f"'{name}' of the model"
-        for name, tensor in (*module.named_parameters(), *module.named_buffers())
+        tensor.data_ptr(): f"'{name}' of the model" for name, tensor in (*own.named_parameters(), *own.named_buffers())
     }
     written = [
         names.get(t.data_ptr(), "a tensor that was there before")
         for t in operations.overwritten(module, example.clone())
     ]
     written += [
-        f"'{name}' of the model" for name, parameter in module.named_parameters() if parameter.data_ptr() not in names
+        f"'{name}' of the model" for name, parameter in own.named_parameters() if parameter.data_ptr() not in names
     ]
     if written:
         raise UnsupportedModelError(f"the forward pass changes {written[0]}, and what it returns depends on that")

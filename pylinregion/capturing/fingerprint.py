@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from pylinregion.views.model_view import ModelView
+
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 _GLOBAL_HOOKS = nn.modules.module._global_forward_pre_hooks, nn.modules.module._global_forward_hooks
 _PLAIN = frozenset((type(None), bool, int, float, str, torch.dtype, torch.device, torch.Size))
@@ -39,7 +41,9 @@ def fingerprint(module: nn.Module) -> Fingerprint:
     def visit(name: str, part: nn.Module) -> None:
         nonlocal complete
         owner = type(part)
-        found.extend((name, id(part), weakref.ref(part), owner.forward))  # a reference that has died equals no other
+        found.extend((name, owner.forward))
+        if not isinstance(part, ModelView):  # of which one is as good as another
+            found.extend((id(part), weakref.ref(part)))  # a reference that has died equals no other
         for own in (part._parameters, part._buffers):
             for key, t in own.items():
                 found.append(key)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import linecache
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,9 +17,11 @@ from torch.export.graph_signature import OutputKind
 
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.capturing.branches import Asked, Questions, Replaying
-from pylinregion.graph.network import place
 from pylinregion.graph.operators import lookup
-from pylinregion.graph.source import code_line, is_users
+from pylinregion.graph.source import own_name, place_in_users_code
+from pylinregion.views.absent import is_absent
+from pylinregion.views.model_view import depth, innermost
+from pylinregion.views.nested import leaves
 
 EXAMPLE_ROWS = 3  # more than one, since sizes 0 and 1 are special to the tracers
 
@@ -72,24 +72,13 @@ def attempts(module: nn.Module, example: Tensor, asked: Questions) -> list[Calla
 
 def failure(errors: Sequence[BaseException], module: nn.Module) -> str:
     """Why and where in the user's code the tracers gave up: what the first of them says that knows where."""
-    places = [place_in_users_code(error, module) for error in errors]
+    places = [place_in_users_code(error, innermost(module)) for error in errors]
     error, at = next(((error, at) for error, at in zip(errors, places, strict=True) if at), (errors[0], ""))
     text = str(error)
     if "data-dependent" in text or "Data-dependent" in text:
         return f"the model's control flow depends on the data{at}: it has no single graph of operators"
     first = text.strip().splitlines()[0] if text.strip() else ""
     return f"the model could not be traced{at}: {type(error).__name__}: {first}"
-
-
-def place_in_users_code(error: BaseException, module: nn.Module) -> str:
-    """Module path and line of the last frame of the user's that an error went through; empty if there is none."""
-    at = ""
-    for frame, number in traceback.walk_tb(error.__traceback__):
-        if is_users(file := frame.f_code.co_filename):
-            line = code_line(file, number, linecache.getline(file, number))
-            owner = next((name for name, part in module.named_modules() if part in frame.f_locals.values()), "")
-            at = place(owner, line)
-    return at
 
 
 def example_rows(example: Tensor) -> Tensor:
@@ -107,7 +96,7 @@ def _export(flat: _Flat, example: Tensor, strict: bool) -> TracedGraph:
     auto, static = torch.export.Dim.AUTO, torch.export.Dim.STATIC
     shapes = ((auto, *[static] * (example.dim() - 1)),)
     program = torch.export.export(flat, (example,), strict=strict, dynamic_shapes=shapes)
-    traced = traced_program(program, "torch.export" if not strict else "torch.export, strict", root="model.")
+    traced = traced_program(program, "torch.export" if not strict else "torch.export, strict", flat.root)
     traced.asked = flat.answered
     return traced
 
@@ -118,7 +107,7 @@ def traced_program(program: torch.export.ExportedProgram, method: str, root: str
     Args:
         program: The program.
         method: What :attr:`TracedGraph.method` is to say.
-        root: What its names begin with and the model's do not.
+        root: What its names begin with and the model's do not, see :func:`pylinregion.graph.source.own_name`.
 
     Raises:
         UnsupportedModelError: It changes tensors of the model, or does not take one tensor.
@@ -134,7 +123,7 @@ def traced_program(program: torch.export.ExportedProgram, method: str, root: str
         if spec.kind is OutputKind.USER_OUTPUT:
             returned.append(value)
         elif spec.kind is not OutputKind.USER_INPUT_MUTATION:  # an input may be overwritten: it is a copy
-            changed = str(spec.target).removeprefix(root)
+            changed = own_name(str(spec.target), root)
             raise FinalRefusal(f"the forward pass changes '{changed}' of the model")
     output.args = (tuple(returned),)
     if len(signature.user_inputs) != 1 or not isinstance(signature.user_inputs[0], str):
@@ -145,15 +134,15 @@ def traced_program(program: torch.export.ExportedProgram, method: str, root: str
         **signature.inputs_to_buffers,
         **signature.inputs_to_lifted_tensor_constants,
     }
-    state = {key: (name.removeprefix(root), tensors[name]) for key, name in names.items() if name in tensors}
-    parameters = frozenset(name.removeprefix(root) for name in signature.inputs_to_parameters.values())
+    state = {key: (own_name(name, root), tensors[name]) for key, name in names.items() if name in tensors}
+    parameters = frozenset(own_name(name, root) for name in signature.inputs_to_parameters.values())
     return TracedGraph(graph, state, parameters, signature.user_inputs[0], method, root)
 
 
 def _make_fx(flat: _Flat, example: Tensor) -> TracedGraph:
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    module, functional = flat.model, _Functional(flat)
+    module, functional = innermost(flat.model), _Functional(flat)
     run = make_fx(functional, tracing_mode="symbolic", _allow_non_fake_inputs=True, record_module_stack=True)
     traced = run(_with_symbolic_batch(example))
     live = {id(t): (name, t) for name, t in [*module.named_buffers(), *module.named_parameters()]}
@@ -165,7 +154,7 @@ def _make_fx(flat: _Flat, example: Tensor) -> TracedGraph:
             state[node.target] = live.get(id(tensor), (f"constant {node.target}", tensor))
     names = frozenset(name for name, _ in state.values() if name in parameters)
     input_name = next(str(node.target) for node in traced.graph.nodes if node.op == "placeholder")
-    return TracedGraph(traced.graph, state, names, input_name, "make_fx", "model.", flat.answered)
+    return TracedGraph(traced.graph, state, names, input_name, "make_fx", flat.root, flat.answered)
 
 
 class _Functional:
@@ -239,6 +228,7 @@ class _Flat(nn.Module):
         self.model = model
         self.training = False
         self.replay = replay
+        self.root = "model." * (1 + depth(model))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         if self.replay is None:
@@ -260,20 +250,7 @@ def output_tensors(output: Any) -> list[Tensor]:
         TypeError: There is none.
     """
 
-    def walk(value: Any) -> Iterator[Tensor]:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, Mapping):
-            for item in value.values():
-                yield from walk(item)
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                yield from walk(item)
-        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-            for part in dataclasses.fields(value):
-                yield from walk(getattr(value, part.name))
-
-    tensors = list(walk(output))
+    tensors = [value for value in leaves(output) if isinstance(value, Tensor) and not is_absent(value)]
     if not tensors:
         raise TypeError(f"model must return a tensor, got {type(output).__name__} without one")
     return tensors

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import linecache
 import re
+import sys
+import traceback
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
+from pylinregion.graph.network import place
+
+_CALL = nn.Module._call_impl.__code__
 _PACKAGE = Path(__file__).parents[1]
 _NOT_THE_USERS = tuple(folder.replace("\\", "/") + "/" for folder in (torch.__path__[0], str(_PACKAGE)))
 
@@ -19,13 +27,64 @@ def source_of(node: fx.Node, root: str) -> tuple[str, str]:
     if stack:
         path = str(list(stack.values())[-1][0]).replace("._orig_mod", "")
         path = path.removeprefix("L['self'].").removeprefix("L__self__").lstrip(".")
-        path = "" if path + "." == root else path.removeprefix(root)
+        path = own_name(f"{path}.", root).rstrip(".")
     line = ""
     text = node.meta.get("stack_trace") or ""
     for file, number, code in re.findall(r'File "([^"]+)", line (\d+)[^\n]*(?:\n\s*([^\n]*))?', text):
         if is_users(file):
             line = code_line(file, number, code)
     return path, line
+
+
+def own_name(name: str, root: str) -> str:
+    """What the user's model calls its part that the traced module calls ``name``.
+
+    Args:
+        name: Of a module or a tensor, with all or some of ``root`` in front.
+        root: The names of the modules that the model is in, each with a dot behind it.
+    """
+    for wrapper in root.split(".")[:-1]:
+        name = name.removeprefix(f"{wrapper}.")
+    return name
+
+
+def users_frame(frame: FrameType | None, inside: nn.Module | None = None) -> FrameType | None:
+    """The user's code that a frame was called from, its own included; None if there is none.
+
+    Args:
+        frame: The frame.
+        inside: Only what a call of this module runs.
+    """
+    while frame is not None and not is_users(frame.f_code.co_filename):
+        left = frame.f_code is _CALL and frame.f_locals["self"] is inside
+        frame = None if left else frame.f_back
+    return frame
+
+
+def place_in_users_code(error: BaseException, module: nn.Module) -> str:
+    """Module path and line of the last frame of the user's that an error went through; empty if there is none."""
+    at = ""
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if is_users(file := frame.f_code.co_filename):
+            line = code_line(file, number, linecache.getline(file, number))
+            local = set(map(id, frame.f_locals.values()))
+            owner = next((name for name, part in module.named_modules() if id(part) in local), "")
+            at = place(owner, line)
+    return at
+
+
+def line_of(frame: FrameType) -> str:
+    """``file:line: code`` of where a frame is."""
+    file, number = frame.f_code.co_filename, frame.f_lineno
+    return code_line(file, number, linecache.getline(file, number))
+
+
+def running_module() -> Any:
+    """The module whose forward pass, or hook, this is in; None if it is in none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not _CALL:
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["self"]
 
 
 def is_users(file: str) -> bool:
