@@ -289,5 +289,43 @@ class Network:
                 else:
                     smooth = node.op.kind is Kind.SMOOTH
                     reason = "a smooth activation has no linear regions" if smooth else "it is not piecewise affine"
-                return f"{node.where}: {reason}"
+                behind = self.covered_from()
+                offer = f" (the part behind is covered: plr.at(model, {behind!r}))" if behind else ""
+                return f"{node.where}: {reason}{offer}"
         return None
+
+    def covered_from(self) -> str | None:
+        """The first module from whose input on the network is piecewise affine, and bends; None if there is none.
+
+        All that the outputs need of the network's input goes through that module's input.
+        """
+        inside: dict[str, set[int]] = {}
+        for index, node in enumerate(self.nodes):
+            names = node.path.split(".") if node.path and node.role == "value" else []
+            for count in range(1, len(names) + 1):
+                inside.setdefault(".".join(names[:count]), set()).add(index)
+        for path, own in inside.items():
+            taken = {each for index in own for each in self._operands(index)} - own
+            if len(taken) == 1 and self._covered_behind(taken.pop()):
+                return path
+        return None
+
+    def _covered_behind(self, start: int) -> bool:
+        """Whether the outputs depend on one value alone, by kinks and affine operators."""
+        needed = {start}
+        stack = list(self.outputs)
+        while stack:
+            if (index := stack.pop()) in needed:
+                continue
+            op = self.nodes[index].op
+            smooth = op is not None and op.kind is Kind.SMOOTH
+            if self.nodes[index].role == "input" or smooth or self.bends_uncounted(index):
+                return False
+            needed.add(index)
+            stack += self._operands(index)
+        return any(layer.node in needed - {start} for layer in self.layers)
+
+    def _operands(self, index: int) -> list[int]:
+        """The values that one is made of and that depend on the input."""
+        operands = [ref.index for ref in refs((self.nodes[index].args, self.nodes[index].kwargs))]
+        return [each for each in operands if self.nodes[each].role in ("input", "value")]
