@@ -1,4 +1,4 @@
-"""The slice engine against rational arithmetic: ``python bench/check_exact.py``. Everything must be equal.
+"""The exact methods against rational arithmetic: ``python bench/check_exact.py``. Everything must be equal.
 
 Random small networks of all kinds, slices, activations and shapes (``tests/cases/engine.py``), each enumerated in
 fractions (``pylinregion/reference/rational.py``) and by the engine, which must find the same patterns, corners,
@@ -10,10 +10,15 @@ by seed, so that any of them can be run again:
     python bench/check_exact.py --networks 2000 --first 5000
     python bench/check_exact.py --seed 1234                 # one network, with the traceback of what is wrong
     python bench/check_exact.py --maxima                    # with max-pools and the like (``tests/cases/maxima.py``)
+    python bench/check_exact.py --layers                    # convolutional modules (``tests/cases/random_layers.py``)
+
+Convolutional, residual and pooled modules are compared at the public face with what is found layer by layer
+(``pylinregion/reference/layers.py``): partitions with cells and without, of one slice and of several, counts around
+points, and segments.
 
 With gmpy2 installed it computes with that library's rationals, which are several times faster; they give the same.
-It writes ``bench/results/oracle-FIRST-NETWORKS.json`` (``oracle-maxima-...``) as it goes; started again with the same
-arguments it continues.
+It writes ``bench/results/oracle-FIRST-NETWORKS.json`` (``oracle-maxima-...``, ``oracle-layers-...``) as it goes;
+started again with the same arguments it continues.
 Exit code 1: something differed.
 """
 
@@ -38,6 +43,7 @@ from pylinregion.reference import rational
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from cases import engine as engine_cases
 from cases import maxima as maxima_cases
+from cases import random_layers as layer_cases
 from cases import traces as trace_cases
 
 try:
@@ -55,7 +61,9 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--networks", type=int, default=100_000, metavar="N", help="default: 100000")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed; default: 0")
     parser.add_argument("--seed", type=int, help="this one alone, and write nothing")
-    parser.add_argument("--maxima", action="store_true", help="networks with maxima of several values")
+    family = parser.add_mutually_exclusive_group()
+    for name, of in (("maxima", "networks with maxima of several values"), ("layers", "convolutional modules")):
+        family.add_argument(f"--{name}", dest="family", action="store_const", const=name, default="", help=of)
     parser.add_argument("--minutes", type=float, help="stop after so long, to be continued")
     harness.add_out(parser)
     chosen = parser.parse_args(given)
@@ -64,14 +72,28 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     return chosen
 
 
-def case_of(seed: int, maxima: bool) -> tuple[engine_cases.Case, dict[str, str]]:
-    return maxima_cases.any_case(seed) if maxima else engine_cases.any_case(seed)
+def about(seed: int, family: str) -> dict[str, str]:
+    """What a network is."""
+    if family == "layers":
+        return layer_cases.about(seed)
+    return (maxima_cases if family else engine_cases).any_case(seed)[1]
 
 
-def one(seed: int, maxima: bool = False) -> tuple[dict[str, str], dict[str, int]]:
-    """Compare one network. Gives what it was and what it took; raises ``engine_cases.Difference``."""
-    case, about = case_of(seed, maxima)
-    measured = about["kind"] != "nearly tied" or not maxima
+def one(seed: int, family: str = "") -> dict[str, int]:
+    """Compare one network. Gives what it took; raises ``engine_cases.Difference``."""
+    return one_of_layers(seed) if family == "layers" else one_of_stages(seed, family == "maxima")
+
+
+def one_of_layers(seed: int) -> dict[str, int]:
+    part, line = layer_cases.compare(seed)
+    sums = part.certificate
+    took = {"filter": sums.filter, "exact": sums.exact, "zeros": sums.ties, "folds": 0}
+    return {**took, "networks": 1, "regions": part.n_regions, "pieces": line.n_regions}
+
+
+def one_of_stages(seed: int, maxima: bool) -> dict[str, int]:
+    case, what = (maxima_cases if maxima else engine_cases).any_case(seed)
+    measured = what["kind"] != "nearly tied" or not maxima
     ways = ("plain", OTHER_WAYS[seed % len(OTHER_WAYS)])
     results = engine_cases.check_case(case, runs=ways, coordinates=measured)
     counted, cells = results[False, "plain"], results[True, "plain"]
@@ -83,21 +105,21 @@ def one(seed: int, maxima: bool = False) -> tuple[dict[str, str], dict[str, int]
         name: sum(getattr(each, name) for each in (counted, cells, along))
         for name in ("filter", "exact", "zeros", "folds")
     }
-    return about, {**took, "networks": 1, "regions": cells.n_regions, "pieces": along.n_regions}
+    return {**took, "networks": 1, "regions": cells.n_regions, "pieces": along.n_regions}
 
 
 class Report:
     """What was found so far, by what the networks were."""
 
-    def __init__(self, first: int, networks: int, maxima: bool = False) -> None:
-        self.first, self.networks, self.maxima, self.done = first, networks, maxima, 0
+    def __init__(self, first: int, networks: int, family: str = "") -> None:
+        self.first, self.networks, self.family, self.done = first, networks, family, 0
         self.seconds = 0.0
         self.sums: dict[str, dict[str, Counter[str]]] = {by: {} for by in BY}
         self.mismatches: list[dict[str, Any]] = []
         self.versions: Any = None
 
     def path(self, directory: Path) -> Path:
-        return directory / f"oracle-{'maxima-' if self.maxima else ''}{self.first}-{self.networks}.json"
+        return directory / f"oracle-{self.family + '-' * bool(self.family)}{self.first}-{self.networks}.json"
 
     def load(self, directory: Path) -> None:
         """Continue where an earlier run was."""
@@ -125,7 +147,7 @@ class Report:
         unfinished.replace(self.path(directory))
 
     def add(self, about: dict[str, str], took: dict[str, int]) -> None:
-        for by in BY:
+        for by in set(BY) & set(about):
             self.sums[by].setdefault(about[by], Counter()).update(took)
 
     def table(self, by: str = "kind") -> str:
@@ -155,20 +177,20 @@ class Report:
 
 
 def run(chosen: argparse.Namespace) -> Report:
-    report = Report(chosen.first, chosen.networks, chosen.maxima)
+    report = Report(chosen.first, chosen.networks, chosen.family)
     report.load(chosen.out)
     start = saved = time.perf_counter()
     before = report.seconds
     while report.done < chosen.networks:
         seed = chosen.first + report.done
+        what = about(seed, chosen.family)
         try:
-            about, took = one(seed, chosen.maxima)
+            took = one(seed, chosen.family)
         except Exception as error:  # a crash is as wrong as a difference
-            about = case_of(seed, chosen.maxima)[1]
             took = {"networks": 1}
-            report.mismatches.append({"seed": seed, "about": about, "error": f"{type(error).__name__}: {error}"[:500]})
-            harness.progress(f"seed {seed}, {about}: {error}")
-        report.add(about, took)
+            report.mismatches.append({"seed": seed, "about": what, "error": f"{type(error).__name__}: {error}"[:500]})
+            harness.progress(f"seed {seed}, {what}: {error}")
+        report.add(what, took)
         report.done += 1
         now = time.perf_counter()
         report.seconds = before + now - start
@@ -199,7 +221,7 @@ def main(given: list[str] | None = None) -> int:
     chosen = arguments(given)
     if chosen.seed is not None:
         try:
-            print(*one(chosen.seed, chosen.maxima), sep="\n")
+            print(about(chosen.seed, chosen.family), one(chosen.seed, chosen.family), sep="\n")
         except engine_cases.Difference:
             traceback.print_exc()
             return 1
@@ -211,7 +233,7 @@ def main(given: list[str] | None = None) -> int:
         f"{report.done} of {report.networks} networks in {report.seconds / 60:.1f} minutes: {report.path(chosen.out)}"
     )
     for mismatch in report.mismatches:
-        again = f"{'--maxima ' if chosen.maxima else ''}--seed {mismatch['seed']}"
+        again = f"{f'--{chosen.family} ' if chosen.family else ''}--seed {mismatch['seed']}"
         print(f"MISMATCH: python bench/check_exact.py {again}: {mismatch['error']}")
     return 1 if report.mismatches else 0
 

@@ -18,7 +18,7 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import combinations, pairwise
 from numbers import Rational
-from typing import Any
+from typing import Any, Protocol
 
 Point = tuple[Fraction, ...]  # (s, t) on a slice, (t,) on a segment
 Row = tuple[Fraction, ...]  # an affine function: (a, b, c) is a s + b t + c, and (a, c) is a t + c
@@ -107,9 +107,23 @@ class Max:
     rows: tuple[int, ...]
 
 
+class Step(Protocol):
+    """What a network does next: rows, affine in the values before, and perhaps units that take them through a kink."""
+
+    @property
+    def units(self) -> Sequence[tuple[int, Pieces] | Max]:
+        """For each output a row and its activation, or the largest of some rows. None of them: rows are outputs."""
+
+    def rows(self, values: list[list[Row]]) -> list[Row]:
+        """The rows. ``values[k + 1]`` are the outputs of step k as affine functions, ``values[0]`` the input's."""
+
+    def width(self, widths: list[int]) -> int:
+        """How many outputs it has; ``widths[k + 1]`` are those of step k. Raises ValueError where they do not fit."""
+
+
 @dataclass(frozen=True)
 class Stage:
-    """Rows, affine in what comes before, and units that take them through a kink. Numbers may be of any exact type.
+    """A step of matrices, with units on all rows. Numbers may be of any exact type.
 
     Attributes:
         blocks: For each source the matrix ``[rows, width of the source]``. -1: the input, k: the units of stage k.
@@ -125,6 +139,31 @@ class Stage:
         blocks = {source: [_vector(row) for row in matrix] for source, matrix in self.blocks.items()}
         object.__setattr__(self, "blocks", blocks)
         object.__setattr__(self, "bias", _vector(self.bias))
+
+    def rows(self, values: list[list[Row]]) -> list[Row]:
+        """The affine functions of the rows."""
+        rows = []
+        for r, bias in enumerate(self.bias):
+            total = [ZERO] * (len(values[0][0]) - 1) + [bias]
+            for source, matrix in self.blocks.items():
+                for weight, value in zip(matrix[r], values[source + 1], strict=True):
+                    if weight:
+                        total = [a + weight * b for a, b in zip(total, value, strict=True)]
+            rows.append(tuple(total))
+        return rows
+
+    def width(self, widths: list[int]) -> int:
+        """How many units it has."""
+        for source, matrix in self.blocks.items():
+            if not -1 <= source < len(widths) - 1:
+                raise ValueError(f"stage {len(widths) - 1} takes stage {source}, which does not come before it")
+            if len(matrix) != len(self.bias) or any(len(row) != widths[source + 1] for row in matrix):
+                shape = f"[{len(self.bias)}, {widths[source + 1]}]"
+                raise ValueError(f"stage {len(widths) - 1}: block {source} must be {shape}")
+        groups = [unit.rows if isinstance(unit, Max) else (unit[0],) for unit in self.units]
+        if any(not group or min(group) < 0 or max(group) >= len(self.bias) for group in groups):
+            raise ValueError(f"stage {len(widths) - 1}: units must name rows below {len(self.bias)}")
+        return len(self.units)
 
 
 def chain(weights: Sequence[Any], biases: Sequence[Any], activation: Pieces) -> list[Stage]:
@@ -270,7 +309,7 @@ class ExactTrace:
         return len(self.patterns)
 
 
-def partition(stages: Sequence[Stage], origin: Any, u: Any, v: Any, polygon: Any) -> ExactPartition:
+def partition(stages: Sequence[Step], origin: Any, u: Any, v: Any, polygon: Any) -> ExactPartition:
     """The exact regions of a slice.
 
     Args:
@@ -286,7 +325,7 @@ def partition(stages: Sequence[Stage], origin: Any, u: Any, v: Any, polygon: Any
     return ExactPartition([Cell(*part) for part in parts], counts)
 
 
-def trace(stages: Sequence[Stage], start: Any, end: Any) -> ExactTrace:
+def trace(stages: Sequence[Step], start: Any, end: Any) -> ExactTrace:
     """The exact regions of the segment ``start + t (end - start)``, t from 0 to 1.
 
     Args:
@@ -308,7 +347,7 @@ def trace(stages: Sequence[Stage], start: Any, end: Any) -> ExactTrace:
 
 
 def _regions(
-    stages: Sequence[Stage], inputs: Sequence[Row], shape: list[Point]
+    stages: Sequence[Step], inputs: Sequence[Row], shape: list[Point]
 ) -> tuple[list[tuple[list[Point], Pattern, list[Row]]], list[int]]:
     """Stage by stage, cut each region by each unit. Gives shape, pattern and outputs of each, and the counts."""
     _check(stages, len(inputs))
@@ -317,8 +356,8 @@ def _regions(
     for stage in stages:
         cut = []
         for whole, pattern, values in regions:
-            rows = _rows(stage, values)
-            parts: list[tuple[list[Point], tuple[int, ...], list[Row]]] = [(whole, (), [])]
+            rows = stage.rows(values)
+            parts: list[tuple[list[Point], tuple[int, ...], list[Row]]] = [(whole, (), [] if stage.units else rows)]
             for unit in stage.units:
                 parts = [
                     (smaller, (*choices, choice), [*outputs, output])
@@ -329,19 +368,6 @@ def _regions(
         regions = cut
         counts.append(len(regions))
     return [(part, pattern, values[-1]) for part, pattern, values in regions], counts
-
-
-def _rows(stage: Stage, values: list[list[Row]]) -> list[Row]:
-    """The affine functions of a stage's rows. ``values[k + 1]`` are those of stage ``k``, ``values[0]`` the input's."""
-    rows = []
-    for r, bias in enumerate(stage.bias):
-        total = [ZERO] * (len(values[0][0]) - 1) + [bias]
-        for source, matrix in stage.blocks.items():
-            for weight, value in zip(matrix[r], values[source + 1], strict=True):
-                if weight:
-                    total = [a + weight * b for a, b in zip(total, value, strict=True)]
-        rows.append(tuple(total))
-    return rows
 
 
 def _split(
@@ -358,12 +384,15 @@ def _split(
                 yield part, i, row
         return
     row, act = rows[unit[0]], unit[1]
-    constant = not any(row[:-1])
-    for i in [act.piece(row[-1])] if constant else range(len(act.slopes)):
+    values = [_at(row, point) for point in shape]
+    least, most = min(values), max(values)
+    bounds: list[Any] = [-math.inf, *act.breaks, math.inf]
+    pieces = [i for i, (low, high) in enumerate(pairwise(bounds)) if low < most and least < high]
+    for i in pieces or [act.piece(least)]:  # none: it is at a break all over
         part = shape
-        if i > 0:
+        if i > 0 and least < act.breaks[i - 1]:
             part = _clip(part, (*row[:-1], row[-1] - act.breaks[i - 1]))
-        if i < len(act.breaks):
+        if i < len(act.breaks) and act.breaks[i] < most:
             part = _clip(part, (*(-a for a in row[:-1]), act.breaks[i] - row[-1]))
         if part:
             yield part, i, (*(act.slopes[i] * a for a in row[:-1]), act.value(i, row[-1]))
@@ -411,7 +440,10 @@ def _ties(cell: Cell) -> set[Segment]:
 
 def _at(row: Row, point: Point) -> Fraction:
     """The value of an affine function at a point."""
-    return sum((a * x for a, x in zip(row[:-1], point, strict=True)), row[-1])
+    value = row[-1]
+    for a, x in zip(row[:-1], point, strict=True):
+        value += a * x
+    return value
 
 
 def _minus(f: Row, g: Row) -> Row:
@@ -448,21 +480,13 @@ def _convex(polygon: Any) -> list[Point]:
     return corners
 
 
-def _check(stages: Sequence[Stage], inputs: int) -> None:
+def _check(steps: Sequence[Step], inputs: int) -> None:
     """Whether shapes fit."""
-    if not stages or not inputs:
+    if not steps or not inputs:
         raise ValueError("there must be a stage and an input")
-    widths = {-1: inputs}
-    for k, stage in enumerate(stages):
-        for source, matrix in stage.blocks.items():
-            if source not in widths:
-                raise ValueError(f"stage {k} takes stage {source}, which does not come before it")
-            if len(matrix) != len(stage.bias) or any(len(row) != widths[source] for row in matrix):
-                raise ValueError(f"stage {k}: block {source} must be [{len(stage.bias)}, {widths[source]}]")
-        groups = [unit.rows if isinstance(unit, Max) else (unit[0],) for unit in stage.units]
-        if any(not group or min(group) < 0 or max(group) >= len(stage.bias) for group in groups):
-            raise ValueError(f"stage {k}: units must name rows below {len(stage.bias)}")
-        widths[k] = len(stage.units)
+    widths = [inputs]
+    for step in steps:
+        widths.append(step.width(widths))
 
 
 def _vector(values: Any) -> list[Fraction]:

@@ -20,10 +20,10 @@ def test_the_long_run_continues_and_reports_what_differs(tmp_path, monkeypatch, 
 
     compare = long_run.one
 
-    def wrong(seed, maxima):
+    def wrong(seed, family):
         if seed == 43:
             raise engine_cases.Difference("regions", 1, 2)
-        return compare(seed, maxima)
+        return compare(seed, family)
 
     monkeypatch.setattr(long_run, "one", wrong)
     assert long_run.main(arguments) == 1
@@ -34,3 +34,8 @@ def test_the_long_run_continues_and_reports_what_differs(tmp_path, monkeypatch, 
     assert long_run.main([*arguments, "--maxima"]) == 1
     assert json.loads((tmp_path / "oracle-maxima-40-6.json").read_text())["mismatches"][0]["seed"] == 43
     assert "python bench/check_exact.py --maxima --seed 43" in capsys.readouterr().out
+    assert long_run.main([*arguments[:3], "43", *arguments[4:], "--networks", "2", "--layers"]) == 1
+    saved = json.loads((tmp_path / "oracle-layers-43-2.json").read_text())
+    assert saved["done"] == 2 and saved["mismatches"][0]["seed"] == 43
+    assert sum(group["networks"] for group in saved["sums"]["slice"].values()) == 2
+    assert "python bench/check_exact.py --layers --seed 43" in capsys.readouterr().out

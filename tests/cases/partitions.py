@@ -108,7 +108,7 @@ def matched(part, oracle):
     return [at[pattern] for pattern in found]
 
 
-def check(part, oracle):
+def check(part, oracle, coordinates=True):
     assert list(part.regions_per_layer) == oracle.counts_per_stage[:-1]
     assert part.n_regions == len(oracle.cells)
     at = matched(part, oracle)
@@ -120,6 +120,8 @@ def check(part, oracle):
     assert {tuple(pair) for pair in np.argwhere(matrix.toarray()).tolist()} == {*pairs, *((q, p) for p, q in pairs)}
     assert part.degrees().tolist() == matrix.toarray().sum(axis=1).tolist()
     check_neurons(part, oracle, at)
+    if not coordinates:
+        return
     maps = np.array([[[float(x) for x in row] for row in oracle.cells[i].outputs] for i in at])
     assert np.allclose(part.affine_maps(), maps, rtol=1e-9, atol=1e-9 * np.abs(maps).max())
     assert np.allclose(
