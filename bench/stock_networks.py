@@ -107,20 +107,9 @@ def classifier(kind: str, few: dict[str, Any], variant: str = "", refused: str |
         import transformers
 
         config = getattr(transformers, f"{kind}Config")(**given, **(few if small else {}))
-        return Logits(getattr(transformers, f"{kind}ForImageClassification")(config))
+        return plr.select(getattr(transformers, f"{kind}ForImageClassification")(config), "logits")
 
     return Stock("transformers", kind + variant, make, refused=refused)
-
-
-class Logits(nn.Module):
-    """The logits alone of all that a model of transformers returns."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x).logits
 
 
 class DecoderOfSegFormer(nn.Module):
@@ -150,18 +139,19 @@ class DecoderOfSegFormer(nn.Module):
 
 
 def block_of_vit(small: bool) -> nn.Module:
-    from transformers import ViTConfig
-    from transformers.models.vit.modeling_vit import ViTLayer
+    from transformers import ViTConfig, ViTModel
 
-    few = {"hidden_size": 12, "intermediate_size": 24, "num_attention_heads": 2} if small else {}
-    return ViTLayer(ViTConfig(hidden_act="relu", **few)).get_submodule("mlp")
+    few = {"hidden_size": 12, "intermediate_size": 24, "num_attention_heads": 2, "image_size": 32} if small else {}
+    model = ViTModel(ViTConfig(hidden_act="relu", num_hidden_layers=2, **few))
+    return plr.to(plr.at(model, "layers.1.mlp"), "layers.1.mlp")
 
 
 def block_of_gpt2(small: bool) -> nn.Module:
-    from transformers import GPT2Config, GPT2Model
+    from transformers import GPT2Config, GPT2LMHeadModel
 
     few = {"n_embd": 12, "n_head": 2, "vocab_size": 50} if small else {}
-    return GPT2Model(GPT2Config(activation_function="relu", n_layer=1, **few)).get_submodule("h.0.mlp")
+    model = GPT2LMHeadModel(GPT2Config(activation_function="relu", n_layer=2, **few))
+    return plr.to(plr.at(model, "transformer.h.1.mlp"), "transformer.h.1.mlp")
 
 
 GATE = "(hard)?sigmoid in module .*: (a smooth activation|it multiplies two values)"
