@@ -265,5 +265,6 @@ def output_tensor(output: Any) -> Tensor:
     tensors = output_tensors(output)
     numbers = [tensor for tensor in tensors if tensor.is_floating_point()] or tensors
     if len(numbers) > 1:
-        raise TypeError(f"model must return one tensor, got {type(output).__name__} with {len(numbers)}")
+        kind = type(output).__name__
+        raise TypeError(f"model must return one tensor, got {kind} with {len(numbers)}: plr.select takes one")
     return numbers[0]

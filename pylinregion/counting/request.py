@@ -152,7 +152,10 @@ def checked_request(
     network.check_takes("x", x, "B", any_dtype=options.dtype is not None, hint="; or pass dtype=")
     counted = checks.chosen_layers(layers, network.layer_names)
     if options.include_output and len(network.outputs) != 1:
-        raise ValueError(f"include_output needs a model with one output tensor, this one has {len(network.outputs)}")
+        raise ValueError(
+            f"include_output needs a model with one output tensor, this one has {len(network.outputs)}: plr.select "
+            "takes one"
+        )
     directions, own_frames = _directions(frame, network, len(x), method, n_directions, seed)
     network.check_parameters()
     x = x.to(options.dtype or x.dtype)

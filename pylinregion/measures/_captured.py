@@ -60,7 +60,8 @@ def output_node(network: Network) -> int:
         ValueError: There are several output tensors, or no numbers in it.
     """
     if len(network.outputs) != 1:
-        raise ValueError(f"model must return one tensor, this one returns {len(network.outputs)}")
+        returned = len(network.outputs)
+        raise ValueError(f"model must return one tensor, this one returns {returned}: plr.select takes one")
     if network.nodes[network.outputs[0]].units == 0:
         raise ValueError("model must return at least one number for a point, this one returns none")
     return network.outputs[0]

@@ -81,7 +81,7 @@ def test_other_bad_arguments_are_named():
         x=torch.randn(3, 4).double(),
     )
     two = type("Two", (nn.Module,), {"forward": lambda self, x: (x.relu(), x)})()
-    bad("include_output needs a model with one output tensor, this one has 2", net=two, include_output=True)
+    bad("include_output needs a model with one output tensor, this one has 2: plr.select", net=two, include_output=True)
 
 
 def test_overflow_around_a_point_is_an_error_that_names_layer_and_point():

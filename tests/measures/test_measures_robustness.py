@@ -178,7 +178,7 @@ def test_a_classifier_may_return_its_logits_in_a_dict():
     attack = {"eps": [0.0, 0.1], "low": 0.0, "high": 1.0}
     found, plain = (robust_accuracy(model, x, y, **attack).accuracy for model in (Named(), Named().net))
     assert torch.equal(found, plain)
-    with pytest.raises(TypeError, match="model must return one tensor, got dict with 2"):
+    with pytest.raises(TypeError, match=r"model must return one tensor, got dict with 2: plr.select takes one"):
         robust_accuracy(Named("features"), x, y, **attack)
 
 
