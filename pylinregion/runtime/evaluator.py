@@ -31,7 +31,7 @@ class _Plan:
         self.input = next(index for index, node in enumerate(nodes) if node.role == "input")
         states = [index for index, node in enumerate(nodes) if node.role == "state"]
         needed = _constants_in_use(network, [n for n, node in enumerate(nodes) if node.role in ("state", "constant")])
-        frontier = _frontier(network) if split else [self.input]
+        frontier = _frontier(network, wanted) if split else [self.input]
         self.constants = Program(network, needed, states, retype=retype)
         self.body = Program(network, wanted, [*needed, *frontier], counted, retype)
         used = {ref.index for step in self.body.steps for ref in refs((step.args, step.kwargs))} | set(self.body.wanted)
@@ -142,8 +142,8 @@ def _constants_in_use(network: Network, fixed: list[int]) -> list[int]:
     return sorted(used)
 
 
-def _frontier(network: Network) -> list[int]:
-    """Pristine values that an operator outside the prefix takes, and the input's own uses."""
+def _frontier(network: Network, wanted: Iterable[int]) -> list[int]:
+    """Pristine values that are wanted or that an operator outside the prefix takes, and the input's own uses."""
     nodes = network.nodes
     pristine = {index for index, node in enumerate(nodes) if node.pristine}
     beyond = {
@@ -152,4 +152,4 @@ def _frontier(network: Network) -> list[int]:
         if index not in pristine and node.role in ("value", "rows")
         for ref in refs((node.args, node.kwargs))
     }
-    return sorted(pristine & (beyond | set(network.outputs)))
+    return sorted(pristine & (beyond | {*network.outputs, *wanted}))

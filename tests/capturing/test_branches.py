@@ -271,6 +271,23 @@ def test_hooks_that_look_for_anomalies():
     assert counts.layers == ("1", "3"), "what chains look at themselves does not keep them from counting"
 
 
+def test_values_that_are_checked_in_front_of_the_first_kink():
+    """They are affine in the input, and no operator but an affine one takes them."""
+
+    def forward(s, x):
+        h = s.linear(x)
+        if not torch.isfinite(h).all():
+            raise RuntimeError("NaN")
+        return h.mul(2.0).relu()
+
+    model, x = Flags(forward), torch.randn(3, 6)
+    agrees(model, lambda s, x: s.linear(x).mul(2.0).relu(), x)
+    with torch.no_grad():
+        model.linear.weight.mul_(1e200)
+    with pytest.raises(ValueError, match="are NaN or infinite around point 0 of x"):
+        plr.count_regions(model, 1e200 * x, 0.1, n_directions=4)
+
+
 def test_values_that_are_checked_and_hidden_are_looked_at_where_they_are_counted():
     """At some vertices the model goes another way: it must not be counted on this one."""
 
