@@ -42,13 +42,15 @@ class ModulePath:
         """
         if not isinstance(path, str):
             raise TypeError(f"path must be a string, the path of a module, got {type(path).__name__}")
-        modules = dict(model.named_modules(remove_duplicate=False))
+        modules: dict[str, nn.Module] = {}
+        for each, module in model.named_modules(remove_duplicate=False):
+            modules.setdefault(each.replace("._orig_mod", ""), module)  # of torch.compile, as layers are named too
         name, colon, number = path.rpartition(":") if path not in modules else (path, "", "")
         if colon and name in modules and not (number.isascii() and number.isdigit()):
             raise ValueError(f"path must end in ':' and the number of a use, from 0 on, got {path!r}")
         if not name or name not in modules:
             raise ValueError(f"path must name a module of the model, got {path!r}{_near(name or path, modules)}")
-        if type(modules[name]).forward is nn.Module.forward:
+        if getattr(modules[name].forward, "__func__", None) is nn.Module.forward:
             inside = _listed([_joined(name, child) for child, _ in modules[name].named_children()])
             kind = type(modules[name]).__name__
             raise ValueError(

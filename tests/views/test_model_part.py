@@ -432,6 +432,16 @@ def test_modes_hooks_and_dtypes_are_the_models():
     assert not model.training
 
 
+def test_compiled_models_and_modules_are_run_as_they_were_written():
+    model, x = Shared(), torch.randn(4, 3)
+    expected = plr.at(model, "b")(points := torch.randn(4, 4))
+    assert torch.equal(plr.at(torch.compile(model, backend="eager"), "b")(points), expected)
+    model.b = torch.compile(nn.Sequential(model.b), backend="eager")
+    for path in ("b", "b.0"):
+        assert plr.count_regions(plr.at(model, path), points, 1.0).layers == ("act",)
+        assert plr.explain(plr.to(model, path), x).rows[0].layer == "act"
+
+
 def test_parts_are_copied_and_pickled_with_their_model():
     model, x = Shared(), torch.randn(4, 3)
     part = plr.at(model, "b", like=x[:1])
