@@ -53,7 +53,7 @@ class PatternTable:
         own = np.unpackbits(np.atleast_2d(bits), axis=1, count=len(self.lines), bitorder="little")
         rows = np.tile(self.everywhere, (len(own), 1))
         byte, shift = self.lines >> 3, (self.lines & 7).astype(np.uint8)
-        np.bitwise_or.at(rows, (slice(None), byte), own << shift)
+        np.bitwise_or.at(rows.T, byte, (own << shift).T)
         return rows if bits.ndim == 2 else rows[0]
 
     def __iter__(self) -> Iterator[PatternRows]:
@@ -71,7 +71,8 @@ class PatternTable:
         if not len(self):
             return self.lines[:0]
         some = np.bitwise_or.reduce(self.bits, axis=0) ^ np.bitwise_and.reduce(self.bits, axis=0)
-        return self.lines[np.unpackbits(some, count=len(self.lines), bitorder="little") != 0]
+        changing: Int64s = self.lines[np.unpackbits(some, count=len(self.lines), bitorder="little") != 0]
+        return changing
 
 
 Patterns = PatternRows | PatternTable

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion.exact.breakpoints import Breakpoints
 from pylinregion.exact.candidates import rectified_by
+from pylinregion.lowering.linear_maps import Dense, LinearMap
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import Units, identity, same
 
@@ -49,8 +50,9 @@ class Tournament:
         found: list[Stage] = []
         for number, (stage, first) in enumerate(zip(stages.stages, stages.first_lines, strict=True)):
             at = {rectified[number]: before[rectified[number]]} if number in rectified else place
-            matrices = stage.matrices
-            blocks = {at[source]: self._of_maxima(source, matrices[source]) for source in matrices if source in at}
+            blocks = {
+                at[source]: self._of_maxima(source, stage.blocks[source]) for source in stage.blocks if source in at
+            }
             if stage.units.groups is None:
                 found.append(replace(stage, blocks=blocks))
                 self._note(np.arange(first, first + stage.units.lines))
@@ -75,11 +77,11 @@ class Tournament:
         """How many there are."""
         return len(self._root)
 
-    def _of_maxima(self, source: int, block: Array) -> Array:
+    def _of_maxima(self, source: int, block: LinearMap) -> LinearMap:
         """Weights of candidates as those of maxima: all candidates of one have the same."""
         if source < 0 or (groups := self._given.stages[source].units.groups) is None:
             return block
-        return np.ascontiguousarray(block[:, groups[:-1]])
+        return Dense(np.ascontiguousarray(block.dense()[:, groups[:-1]]))
 
     def _note(self, lines: Int64s, groups: Any = -1, sides: Any = -1) -> None:
         self._lines.append(lines)
@@ -120,8 +122,8 @@ class Tournament:
                     sides.append((a[1], b[1]))
                 contenders[g] = winners + group[2 * len(winners) :]
             relu = same(len(left), [0.0], [0.0, 1.0], [0.0, 0.0])
-            blocks = {
-                source: _coefficients(right, source, size) - _coefficients(left, source, size)
+            blocks: dict[int, LinearMap] = {
+                source: Dense(_coefficients(right, source, size) - _coefficients(left, source, size))
                 for source, size in widths.items()
             }
             stages.append(Stage(blocks, np.zeros(len(left)), relu))
@@ -135,7 +137,7 @@ class Tournament:
             sides = [(-1 - (first + begin), root) for begin, root in zip(units.groups.tolist(), roots, strict=False)]
             roots = [self._count + g for g in range(len(values))]
             self._note(np.full(len(values), -1), number + np.arange(len(values)), sides)
-        blocks = {source: _coefficients(values, source, size) for source, size in widths.items()}
+        blocks = {source: Dense(_coefficients(values, source, size)) for source, size in widths.items()}
         stages.append(Stage(blocks, np.zeros(len(values)), last))
         self._roots += roots
         return stages

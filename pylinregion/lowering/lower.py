@@ -9,14 +9,14 @@ from functools import partial
 import numpy as np
 import torch
 
-from pylinregion._util.arrays import Array
+from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.caller.torch_settings import full_precision
 from pylinregion.graph.network import Network, Node, Ref, refs
 from pylinregion.graph.operators import Kind
 from pylinregion.lowering import maxima
 from pylinregion.lowering.jumps import Jumps
-from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms, as_map, identity_map
+from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms, identity_map
 from pylinregion.lowering.point import Point
 from pylinregion.lowering.stages import INPUT, LARGEST_MATRIX, Stage, Stages
 from pylinregion.lowering.steps import Form, Hinge
@@ -227,11 +227,9 @@ class _Walk:
             before = self.source[argument.index]
             stage = self.found[before] if before != INPUT else None
             whole = len(contests.places) == 1 and self.users[argument.index] == 1
-            if whole and stage is not None and self._is_private(before) and stage.layer < 0 and _is_matrix(stage):
+            if whole and stage is not None and self._is_private(before) and stage.layer < 0 and _has_rows(stage):
                 # Its rows, as they are.
-                stage.blocks = {
-                    source: Dense(contests.sign * block.dense()[places]) for source, block in stage.blocks.items()
-                }
+                stage.blocks = {source: _rows(block, places, contests.sign) for source, block in stage.blocks.items()}
                 stage.bias = contests.sign * stage.bias[places]
                 break
             factor = np.where(places >= 0, contests.sign, 0.0)
@@ -273,7 +271,7 @@ class _Walk:
                 matrix = matrices.setdefault(source, np.zeros((len(forms), width)))
                 matrix[row, place] = float(coefficient)
                 left[row, source, place] = coefficient - Fraction(matrix[row, place])
-            blocks = {source: as_map(matrix) for source, matrix in matrices.items()}
+            blocks: dict[int, LinearMap] = {source: Dense(matrix) for source, matrix in matrices.items()}
             if before is not None:
                 blocks[before] = identity_map(len(forms))
             bias = np.array([float(constant) for constant in constants])
@@ -324,9 +322,18 @@ def _nothing() -> None:
     """Makes no stage."""
 
 
-def _is_matrix(stage: Stage) -> bool:
-    """Whether all that a stage takes is given as matrices."""
-    return all(isinstance(block, Dense) for block in stage.blocks.values())
+def _has_rows(stage: Stage) -> bool:
+    """Whether all that a stage takes is given row by row."""
+    return all(
+        isinstance(block, Terms) or (isinstance(block, Dense) and block.places == 1) for block in stage.blocks.values()
+    )
+
+
+def _rows(block: LinearMap, rows: Int64s, sign: float) -> LinearMap:
+    """Some rows of a map, times a sign."""
+    if isinstance(block, Terms):
+        return Terms(block.place[rows], sign * block.factor[rows], block.width)
+    return Dense(sign * block.dense()[rows])
 
 
 def _own(index: int) -> int:

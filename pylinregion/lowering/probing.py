@@ -1,7 +1,10 @@
 """The few terms of a linear operator, found by asking it: where each of its numbers comes from, or goes to.
 
-A vector of ones gives factors, and vectors that have a bit of each place's number give places. Both the bits and their
-complements are asked for, so that a number that two places have a part in is seen: some bit tells them apart.
+A vector of ones gives factors. Where a number comes from is asked bit by bit: for each bit of the places' numbers there
+is a vector that is 0 at the places without it, and one that is 0 at those with it. If two places or more have a part in
+a number, some bit tells one from another, and neither vector may give 0. So that these parts do not add up to 0, as
+1, -1, -1, 1 do for every bit, each place has a random number from 1 to 2 in all vectors: of any operator they add up to
+0 with a chance below 2^-50.
 """
 
 from __future__ import annotations
@@ -28,18 +31,16 @@ def sources(images: Images, width: int) -> Terms | None:
     bits = max(1, (width - 1).bit_length())
     numbers = torch.arange(width, device="cpu")
     one = torch.stack([(numbers >> k & 1).double() for k in range(bits)])
-    found = images(torch.cat([torch.ones(1, width, dtype=torch.float64, device="cpu"), one, 1 - one]))
-    factor, ones, zeros = found[0], found[1 : 1 + bits], found[1 + bits :]
-    place = np.zeros(len(factor), np.int64)
-    for k in range(bits):
-        is_one, is_zero = ones[k] != 0, zeros[k] != 0
-        fits = np.where(is_one, ones[k], zeros[k]) == factor
-        if not (fits & (is_one ^ is_zero | (factor == 0))).all():
-            return None
-        place |= is_one.astype(np.int64) << k
+    random = 1 + torch.rand(width, dtype=torch.float64, device="cpu", generator=torch.Generator().manual_seed(0))
+    found = images(
+        torch.cat([torch.ones(1, width, dtype=torch.float64, device="cpu"), one * random, (1 - one) * random])
+    )
+    factor, is_one, is_zero = found[0], found[1 : 1 + bits] != 0, found[1 + bits :] != 0
+    if (is_one & is_zero).any() or ((is_one | is_zero) != (factor != 0)).any():
+        return None
+    place = (is_one.astype(np.int64) << np.arange(bits)[:, None]).sum(axis=0)
     if (place >= width).any():
         return None
-    place[factor == 0] = 0
     return Terms(place[:, None], np.ascontiguousarray(factor[:, None]), width)
 
 

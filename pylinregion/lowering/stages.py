@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pylinregion._util.arrays import Array
 from pylinregion._util.errors import UnsupportedModelError
-from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms, as_map
+from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms
 from pylinregion.lowering.units import Units
 
 INPUT = -1
@@ -31,7 +31,7 @@ class Stage:
     """``z = bias + sum of blocks[j] @ (units of stage j)``, and a unit on each row.
 
     Attributes:
-        blocks: Maps ``[rows, width of the source]`` by source: an earlier stage, or ``INPUT``. Matrices become maps.
+        blocks: Maps ``[rows, width of the source]`` by source: an earlier stage, or ``INPUT``.
         bias: ``[rows]`` float64.
         units: What the rows go through.
         layer: The number of the network's layer whose kinks these are; -1: none.
@@ -44,9 +44,6 @@ class Stage:
     units: Units
     layer: int = -1
     after: int = -1
-
-    def __post_init__(self) -> None:
-        self.blocks = {source: as_map(block) for source, block in self.blocks.items()}
 
     @property
     def matrices(self) -> dict[int, Array]:

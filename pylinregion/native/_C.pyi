@@ -1,3 +1,6 @@
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -154,9 +157,9 @@ class DenseChain:
     def scratch_cuda(self, points: int) -> int: ...
     def count_cuda(self, points: ChainPoints, counts: ChainCounts, scratch: int, stream: int) -> None: ...
 
-# Blocks by source, bias, line_begin, kinks, slopes, intercepts, denominator. Arrays here and below are row-major and of
-# the dtype that is named; others are refused.
-_StageArrays = tuple[list[tuple[int, _Doubles]], _Doubles, _Int64s, _Doubles, _Doubles, _Doubles, float]
+# Blocks by source (what LinearMap.for_core gives), bias, line_begin, kinks, slopes, intercepts, denominator. Arrays
+# here and below are row-major and of the dtype that is named; others are refused.
+_StageArrays = tuple[list[tuple[int, tuple[Any, ...]]], _Doubles, _Int64s, _Doubles, _Doubles, _Doubles, float]
 
 class TraceProblem:
     def __init__(self, stages: list[_StageArrays], norms: list[list[float]], dimensions: int) -> None: ...
@@ -198,25 +201,28 @@ class ManySlices:
         zero: _Int64s | None,
         same: _Int64s | None,
         multiples: _Int64s | None,
+        central: bool,
     ) -> None: ...
+    # arrays: begin, stage_begin, line, on, a, b, c, error, columns, u, v, origin, corners, and norms of one slice
     def count(
         self,
-        begin: _Int64s,
-        stage_begin: _Int64s,
-        line: NDArray[np.int32],
-        on: NDArray[np.uint8],
-        a: _Doubles,
-        b: _Doubles,
-        c: _Doubles,
-        error: _Doubles,
-        columns: _Doubles,
-        u: _Doubles,
-        v: _Doubles,
-        origin: _Doubles,
-        corners: _Doubles,
+        arrays: Mapping[str, NDArray[Any] | None],
         threads: int,
         force_exact: bool,
         max_regions: int,
+        report: object,
+    ) -> dict[str, object]: ...
+    def enumerate(
+        self,
+        arrays: Mapping[str, NDArray[Any] | None],
+        cells: bool,
+        threads: int,
+        part: int,
+        parts: int,
+        force_exact: bool,
+        fold_ahead: int,
+        max_regions: int,
+        max_bytes: int,
         report: object,
     ) -> dict[str, object]: ...
 

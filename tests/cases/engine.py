@@ -12,7 +12,7 @@ import numpy as np
 
 from cases.networks import NETWORK_KINDS, SLICE_KINDS, random_network, random_slice
 from pylinregion.exact.slice_engine import Engine
-from pylinregion.lowering.linear_maps import as_map
+from pylinregion.lowering.linear_maps import Dense
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import Units
 from pylinregion.reference import rational
@@ -114,7 +114,7 @@ def stage(blocks, bias, names):
     """A stage; ``names`` is one activation for all rows, or one for each."""
     bias = np.ascontiguousarray(bias, dtype=np.float64)
     names = [names] * len(bias) if isinstance(names, str) else names
-    blocks = {source: np.ascontiguousarray(weight, dtype=np.float64) for source, weight in blocks.items()}
+    blocks = {source: Dense(np.ascontiguousarray(weight, dtype=np.float64)) for source, weight in blocks.items()}
     return Stage(blocks, bias, units(names))
 
 
@@ -144,7 +144,7 @@ def random_stages(structure, kind, shape, activation, seed):
             for source in earlier:
                 width = shape[0] if source == INPUT else stages[source].rows
                 extra, _ = random_network(kind, (width, stages[k].rows), seed + 100 * k + source + 2)
-                stages[k].blocks[source] = as_map(extra[0])
+                stages[k].blocks[source] = Dense(extra[0])
         return Stages(stages)
     if structure == "with linear stages":
         names = [activation if rng.random() < 0.6 else "identity" for _ in range(hidden)]

@@ -4,7 +4,7 @@ import numpy as np
 
 from cases.engine import Case, plane_of, stage, units
 from cases.networks import NETWORK_KINDS, SLICE_KINDS, random_network, random_slice
-from pylinregion.lowering.linear_maps import as_map
+from pylinregion.lowering.linear_maps import Dense
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import candidates, sums
 
@@ -12,7 +12,7 @@ from pylinregion.lowering.units import candidates, sums
 def maxima(number, blocks, bias, sizes, sign=1.0):
     """Candidates of maxima as stage ``number``, and the stage that makes maxima of them."""
     chosen = candidates(np.cumsum([0, *sizes]).astype(np.int64), sign)
-    blocks = {source: np.ascontiguousarray(weight, dtype=np.float64) for source, weight in blocks.items()}
+    blocks = {source: Dense(np.ascontiguousarray(weight, dtype=np.float64)) for source, weight in blocks.items()}
     return [
         Stage(blocks, np.ascontiguousarray(bias, dtype=np.float64), chosen),
         Stage({number: sums(chosen)}, np.zeros(len(sizes)), units(["identity"] * len(sizes))),
@@ -114,7 +114,7 @@ def nearly_tied_case(seed):
                 continue  # sums
             moved = rng.random(block.shape) < 0.3
             factors = np.where(moved, 1 + rng.integers(-3, 4, block.shape) * 2.0**place, 1.0)
-            each.blocks[source] = as_map(block * factors)
+            each.blocks[source] = Dense(block * factors)
         each.bias += (rng.random(each.rows) < 0.3) * rng.integers(-2, 3, each.rows) * 2.0**place
     return case
 

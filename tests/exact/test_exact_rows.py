@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cases.engine import ACTIVATIONS, KINKED, Case, perceptron, random_stages, stage
 from cases.networks import NETWORK_KINDS, random_network
 from cases.parts import examples
-from pylinregion.lowering.linear_maps import as_map
+from pylinregion.lowering.linear_maps import Dense
 from pylinregion.lowering.stages import INPUT, Stages
 from pylinregion.native.exact_engines import SliceProblem, TraceProblem
 
@@ -311,7 +311,7 @@ def test_any_network_at_any_scale(seed):
     for each in stages.stages:
         each.bias = spread(rng, each.bias, bits)
         for source, weight in each.matrices.items():
-            each.blocks[source] = as_map(np.ascontiguousarray(spread(rng, weight, bits)))
+            each.blocks[source] = Dense(np.ascontiguousarray(spread(rng, weight, bits)))
     check(Case(stages, spread(rng, plane(rng, shape[0], rng.choice(["normal", "integers"])), bits), SQUARE), rng)
 
 
@@ -343,7 +343,7 @@ def test_ends_and_axis_of_a_segment():
 def stage_arrays(**changed):
     """A layer of two neurons on two inputs, as ``Stages.arrays`` gives it, with some of its arrays changed."""
     arrays = {
-        "blocks": [(-1, as_map(np.eye(2)).for_core())],
+        "blocks": [(-1, Dense(np.eye(2)).for_core())],
         "bias": np.zeros(2),
         "line_begin": np.array([0, 1, 2]),
         "kinks": np.zeros(2),
@@ -357,8 +357,8 @@ def stage_arrays(**changed):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"blocks": [(-1, as_map(np.eye(3)).for_core())]}, r"blocks\[-1\] must be of 2 rows and width 2, got 3 and 3"),
-        ({"blocks": [(0, as_map(np.eye(2)).for_core())]}, "blocks must be of stages before it"),
+        ({"blocks": [(-1, Dense(np.eye(3)).for_core())]}, r"blocks\[-1\] must be of 2 rows and width 2, got 3 and 3"),
+        ({"blocks": [(0, Dense(np.eye(2)).for_core())]}, "blocks must be of stages before it"),
         ({"bias": np.zeros((2, 1))}, r"stages\[0\].bias must be \[any\], got \[2, 1\]"),
         ({"line_begin": np.array([0, 2])}, r"line_begin must be \[3\], got \[2\]"),
         ({"line_begin": np.array([1, 2, 3])}, "line_begin must go on from the stage before"),

@@ -3,8 +3,8 @@
 from fractions import Fraction as F
 
 import numpy as np
-import torch
 import pytest
+import torch
 
 from cases.engine import ACTIVATIONS, STRUCTURES, Case, box, generic, random_case, random_stages, stage
 from cases.maxima import maxima_case, wide_maxima_case
@@ -15,6 +15,7 @@ from pylinregion.exact import slice_fold
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.exact.slice_fold import SliceFolder, Slices
+from pylinregion.lowering.linear_maps import Dense
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import Units
 
@@ -238,7 +239,7 @@ def test_what_a_layer_is_off_by_is_handed_on():
 
 def test_kinks_nearer_to_each_other_than_their_bounds_are_settled_in_their_order():
     units = Units(np.array([0, 2]), np.array([1e9, 1e9 + 1e-6]), np.array([0.0, 1.0, 3.0]), np.zeros(3))
-    stages = Stages([Stage({-1: np.ones((1, 2))}, np.zeros(1), units), stage({0: [[1.0]]}, [0.0], "identity")])
+    stages = Stages([Stage({-1: Dense(np.ones((1, 2)))}, np.zeros(1), units), stage({0: [[1.0]]}, [0.0], "identity")])
     for low, high, on, off in (
         ((-1.0, 1.0), (3.0, 2.0), (True, True), (False, False)),
         ((-3.0, -2.0), (-1.0, 1.0), (False, False), (True, True)),

@@ -379,7 +379,7 @@ def test_maxima():
     torch.manual_seed(9)
     pool = nn.Sequential(nn.Conv2d(2, 3, 2), nn.MaxPool2d(2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
     stages = check(pool, 2, 4, 4, lines=4 * 12 + 12)
-    assert [each.rows for each in stages.stages] == [48, 12, 2]  # the convolution's rows, once for each window
+    assert [each.rows for each in stages.stages] == [27, 48, 12, 2]
     shared = Do(lambda self, x: F.max_pool1d(self.a(x)[:, None], 2)[:, 0] - self.a(x)[:, ::2], a=nn.Linear(4, 6))
     check(shared, 4, lines=6)
     check(nn.Sequential(nn.Flatten(), nn.Linear(8, 6), nn.Unflatten(1, (2, 3)), nn.MaxPool1d(2, 1)), 2, 4, lines=8)

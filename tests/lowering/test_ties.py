@@ -9,6 +9,7 @@ import pytest
 from cases.engine import Case, check_case, perceptron
 from cases.networks import NETWORK_KINDS, random_network
 from pylinregion.exact.slice_engine import Engine
+from pylinregion.lowering.linear_maps import Dense
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import identity, same
 
@@ -20,8 +21,8 @@ def layer(weight, bias, kink=0.0):
     weight, bias = np.asarray(weight, dtype=np.float64), np.asarray(bias, dtype=np.float64)
     return Stages(
         [
-            Stage({INPUT: weight}, bias, same(len(bias), [kink], [0, 1], [kink, 0]), 0),
-            Stage({0: np.ones((1, len(bias)))}, np.zeros(1), identity(1)),
+            Stage({INPUT: Dense(weight)}, bias, same(len(bias), [kink], [0, 1], [kink, 0]), 0),
+            Stage({0: Dense(np.ones((1, len(bias))))}, np.zeros(1), identity(1)),
         ],
         ("0",),
     )
