@@ -158,8 +158,10 @@ def _node(node: fx.Node, traced: TracedGraph, numbers: dict[fx.Node, int]) -> No
         new.op = known
         if new.op is None:
             _refuse_operator(new, node, traced)
-    if known is not None and known.refuse and (reason := known.refuse(_bound(node))):
-        raise FinalRefusal(f"{new.where}: it {reason}")
+    if known is not None:
+        for refuse in (known.chance, known.refuse if new.role != "constant" else None):
+            if refuse is not None and (reason := refuse(_bound(node))):
+                raise FinalRefusal(f"{new.where}: it {reason}")
     return new
 
 

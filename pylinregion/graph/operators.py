@@ -43,7 +43,9 @@ class Op:
             ``"quotient"`` (the divisor must be constant), ``"place"`` (as sum, and where it writes must be constant),
             ``"logic"`` (a step).
         alias: The result may share memory with the first argument.
-        refuse: Given the bound arguments, the reason why this call is refused, or None.
+        refuse: Given the bound arguments, the reason why this call is refused of a value that depends on the input, or
+            None.
+        chance: The same, of any value.
         kink: For kinks, the name of its form in :mod:`pylinregion.graph.kinks`.
     """
 
@@ -51,6 +53,7 @@ class Op:
     combine: str = "first"
     alias: bool = False
     refuse: Callable[[dict[str, Any]], str | None] | None = None
+    chance: Callable[[dict[str, Any]], str | None] | None = None
     kink: str = ""
 
 
@@ -112,8 +115,8 @@ def _table() -> dict[str, Op]:
         "unsafe_chunk unsafe_split lift_fresh squeeze_copy",
     )
     put(Op(affine, alias=True, refuse=_bits), "view.dtype")
-    put(Op(affine, alias=True, refuse=_chance), "dropout feature_dropout alpha_dropout feature_alpha_dropout")
-    put(Op(affine, refuse=_chance), "native_dropout")
+    put(Op(affine, alias=True, chance=_chance), "dropout feature_dropout alpha_dropout feature_alpha_dropout")
+    put(Op(affine, chance=_chance), "native_dropout")
     put(
         Op(affine),
         "clone neg sum mean cumsum flip roll rot90 pixel_shuffle pixel_unshuffle channel_shuffle repeat "
@@ -158,7 +161,7 @@ def _table() -> dict[str, Op]:
     kink = Kind.KINK
     put(Op(kink, kink="relu"), "relu")
     put(Op(kink, kink="leaky_relu"), "leaky_relu")
-    put(Op(kink, kink="rrelu", refuse=_random_slope), "rrelu rrelu_with_noise")
+    put(Op(kink, kink="rrelu", chance=_random_slope), "rrelu rrelu_with_noise")
     put(Op(kink, kink="prelu"), "prelu _prelu_kernel")
     put(Op(kink, kink="relu6"), "relu6")
     put(Op(kink, kink="hardtanh"), "hardtanh")
@@ -191,7 +194,7 @@ def _table() -> dict[str, Op]:
     )
     put(Op(other, refuse=_kinked_norm), "norm linalg_vector_norm linalg_norm")
     put(
-        Op(other, refuse=_attention_dropout),
+        Op(other, chance=_attention_dropout),
         "scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu "
         "_scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention "
         "_scaled_dot_product_cudnn_attention",

@@ -116,6 +116,12 @@ def constants_in_forward(self, x):
     return torch.cat([h, torch.zeros_like(x), x.new_ones(x.size(0), 2), torch.ones(x.shape[0], 1)], 1).abs()
 
 
+def standardised_weights(self, x):
+    weight = F.batch_norm(self.linear.weight[None], None, None, training=True)[0]  # of a constant, as timm does it
+    weight = weight / torch.linalg.vector_norm(self.linear.weight, ord=1, dim=1, keepdim=True)
+    return self.head(F.linear(x, weight, torch.div(self.linear.bias, 0.1, rounding_mode="floor")).relu()).abs()
+
+
 def under_autocast(self, x):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         h = self.linear(x).relu()
@@ -234,6 +240,7 @@ MODELS = {
     "batch in the middle": (lambda: mlp(Do(lambda s, x: x.t().relu().unsqueeze(1).permute(2, 0, 1).abs())), (6,)),
     "flat batch": (lambda: mlp(Do(lambda s, x: x.reshape(-1).relu().view(-1, 8).abs())), (6,)),
     "constants": (lambda: pair(constants_in_forward), (6,), ["abs"]),
+    "standardised weights": (lambda: pair(standardised_weights), (6,), ["relu", "abs"]),
     "chunk": (lambda: mlp(Do(lambda s, x: (lambda a, b: a.relu() * b.sigmoid())(*x.chunk(2, 1)))), (6,)),
     "split": (
         lambda: mlp(Do(lambda s, x: (lambda a, b: torch.cat([a.relu(), b], 1))(*x.split([3, 5], 1)).abs())),
