@@ -22,10 +22,11 @@ import math
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,68 +200,92 @@ STOCK = (
 )
 
 
-def measured(stock: Stock, small: bool, radius: float, points: int, sampling: float = 600) -> dict[str, Any]:
-    """Count one network around a random input, and check what was counted at so many points, or for so many seconds."""
-    torch.manual_seed(0)
+Row = dict[str, Any]
+
+
+def measured(stock: Stock, small: bool, radius: float, points: int, sampling: float = 600) -> Iterator[Row]:
+    """Count one network around a random input, and check what was counted: what is known after each step.
+
+    Args:
+        stock: The network.
+        small: With few channels, a small image.
+        radius: Of the slice.
+        points: How many are sampled.
+        sampling: Fewer of them where their forward passes would take more than so many seconds.
+    """
     shape = stock.small_shape if small else stock.shape
-    x = torch.randn(shape)
-    model = settled(stock.make(small), x.expand(4, *shape), batches=3).double()
-    row: dict[str, Any] = {"network": stock.key, "shape": list(shape), "radius": radius, "outcome": "refused"}
-    around = plr.Slice.around(x, radius)
-    begin = time.perf_counter()
+    row: Row = {"network": stock.key, "shape": list(shape), "radius": radius, "outcome": "unfinished"}
     try:
-        network = plr.capture(model, x[None].double())
-        row["capture"] = time.perf_counter() - begin
-        row |= {"layers": len(network.layers), "neurons": sum(layer.units for layer in network.layers)}
-        counted: list[Any] = []
-        begin = time.perf_counter()
-        row["megabytes"] = process_peak(lambda: counted.append(plr.partition(model, around, cells=False)))
-        row |= {"seconds": time.perf_counter() - begin, "regions": counted[0].n_regions}
-        part = plr.partition(model, around)
-        if part.n_regions != counted[0].n_regions:
-            raise AssertionError(f"{part.n_regions} regions with cells, {counted[0].n_regions} without")
-        points = max(100, min(points, int(sampling / harness.wall_seconds(lambda: model(x[None].double())))))
-        begin = time.perf_counter()
-        found = check_samples(part, model, points, at_a_time=max(1, min(500, 10**8 // row["neurons"])))
-        row |= {"points": points, "cells": found.cells, "doubtful": found.doubtful}
-        row["sampling"] = time.perf_counter() - begin
-        begin = time.perf_counter()
-        part.verify(model, samples=20)
-        row |= {"verifying": time.perf_counter() - begin, "outcome": "counted"}
+        for step in _steps(stock, small, radius, points, sampling):
+            row |= step
+            yield row
+        row["outcome"] = "counted"
     except (plr.UnsupportedModelError, plr.BudgetExceededError) as error:
-        row["said"] = str(error)
+        row |= {"outcome": "refused", "said": str(error)}
     except Exception as error:
         row |= {"outcome": "failed", "said": f"{type(error).__name__}: {error}", "where": traceback.format_exc()}
-    return row
+    yield row
 
 
-def asked(stock: Stock, chosen: argparse.Namespace) -> dict[str, Any]:
+def _steps(stock: Stock, small: bool, radius: float, points: int, sampling: float) -> Iterator[Row]:
+    torch.manual_seed(0)
+    x = torch.randn(stock.small_shape if small else stock.shape)
+    model = settled(stock.make(small), x.expand(4, *x.shape), batches=3).double()
+    around = plr.Slice.around(x, radius)
+    begin = time.process_time()
+    network = plr.capture(model, x[None].double())
+    layers = [layer.units for layer in network.layers]
+    yield {"capture": time.process_time() - begin, "layers": len(layers), "neurons": sum(layers)}
+    counted: list[plr.Partition] = []
+    begin = time.process_time()
+    megabytes = process_peak(lambda: counted.append(plr.partition(model, around, cells=False)))
+    seconds = time.process_time() - begin
+    yield {"megabytes": megabytes, "seconds": seconds, "regions": counted[0].n_regions}
+    begin = time.process_time()
+    part = plr.partition(model, around)
+    yield {"with_cells": time.process_time() - begin}
+    if part.n_regions != counted[0].n_regions:
+        raise AssertionError(f"{part.n_regions} regions with cells, {counted[0].n_regions} without")
+    points = max(100, min(points, int(sampling / harness.cpu_seconds(lambda: model(x[None].double())))))
+    begin = time.process_time()
+    found = check_samples(part, model, points, at_a_time=max(1, min(500, 10**8 // sum(layers))))
+    seconds = time.process_time() - begin
+    yield {"points": points, "cells": found.cells, "doubtful": found.doubtful, "sampling": seconds}
+    begin = time.process_time()
+    part.verify(model, samples=20)
+    yield {"verifying": time.process_time() - begin}
+
+
+def asked(stock: Stock, chosen: argparse.Namespace) -> Row:
     """Ask a process of its own, which is ended when its time is over."""
     command = [sys.executable, __file__, "--one", stock.key, "--radius", str(chosen.radius), "--points"]
     command += [str(chosen.points), *(["--small"] if chosen.small else [])]
-    row: dict[str, Any] = {"network": stock.key, "radius": chosen.radius}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=chosen.seconds)
-    except subprocess.TimeoutExpired:
-        return row | {"outcome": "failed", "said": f"not done after {chosen.seconds:g} s"}
-    if done.returncode:
-        return row | {"outcome": "failed", "said": f"ended with {done.returncode}", "where": done.stderr[-2000:]}
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    row: Row = {"network": stock.key, "radius": chosen.radius, "outcome": "failed"}
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        try:
+            ended = f"ended with {subprocess.run(command, stdout=out, stderr=err, timeout=chosen.seconds).returncode}"
+        except subprocess.TimeoutExpired:
+            ended = f"not done after {chosen.seconds:g} s"
+        out.seek(0), err.seek(0)
+        lines, errors = out.read().splitlines(), err.read()
+    row |= json.loads(lines[-1]) if lines else {}
+    if row["outcome"] in ("failed", "unfinished") and "said" not in row:
+        row |= {"outcome": "failed", "said": ended, "where": errors[-2000:]}
+    return row
 
 
-def is_right(stock: Stock, row: dict[str, Any]) -> bool:
+def is_right(stock: Stock, row: Row) -> bool:
     """Whether it was counted, or refused for the reason that it has."""
     if stock.refused is None:
         return row["outcome"] == "counted"
     return row["outcome"] == "refused" and re.search(stock.refused, row["said"]) is not None
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    def number(row: dict[str, Any], name: str, form: str) -> str:
+def table(rows: list[Row]) -> str:
+    def number(row: Row, name: str, form: str) -> str:
         return format(row[name], form) if row.get(name) is not None else "-"
 
-    head = ["network", "input", "neurons", "regions", "s", "MB", "points", "in cells", "doubtful", "outcome"]
+    head = ["network", "input", "neurons", "regions", "CPU s", "MB", "points", "in cells", "doubtful", "outcome"]
     cells = [
         [
             row["network"],
@@ -294,7 +319,8 @@ def main(given: list[str] | None = None) -> int:
         harness.one_thread()
         warnings.simplefilter("ignore")  # of the libraries
         (stock,) = [stock for stock in STOCK if stock.key == chosen.one]
-        print(json.dumps(measured(stock, chosen.small, chosen.radius, chosen.points)))
+        for row in measured(stock, chosen.small, chosen.radius, chosen.points):
+            print(json.dumps(row), flush=True)
         return 0
     rows = []
     for stock in STOCK:

@@ -169,6 +169,7 @@ SMALL: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "U-Net, bilinear": (partial(UNet, 4, depth=2, transposed=False), (3, 8, 8)),
     "PointNet": (partial(PointNet, 4), (16, 3)),
     "signed distance": (partial(SignedDistance, 32, code=8), (3,)),
+    "critic, of actions": (lambda: plr.fix(Critic(4, 3, 16), state=torch.randn(1, 4)), (3,)),
     "VAE decoder": (partial(Decoder, 4, latent=8), (8,)),
     "maxout": (partial(Maxout, 20, width=12, pieces=3), (20,)),
 }

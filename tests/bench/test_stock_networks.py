@@ -38,7 +38,7 @@ def here(monkeypatch):
     """These networks, in this process."""
     monkeypatch.setattr(stock_networks, "STOCK", STOCK)
     monkeypatch.setattr(
-        stock_networks, "asked", lambda stock, chosen: stock_networks.measured(stock, True, 5.0, chosen.points)
+        stock_networks, "asked", lambda stock, chosen: [*stock_networks.measured(stock, True, 5.0, chosen.points)][-1]
     )
 
 
@@ -51,6 +51,17 @@ def test_networks_are_counted_and_refusals_compared(here, tmp_path, capsys):
     assert gated["right"] and gated["outcome"] == "refused" and "regions" not in gated
     assert not smooth["right"] and "gelu" in smooth["said"]
     assert stock_networks.main(["--only", "dense", "gated", "--points", "10", "--out", str(tmp_path)]) == 0
+
+
+def test_what_was_found_before_the_time_was_over_is_kept(monkeypatch, tmp_path, capsys):
+    slow = (
+        "import json, sys, time; print(json.dumps({'regions': 7, 'outcome': 'unfinished'}), flush=True); time.sleep(60)"
+    )
+    (tmp_path / "slow.py").write_text(slow)
+    monkeypatch.setattr(stock_networks, "__file__", str(tmp_path / "slow.py"))
+    monkeypatch.setattr(stock_networks, "STOCK", STOCK[:1])
+    assert stock_networks.main(["--seconds", "2", "--out", str(tmp_path)]) == 1
+    assert "| 7 " in (said := capsys.readouterr().out) and "torch dense: not done after 2 s" in said
 
 
 def test_wrong_counts_are_failures(here, monkeypatch, tmp_path, capsys):
