@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pylinregion.views.model_view import ModelView, rows_of
+from pylinregion.views.nested import leaves
 
 BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _SEVERAL = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
@@ -20,8 +21,9 @@ def fix(model: nn.Module, /, *args: Any, **kwargs: Any) -> FreeInput:
     """A model of several inputs as a model of one: all others are held.
 
     The arguments are those of the model, with ``...`` in the place of the input that is left free:
-    ``plr.fix(decoder, ..., label)``, ``plr.fix(critic, state=state, action=...)``. If there is no ``...``, the one that
-    is left is the only input that the model needs and is not given. It runs the live model, as :func:`pylinregion.at`.
+    ``plr.fix(decoder, ..., label)``, ``plr.fix(critic, state=state, action=...)``, and for a model that takes one
+    dictionary ``plr.fix(policy, {"image": ..., "state": state})``. Where there is no ``...``, the free one is the only
+    input that the model needs and is not given. It runs the live model, as :func:`pylinregion.at`.
 
     Args:
         model: A module, or a part of one.
@@ -61,9 +63,9 @@ class FreeInput(ModelView):
         super().__init__(model)
         inputs = inputs_of(self.model)
         _check_names(inputs, args, kwargs)
-        free = [name for name, value in (*enumerate(args), *kwargs.items()) if isinstance(value, EllipsisType)]
-        if len(free) > 1:
-            raise ValueError(f"one input must be left free, got ... for {len(free)}")
+        free = sum(isinstance(value, EllipsisType) for value in leaves((args, kwargs)))
+        if free > 1:
+            raise ValueError(f"one input must be left free, got ... for {free}")
         if not free:
             name = _only_one_left(self.model, args, kwargs)
             if inputs[name].kind is Parameter.POSITIONAL_ONLY:

@@ -17,7 +17,7 @@ from pylinregion.views.absent import AbsentValue, Missing, first_absent, is_abse
 from pylinregion.views.free_input import BY_POSITION, for_needed_inputs, inputs_of
 from pylinregion.views.model_view import ModelView, innermost, rows_of
 from pylinregion.views.module_calls import ModulePath, PathError, first_tensor_of
-from pylinregion.views.nested import with_tensors
+from pylinregion.views.nested import leaves, mapped
 
 
 def at(model: nn.Module, path: str, *, like: Any = None) -> PartFrom:
@@ -197,13 +197,14 @@ class PartUpTo(ModelView):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module returns when the model takes these arguments."""
         found: list[Any] = []
-        model, x = innermost(self), first_tensor_of(args, kwargs)
+        model = innermost(self)
+        x = next((value for value in leaves((args, kwargs)) if isinstance(value, Tensor)), None)
         missing = Missing(model, str(self.path), None if x is None else rows_of(x))
 
         def leave(output: Any) -> Any:
             found.append(output)
             if self.path.use is None and get_proxy_mode() is None:
-                return with_tensors(output, _copied)  # go on, to see whether the module is called again
+                return mapped(output, _copied)  # go on, to see whether the module is called again
             return AbsentValue.made(missing)  # what is made of it is nobody's business
 
         alone = self.model.module_alone(self.path) if isinstance(self.model, PartFrom) else None
@@ -249,9 +250,9 @@ def _tracers_place_kept() -> Iterator[None]:
             stack.update(kept)
 
 
-def _copied(tensor: Tensor) -> Tensor:
+def _copied(value: Any) -> Any:
     """A tensor that nobody else writes to."""
-    return tensor if is_absent(tensor) else tensor.clone()
+    return value.clone() if isinstance(value, Tensor) and not is_absent(value) else value
 
 
 def _example(like: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -264,7 +265,7 @@ def _example(like: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = (), dict(like)
     else:
         args, kwargs = tuple(like) if isinstance(like, (tuple, list)) else (like,), {}
-    shapes = [list(value.shape) for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+    shapes = [list(value.shape) for value in leaves((args, kwargs)) if isinstance(value, Tensor)]
     if not shapes:
         raise TypeError(
             f"like must be a tensor, a tuple of arguments or a dictionary of them, got {type(like).__name__}"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pylinregion.caller.wrappers import unwrap
 from pylinregion.views.absent import is_absent
+from pylinregion.views.nested import mapped
 
 
 class ModelView(nn.Module):
@@ -35,16 +36,20 @@ class ModelView(nn.Module):
             raise TypeError(f"model must be an nn.Module, whose forward pass can be run, got {type(model).__name__}")
         self.model = unwrap(model)
         self.training = self.model.training
-        self._values: dict[str | int, Any] = {}
+        self._args: list[Any] = []
+        self._kwargs: dict[str, Any] = {}
 
     def hold(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Keep arguments of the model: tensors by copies, which go where the model goes."""
-        named: list[tuple[str | int, Any]] = [*enumerate(args), *kwargs.items()]
-        for name, value in named:
-            self._values[name] = value
-            if isinstance(value, Tensor):
-                self._values[name] = None
-                self.register_buffer(_buffer(name), value.detach().clone(), persistent=False)
+        """Keep arguments of the model: tensors, also in what is nested, by copies, which go where the model goes."""
+
+        def kept(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            name = _BufferName(f"held_{len(self._buffers)}")
+            self.register_buffer(name, value.detach().clone(), persistent=False)
+            return name
+
+        self._args, self._kwargs = mapped(list(args), kept), mapped(dict(kwargs), kept)
 
     def arguments(self, rows: Any, x: Any = None) -> tuple[list[Any], dict[str, Any]]:
         """The arguments that are kept: tensors ``[1, ...]``, of one point, once for each point.
@@ -53,20 +58,20 @@ class ModelView(nn.Module):
             rows: How many points there are.
             x: What takes the place of ``...``.
         """
-        found: dict[str | int, Any] = {}
-        for name, kept in self._values.items():
-            value = self._buffers.get(_buffer(name), kept)
+
+        def given(value: Any) -> Any:
             if isinstance(value, EllipsisType):
-                value = x
-            elif isinstance(value, Tensor) and value.dim() and len(value) == 1:
-                value = value.expand(rows, *value.shape[1:])
-            found[name] = value
-        args = [value for name, value in found.items() if isinstance(name, int)]
-        return args, {name: value for name, value in found.items() if isinstance(name, str)}
+                return x
+            if not isinstance(value, _BufferName):
+                return value
+            tensor = self.get_buffer(value)
+            return tensor.expand(rows, *tensor.shape[1:]) if tensor.shape[:1] == (1,) else tensor
+
+        return mapped(self._args, given), mapped(self._kwargs, given)
 
 
-def _buffer(name: str | int) -> str:
-    return f"held_{name}"
+class _BufferName(str):
+    """Stands for a tensor that a view keeps as a buffer."""
 
 
 def rows_of(x: Any) -> Any:

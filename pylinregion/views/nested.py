@@ -1,4 +1,4 @@
-"""What a model takes or returns: tensors in nested sequences, mappings and dataclasses."""
+"""What a model takes or returns: nested sequences, mappings and dataclasses."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-
-from torch import Tensor
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -27,23 +25,22 @@ def leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def with_tensors(value: Any, made: Callable[[Tensor], Tensor]) -> Any:
-    """The same with other tensors in the places of those in it."""
-    if isinstance(value, Tensor):
-        return made(value)
+def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """The same with what a function makes of each thing in it."""
     if isinstance(value, (list, tuple)):
-        items = [with_tensors(item, made) for item in value]
+        items = [mapped(item, change) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    found: Any = value
     if isinstance(value, Mapping):
-        found = copy.copy(value)
+        found: Any = copy.copy(value)
         for key, item in value.items():
-            found[key] = with_tensors(item, made)
-    elif has_fields(value):
+            found[key] = mapped(item, change)
+        return found
+    if has_fields(value):
         found = copy.copy(value)
         for field in dataclasses.fields(value):
-            object.__setattr__(found, field.name, with_tensors(getattr(value, field.name), made))
-    return found
+            object.__setattr__(found, field.name, mapped(getattr(value, field.name), change))
+        return found
+    return change(value)
 
 
 def has_fields(value: Any) -> bool:

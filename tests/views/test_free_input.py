@@ -1,5 +1,7 @@
 """A model of several inputs with all but one held is a model of one."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -109,7 +111,31 @@ def test_what_is_not_of_one_point_is_given_as_it_is():
     free = plr.fix(Graph(), ..., adjacency, 2, {"scale": torch.ones(4)})
     assert torch.allclose(free(x), (x @ adjacency.T @ adjacency.T).relu())
     assert plr.count_regions(free, x, 1.0, n_directions=2).changes.shape == (3, 1)
-    assert free.float()._buffers["held_1"].dtype == torch.float32  # with the model
+    assert {held.dtype for held in free.float().buffers()} == {torch.float32}  # with the model
+
+
+def test_one_entry_of_a_dictionary():
+    class Policy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.see, self.feel = nn.Linear(4, 8), nn.Linear(3, 8)
+
+        def forward(self, observation):
+            return (self.see(observation["image"]) + self.feel(observation["state"])).relu()
+
+    model, state, x = Policy(), torch.randn(1, 3), torch.randn(3, 4)
+    observation = {"image": ..., "state": state}
+    free = plr.fix(model, observation)
+    alone = nn.Sequential(copy.deepcopy(model.see), nn.ReLU())
+    with torch.no_grad():
+        alone[0].bias += model.feel(state)[0]
+    one, other = (plr.count_regions(each, x, 1.0, n_directions=2) for each in (free, alone))
+    assert torch.equal(one.changes, other.changes) and one.total.sum() > 0
+    assert observation["image"] is ... and observation["state"] is state
+    part = plr.at(model, "see", like=({"image": x[:1], "state": state},))
+    assert torch.allclose(part(x), alone(x))
+    with pytest.raises(ValueError, match=r"one input must be left free, got ... for 2"):
+        plr.fix(model, {"image": ..., "state": ...})
 
 
 @pytest.mark.parametrize(
