@@ -59,11 +59,10 @@ class DigitMap {
 
  private:
   Scaled applied(const Scaled& x, int64_t size, bool forwards) const;
+  std::vector<double> convolved(const Digits& x, const double* weights, int64_t size, bool forwards) const;
   // out += the part of x's and the map's digits of one level each.
-  void add(const double* x, const double* w, double* out, bool forwards) const;
   void add_dense(const double* x, const double* w, double* out, bool forwards) const;
   void add_terms(const double* x, const double* w, double* out, bool forwards) const;
-  void add_convolution(const double* x, const double* w, double* out, bool to_target) const;
 
   LinearMap map_;
   ScaledArithmetic arithmetic_;

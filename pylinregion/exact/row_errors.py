@@ -19,7 +19,7 @@ from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNIT, UP
 from pylinregion.lowering.stages import INPUT, Stage
 
-_NUMBERS_AT_ONCE = 1 << 21  # of a stage's vectors
+_NUMBERS_AT_ONCE = 1 << 19  # of a stage's vectors: they are read several times
 
 
 @dataclass(frozen=True)

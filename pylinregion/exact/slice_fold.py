@@ -29,7 +29,7 @@ _MOST_NUMBERS = 2**22  # of the forms, or the columns, of a stage on all slices
 _AT_ONCE = 2**20  # numbers that a map takes or gives at a time
 _IN_CACHE = 2**17  # numbers that are read again at once
 _MANY_COLUMNS = 16  # of a slice
-_WORTH = 1e-9  # of what a row changes by on its slice: an error for which no more is done
+_WORTH = 1e-10  # of what a row changes by on its slice: so small an error leaves integers next to nothing to do
 _OPERATIONS = 32  # more than a relaxed form, its bounds and what they enter round, besides the sums of columns: 5.2
 
 
@@ -538,18 +538,17 @@ class _Fold:
     def tighten(self) -> None:
         """Bound what rows are off by one by one, if the norms of all together are worth little."""
         change = (np.abs(self.form[:, :2]) * self.extent[self.owner, :2]).sum(axis=1)
-        if not (self.error > _WORTH * change).any():
+        loose = np.flatnonzero(self.error > _WORTH * change)
+        if not len(loose):
             return
-        with_lines = [
-            number for number, stage in enumerate(self.network.stages.stages) if stage.units.lines
-        ]  # ascending
-        stage = np.repeat(with_lines, np.diff(self.births))
+        stages = self.network.stages.stages
+        stage = np.repeat([number for number, each in enumerate(stages) if each.units.lines], np.diff(self.births))
         settled = [
             SettledStage(slopes, rounded, rounded_units)
             for (slopes, rounded_units), rounded in zip(self.steps, self.rounded, strict=True)
         ]
-        found = row_errors(self.network.stages.stages, settled, self.owner, stage, self.unit)
-        self.error = np.minimum(self.error, (found + self.at_kink) * UP + UNDERFLOW)
+        found = row_errors(stages, settled, self.owner[loose], stage[loose], self.unit[loose])
+        self.error[loose] = np.minimum(self.error[loose], (found + self.at_kink[loose]) * UP + UNDERFLOW)
 
     def systems(self) -> SliceSystems:
         """What is left."""

@@ -44,7 +44,8 @@ def norm_of_convolution(weight: Array, groups: int) -> float:
     for size, count in zip(kernel, counts, strict=True):  # each takes the first of the kernel's axes, and adds one
         angles = 2 * np.pi * np.outer(np.arange(size), np.arange(count)) / count
         waves = np.tensordot(waves, np.exp(1j * angles), axes=(3, 0))
-    matrices = np.moveaxis(waves.reshape(groups, *by_group.shape[1:3], -1), -1, 1)
+    half = waves[..., : counts[-1] // 2 + 1]  # the weights are real: the others are conjugates
+    matrices = np.moveaxis(half.reshape(groups, *by_group.shape[1:3], -1), -1, 1)
     matrices = matrices.reshape(-1, *by_group.shape[1:3])
     # What the sums over places, and the sines and cosines, are off by: a few units of the sum of sizes, as matrices.
     places = math.prod(kernel)

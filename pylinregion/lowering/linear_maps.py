@@ -22,6 +22,7 @@ from torch import Tensor
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UP, frobenius_norm, norm_of_any
 from pylinregion.lowering.convolution_norms import norm_of_convolution
+from pylinregion.native.convolutions import convolved
 
 _COLUMNS_AT_ONCE = 1 << 24  # numbers of a matrix that is formed
 
@@ -384,45 +385,18 @@ class Convolution(LinearMap):
     def with_numbers(self, change: Callable[[Array], Array]) -> Convolution:
         return replace(self, weight=np.ascontiguousarray(change(self.weight)))
 
-    @cached_property
-    def _weight(self) -> Tensor:
-        return torch.from_numpy(self.weight)
-
     def times(self, x: Tensor) -> Tensor:
-        return self._adjoint(x) if self.transposed else self._forward(x)
+        return self._convolved(x, self.width, True).reshape(*x.shape[:-1], self.rows)
 
     def back(self, g: Tensor) -> Tensor:
-        return self._forward(g) if self.transposed else self._adjoint(g)
+        return self._convolved(g, self.rows, False).reshape(*g.shape[:-1], self.width)
 
-    def _forward(self, x: Tensor) -> Tensor:
-        dims = len(self.stride)
-        images = x.reshape(-1, *self.source)
-        behind = [self._behind(d) for d in range(dims)]
-        # torch pads by the same on both sides; what is more there than asked for takes part in no window.
-        fits = all(p >= 0 and b <= p for p, b in zip(self.padding, behind, strict=True))
-        padding = self.padding
-        if not fits:
-            sides = [n for d in reversed(range(dims)) for n in (self.padding[d], behind[d])]
-            images, padding = torch.nn.functional.pad(images, sides), (0,) * dims
-        convolve = _CONVOLVE[dims]
-        out = convolve(images, self._weight, None, self.stride, padding, self.dilation, self.groups)
-        for d in range(dims):
-            out = out.narrow(2 + d, 0, self.target[1 + d])
-        return out.reshape(*x.shape[:-1], math.prod(self.target))
+    def _convolved(self, x: Tensor, size: int, forwards: bool) -> Tensor:
+        return convolved(self._told, x.detach().reshape(-1, size), forwards)
 
-    def _adjoint(self, g: Tensor) -> Tensor:
-        dims = len(self.stride)
-        images = g.reshape(-1, *self.target)
-        full = _TRANSPOSE[dims](images, self._weight, None, self.stride, 0, 0, self.groups, self.dilation)
-        for d in range(dims):  # the place of each number in the padded source is known: cut it out
-            size, front = self.source[1 + d], self.padding[d]
-            length = full.shape[2 + d]
-            begin, end = max(front, 0), min(front + size, length)
-            full = full.narrow(2 + d, begin, max(0, end - begin))
-            missing = (max(0, -front), max(0, front + size - length))
-            if any(missing):
-                full = torch.nn.functional.pad(full, [0, 0] * (dims - 1 - d) + [*missing])
-        return full.reshape(*g.shape[:-1], math.prod(self.source))
+    @cached_property
+    def _told(self) -> Any:
+        return self.for_core()
 
     def images(self, units: Int64s) -> Tensor:
         """Each is the kernel of a channel, at its place."""
@@ -453,11 +427,6 @@ class Convolution(LinearMap):
             out[index[0], index[1], index[2]] = torch.from_numpy(values)
         return out.flatten(1)
 
-    def _behind(self, d: int) -> int:
-        """The padding behind that the last window needs."""
-        window = self.dilation[d] * (self.weight.shape[2 + d] - 1) + 1
-        return (self.target[1 + d] - 1) * self.stride[d] + window - self.source[1 + d] - self.padding[d]
-
     @cached_property
     def row_norms(self) -> Array:
         outputs = self.weight.shape[0]
@@ -476,18 +445,6 @@ class Convolution(LinearMap):
     def for_core(self) -> Any:
         shape = (self.source, self.target, self.stride, self.padding, self.dilation)
         return ("convolution", np.ascontiguousarray(self.weight), *map(list, shape), self.groups, self.transposed)
-
-
-_CONVOLVE: dict[int, Any] = {
-    1: torch.nn.functional.conv1d,
-    2: torch.nn.functional.conv2d,
-    3: torch.nn.functional.conv3d,
-}
-_TRANSPOSE: dict[int, Any] = {
-    1: torch.nn.functional.conv_transpose1d,
-    2: torch.nn.functional.conv_transpose2d,
-    3: torch.nn.functional.conv_transpose3d,
-}
 
 
 def as_map(block: LinearMap | Array) -> LinearMap:

@@ -1,0 +1,27 @@
+// csrc/convolution/convolution.h -- a convolution, or its transpose, of many vectors in float64. The columns of a fold
+// are hundreds of images, most of them 0 outside of a few places: vectors that are not 0 in the same places are taken
+// together, a lane each, and only what they reach is computed.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "../partition/linear_map.h"
+
+namespace pylinregion {
+
+// x: [n, width], out: [n, rows], which is 0: width and rows of the map, or, backwards, the other way round.
+// Each number is a sum of at most map.products products in some order, with fused multiply-adds or without.
+struct Convolved {
+  const LinearMap& map;
+  bool forwards;
+  const double* x;
+  double* out;
+  int64_t n;
+  int threads;
+};
+void convolve_portable(const Convolved&);
+void convolve_avx2(const Convolved&);
+void convolve_avx512(const Convolved&);
+void convolve(const Convolved&);  // by the best this machine has
+
+}  // namespace pylinregion
