@@ -117,5 +117,7 @@ def explain(model: nn.Module | torch.export.ExportedProgram | Network, x: Tensor
             rows.append(Row(layer.name, layer.op_name, layer.kind.value, layer.breakpoints, layer.units, layer.line))
         elif network.bends_uncounted(index):
             rows.append(Row(node.path or node.op_name, node.op_name, "other", "", 0, node.line))
-    coverage = {"vertices": None, **dict.fromkeys(EXACT, refusal(network))}
+    coverage: dict[str, str | None] = {"vertices": None, **dict.fromkeys(EXACT, refusal(network))}
+    if coverage["trace"] is None:
+        coverage |= dict.fromkeys(("axes", "trace"), refusal(network, segments=True))
     return Explanation(tuple(rows), coverage, network.method)

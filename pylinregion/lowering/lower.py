@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
@@ -18,7 +19,7 @@ from pylinregion.lowering import maxima
 from pylinregion.lowering.jumps import Jumps
 from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms, identity_map
 from pylinregion.lowering.point import Point
-from pylinregion.lowering.stages import INPUT, LARGEST_MATRIX, Stage, Stages
+from pylinregion.lowering.stages import INPUT, LARGEST_MATRIX, Stage, Stages, check_matrix
 from pylinregion.lowering.steps import Form, Hinge
 from pylinregion.lowering.units import Units, candidates, identity, same, sums, units_of
 
@@ -40,15 +41,20 @@ def stages_of(network: Network) -> Stages:
         return _Walk(network).stages()
 
 
-def refusal(network: Network) -> str | None:
-    """Why :func:`stages_of` would refuse a network; None if it would not. Makes no matrices."""
+def refusal(network: Network, segments: bool = False) -> str | None:
+    """Why :func:`stages_of` would refuse a network; None if it would not. Makes no matrices.
+
+    Args:
+        network: The network.
+        segments: Whether it is to be traced along segments, which takes all maps as matrices yet.
+    """
     if (reason := network.exact_refusal()) is not None:
         return reason
     if len(network.outputs) != 1:
         return f"the model has {len(network.outputs)} output tensors"
     try:
         with torch.no_grad(), full_precision():
-            _Walk(network).check()
+            _Walk(network).check(segments)
     except UnsupportedModelError as error:
         return str(error)
     return None
@@ -87,12 +93,19 @@ class _Walk:
             self._add({last: identity_map(width)}, np.zeros(width))
         return Stages(self.found, self.network.layer_names)
 
-    def check(self) -> None:
-        """See to it that what is planned can be made."""
+    def check(self, segments: bool) -> None:
+        """See to it that what is planned can be made, and be traced along segments if that is wanted."""
         for make in self.plan:
-            if isinstance(make, partial) and make.func == self._affine:
-                index, makes = make.args
-                for operand, make_map in makes.items():
+            if not isinstance(make, partial) or make.func not in (self._affine, self._maximum):
+                continue
+            index, rest = make.args
+            node = self.network.nodes[index]
+            if segments:
+                rows = int(rest.groups[-1]) if make.func == self._maximum else node.units
+                for operand in self.point.operands(index):
+                    check_matrix(rows, self.network.nodes[operand].units, node.where)
+            if make.func == self._affine:
+                for operand, make_map in rest.items():
                     if make_map is None:
                         self.point.check(index, operand)
 
@@ -142,8 +155,9 @@ class _Walk:
         makes = {operand: self.point.affine_map(index, operand) for operand in self.point.operands(index)}
         for operand, make in makes.items():
             self._check_width(node, self.network.nodes[operand].units)
-            if make is None:
-                self._check_matrix(node, self.network.nodes[operand].units, node.units)
+            places = self._places(node) if make is not None and node.op_name == "linear" else 1
+            if make is None or node.op_name == "linear":
+                self._check_matrix(node, self.network.nodes[operand].units // places, node.units // places)
         return partial(self._affine, index, makes)
 
     def _refuse_jumps(self, index: int) -> None:
@@ -185,6 +199,11 @@ class _Walk:
                 )
         layers = [self.layer_of[each] for each in self._needed([index]) if each in self.layer_of]
         return self._used(entries), self._used(list(own)), max(layers)
+
+    def _places(self, node: Node) -> int:
+        """At how many places of a point a linear layer does the same."""
+        assert node.shape is not None
+        return max(1, math.prod(node.shape[1:-1]))
 
     def _check_width(self, node: Node, width: int) -> None:
         if width == 0:

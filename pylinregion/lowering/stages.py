@@ -111,11 +111,7 @@ class Stages:
         """
         for stage in self.stages:
             for block in stage.blocks.values():
-                if block.rows * block.width > LARGEST_MATRIX:
-                    raise UnsupportedModelError(
-                        f"segments are traced through matrices yet, and this network would take one of {block.rows} x "
-                        f"{block.width}: partition and count_regions(method='slice') take it"
-                    )
+                check_matrix(block.rows, block.width, "this network")
         made = [
             replace(stage, blocks={source: Dense(block.dense()) for source, block in stage.blocks.items()})
             for stage in self.stages
@@ -157,6 +153,15 @@ class Stages:
     def lines(self) -> int:
         """Kinks of all units of all stages."""
         return sum(stage.units.lines for stage in self.stages)
+
+
+def check_matrix(rows: int, width: int, where: str) -> None:
+    """Raise an ``UnsupportedModelError`` for a map that would be too large as a matrix, for tracing segments."""
+    if rows * width > LARGEST_MATRIX:
+        raise UnsupportedModelError(
+            f"segments are traced through matrices yet, and {where} would take one of {rows} x {width}: partition and "
+            "count_regions(method='slice') take it"
+        )
 
 
 def _rows(stage: Stage) -> NDArray[np.float64]:
