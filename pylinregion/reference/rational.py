@@ -28,7 +28,9 @@ Pattern = tuple[tuple[int, ...], ...]  # for each stage, for each unit: its piec
 ZERO = Fraction(0)
 
 rational: Callable[[Any], Any] = Fraction
-"""What numbers are made with. ``gmpy2.mpq`` gives the same ones, several times faster, for long runs."""
+"""What numbers are made with. ``gmpy2.mpq`` gives the same ones, several times faster, for long runs.
+
+With ``float`` the same text computes in float64, for larger networks: right where nothing is nearly tied."""
 
 
 @dataclass(frozen=True)
@@ -359,10 +361,13 @@ def _regions(
             rows = stage.rows(values)
             parts: list[tuple[list[Point], tuple[int, ...], list[Row]]] = [(whole, (), [] if stage.units else rows)]
             for unit in stage.units:
+                everywhere = list(_split(unit, rows, whole))  # one choice on the whole is that of all parts
                 parts = [
                     (smaller, (*choices, choice), [*outputs, output])
                     for part, choices, outputs in parts
-                    for smaller, choice, output in _split(unit, rows, part)
+                    for smaller, choice, output in (
+                        _split(unit, rows, part) if len(everywhere) > 1 else [(part, *everywhere[0][1:])]
+                    )
                 ]
             cut += [(part, (*pattern, choices), [*values, outputs]) for part, choices, outputs in parts]
         regions = cut
