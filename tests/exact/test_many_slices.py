@@ -1,7 +1,5 @@
 """Slices that are folded together: the counts of each alone, the bounds of each row, and what is settled."""
 
-from fractions import Fraction as F
-
 import numpy as np
 import pytest
 import torch
@@ -10,13 +8,14 @@ from cases.engine import ACTIVATIONS, STRUCTURES, Case, box, generic, random_cas
 from cases.maxima import maxima_case, wide_maxima_case
 from cases.networks import NETWORK_KINDS, SLICE_KINDS
 from cases.parts import SCALE
+from cases.row_bounds import check_bounds
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.exact import slice_fold
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.exact.slice_fold import SliceFolder, Slices
 from pylinregion.lowering.linear_maps import Dense
-from pylinregion.lowering.stages import INPUT, Stage, Stages
+from pylinregion.lowering.stages import Stage, Stages
 from pylinregion.lowering.units import Units
 
 
@@ -90,76 +89,12 @@ def test_counts_of_networks_with_maxima(kind, slice_kind):
         check(case.stages, around(case, 4, seed))
 
 
-def exact_rows(stages, point):
-    """``[lines]``: arguments less kinks of all units at a point, in fractions, and ``[lines]`` who is on."""
-    units, rows, on = {INPUT: point}, [], []
-    for number, here in enumerate(stages.stages):
-        z = [F(float(bias)) for bias in here.bias]
-        for source, weight in here.matrices.items():
-            z = [
-                sum((F(float(w)) * x for w, x in zip(row, units[source], strict=True) if w), start)
-                for start, row in zip(z, weight, strict=True)
-            ]
-        given = []
-        begin, n = here.units.line_begin, here.units
-        for r, value in enumerate(z):
-            own = [value - F(float(kink)) for kink in n.kinks[begin[r] : begin[r + 1]]]
-            if n.groups is None:
-                above = [each > 0 for each in own]
-            else:
-                group = int(np.searchsorted(n.groups, r, side="right")) - 1
-                members = range(n.groups[group], n.groups[group + 1])
-                above = [max(members, key=lambda m: (z[m], -m)) == r]
-            piece = int(begin[r]) + r + sum(above)
-            given.append((F(float(n.slopes[piece])) * value + F(float(n.intercepts[piece]))) / F(n.denominator))
-            rows += own
-            on += above
-        units[number] = given
-    return rows, on
-
-
-def check_bounds(stages, slices, seed):
-    rng = np.random.default_rng(seed)
-    found = SliceFolder(stages).fold(slices)
-    column = 0
-    most = 0.0
-    groups = [each.units.groups is not None for each in stages.stages for _ in range(each.units.lines)]
-    for k in range(len(slices)):
-        begin, end = found.begin[k], found.begin[k + 1]
-        lines, n = found.line[begin:end], int(end - begin)
-        matrix = found.columns[column : column + n * (n + 8)].reshape(n, n + 8)
-        column += n * (n + 8)
-        assert not matrix[:, n:].any() and not np.tril(matrix[:, :n]).any()
-        settled = np.unpackbits(found.on[k], count=stages.lines, bitorder="little").astype(bool)
-        assert not settled[lines].any() and (np.diff(lines) > 0).all()
-        u, v = (side[k if len(side) > 1 else 0] for side in (slices.u, slices.v))
-        for weights in [*np.eye(slices.corners.shape[1]), *rng.dirichlet(np.ones(slices.corners.shape[1]), 4)]:
-            s, t = (F(float(x)) for x in weights @ slices.corners[k])
-            if (weights == 1).any():
-                s, t = (F(float(x)) for x in slices.corners[k][int(np.argmax(weights))])
-            point = [
-                F(float(o)) + s * F(float(a)) + t * F(float(b)) for o, a, b in zip(slices.origins[k], u, v, strict=True)
-            ]
-            rows, on = exact_rows(stages, point)
-            for line in set(range(stages.lines)) - set(lines.tolist()):
-                assert on[line] == settled[line]
-                assert groups[line] or rows[line] != 0
-            for i, line in enumerate(lines.tolist()):
-                a, b, c = (F(float(x)) for x in found.affine[:, begin + i])
-                value = a * s + b * t + c
-                for j, other in enumerate(lines[:i].tolist()):
-                    if on[other]:
-                        value += F(float(matrix[j, i])) * rows[other]
-                off = abs(value - rows[line])
-                assert off <= F(float(found.error[begin + i]))
-                most = max(most, float(off) / float(found.error[begin + i]))
-    return most
-
-
-@pytest.mark.part(8)
+@pytest.mark.part(16)
 @pytest.mark.parametrize("structure", [name for name in STRUCTURES if name != "wide"])
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
-def test_rows_are_within_their_bounds_and_what_is_settled_is(kind, structure):
+@pytest.mark.parametrize("worth", [slice_fold._WORTH, -1.0])  # by norms, or row by row
+def test_rows_are_within_their_bounds_and_what_is_settled_is(kind, structure, worth, monkeypatch):
+    monkeypatch.setattr(slice_fold, "_WORTH", worth)
     case, _ = random_case(7 + NETWORK_KINDS.index(kind))
     shape = (case.plane.shape[0], 8, 7, 6, 2)
     for seed, activation in enumerate(("relu", "leaky_relu 0.01", "hardsigmoid", "steps")):
@@ -167,9 +102,11 @@ def test_rows_are_within_their_bounds_and_what_is_settled_is(kind, structure):
         assert check_bounds(case.stages, around(case, 3, seed), seed) < 1
 
 
-@pytest.mark.part(4)
+@pytest.mark.part(8)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
-def test_candidates_are_within_their_bounds(kind):
+@pytest.mark.parametrize("worth", [slice_fold._WORTH, -1.0])
+def test_candidates_are_within_their_bounds(kind, worth, monkeypatch):
+    monkeypatch.setattr(slice_fold, "_WORTH", worth)
     for seed in range(3):
         case = maxima_case(kind, SLICE_KINDS[seed], seed)
         check_bounds(case.stages, around(case, 3, seed), seed)

@@ -1,0 +1,74 @@
+"""What a fold gives is within its bounds: compared with the network in fractions."""
+
+from fractions import Fraction as F
+
+import numpy as np
+
+from pylinregion.exact.slice_fold import SliceFolder
+from pylinregion.lowering.stages import INPUT
+
+
+def exact_rows(stages, point):
+    """``[lines]``: arguments less kinks of all units at a point, in fractions, and ``[lines]`` who is on."""
+    units, rows, on = {INPUT: point}, [], []
+    for number, here in enumerate(stages.stages):
+        z = [F(float(bias)) for bias in here.bias]
+        for source, weight in here.matrices.items():
+            z = [
+                sum((F(float(w)) * x for w, x in zip(row, units[source], strict=True) if w), start)
+                for start, row in zip(z, weight, strict=True)
+            ]
+        given = []
+        begin, n = here.units.line_begin, here.units
+        for r, value in enumerate(z):
+            own = [value - F(float(kink)) for kink in n.kinks[begin[r] : begin[r + 1]]]
+            if n.groups is None:
+                above = [each > 0 for each in own]
+            else:
+                group = int(np.searchsorted(n.groups, r, side="right")) - 1
+                members = range(n.groups[group], n.groups[group + 1])
+                above = [max(members, key=lambda m: (z[m], -m)) == r]
+            piece = int(begin[r]) + r + sum(above)
+            given.append((F(float(n.slopes[piece])) * value + F(float(n.intercepts[piece]))) / F(n.denominator))
+            rows += own
+            on += above
+        units[number] = given
+    return rows, on
+
+
+def check_bounds(stages, slices, seed):
+    rng = np.random.default_rng(seed)
+    found = SliceFolder(stages).fold(slices)
+    column = 0
+    most = 0.0
+    groups = [each.units.groups is not None for each in stages.stages for _ in range(each.units.lines)]
+    for k in range(len(slices)):
+        begin, end = found.begin[k], found.begin[k + 1]
+        lines, n = found.line[begin:end], int(end - begin)
+        matrix = found.columns[column : column + n * (n + 8)].reshape(n, n + 8)
+        column += n * (n + 8)
+        assert not matrix[:, n:].any() and not np.tril(matrix[:, :n]).any()
+        settled = np.unpackbits(found.on[k], count=stages.lines, bitorder="little").astype(bool)
+        assert not settled[lines].any() and (np.diff(lines) > 0).all()
+        u, v = (side[k if len(side) > 1 else 0] for side in (slices.u, slices.v))
+        for weights in [*np.eye(slices.corners.shape[1]), *rng.dirichlet(np.ones(slices.corners.shape[1]), 4)]:
+            s, t = (F(float(x)) for x in weights @ slices.corners[k])
+            if (weights == 1).any():
+                s, t = (F(float(x)) for x in slices.corners[k][int(np.argmax(weights))])
+            point = [
+                F(float(o)) + s * F(float(a)) + t * F(float(b)) for o, a, b in zip(slices.origins[k], u, v, strict=True)
+            ]
+            rows, on = exact_rows(stages, point)
+            for line in set(range(stages.lines)) - set(lines.tolist()):
+                assert on[line] == settled[line]
+                assert groups[line] or rows[line] != 0
+            for i, line in enumerate(lines.tolist()):
+                a, b, c = (F(float(x)) for x in found.affine[:, begin + i])
+                value = a * s + b * t + c
+                for j, other in enumerate(lines[:i].tolist()):
+                    if on[other]:
+                        value += F(float(matrix[j, i])) * rows[other]
+                off = abs(value - rows[line])
+                assert off <= F(float(found.error[begin + i]))
+                most = max(most, float(off) / float(found.error[begin + i]))
+    return most
