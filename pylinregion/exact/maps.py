@@ -171,7 +171,7 @@ class Maps:
                     error = _error_through(part.stage.units, z, error, bits[after, ends])
                 z = self._through(part, z, bits[after, ends])
                 run = now
-            elif not _is_identity(part.stage):
+            elif not part.stage.units.are_rows:
                 if bounded:
                     error = _error_through(part.stage.units, z, error, bits[firsts, :0])
                 z = self._through(part, z, bits[firsts, :0])
@@ -243,11 +243,6 @@ def _error_through(units: Units, z: Tensor, error: Tensor, bits: NDArray[np.uint
     rounded[:, -1] += torch.from_numpy(np.linalg.norm(units.intercepts[index], axis=1) / units.denominator)
     bound: Tensor = (steepest * error + 8 * UNIT * rounded) * NORM_UP
     return bound
-
-
-def _is_identity(stage: Stage) -> bool:
-    units = stage.units
-    return not units.lines and units.denominator == 1 and bool((units.slopes == 1).all() and not units.intercepts.any())
 
 
 def _pieces(units: Units, on: NDArray[Any]) -> NDArray[np.int64]:
@@ -334,7 +329,7 @@ def evaluate(stages: Stages, where: Slice, st: Array) -> Evaluation:
     for number, stage in enumerate(stages.stages):
         z = stage.bias + sum((_applied(block, values[source]) for source, block in stage.blocks.items()), np.zeros(()))
         size = np.abs(stage.bias) + sum(
-            (_applied(block.absolute(), bounds[source]) for source, block in stage.blocks.items()), np.zeros(())
+            (_applied(block.absolute, bounds[source]) for source, block in stage.blocks.items()), np.zeros(())
         )
         terms += sum(block.terms + 8 for block in stage.blocks.values())
         units = stage.units

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pylinregion._util.arrays import Array
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNIT, spectral_norm
@@ -42,7 +43,7 @@ def norm_of_convolution(weight: Array, groups: int) -> float:
     factor = math.prod(1 / math.cos(math.pi * half / count) for half, count in zip(halves, counts, strict=True))
     waves = by_group.astype(np.complex128)
     for size, count in zip(kernel, counts, strict=True):  # each takes the first of the kernel's axes, and adds one
-        angles = 2 * np.pi * np.outer(np.arange(size), np.arange(count)) / count
+        angles = 2 * np.pi * (np.outer(np.arange(size), np.arange(count)) % count) / count
         waves = np.tensordot(waves, np.exp(1j * angles), axes=(3, 0))
     half = waves[..., : counts[-1] // 2 + 1]  # the weights are real: the others are conjugates
     matrices = np.moveaxis(half.reshape(groups, *by_group.shape[1:3], -1), -1, 1)
@@ -53,7 +54,7 @@ def norm_of_convolution(weight: Array, groups: int) -> float:
     return (_largest_norm(matrices) * factor + off) * NORM_UP + NORM_UNDERFLOW
 
 
-def _largest_norm(matrices: Array) -> float:
+def _largest_norm(matrices: NDArray[np.complex128]) -> float:
     """The largest spectral norm of some complex matrices ``[n, rows, columns]``, from above.
 
     ``|B|^2 = |B* B|``, as for :func:`pylinregion._util.rounding.spectral_norm`, for all of them at a time.

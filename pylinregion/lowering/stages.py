@@ -8,7 +8,6 @@ float64 factors that torch computes for it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -18,12 +17,12 @@ from numpy.typing import NDArray
 from pylinregion._util.arrays import Array
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms
+from pylinregion.lowering.multiples import Multiples, multiples, no_multiples
 from pylinregion.lowering.units import Units
 
 INPUT = -1
 SMALL_MATRIX = 1 << 22
 LARGEST_MATRIX = 1 << 27  # numbers of a map that is taken as a matrix
-_MOST_FRACTIONS = 1 << 20  # numbers that are compared as such
 
 
 @dataclass
@@ -130,16 +129,17 @@ class Stages:
         """``[lines]``: the first line of its stage that has a multiple of each line's row; its own number if none has.
 
         Multiples by any number that is not 0: duplicated, negated and scaled neurons. Their lines are 0 in the same
-        places on every cell, whatever the pattern, so no arithmetic is needed there. The weights alone tell it,
-        exactly. What is not found costs time alone.
+        places on every cell, whatever the pattern, so no arithmetic is needed there.
         """
         found = np.arange(self.lines)
+        before: list[Multiples] = []
         for stage, first in zip(self.stages, self.first_lines, strict=True):
+            rows = multiples(stage.blocks, stage.bias, before)
             units = stage.units
             one_line_a_row = not units.kinks.any() and bool((np.diff(units.line_begin) == 1).all())
-            dense = all(isinstance(block, Dense) for block in stage.blocks.values())
-            if units.lines and units.groups is None and one_line_a_row and dense:
-                found[first : first + stage.rows] = first + _first_multiples(_rows(stage))
+            if units.lines and units.groups is None and one_line_a_row:
+                found[first : first + stage.rows] = first + rows.first
+            before.append(rows if units.are_rows else no_multiples(stage.rows))
         return found
 
     @property
@@ -162,43 +162,3 @@ def check_matrix(rows: int, width: int, where: str) -> None:
             f"segments are traced through matrices yet, and {where} would take one of {rows} x {width}: partition and "
             "count_regions(method='slice') take it"
         )
-
-
-def _rows(stage: Stage) -> NDArray[np.float64]:
-    return np.concatenate(
-        [*(stage.blocks[source].dense() for source in sorted(stage.blocks)), stage.bias[:, None]], axis=1
-    )
-
-
-def _first_multiples(rows: NDArray[np.float64]) -> NDArray[np.int64]:
-    """``[rows]``: the first row that each is a multiple of."""
-    found = np.arange(len(rows))
-    pivots = np.abs(rows).argmax(axis=1)
-    scales = rows[found, pivots]
-    nonzero = scales != 0
-    with np.errstate(all="ignore"):
-        directions = (rows / np.where(nonzero, scales, 1)[:, None]).astype(np.float32) + np.float32(0)  # no -0
-        # Products of two numbers of 24 bits, with exponents of float32, are exact in float64.
-        exact_products = bool((rows == rows.astype(np.float32)).all())
-    names = [row.tobytes() if some else None for row, some in zip(directions, nonzero, strict=True)]
-    alike: dict[bytes, list[int]] = {}  # the first rows of each direction, as far as float32 can tell directions apart
-    budget = _MOST_FRACTIONS
-    for number, name in enumerate(names):
-        if name is None:
-            continue
-        firsts = alike.setdefault(name, [])
-        for first in firsts:
-            budget -= 0 if exact_products else rows.shape[1]
-            if budget > 0 and _is_multiple(rows[first], rows[number], int(pivots[first]), exact_products):
-                found[number] = first
-                break
-        else:
-            firsts.append(number)
-    return found
-
-
-def _is_multiple(row: NDArray[np.float64], other: NDArray[np.float64], pivot: int, exact_products: bool) -> bool:
-    if exact_products:
-        return bool((row * other[pivot] == other * row[pivot]).all())
-    own, its = Fraction(float(row[pivot])), Fraction(float(other[pivot]))
-    return all(Fraction(p) * its == Fraction(q) * own for p, q in zip(row.tolist(), other.tolist(), strict=True))

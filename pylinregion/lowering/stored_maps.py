@@ -11,7 +11,8 @@ import numpy as np
 from pylinregion._util.arrays import Array
 from pylinregion.graph.kinks import bound_arguments
 from pylinregion.graph.network import Node, Ref
-from pylinregion.lowering.linear_maps import Convolution, Dense, LinearMap
+from pylinregion.lowering.convolution_map import Convolution
+from pylinregion.lowering.linear_maps import Dense, LinearMap
 
 Constant = Callable[[Any], Array]
 

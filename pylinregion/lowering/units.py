@@ -76,6 +76,16 @@ class Units:
         )
 
     @property
+    def are_rows(self) -> bool:
+        """Whether all units are their rows."""
+        return (
+            not self.lines
+            and self.denominator == 1
+            and bool((self.slopes == 1).all())
+            and not bool(self.intercepts.any())
+        )
+
+    @property
     def _line_begin(self) -> NDArray[np.int64]:
         return self.line_begin if self.groups is None else self.groups
 

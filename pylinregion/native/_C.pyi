@@ -106,6 +106,9 @@ def linear_cpu(
     dtype: int, x: int, rows: int, in_features: int, out_features: int, packed: int, y: int, threads: int
 ) -> None: ...
 
+# map: what LinearMap.for_core gives
+def convolved(map: tuple[Any, ...], x: _Doubles, forwards: bool, threads: int) -> _Doubles: ...
+
 class ChainLayer:
     def __init__(
         self,

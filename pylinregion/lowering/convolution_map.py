@@ -1,0 +1,136 @@
+"""Convolutions as linear maps: of none a matrix is formed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pylinregion._util.arrays import Array, Int64s
+from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP
+from pylinregion.lowering.convolution_norms import norm_of_convolution
+from pylinregion.lowering.linear_maps import LinearMap
+from pylinregion.native.convolutions import convolved
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution(LinearMap):
+    """A convolution of 1 to 3 dimensions with padding by zeros, or the transpose of one.
+
+    Attributes:
+        weight: ``[out channels, in channels / groups, *kernel]``, of the convolution that is transposed, if it is.
+        source, target: ``(channels, *space)`` of what the convolution takes and gives.
+        stride, padding, dilation: By dimension; the padding in front.
+        groups: Of channels.
+        transposed: Whether this is the transposed map, from ``target`` to ``source``.
+    """
+
+    weight: Array
+    source: tuple[int, ...]
+    target: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+    transposed: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Those of all channels."""
+        return math.prod(self.source if self.transposed else self.target)
+
+    @property
+    def width(self) -> int:
+        """That of all channels."""
+        return math.prod(self.target if self.transposed else self.source)
+
+    @property
+    def numbers(self) -> Array:
+        """The kernels."""
+        return self.weight
+
+    @property
+    def terms(self) -> int:
+        """Those of a whole window, or of all windows that one number is in."""
+        outputs, inputs, *kernel = self.weight.shape
+        return int(max(inputs, outputs // self.groups) * math.prod(kernel))
+
+    @property
+    def behind(self) -> tuple[int, ...]:
+        """By dimension: the padding behind that the last window needs; negative if it ends before the source does."""
+        _, _, *kernel = self.weight.shape
+        sizes = zip(self.source[1:], self.target[1:], self.stride, self.padding, self.dilation, kernel, strict=True)
+        return tuple((t - 1) * stride + d * (k - 1) + 1 - s - front for s, t, stride, front, d, k in sizes)
+
+    def with_numbers(self, change: Callable[[Array], Array]) -> Convolution:
+        """The same windows with other kernels."""
+        return replace(self, weight=np.ascontiguousarray(change(self.weight)))
+
+    def times(self, x: Tensor) -> Tensor:
+        """By the kernel of the extension."""
+        return self._convolved(x, self.width, True).reshape(*x.shape[:-1], self.rows)
+
+    def back(self, g: Tensor) -> Tensor:
+        """By the kernel of the extension, the other way."""
+        return self._convolved(g, self.rows, False).reshape(*g.shape[:-1], self.width)
+
+    def _convolved(self, x: Tensor, size: int, forwards: bool) -> Tensor:
+        return convolved(self._told, x.detach().reshape(-1, size), forwards)
+
+    @cached_property
+    def _told(self) -> tuple[Any, ...]:
+        return self.for_core()
+
+    def images(self, units: Int64s) -> Tensor:
+        """Each is the kernel of a channel, at its place."""
+        here, there = (self.target, self.source) if self.transposed else (self.source, self.target)
+        out = torch.zeros(len(units), there[0], math.prod(there[1:]), dtype=torch.float64, device="cpu")
+        channel, *place = np.unravel_index(units, here)
+        outputs, inputs, *kernel = self.weight.shape
+        theirs, own = (inputs, outputs // self.groups) if self.transposed else (outputs // self.groups, inputs)
+        channels = (channel // own * theirs)[:, None] + np.arange(theirs)
+        weights = self.weight.reshape(outputs, inputs, -1)
+        for number, at in enumerate(np.ndindex(*kernel)):
+            to = np.zeros(len(units), np.int64)
+            fits = np.ones(len(units), dtype=bool)
+            for d, k in enumerate(at):
+                if self.transposed:
+                    position = place[d] * self.stride[d] + k * self.dilation[d] - self.padding[d]
+                else:
+                    position, rest = np.divmod(place[d] + self.padding[d] - k * self.dilation[d], self.stride[d])
+                    fits &= rest == 0
+                fits &= (position >= 0) & (position < there[1 + d])
+                to = to * there[1 + d] + position
+            some = np.flatnonzero(fits)
+            index = [torch.from_numpy(each) for each in (some[:, None], channels[some], to[some, None])]
+            if self.transposed:
+                values = weights[channel[some], :, number]
+            else:
+                values = weights[channels[some], (channel[some] % own)[:, None], number]
+            out[index[0], index[1], index[2]] = torch.from_numpy(values)
+        return out.flatten(1)
+
+    @cached_property
+    def row_norms(self) -> Array:
+        """Those of whole windows, by channel; at borders they are larger than the norms."""
+        outputs, inputs = self.weight.shape[:2]
+        squares = (self.weight * self.weight).reshape(self.groups, outputs // self.groups, inputs, -1)
+        by_channel = np.sqrt(squares.sum(axis=(1, 3) if self.transposed else (2, 3))).reshape(-1)
+        norms = by_channel * NORM_UP + NORM_UNDERFLOW
+        return np.repeat(norms, self.rows // len(norms))
+
+    @cached_property
+    def norm(self) -> float:
+        """That of a convolution without borders, or the Frobenius norm."""
+        return min(norm_of_convolution(self.weight, self.groups), self.frobenius)
+
+    def for_core(self) -> tuple[Any, ...]:
+        """The kernels and all sizes."""
+        sizes = (self.source, self.target, self.stride, self.padding, self.dilation)
+        return "convolution", np.ascontiguousarray(self.weight), *map(list, sizes), self.groups, self.transposed
