@@ -93,6 +93,7 @@ class ManySlices:
         Raises:
             UnsupportedModelError: Numbers so large that the bounds could overflow, or exponents so far apart that an
                 exact decision would not fit.
+            BudgetExceededError: The fold of one slice takes more than the memory budget.
         """
         self._check_scale(slices)
         limit = -1 if max_regions is None else max_regions
@@ -113,14 +114,14 @@ class ManySlices:
                 break
         return SliceCounts.joined(found)
 
-    def folded_alone(self, slice_: Slices) -> SliceSystems:
+    def folded_alone(self, slice_: Slices, max_bytes: int | None = None) -> SliceSystems:
         """One slice, folded.
 
         Raises:
-            UnsupportedModelError: As of :meth:`count`.
+            UnsupportedModelError, BudgetExceededError: As of :meth:`count`.
         """
         self._check_scale(slice_)
-        return self._folder.fold(slice_)
+        return self._folder.fold(slice_, max_bytes)
 
     def enumerate(self, arrays: dict[str, Any], *arguments: Any) -> dict[str, Any]:
         """The core's walk along one slice, from :func:`core_arrays` of it."""

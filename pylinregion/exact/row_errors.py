@@ -109,8 +109,10 @@ def _taken(vectors: tuple[Tensor, Tensor], rounded: Tensor, slices: Tensor) -> T
     those, error = vectors
     norms = torch.linalg.vector_norm(rounded, dim=1) * NORM_UP + NORM_UNDERFLOW
     if len(rounded) == 1:
-        return those.abs() @ rounded[0] + error * norms[0]
-    return (those.abs() * rounded[slices]).sum(dim=1) + error * norms[slices]
+        taken: Tensor = those.abs() @ rounded[0] + error * norms[0]
+    else:
+        taken = (those.abs() * rounded[slices]).sum(dim=1) + error * norms[slices]
+    return taken
 
 
 def _norms(vectors: Tensor) -> Tensor:

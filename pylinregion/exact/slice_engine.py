@@ -223,18 +223,20 @@ class FoldedEngine(SliceWalk):
 
     Args:
         stages, plane, corners: As of :class:`Engine`.
+        max_bytes: What the fold may take; None: the memory budget.
 
     Raises:
         UnsupportedModelError: Weights so large that the bounds could overflow.
+        BudgetExceededError: The fold takes more than ``max_bytes``.
     """
 
-    def __init__(self, stages: Stages, plane: Array, corners: Array) -> None:
+    def __init__(self, stages: Stages, plane: Array, corners: Array, max_bytes: int | None = None) -> None:
         self.stages = stages
         u, v, origin = (np.ascontiguousarray(column, dtype=np.float64)[None] for column in plane.T)
         slices = Slices(u, v, origin, np.ascontiguousarray(corners, dtype=np.float64)[None])
         central = not plane[:, 2].any() and stages.pass_through_zero
         self._many = ManySlices(stages, central)
-        self._systems = self._many.folded_alone(slices)
+        self._systems = self._many.folded_alone(slices, max_bytes)
         self._arrays = core_arrays(self._systems, slices)
         if self._systems.stage_begin.shape[1] > _STAGES_FOR_NORMS:
             self._arrays["norms"] = _norms(self._systems)
@@ -245,18 +247,22 @@ class FoldedEngine(SliceWalk):
         return self._many.enumerate(self._arrays, *arguments)
 
 
-def engine_of(stages: Stages, plane: Array, corners: Array) -> SliceWalk:
+def engine_of(stages: Stages, plane: Array, corners: Array, max_bytes: int | None = None) -> SliceWalk:
     """A network on one slice or segment, ready to be enumerated.
 
     Args:
         stages: The network.
         plane: ``[inputs, 3]`` float64: u, v and the origin; for a segment v is 0.
         corners: ``[n, 2]`` float64, counter-clockwise and strictly convex; ``[2, 2]`` on the first axis: a segment.
+        max_bytes: What a fold may take; None: the memory budget.
 
     Raises:
         UnsupportedModelError: Weights so large that the bounds could overflow.
+        BudgetExceededError: The fold takes more than ``max_bytes``.
     """
-    return (Engine if stages.are_matrices else FoldedEngine)(stages, plane, corners)
+    if stages.are_matrices:
+        return Engine(stages, plane, corners)
+    return FoldedEngine(stages, plane, corners, max_bytes)
 
 
 def _norms(systems: SliceSystems) -> Array | None:

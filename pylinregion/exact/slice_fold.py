@@ -17,7 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pylinregion._util import memory
 from pylinregion._util.arrays import Array, Int64s
+from pylinregion._util.errors import BudgetExceededError
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
 from pylinregion.exact.row_errors import SettledStage, row_errors
 from pylinregion.lowering.linear_maps import LinearMap
@@ -30,6 +32,8 @@ _AT_ONCE = 2**20  # numbers that a map takes or gives at a time
 _IN_CACHE = 2**17  # numbers that are read again at once
 _MANY_COLUMNS = 16  # of a slice
 _WORTH = 1e-10  # of what a row changes by on its slice: so small an error leaves integers next to nothing to do
+_ALIVE = 4  # arrays of columns at the same time: of a stage, of the one before, and beside both; measured
+_NO_MATTER = 1 << 28  # bytes that nobody is asked for
 _OPERATIONS = 32  # more than a relaxed form, its bounds and what they enter round, besides the sums of columns: 5.2
 
 
@@ -165,15 +169,20 @@ class SliceFolder:
         self.last_reader = {source: number for number, stage in enumerate(kept) for source in stage.blocks}
         self.maxima = any(stage.units.groups is not None for stage in kept)
 
-    def fold(self, slices: Slices) -> SliceSystems:
+    def fold(self, slices: Slices, max_bytes: int | None = None) -> SliceSystems:
         """Fold it over slices of a scale that :func:`pylinregion.exact.line_system.check_scale` lets through.
+
+        Args:
+            slices: Where.
+            max_bytes: What the fold of one slice may take; None: the memory budget.
 
         Raises:
             TooManyColumnsError: Of two slices or more.
+            BudgetExceededError: One slice takes more than ``max_bytes``.
         """
         if 3 * len(slices) * max(self.widest, slices.origins.shape[1]) > _MOST_NUMBERS and len(slices) > 1:
             raise TooManyColumnsError
-        fold = _Fold(self, slices)
+        fold = _Fold(self, slices, max_bytes)
         values = {INPUT: fold.plane(slices)}
         for number, stage in enumerate(self.stages.stages[: self.end]):
             rows = fold.rows(number, values)
@@ -185,8 +194,9 @@ class SliceFolder:
 class _Fold:
     """A fold on its way, and all columns so far, in the order of their birth."""
 
-    def __init__(self, network: SliceFolder, slices: Slices) -> None:
+    def __init__(self, network: SliceFolder, slices: Slices, max_bytes: int | None) -> None:
         self.network = network
+        self.max_bytes = max_bytes
         self.count = len(slices)
         self.corners = slices.corners
         self.corner_points = torch.from_numpy(slices.corners.copy())
@@ -313,8 +323,7 @@ class _Fold:
         on, off = (self._settled if units.groups is None else self._settled_maxima)(units, columns, lines)
         self.on[:, first_line : first_line + units.lines] = on
         owner, line = np.nonzero(~(on | off))
-        if (len(self.owner) + len(owner)) * self.network.widest > _MOST_NUMBERS and self.count > 1:
-            raise TooManyColumnsError
+        self._check_room(len(self.owner) + len(owner))
         numbers = len(self.owner) + np.arange(len(owner))
         self._take(owner, line, columns, numbers)
         self._relax(units, lines, owner, line)
@@ -337,6 +346,22 @@ class _Fold:
         lower = line + row_of[line]  # the piece below each line
         jump = (units.slopes[lower + 1] - units.slopes[lower]) / units.denominator
         return self._pieces(units, rows, size if one_each else rows.size, piece, _Born(numbers, row_of[line], jump))
+
+    def _check_room(self, columns: int) -> None:
+        numbers = columns * self.network.widest
+        if self.count > 1 and numbers > _MOST_NUMBERS:
+            raise TooManyColumnsError
+        size = 8 * (_ALIVE * numbers + columns * columns)
+        if size <= _NO_MATTER:
+            return
+        budget = memory.budget(self.max_bytes)
+        if size > budget:
+            raise BudgetExceededError(
+                f"on this slice {columns} or more neurons are on both sides, and to follow them through the network "
+                f"takes {size} bytes, more than the memory budget of {budget} bytes. Take a slice of "
+                f"{0.9 * (budget / size) ** 0.5:.2g} of its width and height, fewer layers, or raise memory_budget",
+                1,
+            )
 
     def _bounds(self, affine: Tensor, columns: Tensor, each: Tensor, size: Tensor) -> tuple[_Lines, Tensor]:
         """The lines over the polygons, and what their values are at most, with all terms taken without signs."""
@@ -484,9 +509,9 @@ class _Fold:
             columns = columns.mul_(steep if self.count == 1 else steep[torch.from_numpy(self.owner[: len(columns)])])
         size = size * steep.abs() + torch.from_numpy(np.abs(constant))
         if len(born.numbers):
-            at = torch.from_numpy(self.owner[born.numbers]), torch.from_numpy(born.units)
+            own = torch.from_numpy(self.owner[born.numbers]), torch.from_numpy(born.units)
             highs = torch.from_numpy(np.abs(born.entries) * self.high[born.numbers])
-            size.index_put_(at, highs, accumulate=True)
+            size.index_put_(own, highs, accumulate=True)
         steepest = float(np.abs(units.slopes).max(initial=0.0)) / units.denominator
         error = rows.error * steepest * NORM_UP
         plain = units.denominator == 1 and np.isin(units.slopes, (-1, 0, 1)).all() and not units.intercepts.any()

@@ -70,7 +70,8 @@ def partition(
         ValueError: An argument has a wrong value, or the slice is not of the model's input shape.
         TypeError: An argument has a wrong type.
         UnsupportedModelError: The model is not piecewise affine or not covered; the message says why.
-        BudgetExceededError: There are more than ``max_regions``, or their cells take more than ``memory_budget``.
+        BudgetExceededError: There are more than ``max_regions``, or their cells take more than ``memory_budget``; or so
+            many neurons are on both sides on the slice that following them through the network would.
 
     >>> import torch, pylinregion as plr
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
@@ -100,7 +101,7 @@ def enumerated(
     """
     budget = memory.budget(memory_budget) if cells else None
     with tqdm(unit=" regions", disable=not progress) as bar:
-        found = engine_of(ready.stages, slice_.plane, slice_.polygon).enumerate(
+        found = engine_of(ready.stages, slice_.plane, slice_.polygon, memory_budget).enumerate(
             cells=cells,
             threads=ready.threads,
             max_regions=max_regions,

@@ -14,7 +14,7 @@ from pylinregion.exact import slice_fold
 from pylinregion.exact.pattern_table import changing_lines
 from pylinregion.exact.slice_engine import Engine, FoldedEngine, engine_of
 from pylinregion.exact.slice_fold import Slices
-from pylinregion.lowering.linear_maps import Convolution
+from pylinregion.lowering.convolution_map import Convolution
 from pylinregion.lowering.lower import stages_of
 
 MESH = ("offsets", "indices", "edges", "edge_cells", "edge_rows")
@@ -141,3 +141,12 @@ def test_duplicated_channels_and_zero_biases_tie_exactly():
     part.verify(net, samples=100)
     stages = stages_of(plr.capture(net, torch.zeros(2, 1, 5, 5, dtype=torch.float64)))
     assert same_cells(stages, where.plane, where.polygon) == part.n_regions
+
+
+def test_a_slice_that_takes_more_memory_than_there_may_be_is_refused_with_one_that_fits(monkeypatch):
+    monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
+    net, _, where = stages_on_a_slice(0)
+    said = r"(\d+) or more neurons are on both sides, .* memory budget of 20000 bytes. Take a slice of (0\.\d+) of its"
+    with pytest.raises(plr.BudgetExceededError, match=said):
+        plr.partition(net, where, memory_budget=20000)
+    assert plr.partition(net, where, memory_budget=1 << 26).n_regions > 100

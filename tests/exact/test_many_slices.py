@@ -185,7 +185,7 @@ def test_kinks_nearer_to_each_other_than_their_bounds_are_settled_in_their_order
         bounds = [torch.tensor([numbers], dtype=torch.float64) for numbers in ([0.0, 0.0], low, high)]
         lines = slice_fold._Lines(torch.zeros(1, 3, 2), *bounds)
         where = Slices(np.eye(2)[:1], np.eye(2)[1:], np.zeros((1, 2)), box(-1, 1)[None])
-        fold = slice_fold._Fold(SliceFolder(stages), where)
+        fold = slice_fold._Fold(SliceFolder(stages), where, None)
         found = fold._settled(units, np.zeros((0, 2)), lines)
         assert [tuple(each[0].tolist()) for each in found] == [on, off]
 
