@@ -3,9 +3,10 @@
 Every one of them is piecewise linear, so exact methods cover it. What is left out of the papers' networks is what is
 not: the sigmoid or tanh behind the last layer, and the transforms of PointNet, which multiply two values.
 
-Run: python examples/networks.py      (a few seconds)
+Run: python examples/networks.py [NAME ...]      (half a minute for all; most of it is tracing the modules, once each)
 """
 
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -176,10 +177,11 @@ SMALL: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 if __name__ == "__main__":
-    for name, (make, shape) in SMALL.items():
-        model = seeded(make).double()
+    for name in sys.argv[1:] or SMALL:
+        make, shape = SMALL[name]
         x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        network = plr.capture(seeded(make).double(), x[None])
         start = time.perf_counter()
-        part = plr.partition(model, plr.Slice.around(x, radius=0.5))
+        part = plr.partition(network, plr.Slice.around(x, radius=0.5))
         seconds = time.perf_counter() - start
         print(f"{name:28} {len(part.layers):3} layers, {part.n_regions:5} regions around a point, {seconds:5.2f} s")

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from cases import processes
+from cases import parts, processes
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
@@ -15,9 +15,12 @@ SAYS = {
 }
 
 
+ARGUMENTS = {"networks": [] if parts.LONG else ["PointNet", "critic, of actions"]}
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(path, tmp_path):
-    ran = processes.run(path.read_text(encoding="utf-8"), cwd=tmp_path)
+    ran = processes.run(path.read_text(encoding="utf-8"), *ARGUMENTS.get(path.stem, []), cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert SAYS[path.stem] in ran.stdout and not ran.stderr
     if path.stem == "slice_through_three_digits":
