@@ -8,11 +8,12 @@ from gmpy2 import mpq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cases.engine import ACTIVATIONS, KINKED, Case, perceptron, random_stages, stage
+from cases.engine import ACTIVATIONS, KINKED, Case, perceptron, random_stages, stage, units
 from cases.networks import NETWORK_KINDS, random_network
 from cases.parts import examples
-from pylinregion.lowering.linear_maps import Dense
-from pylinregion.lowering.stages import INPUT, Stages
+from pylinregion.lowering.convolution_map import Convolution
+from pylinregion.lowering.linear_maps import Dense, Terms
+from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.native.exact_engines import SliceProblem, TraceProblem
 
 random_ones = settings(max_examples=examples(60, 3), deadline=None, derandomize=True, database=None)
@@ -183,6 +184,91 @@ def test_stages_with_several_denominators():
             ]
         )
         check(Case(stages, plane(rng, 2), SQUARE), rng)
+
+
+# ---- maps of every kind
+
+
+def random_map(rng, width, bits):
+    """A convolution, its transpose, few terms, or a matrix at places, of vectors of that width."""
+    spread_out = lambda *shape: spread(rng, rng.standard_normal(shape), bits)  # noqa: E731
+    kind = rng.integers(4)
+    if kind == 0:
+        places = int(rng.choice([n for n in (1, 2, 3, 4) if width % n == 0]))
+        return Dense(spread_out(int(rng.integers(1, 4)), width // places), places)
+    if kind == 1:
+        rows, terms = int(rng.integers(2, 9)), int(rng.integers(1, min(width, 4) + 1))
+        place = np.stack([rng.choice(width, terms, replace=False) for _ in range(rows)])
+        factor = spread_out(rows, terms)
+        factor[rng.random(factor.shape) < 0.2] = 0
+        return Terms(place, factor, width)
+    channels = int(rng.choice([n for n in (1, 2, 3) if width % n == 0]))
+    groups = int(rng.choice([1, channels]))
+    size, kernel, stride, dilation = width // channels, *(int(n) for n in rng.integers(1, 4, 3))
+    after = int(rng.integers(1, 5))
+    own, theirs = (channels, size), (groups * int(rng.integers(1, 3)), after)
+    source, target = (theirs, own) if kind == 2 else (own, theirs)
+    weight = spread_out(target[0], source[0] // groups, kernel)
+    padding = int(rng.integers(-2, 4))
+    return Convolution(weight, source, target, (stride,), (padding,), (dilation,), groups, bool(kind == 2))
+
+
+def maps_stages(rng, inputs, bits):
+    """Stages that take maps of every kind, of one source or two."""
+    stages, widths = [], {INPUT: inputs}
+    for number in range(4):
+        source = int(rng.integers(-1, number)) if number > 1 else number - 1
+        block = random_map(rng, widths[source], bits)
+        blocks, rows = {source: block}, block.rows
+        others = [each for each in widths if each != source]
+        if others and rng.random() < 0.6:
+            other = int(rng.choice(others))
+            blocks[other] = Terms(
+                rng.integers(0, widths[other], (rows, 1)),
+                spread(rng, rng.standard_normal((rows, 1)), bits),
+                widths[other],
+            )
+        names = rng.choice(["relu", "leaky_relu 0.25", "hardsigmoid", "identity"] if number < 3 else ["relu"], rows)
+        stages.append(Stage(blocks, spread(rng, rng.standard_normal(rows), bits), units(names.tolist())))
+        widths[number] = rows
+    return Stages(stages)
+
+
+@pytest.mark.parametrize("bits", [0, 5, 60])
+@pytest.mark.parametrize("seed", range(6))
+def test_maps_of_every_kind(seed, bits):
+    rng = np.random.default_rng([seed, bits])
+    inputs = int(rng.choice([6, 8, 12]))
+    stages = maps_stages(rng, inputs, bits)
+    seen = check(Case(stages, spread(rng, plane(rng, inputs), bits), SQUARE), rng)
+    assert sum(seen.values()) > 2
+
+
+def test_wide_maps_with_the_largest_digits():
+    """As many products as a convolution has, all of one sign and near 2^53."""
+    largest = 1 - 2.0**-53
+    for transposed in (False, True):
+        rng = np.random.default_rng(int(transposed))
+        weight = np.full((40, 40, 3, 3), largest)
+        weight[rng.random(weight.shape) < 0.5] = 0.75 + 2.0**-40
+        block = Convolution(weight, (40, 3, 3), (40, 3, 3), (1, 1), (1, 1), (1, 1), 1, transposed)
+        first = Dense(np.where(rng.random((360, 2)) < 0.5, largest, rng.uniform(0.5, 1, (360, 2))))
+        last = Terms(np.arange(360)[None, ::90].copy(), np.array([[1.0, 2.0, largest, 3.0]]), 360)
+        stages = Stages(
+            [
+                Stage({INPUT: first}, rng.uniform(0.5, 1, 360), units(["relu"] * 360)),
+                Stage({0: block}, -rng.uniform(0, 200, 360), units(["relu"] * 360)),
+                Stage({1: last}, np.array([-1000.0]), units(["relu"])),
+            ]
+        )
+        case = Case(stages, np.array([[largest, 2.0**-30, 1], [-(2.0**-30), largest, largest]]), SQUARE)
+        problem, on = Problem(case), np.ones(stages.lines + 8, np.uint8)
+        rows, seen = problem.rows(on), set()
+        for i, j, k in combinations([360, 500, 719, 720, -2, -3, 5], 3):
+            if (expected := sign_of(rows[i], rows[j], rows[k])) is not None:
+                assert problem.sign(i, j, k, on) == expected
+                seen.add(expected)
+        assert seen >= {-1, 1}
 
 
 # ---- scales

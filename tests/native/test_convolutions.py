@@ -1,0 +1,103 @@
+"""Convolutions by the extension against loops over places, for any sizes that it accepts."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from cases.parts import SCALE
+from pylinregion.lowering.convolution_map import Convolution
+from pylinregion.native.convolutions import convolved
+
+
+def by_places(block):
+    """The matrix of the convolution that is transposed, or not: what each target takes from each source."""
+    source, target = np.zeros(block.source), np.zeros(block.target)
+    matrix = np.zeros((*target.shape, *source.shape))
+    outputs, inputs, *kernel = block.weight.shape
+    per_group = outputs // block.groups
+    for o, *to in np.ndindex(*target.shape):
+        for k in np.ndindex(*kernel):
+            at = [
+                t * s + d * n - p
+                for t, s, d, n, p in zip(to, block.stride, block.dilation, k, block.padding, strict=True)
+            ]
+            if all(0 <= a < size for a, size in zip(at, block.source[1:], strict=True)):
+                for i in range(inputs):
+                    matrix[(o, *to, o // per_group * inputs + i, *at)] += block.weight[(o, i, *k)]
+    matrix = matrix.reshape(target.size, source.size)
+    return matrix.T if block.transposed else matrix
+
+
+def odd(seed):
+    """Any sizes: windows that lie beside the source, that leave most of it, and more of them than there is source."""
+    rng = np.random.default_rng(seed)
+    dims, groups = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    inputs, outputs = (groups * int(rng.integers(1, 3)) for _ in range(2))
+    most = (0, 9, 5, 3)[dims]
+    space, after, kernel = (tuple(rng.integers(1, most + 1, dims).tolist()) for _ in range(3))
+    stride, dilation = (tuple(rng.integers(1, 4, dims).tolist()) for _ in range(2))
+    padding = tuple(rng.integers(-4, 8, dims).tolist())
+    weight = rng.integers(-3, 4, (outputs, inputs // groups, *kernel)).astype(np.float64)
+    shapes = (inputs, *space), (outputs, *after)
+    return Convolution(weight, *shapes, stride, padding, dilation, groups, bool(rng.integers(2))), rng
+
+
+@pytest.mark.parametrize("seed", range(40 * SCALE))
+def test_any_sizes(seed):
+    block, rng = odd(seed)
+    matrix = by_places(block)
+    assert np.array_equal(block.dense(), matrix)
+    for count in (1, 3, 40):
+        for size, forwards, expected in ((block.width, True, matrix.T), (block.rows, False, matrix)):
+            x = rng.integers(-9, 10, (count, size)).astype(np.float64)
+            x[rng.random(x.shape) < rng.choice([0.0, 0.5, 0.97])] = 0
+            assert np.array_equal(convolved(block.for_core(), torch.from_numpy(x), forwards).numpy(), x @ expected)
+
+
+def test_odd_cases_are_among_them():
+    found = [odd(seed)[0] for seed in range(40)]
+    assert any(min(block.padding) < 0 for block in found)
+    assert any(max(block.behind) > max(block.padding) + 2 for block in found)
+    assert any(not by_places(block).any() for block in found) and {block.transposed for block in found} == {True, False}
+
+
+def test_none_and_many_vectors():
+    block, _ = odd(0)
+    for count, threads in itertools.product((0, 1000), (1, 2)):
+        torch.set_num_threads(threads)
+        x = torch.ones(count, block.width, dtype=torch.float64)
+        out = convolved(block.for_core(), x, True).numpy()
+        assert out.shape == (count, block.rows) and (out == by_places(block).sum(axis=1)).all()
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (2, [3, 0], "sizes of at least 1"),
+        (3, [2, -1], "sizes of at least 1"),
+        (4, [0], "sizes of at least 1"),
+        (6, [0], "sizes of at least 1"),
+        (4, [], "1 to 3 dimensions"),
+        (4, [1, 1], "1 to 3 dimensions"),
+        (5, [0, 0], "1 to 3 dimensions"),
+        (7, 0, "weights for its channels"),
+        (7, 2, "weights for its channels"),
+        (2, [4, 5], "weights for its channels"),
+        (3, [4, 5], "weights for its channels"),
+    ],
+)
+def test_what_does_not_fit_is_refused(place, value, message):
+    told = list(Convolution(np.ones((2, 3, 2)), (3, 5), (2, 4), (1,), (0,), (1,)).for_core())
+    told[place] = value
+    with pytest.raises(ValueError, match=message):
+        convolved(tuple(told), torch.zeros(1, 15).double(), True)
+
+
+def test_vectors_that_do_not_fit_are_refused():
+    told = Convolution(np.ones((2, 3, 2)), (3, 5), (2, 4), (1,), (0,), (1,)).for_core()
+    for size, forwards in ((8, True), (15, False)):
+        with pytest.raises(ValueError, match="x must be"):
+            convolved(told, torch.zeros(1, size).double(), forwards)
