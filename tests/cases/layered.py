@@ -10,7 +10,7 @@ from torch import fx, nn
 
 import pylinregion as plr
 from cases.engine import Difference, same
-from cases.partitions import check
+from cases.partitions import check, check_decision, linear_regions, matched
 from pylinregion.reference import layers, rational
 from pylinregion.reference.rational import Pieces
 
@@ -268,6 +268,12 @@ def check_layers(model, slice_, net=None, coordinates=True):
     oracle = exactly(net, slice_)
     part = plr.partition(model, slice_)
     check(part, oracle, coordinates)
+    groups = {}
+    for cell, label in zip(matched(part, oracle), part.linear_regions().tolist(), strict=True):
+        groups.setdefault(label, set()).add(cell)
+    same("linear regions", {frozenset(group) for group in groups.values()}, linear_regions(oracle))
+    if coordinates:
+        check_decision(part, oracle)
     check_counts(model, slice_, oracle)
     return part, oracle
 

@@ -5,6 +5,7 @@ from fractions import Fraction as F
 from itertools import combinations
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -211,3 +212,38 @@ def boundary(oracle):
             if k != m:
                 found.setdefault((*sorted((a, b)), *sorted((k, m))), []).extend([p, q])
     return {key: (min(ends), max(ends)) for key, ends in found.items()}
+
+
+def check_decision(part, oracle):
+    """The decision boundary and the classes."""
+    at = matched(part, oracle)
+    wanted = boundary(oracle)
+    found = part.decision_boundary()
+    assert len(found.segments) == len(found.cells) == len(found.classes) == len(wanted)
+    assert found.segments.shape[1:] == (2, 2) and (found.classes[:, 0] < found.classes[:, 1]).all()
+    left = {}
+    for segment, cell, classes in zip(*found, strict=True):
+        left.setdefault((at[cell], *classes.tolist()), []).append(segment)
+    for (a, b, k, m), ends in wanted.items():
+        ends = np.array([[float(x) for x in end] for end in ends])
+        candidates = [*left.get((a, k, m), []), *left.get((b, k, m), [])]
+        assert any(np.allclose(c, ends, atol=1e-7) or np.allclose(c[::-1], ends, atol=1e-7) for c in candidates)
+    check_classes(part, oracle, at)
+
+
+def check_classes(part, oracle, at):
+    parts = by_class(oracle)
+    share = {}
+    for cell, area in zip(parts.cells, parts.areas(), strict=True):
+        share[cell.pattern] = area
+    for r, winner in enumerate(part.class_of(np.arange(part.n_regions))):
+        best = max(area for (place, _), area in share.items() if place == at[r])
+        assert float(share[at[r], winner]) == pytest.approx(float(best), rel=1e-9)
+    middles = [
+        ([float(sum(point[k] for point in cell.polygon) / len(cell.polygon)) for k in (0, 1)], cell.pattern[1])
+        for cell, area in zip(parts.cells, parts.areas(), strict=True)
+        if area > 1e-9
+    ]
+    if middles:
+        points, classes = zip(*middles, strict=True)
+        assert part.class_of(np.array(points)).tolist() == list(classes)

@@ -172,7 +172,7 @@ NETWORKS = {  # of images [3, 8, 8], unless a shape is given
 }  # fmt: skip
 
 
-@pytest.mark.part(18)
+@pytest.mark.part(24)
 @pytest.mark.parametrize("name, numbers", list(product(NETWORKS, NUMBERS)))
 def test_networks(name, numbers):
     rng = np.random.default_rng([list(NETWORKS).index(name), NUMBERS.index(numbers)])

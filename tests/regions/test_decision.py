@@ -9,45 +9,11 @@ from torch import nn
 
 import pylinregion as plr
 from cases.networks import NETWORK_KINDS, SLICE_KINDS, integer_networks, polygons
-from cases.partitions import both, boundary, by_class, matched, model_of, random_both
+from cases.partitions import both, check_decision, model_of, random_both
 from cases.parts import examples
 
 PLANE = ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])
 quick = settings(max_examples=examples(60, 4), deadline=None, derandomize=True, database=None)
-
-
-def check(part, oracle):
-    at = matched(part, oracle)
-    wanted = boundary(oracle)
-    found = part.decision_boundary()
-    assert len(found.segments) == len(found.cells) == len(found.classes) == len(wanted)
-    assert found.segments.shape[1:] == (2, 2) and (found.classes[:, 0] < found.classes[:, 1]).all()
-    left = {}
-    for segment, cell, classes in zip(*found, strict=True):
-        left.setdefault((at[cell], *classes.tolist()), []).append(segment)
-    for (a, b, k, m), ends in wanted.items():
-        ends = np.array([[float(x) for x in end] for end in ends])
-        candidates = [*left.get((a, k, m), []), *left.get((b, k, m), [])]
-        assert any(np.allclose(c, ends, atol=1e-7) or np.allclose(c[::-1], ends, atol=1e-7) for c in candidates)
-    check_classes(part, oracle, at)
-
-
-def check_classes(part, oracle, at):
-    parts = by_class(oracle)
-    share = {}
-    for cell, area in zip(parts.cells, parts.areas(), strict=True):
-        share[cell.pattern] = area
-    for r, winner in enumerate(part.class_of(np.arange(part.n_regions))):
-        best = max(area for (place, _), area in share.items() if place == at[r])
-        assert float(share[at[r], winner]) == pytest.approx(float(best), rel=1e-9)
-    middles = [
-        ([float(sum(point[k] for point in cell.polygon) / len(cell.polygon)) for k in (0, 1)], cell.pattern[1])
-        for cell, area in zip(parts.cells, parts.areas(), strict=True)
-        if area > 1e-9
-    ]
-    if middles:
-        points, classes = zip(*middles, strict=True)
-        assert part.class_of(np.array(points)).tolist() == list(classes)
 
 
 @pytest.mark.part(4)
@@ -55,13 +21,13 @@ def check_classes(part, oracle, at):
 @pytest.mark.parametrize("kind", ["generic", "small_int", "grid", "zero_bias", "duplicated", "dead", "int8", "float16"])
 def test_boundaries_are_those_of_the_oracle(kind, outputs):
     seed = 10 * NETWORK_KINDS.index(kind) + outputs
-    check(*random_both(kind, SLICE_KINDS[seed % len(SLICE_KINDS)], (2 + seed % 2, 4, 3, outputs), seed))
+    check_decision(*random_both(kind, SLICE_KINDS[seed % len(SLICE_KINDS)], (2 + seed % 2, 4, 3, outputs), seed))
 
 
 @quick
 @given(integer_networks(), polygons(), st.sampled_from(["relu", "abs", "hardtanh"]))
 def test_ties_of_integer_networks(network, polygon, activation):
-    check(*both(*network, (*PLANE, polygon), activation))
+    check_decision(*both(*network, (*PLANE, polygon), activation))
 
 
 def of_outputs(weight, bias, where=None):
