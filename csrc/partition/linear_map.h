@@ -19,6 +19,7 @@ struct TermsMap {
   const int64_t* place;  // [rows, terms]
   int64_t terms;
 };
+// Any sizes, also such as torch never gives: what a window has outside of the source is 0, and is not read.
 // numbers: [out channels, in channels / groups, kernel]; three dimensions, the first of them 1 where there are fewer.
 struct ConvolutionMap {
   std::array<int64_t, 3> source, target, kernel, stride, padding, dilation;
