@@ -17,13 +17,12 @@ from typing import Any
 
 import harness
 import torch
-from architectures import settled
+from architectures import PreActResNet18, settled
 from tables import markdown
 from torch import Tensor, nn
 
 import pylinregion as plr
 from pylinregion.exact.slice_fold import SliceFolder, Slices
-from pylinregion.experiments.models import PreActResNet18
 from pylinregion.lowering.lower import stages_of
 
 AT_ONCE = 32  # regions
@@ -43,7 +42,7 @@ GOALS = {("cnn", 0.5, 1): 200_000, ("resnet18", 0.5, 1): 100_000}
 def network(name: str, width: int, side: int) -> nn.Module:
     torch.manual_seed(0)
     if name == "resnet18":
-        return settled(PreActResNet18(width=width), torch.zeros(2, 3, side, side))
+        return settled(PreActResNet18(width), torch.zeros(32, 3, side, side))
     layers: list[nn.Module] = []
     channels = 3
     for factor in (1, 2, 2, 4, 4):

@@ -20,6 +20,7 @@ from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNIT, UP
 from pylinregion.lowering.stages import INPUT, Stage
 
 _NUMBERS_AT_ONCE = 1 << 19  # of a stage's vectors: they are read several times
+_ROWS_AT_ONCE = 64  # at least: fewer would not fill the lanes of convolutions
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def row_errors(
     result = np.zeros(len(owner))
     order = np.argsort(-stage, kind="stable")
     widest = max(each.rows for each in stages)
-    step = max(1, _NUMBERS_AT_ONCE // widest)
+    step = max(_ROWS_AT_ONCE, _NUMBERS_AT_ONCE // widest)
     for begin in range(0, len(order), step):
         some = order[begin : begin + step]
         result[some] = _pulled_back(stages, settled, owner[some], stage[some], row[some])
