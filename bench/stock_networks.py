@@ -244,6 +244,7 @@ def _steps(stock: Stock, small: bool, radius: float, points: int, sampling: floa
     begin = time.process_time()
     part = plr.partition(model, around)
     yield {"with_cells": time.process_time() - begin}
+    part.verify(samples=0)
     if part.n_regions != counted[0].n_regions:
         raise AssertionError(f"{part.n_regions} regions with cells, {counted[0].n_regions} without")
     points = max(100, min(points, int(sampling / harness.cpu_seconds(lambda: model(x[None].double())))))
@@ -331,7 +332,7 @@ def main(given: list[str] | None = None) -> int:
             continue
         row = asked(stock, chosen)
         rows.append(row | {"right": is_right(stock, row)})
-        harness.progress(f"{stock.key}: {row['outcome']}, {row.get('regions', row.get('said'))}")
+        harness.progress(f"{stock.key}: {row['outcome']}, {row.get('said') or row.get('regions')}")
     if not rows:
         return 0
     print(f"\n{table(rows)}")
