@@ -7,7 +7,7 @@ depth first, so those that agree are neighbours in the list: what is shared is f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import Units
 
 _NO_ERROR = torch.zeros(0, device="cpu")
+_EVALUATED = 1 << 20  # numbers of a stage that are evaluated at a time
 _CHUNK_NUMBERS = 1 << 19  # of float64 in the widest stage of a chunk of regions; measured
 
 
@@ -322,21 +323,36 @@ class Evaluation:
 
 def evaluate(stages: Stages, where: Slice, st: Array) -> Evaluation:
     """Evaluate a network at points (s, t) ``[points, 2]`` of a slice."""
+    step = max(1, _EVALUATED // max(stage.rows for stage in stages.stages))
+    parts = [_evaluated(stages, where, st[begin : begin + step]) for begin in range(0, max(1, len(st)), step)]
+    return Evaluation(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Evaluation)))
+
+
+def _evaluated(stages: Stages, where: Slice, st: Array) -> Evaluation:
+    """The same of some points at a time."""
     sizes = np.abs(np.concatenate([st, np.ones((len(st), 1))], axis=1)) @ np.abs(where.plane).T
     values, bounds = {INPUT: where.points(st).numpy().reshape(len(st), len(where.plane))}, {INPUT: sizes}
     on, sure = [], []
     terms = 8
+    last_reader = {source: number for number, stage in enumerate(stages.stages) for source in stage.blocks}
     for number, stage in enumerate(stages.stages):
         z = stage.bias + sum((_applied(block, values[source]) for source, block in stage.blocks.items()), np.zeros(()))
         size = np.abs(stage.bias) + sum(
             (_applied(block.absolute, bounds[source]) for source, block in stage.blocks.items()), np.zeros(())
         )
+        for source in stage.blocks:
+            if last_reader[source] == number:
+                del values[source], bounds[source]
         terms += sum(block.terms + 8 for block in stage.blocks.values())
         units = stage.units
         owner = np.repeat(np.arange(stage.rows), np.diff(units.line_begin))
         gap = z[:, owner] - units.kinks if units.groups is None else _leads(z, units)
         on.append(gap > 0 if units.groups is None else _winners(z, units))
         sure.append(np.abs(gap) > 16 * UNIT * terms * _sizes(size, units)[:, owner] + UNDERFLOW)
+        if units.gated:  # most stages
+            values[number] = z * on[-1]
+            bounds[number] = size
+            continue
         index = _pieces(units, on[-1])
         values[number] = (units.slopes[index] * z + units.intercepts[index]) / units.denominator
         largest = np.maximum.reduceat(np.abs(units.slopes), units.line_begin[:-1] + np.arange(stage.rows))

@@ -51,7 +51,7 @@ class PatternTable:
         """The rows of some regions, or the row of one."""
         bits = self.bits[regions]
         own = np.unpackbits(np.atleast_2d(bits), axis=1, count=len(self.lines), bitorder="little")
-        rows = np.tile(self.everywhere, (len(own), 1))
+        rows = np.repeat(self.everywhere[None], len(own), axis=0)
         byte, shift = self.lines >> 3, (self.lines & 7).astype(np.uint8)
         np.bitwise_or.at(rows.T, byte, (own << shift).T)
         return rows if bits.ndim == 2 else rows[0]
@@ -59,7 +59,7 @@ class PatternTable:
     def __iter__(self) -> Iterator[PatternRows]:
         step = max(1, _BYTES_AT_ONCE // max(1, len(self.everywhere)))
         for begin in range(0, len(self), step):
-            yield from self[begin : begin + step]
+            yield from list(self[begin : begin + step])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """All rows, for NumPy."""
@@ -97,7 +97,7 @@ def bits_at(patterns: Patterns, lines: Int64s) -> NDArray[np.uint8]:
         byte, shift = lines >> 3, (lines & 7).astype(np.uint8)
         return np.asarray(patterns[:, byte] >> shift & 1)
     same = patterns.everywhere[lines >> 3] >> (lines & 7).astype(np.uint8) & 1
-    out = np.tile(same, (len(patterns), 1))
+    out = np.repeat(same[None], len(patterns), axis=0)
     place = np.searchsorted(patterns.lines, lines)
     own = np.flatnonzero(np.append(patterns.lines, -1)[place] == lines)
     at = place[own]

@@ -102,6 +102,7 @@ class _Values:
         born: What they are of their own lines that are not settled.
         size: ``[B, n]``: bounds of their values with all terms taken without signs.
         error: ``[B]``: a bound of the 2-norm of what they are off by, anywhere on the slice.
+        some: ``[B, n]``: 0 where they are 0 all over the slice, for all that they read is, else 1.
     """
 
     affine: Tensor
@@ -109,6 +110,7 @@ class _Values:
     born: _Born
     size: Tensor
     error: Array
+    some: Tensor
 
 
 @dataclass
@@ -121,6 +123,7 @@ class _Rows:
         size: ``[B, n]``: bounds of their values with all terms taken without signs.
         error: ``[B]``: a bound of the 2-norm of what they are off by.
         each: ``[B, n]``: of what each is off by.
+        some: As of values.
     """
 
     affine: Tensor
@@ -128,6 +131,7 @@ class _Rows:
     size: Tensor
     error: Array
     each: Tensor
+    some: Tensor
 
 
 @dataclass
@@ -224,7 +228,9 @@ class _Fold:
         affine[:, 0], affine[:, 1], affine[:, 2] = slices.u, slices.v, slices.origins
         columns = torch.zeros(0, affine.shape[2], dtype=torch.float64, device="cpu")
         size = torch.from_numpy(np.einsum("bkn,bk->bn", np.abs(affine), self.extent)) * UP
-        return _Values(torch.from_numpy(affine), columns, _none_born(), size, np.zeros(self.count))
+        return _Values(
+            torch.from_numpy(affine), columns, _none_born(), size, np.zeros(self.count), torch.ones_like(size)
+        )
 
     def rows(self, number: int, values: dict[int, _Values]) -> _Rows:
         """The rows of a stage: what :func:`~pylinregion.exact.line_system.line_system` does, for all slices.
@@ -235,7 +241,7 @@ class _Fold:
         bias = torch.from_numpy(stage.bias)
         rounding = UNIT * UP * (1 + sum(block.terms + 8 for block in stage.blocks.values()))
         size = bias.abs().expand(self.count, -1).clone()
-        each = torch.zeros_like(size)
+        each, some = torch.zeros_like(size), (size != 0).double()
         error = np.zeros(self.count)
         affine: Tensor | None = None
         columns: Tensor | None = None
@@ -244,6 +250,7 @@ class _Fold:
             if self.network.last_reader[source] == number:
                 del values[source]
             size += block.sizes(value.size)
+            some += block.absolute.times(value.some) if bool((value.some == 0).any()) else block.touched
             if value.error.any():
                 each += torch.from_numpy(value.error)[:, None] * self.network.row_norms[number][source]
                 error += block.norm * value.error
@@ -260,7 +267,7 @@ class _Fold:
         self.rounded.append(rounded)
         each += rounded
         error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
-        return _Rows(affine, columns, size, error * NORM_UP, each * UP)
+        return _Rows(affine, columns, size, error * NORM_UP, each * UP, (some != 0).double())
 
     def _times(self, value: _Values, block: LinearMap) -> Tensor:
         shared = value.affine[:1, :2]
@@ -321,6 +328,10 @@ class _Fold:
             affine[:, 2] -= kinks
         lines, size = self._bounds(affine, columns, each, size)
         on, off = (self._settled if units.groups is None else self._settled_maxima)(units, columns, lines)
+        if bool((rows.some == 0).any()):
+            off |= ~on & self._zero(units, (rows.some if one_each else rows.some[:, taken]) == 0)
+            if units.groups is not None:
+                on |= _alone(units, off)
         self.on[:, first_line : first_line + units.lines] = on
         owner, line = np.nonzero(~(on | off))
         self._check_room(len(self.owner) + len(owner))
@@ -415,6 +426,17 @@ class _Fold:
                 on[:, at - 1] |= on[:, at]
         return on, off
 
+    def _zero(self, units: Units, zero: Tensor) -> Bits:
+        """Which lines are off because their rows ``[B, lines]`` are 0, as what the weights read tells.
+
+        A neuron at its breakpoint is on the lower piece; of candidates that are equal the first wins.
+        """
+        if units.groups is None:
+            return np.asarray(zero.numpy() & (units.kinks == 0))
+        before = np.cumsum(zero.numpy(), axis=1) - zero.numpy()
+        first = before[:, units.groups[:-1]][:, units.neuron_of_line]
+        return np.asarray(zero.numpy() & (before > first))
+
     def _settled_maxima(self, units: Units, columns: Tensor, lines: _Lines) -> tuple[Bits, Bits]:
         """Which candidates win, and lose, all over their slice; each against the one with the largest lower bound."""
         assert units.groups is not None
@@ -437,9 +459,8 @@ class _Fold:
         slack = (radius + rest + rest.take_along_dim(leader, dim=1)) * NORM_UP
         most = self._over_corners(difference, slack)[1].numpy()
         off = most < 0
-        alone = np.add.reduceat(~off, begin, axis=1, dtype=np.int64)[:, group] == 1
         self.lead, self.most = best, most
-        return ~off & alone, off
+        return _alone(units, off), off
 
     def _take(self, owner: Int64s, line: Int64s, columns: Tensor, numbers: Int64s) -> None:
         """Keep what new columns take from those of their slices."""
@@ -520,7 +541,11 @@ class _Fold:
             rounded = 8 * UNIT * UP * size
             error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
         self.steps.append((steep, rounded))
-        return _Values(affine, columns, born, size, error)
+        some = rows.some * (steep != 0)
+        some += torch.from_numpy(np.broadcast_to(constant, piece.shape) != 0)
+        if len(born.numbers):
+            some[own] = 1
+        return _Values(affine, columns, born, size, error, (some != 0).double())
 
     def _sort(self) -> None:
         """The columns by slice: in ``order``, those of slice b from ``segments[b]`` on."""
@@ -598,6 +623,13 @@ class _Fold:
             error=self.error[self.order],
             columns=columns,
         )
+
+
+def _alone(units: Units, off: Bits) -> Bits:
+    """Which candidates are left alone in their groups."""
+    assert units.groups is not None
+    left = np.add.reduceat(~off, units.groups[:-1], axis=1, dtype=np.int64)
+    return np.asarray(~off & (left[:, units.neuron_of_line] == 1))
 
 
 def _none_born() -> _Born:

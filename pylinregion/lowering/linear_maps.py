@@ -98,6 +98,11 @@ class LinearMap(abc.ABC):
         with np.errstate(over="ignore"):
             return np.asarray(self.absolute.times(ones)[0].numpy())
 
+    @cached_property
+    def touched(self) -> Tensor:
+        """``[rows]``: 0 where a row has no numbers but 0, else more."""
+        return torch.from_numpy(self.row_sums)
+
     def sizes(self, x: Tensor) -> Tensor:
         """At least ``|W| x`` for vectors ``[..., width]`` that are not negative: ``[..., rows]``."""
         return self.absolute.times(x) * UP

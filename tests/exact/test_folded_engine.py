@@ -150,3 +150,29 @@ def test_a_slice_that_takes_more_memory_than_there_may_be_is_refused_with_one_th
     with pytest.raises(plr.BudgetExceededError, match=said):
         plr.partition(net, where, memory_budget=20000)
     assert plr.partition(net, where, memory_budget=1 << 26).n_regions > 100
+
+
+def test_a_convolution_without_kinks_is_verified():
+    """The row of a table of no bytes was read-only."""
+    part = plr.partition(nn.Sequential(nn.Unflatten(1, (1, 2)), nn.Conv1d(1, 1, 1)), plr.Slice.box(-1, 1))
+    assert part.verify(samples=10)["regions"] == 1
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_what_is_zero_all_over_a_slice_takes_no_columns(pool):
+    """Batch norms of scale 0, and windows of ReLUs that are off: they have been columns, one for each neuron."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU()]
+    layers += [nn.MaxPool2d(3, 2, 1)] if pool else [nn.BatchNorm2d(4)]
+    net = nn.Sequential(*layers, nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten()).double().eval()
+    with torch.no_grad():
+        net[0].bias.fill_(-1), net[4].bias.fill_(0)
+        if not pool:
+            net[2].weight.zero_()
+    where = plr.Slice.around(0.1 * torch.randn(1, 8, 8, dtype=torch.float64), 0.5)
+    stages = stages_of(plr.capture(net, torch.zeros(2, 1, 8, 8, dtype=torch.float64)))
+    engine = FoldedEngine(stages, where.plane, where.polygon)
+    assert int(engine._systems.begin[-1]) < 200 < stages.lines
+    found = engine.enumerate(cells=False)
+    assert found.exact == 0
+    same_cells(stages, where.plane, where.polygon)
