@@ -25,6 +25,7 @@ def images(count: int) -> Tensor:
 
 
 def main(path: str = "slice_of_a_resnet.png") -> None:
+    """Find the regions, and draw them."""
     torch.manual_seed(0)
     model = PreActResNet18(3, 16, 10, nn.ReLU, batch_norm=True)
     model.train()

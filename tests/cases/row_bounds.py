@@ -50,6 +50,7 @@ def check_bounds(stages, slices, seed):
         assert not matrix[:, n:].any() and not np.tril(matrix[:, :n]).any()
         settled = np.unpackbits(found.on[k], count=stages.lines, bitorder="little").astype(bool)
         assert not settled[lines].any() and (np.diff(lines) > 0).all()
+        signs: dict[int, set[int]] = {}  # of settled lines: a line that is 0 anywhere is so everywhere
         u, v = (side[k if len(side) > 1 else 0] for side in (slices.u, slices.v))
         for weights in [*np.eye(slices.corners.shape[1]), *rng.dirichlet(np.ones(slices.corners.shape[1]), 4)]:
             s, t = (F(float(x)) for x in weights @ slices.corners[k])
@@ -61,7 +62,8 @@ def check_bounds(stages, slices, seed):
             rows, on = exact_rows(stages, point)
             for line in set(range(stages.lines)) - set(lines.tolist()):
                 assert on[line] == settled[line]
-                assert groups[line] or rows[line] != 0
+                if not groups[line]:
+                    signs.setdefault(line, set()).add((rows[line] > 0) - (rows[line] < 0))
             for i, line in enumerate(lines.tolist()):
                 a, b, c = (F(float(x)) for x in found.affine[:, begin + i])
                 value = a * s + b * t + c
@@ -71,4 +73,5 @@ def check_bounds(stages, slices, seed):
                 off = abs(value - rows[line])
                 assert off <= F(float(found.error[begin + i]))
                 most = max(most, float(off) / float(found.error[begin + i]))
+        assert all(len(each) == 1 for each in signs.values())
     return most
