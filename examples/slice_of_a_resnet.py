@@ -3,7 +3,7 @@
 A pre-activation ResNet18 (https://arxiv.org/abs/1603.05027) of random weights, its batch norms settled on images like
 those of the slice: three blurred random images of the size of CIFAR's. The slice is a small window of their plane.
 
-Run: python examples/slice_of_a_resnet.py [PNG]      (some seconds)
+Run: python examples/slice_of_a_resnet.py [PNG [WINDOW [WIDTH]]]      (some seconds)
 """
 
 import sys
@@ -24,18 +24,17 @@ def images(count: int) -> Tensor:
     return nn.functional.interpolate(coarse, (32, 32), mode="bicubic").clamp(0, 1)
 
 
-def main(path: str = "slice_of_a_resnet.png") -> None:
-    """Find the regions, and draw them."""
+def main(path: str = "slice_of_a_resnet.png", window: str = "0.002", width: str = "16") -> None:
+    """Find the regions of a window, so much of the way from one image to the others, and draw them."""
     torch.manual_seed(0)
-    model = PreActResNet18(3, 16, 10, nn.ReLU, batch_norm=True)
+    model = PreActResNet18(3, int(width), 10, nn.ReLU, batch_norm=True)
     model.train()
     with torch.no_grad():
         for _ in range(10):
             model(images(32))
     model.eval()
     a, b, c = images(3)
-    window = 0.002  # of the way from a to b, and to c
-    where = plr.Slice.through(a, a + window * (b - a), a + window * (c - a))
+    where = plr.Slice.through(a, a + float(window) * (b - a), a + float(window) * (c - a))
     part = plr.partition(model, where)
     print(part)
     axes = part.plot(color="area", boundary=False)

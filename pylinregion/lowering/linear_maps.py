@@ -206,7 +206,7 @@ class Dense(LinearMap):
         return self._on_places(g, self._weight)
 
     def _on_places(self, x: Tensor, matrix: Tensor) -> Tensor:
-        out: Tensor = x.reshape(-1, matrix.shape[0]) @ matrix
+        out: Tensor = x.reshape(math.prod(x.shape[:-1]) * self.places, matrix.shape[0]) @ matrix
         return out.reshape(*x.shape[:-1], self.places * matrix.shape[1])
 
     def images(self, units: Int64s) -> Tensor:

@@ -33,14 +33,14 @@ def same_cells(stages, plane, corners, **how):
     return dense.n_regions
 
 
-@pytest.mark.part(4)
+@pytest.mark.part(8)
 @pytest.mark.parametrize("seed", range(80))
 def test_a_fold_gives_the_cells_of_the_dense_system(seed):
     case, _ = random_case(5000 + seed)
     same_cells(case.stages, case.plane, case.corners, **({}, {"threads": 2}, {"fold_ahead": 0})[seed % 3])
 
 
-@pytest.mark.part(4)
+@pytest.mark.part(8)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 def test_a_fold_gives_the_cells_of_maxima(kind):
     for seed in range(3):

@@ -61,7 +61,7 @@ def check(stages, slices):
         assert many.count(slices.part(slice(k, k + 1))).regions[0, -1] == expected[k]
 
 
-@pytest.mark.part(8)
+@pytest.mark.part(16)
 @pytest.mark.parametrize("seed", range(6 * SCALE))
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 @pytest.mark.parametrize("structure", [name for name in STRUCTURES if name != "wide"])
@@ -89,7 +89,7 @@ def test_counts_of_networks_with_maxima(kind, slice_kind):
         check(case.stages, around(case, 4, seed))
 
 
-@pytest.mark.part(16)
+@pytest.mark.part(32)
 @pytest.mark.parametrize("structure", [name for name in STRUCTURES if name != "wide"])
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 @pytest.mark.parametrize("worth", [slice_fold._WORTH, -1.0])  # by norms, or row by row
@@ -102,7 +102,7 @@ def test_rows_are_within_their_bounds_and_what_is_settled_is(kind, structure, wo
         assert check_bounds(case.stages, around(case, 3, seed), seed) < 1
 
 
-@pytest.mark.part(8)
+@pytest.mark.part(16)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 @pytest.mark.parametrize("worth", [slice_fold._WORTH, -1.0])
 def test_candidates_are_within_their_bounds(kind, worth, monkeypatch):

@@ -109,7 +109,7 @@ def places(block):
     return np.tile(np.arange(block.rows // 6), 6)
 
 
-@pytest.mark.part(3)
+@pytest.mark.part(6)
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_at_the_same_place(kind):
     seen = 0
@@ -128,7 +128,7 @@ def whole(block):
     return block.transposed or any(block.padding) or any(behind > 0 for behind in block.behind)
 
 
-@pytest.mark.part(3)
+@pytest.mark.part(6)
 @pytest.mark.parametrize("kind", KINDS)
 def test_channels_that_are_multiples_are_found_at_all_places(kind):
     for seed in range(3):
@@ -151,7 +151,7 @@ def test_biases_that_differ_from_place_to_place_are_not_compared():
     assert Stages([Stage({INPUT: block}, bias, relus(len(bias)), 0)]).same_lines.tolist() == list(range(len(bias)))
 
 
-@pytest.mark.part(2)
+@pytest.mark.part(4)
 @pytest.mark.parametrize("seed", range(6))
 def test_terms_follow_what_they_take(seed):
     """A convolution, then moves, factors and shifts in any order, and lines."""

@@ -61,7 +61,7 @@ def check(network):
     return kinds
 
 
-@pytest.mark.part(20)
+@pytest.mark.part(40)
 @pytest.mark.parametrize("name", AFFINE)
 def test_maps_of_operators_are_their_matrices(name):
     for each, kinds in check(plr.capture(Called(name), torch.linspace(-1, 1.5, 24).double().view(3, 8))).items():
@@ -120,7 +120,7 @@ IMAGES = {
 }
 
 
-@pytest.mark.part(2)
+@pytest.mark.part(4)
 @pytest.mark.parametrize("name", IMAGES)
 def test_images_take_no_matrix(name):
     network = plr.capture(Do(lambda self, x: IMAGES[name](x)), torch.zeros(2, 4, 5, 5).double())

@@ -77,14 +77,14 @@ def test_every_operator_has_layers():
     assert set(AFFINE) | set(KINKS) == set(COVERED)
 
 
-@pytest.mark.part(12, of="seed")
+@pytest.mark.part(24, of="seed")
 @pytest.mark.parametrize("names", groups(AFFINE, AFFINE_TOGETHER), ids=lambda names: names[0])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_affine_operator(names, seed):
     check_table(names, True, seed, 0.5)
 
 
-@pytest.mark.part(12, of="seed")
+@pytest.mark.part(24, of="seed")
 @pytest.mark.parametrize("names", groups(list(KINKS), KINKS_TOGETHER), ids=lambda names: names[0])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_kink(names, seed):
@@ -172,7 +172,7 @@ NETWORKS = {  # of images [3, 8, 8], unless a shape is given
 }  # fmt: skip
 
 
-@pytest.mark.part(24)
+@pytest.mark.part(48)
 @pytest.mark.parametrize("name, numbers", list(product(NETWORKS, NUMBERS)))
 def test_networks(name, numbers):
     rng = np.random.default_rng([list(NETWORKS).index(name), NUMBERS.index(numbers)])

@@ -28,7 +28,7 @@ def partition_of(make, shape, radius=0.5, seed=0):
     return model, plr.partition(model, plr.Slice.around(x, radius, seed))
 
 
-@pytest.mark.part(4)
+@pytest.mark.part(8)
 @pytest.mark.parametrize("name", networks.SMALL)
 def test_sampled_points_lie_in_cells_of_their_pattern(name):
     model, part = partition_of(*networks.SMALL[name], seed=int(parts.DRAW) % 1000)
@@ -37,7 +37,7 @@ def test_sampled_points_lie_in_cells_of_their_pattern(name):
     part.verify(model, samples=10)
 
 
-@pytest.mark.part(4)
+@pytest.mark.part(8)
 @pytest.mark.parametrize("name", networks.SMALL)
 def test_neurons_change_at_the_breakpoints_of_traces(name):
     make, shape = networks.SMALL[name]

@@ -43,7 +43,7 @@ def decoder_at(model, label):
     return nn.Sequential(a, nn.ReLU(), b, nn.ReLU(), c)
 
 
-@pytest.mark.part(3)
+@pytest.mark.part(6)
 @pytest.mark.parametrize("by", ["position", "name", "both"])
 def test_a_decoder_at_a_label(by):
     model, label = Decoder(), torch.tensor([[0.0, 1.0, 0.0]])

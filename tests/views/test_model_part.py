@@ -226,7 +226,7 @@ CASES = (
 )
 
 
-@pytest.mark.part(6)
+@pytest.mark.part(12)
 @pytest.mark.parametrize("case", CASES)
 def test_a_part_is_what_it_is_alone(case):
     part, points, alone, layers = case()
@@ -343,7 +343,7 @@ def test_torchs_own_modules_may_ask_in_front_of_a_part():
 # The live model.
 
 
-@pytest.mark.part(2)
+@pytest.mark.part(4)
 @pytest.mark.parametrize("like", [False, True])
 def test_a_part_follows_the_model(monkeypatch, like):
     traces = []

@@ -21,7 +21,7 @@ class Record:
     spread: torch.Tensor
 
 
-@pytest.mark.part(3)
+@pytest.mark.part(6)
 @pytest.mark.parametrize(
     "wrap, keys",
     [
