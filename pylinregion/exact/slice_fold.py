@@ -242,6 +242,7 @@ class _Fold:
         rounding = UNIT * UP * (1 + sum(block.terms + 8 for block in stage.blocks.values()))
         size = bias.abs().expand(self.count, -1).clone()
         each, some = torch.zeros_like(size), (size != 0).double()
+        may_vanish = not stage.bias.all()  # a row with a bias is not 0
         error = np.zeros(self.count)
         affine: Tensor | None = None
         columns: Tensor | None = None
@@ -250,7 +251,8 @@ class _Fold:
             if self.network.last_reader[source] == number:
                 del values[source]
             size += block.sizes(value.size)
-            some += block.absolute.times(value.some) if bool((value.some == 0).any()) else block.touched
+            if may_vanish:
+                some += block.absolute.times(value.some) if bool((value.some == 0).any()) else block.touched
             if value.error.any():
                 each += torch.from_numpy(value.error)[:, None] * self.network.row_norms[number][source]
                 error += block.norm * value.error
