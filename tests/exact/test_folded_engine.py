@@ -92,6 +92,7 @@ def test_convolutions_take_the_fold_and_no_matrix():
     assert isinstance(engine_of(stages, where.plane, where.polygon), FoldedEngine)
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_residual_network_has_the_cells_of_its_matrices(seed):
     net, stages, where = stages_on_a_slice(seed)
