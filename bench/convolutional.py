@@ -22,7 +22,8 @@ from tables import markdown
 from torch import Tensor, nn
 
 import pylinregion as plr
-from pylinregion.exact.slice_fold import SliceFolder, Slices
+from pylinregion.exact.slice_fold import SliceFolder
+from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.lower import stages_of
 
 AT_ONCE = 32  # regions

@@ -51,14 +51,14 @@ class Stock:
     """A network of a library.
 
     Attributes:
-        library: The module that is imported.
+        package: The module that is imported.
         name: What the library calls it, and in which variant.
         make: Makes it; True: with few channels, if the library lets them be chosen.
         shape, small_shape: Of an input.
         refused: What the refusal must say, as a regular expression; None: it must be counted.
     """
 
-    library: str
+    package: str
     name: str
     make: Make
     shape: tuple[int, ...] = (3, 224, 224)
@@ -67,7 +67,7 @@ class Stock:
 
     @property
     def key(self) -> str:
-        return f"{self.library} {self.name}"
+        return f"{self.package} {self.name}"
 
 
 # ---- torchvision
@@ -327,8 +327,8 @@ def main(given: list[str] | None = None) -> int:
     for stock in STOCK:
         if not any(name in stock.key for name in chosen.only):
             continue
-        if importlib.util.find_spec(stock.library) is None:
-            harness.progress(f"{stock.key}: {stock.library} is not installed")
+        if importlib.util.find_spec(stock.package) is None:
+            harness.progress(f"{stock.key}: {stock.package} is not installed")
             continue
         row = asked(stock, chosen)
         rows.append(row | {"right": is_right(stock, row)})

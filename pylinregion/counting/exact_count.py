@@ -20,7 +20,7 @@ from pylinregion.exact.breakpoints import Breakpoints
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.neurons import up_to
 from pylinregion.exact.segment_engine import Tracer
-from pylinregion.exact.slice_fold import Slices
+from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.lower import stages_of
 from pylinregion.lowering.stages import Stages
 

@@ -13,7 +13,8 @@ from pylinregion._util.arrays import Int64s
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import check_scale
-from pylinregion.exact.slice_fold import SliceFolder, Slices, SliceSystems, TooManyColumnsError
+from pylinregion.exact.slice_fold import SliceFolder, TooManyColumnsError
+from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.lowering.stages import Stages
 from pylinregion.native import exact_engines
 from pylinregion.native.exact_engines import Report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -16,7 +17,7 @@ from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import LineSystem, check_scale, line_system
 from pylinregion.exact.many_slices import ManySlices, core_arrays
 from pylinregion.exact.pattern_table import Patterns, PatternTable
-from pylinregion.exact.slice_fold import Slices, SliceSystems
+from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.geometry.mesh import Mesh, narrow
 from pylinregion.lowering.stages import Stages
 from pylinregion.native.exact_engines import MeshOfParts, Report, SliceProblem
@@ -90,16 +91,16 @@ class Enumeration(Generic[Kept]):
         return max(self.regions, default=1)
 
 
-class SliceWalk:
+class SliceWalk(abc.ABC):
     """A network on one slice or segment, ready to be enumerated; see :func:`engine_of`."""
 
     stages: Stages
     _lines: Int64s | None = None  # those that a pattern of the core is of; None: all
     _everywhere: NDArray[np.uint8] | None = None  # which of the others are on
 
+    @abc.abstractmethod
     def _walk_core(self, *arguments: Any) -> dict[str, Any]:
         """Call the core's walk."""
-        raise NotImplementedError
 
     def enumerate(
         self,

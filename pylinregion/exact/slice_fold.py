@@ -22,6 +22,7 @@ from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import BudgetExceededError
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
 from pylinregion.exact.row_errors import SettledStage, row_errors
+from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.lowering.linear_maps import LinearMap
 from pylinregion.lowering.stages import INPUT, Stages
 from pylinregion.lowering.units import Units
@@ -35,53 +36,6 @@ _WORTH = 1e-10  # of what a row changes by on its slice: so small an error leave
 _ALIVE = 4  # arrays of columns at the same time: of a stage, of the one before, and beside both; measured
 _NO_MATTER = 1 << 28  # bytes that nobody is asked for
 _OPERATIONS = 32  # more than a relaxed form, its bounds and what they enter round, besides the sums of columns: 5.2
-
-
-@dataclass(frozen=True)
-class Slices:
-    """Polygons on planes of the input space.
-
-    Attributes:
-        u, v: ``[B, inputs]`` float64, or ``[1, inputs]``: the same for all.
-        origins: ``[B, inputs]`` float64.
-        corners: ``[B, n, 2]`` float64: each counter-clockwise and strictly convex.
-    """
-
-    u: Array
-    v: Array
-    origins: Array
-    corners: Array
-
-    def __len__(self) -> int:
-        return len(self.origins)
-
-    def part(self, which: slice) -> Slices:
-        """Some of them."""
-        u, v = (side[which] if len(side) == len(self) else side for side in (self.u, self.v))
-        return Slices(u, v, self.origins[which], self.corners[which])
-
-
-@dataclass(frozen=True)
-class SliceSystems:
-    """What is not settled on each slice, as the core reads it (``csrc/partition/many_slices.h``).
-
-    Attributes:
-        begin: ``[B + 1]`` int64: the first row of each slice.
-        stage_begin: ``[B, stages with lines + 1]`` int64: within a slice's rows, the first of each stage.
-        line: ``[rows + 8]`` int32: their lines, ascending in each slice; then zeros.
-        on: ``[B, bytes]`` uint8: a bit for each line of the network: settled, and on.
-        affine: ``[3, rows]`` float64.
-        error: ``[rows]`` float64: what a row is off by, anywhere on its slice.
-        columns: float64: for a slice with n rows ``[n, n + 8]``: what each gives to those after it.
-    """
-
-    begin: Int64s
-    stage_begin: Int64s
-    line: NDArray[np.int32]
-    on: NDArray[np.uint8]
-    affine: Array
-    error: Array
-    columns: Array
 
 
 class _Born(NamedTuple):

@@ -12,7 +12,7 @@ from pylinregion._util import checks
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import EngineCells, Enumeration
-from pylinregion.exact.slice_fold import Slices
+from pylinregion.exact.slice_systems import Slices
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.network import Network
 from pylinregion.regions.enumeration import (

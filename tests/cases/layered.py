@@ -225,7 +225,7 @@ def layers_of(model, shape):
         elif node.op == "output":
             same("the output", sources, [len(net.steps) - 1])
         else:
-            raise NotImplementedError(node.op)
+            raise ValueError(f"a traced module has no node of kind {node.op!r}")
     return net
 
 

@@ -13,7 +13,7 @@ from cases.row_bounds import check_bounds
 from pylinregion.exact import slice_fold
 from pylinregion.exact.pattern_table import changing_lines
 from pylinregion.exact.slice_engine import Engine, FoldedEngine, engine_of
-from pylinregion.exact.slice_fold import Slices
+from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.convolution_map import Convolution
 from pylinregion.lowering.lower import stages_of
 

@@ -13,7 +13,8 @@ from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.exact import slice_fold
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import Engine
-from pylinregion.exact.slice_fold import SliceFolder, Slices
+from pylinregion.exact.slice_fold import SliceFolder
+from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.linear_maps import Dense
 from pylinregion.lowering.stages import Stage, Stages
 from pylinregion.lowering.units import Units
