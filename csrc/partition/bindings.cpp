@@ -263,6 +263,10 @@ class GivenSystems {
     require(u.shape(0) == slices || u.shape(0) == 1, "u must be one, or one for each slice");
     require_shape("v", v, {u.shape(0), dimensions});
     require_shape("corners", corners, {slices, -1, 2});
+    if (arrays.contains("borders")) {
+      borders_ = taken<double>(arrays, "borders");
+      require_shape("borders", *borders_, {slices, corners.shape(1), 2, 2});
+    }
     if (arrays.contains("norms") && !arrays["norms"].is_none()) {
       norms_ = taken<double>(arrays, "norms");
       require(slices == 1, "norms are those of one slice");
@@ -285,7 +289,8 @@ class GivenSystems {
                u.shape(0) == 1,
                corners.data(),
                corners.shape(1),
-               dimensions};
+               dimensions,
+               borders_ ? borders_->data() : nullptr};
   }
   GivenSystems(const GivenSystems&) = delete;  // its parts point to each other
 
@@ -304,7 +309,7 @@ class GivenSystems {
   const Numbers<int32_t> line_;
   const Numbers<uint8_t> on_;
   std::vector<Numbers<double>> doubles_;
-  std::optional<Numbers<double>> norms_;
+  std::optional<Numbers<double>> norms_, borders_;
 };
 
 // A network, and slices of it, some at a time: see many_slices.h.
@@ -322,12 +327,14 @@ class ManySlices {
         digits_(network_digits(exact_stages_.stages())) {}
   ManySlices(const ManySlices&) = delete;  // its parts point to each other
 
-  py::dict count(const py::dict& arrays, int threads, bool force_exact, int64_t max_regions, const py::object& report) {
+  py::dict count(const py::dict& arrays, int threads, bool force_exact, int64_t max_regions, const py::object& report,
+                 bool pieces) {
     const GivenSystems given(arrays, exact_stages_.lines(), dimensions_);
     EngineOptions options;
     options.threads = threads;
     options.force_exact = force_exact;
     options.max_regions = max_regions;
+    options.pieces = pieces;
     EngineProgress progress;
     SliceCounts found;
     run_reporting(stack_for(given.most_rows), report, progress.regions, progress.stop, [&] {
@@ -339,6 +346,7 @@ class ManySlices {
     out["changes"] = array(std::move(found.changes), {slices, (exact_stages_.lines() + 7) / 8});
     out["decisions"] = array(std::move(found.decisions), {slices, 4});
     out["stopped_at"] = found.stopped_at;
+    if (pieces && found.stopped_at < 0) add_pieces(out, std::move(found), given);
     return out;
   }
 
@@ -356,6 +364,13 @@ class ManySlices {
 
  private:
   static const int64_t* data(const OptionalNumbers& array) { return array ? array->data() : nullptr; }
+  void add_pieces(py::dict& out, SliceCounts&& found, const GivenSystems& given) const {
+    const py::ssize_t slices = given.systems.slices, corners = given.systems.n_corners;
+    out["somewhere"] = array(std::move(found.somewhere), {slices, (exact_stages_.lines() + 7) / 8});
+    out["pieces"] = array(std::move(found.pieces), {slices, static_cast<py::ssize_t>(given.stages), corners});
+    out["zero_along"] = array(std::move(found.zero_along), {slices, corners});
+    out["zero_at"] = array(std::move(found.zero_at), {slices, corners});
+  }
   int64_t checked_lines() const {
     const int64_t lines = exact_stages_.lines();
     for (const auto& [name, array] : {std::pair{"zero", &zero_}, {"same", &same_}, {"multiples", &multiples_}})
@@ -415,7 +430,7 @@ void bind_partition(py::module_& m) {
            py::arg("exact_stages").noconvert(), py::arg("dimensions"), py::arg("groups"), py::arg("zero").noconvert(),
            py::arg("same").noconvert(), py::arg("multiples").noconvert(), py::arg("central"))
       .def("count", &ManySlices::count, py::arg("arrays"), py::arg("threads"), py::arg("force_exact"),
-           py::arg("max_regions"), py::arg("report"))
+           py::arg("max_regions"), py::arg("report"), py::arg("pieces") = false)
       .def("enumerate", &ManySlices::enumerate, py::arg("arrays"), py::arg("cells"), py::arg("threads"),
            py::arg("part"), py::arg("parts"), py::arg("force_exact"), py::arg("fold_ahead"), py::arg("max_regions"),
            py::arg("max_bytes"), py::arg("report"));

@@ -15,8 +15,8 @@ inline bool Engine::count_chords(const Cell& cell) {
   const int64_t k = cell.unsettled.n;
   int64_t crossings = 0;
   if (k > kMostChords) return false;
-  if (k > 1) {
-    Chord chords[kMostChords];
+  Chord chords[kMostChords];
+  if (k > 1 || options_.pieces) {
     for (int64_t i = 0; i < k; ++i)
       if (!chord_of(cell, i, chords[i])) return false;
     bool meet[kMostChords][kMostChords];
@@ -38,6 +38,14 @@ inline bool Engine::count_chords(const Cell& cell) {
       const size_t line = static_cast<size_t>(cell.unsettled.line[i]);
       result_.any[line] = 1, result_.all[line] = 0;
     }
+  }
+  if (options_.pieces) {  // the cell's own along each border, and one more for each end of a chord
+    see_pieces(cell.polygon, cell.stage);
+    for (int64_t i = 0; i < k; ++i)
+      for (const int64_t edge : {chords[i].from.edge, chords[i].to.edge}) {
+        const int64_t row = cell.polygon.edges[edge]->number;
+        if (is_border(row)) ++result_.pieces[static_cast<size_t>(cell.stage * system_.n_corners + border_of(row))];
+      }
   }
   const int64_t cells = 1 + k + crossings;
   result_.regions[static_cast<size_t>(cell.stage)] += cells;

@@ -12,6 +12,7 @@ inline bool Engine::cut_by_first(const Cell& cell, Polygon& above, Polygon& belo
   int8_t* signs = arena_.take<int8_t>(padded(polygon.n));
   double* z = arena_.take<double>(padded(polygon.n));
   vertex_signs(cell, 0, signs, z);
+  if (options_.pieces) see_zeros(polygon, signs);
   RowOnPlane* line = arena_.take<RowOnPlane>(1);
   *line = {all.a[0], all.b[0], all.c[0], all.p[0], all.line[0]};
   cut_in_two(arena_, polygon, line, signs, above, below,

@@ -47,6 +47,7 @@ inline bool Engine::clip_to_share(const Cell& cell, const int64_t* rivals, int64
       some_above |= signs[v] > 0, some_below |= signs[v] < 0;
     }
     result_.decisions.filter += polygon.n;
+    if (options_.pieces) see_zeros(polygon, signs);
     if (!some_below && (some_above || i < j)) continue;
     if (!some_above) return false;
     row.number = system_.groups->pair(candidates.line[std::min(i, j)], candidates.line[std::max(i, j)]);

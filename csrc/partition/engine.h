@@ -196,8 +196,13 @@ class Engine {
   bool clip_to_share(const Cell& cell, const int64_t* rivals, int64_t n, Share& share);
   void line_up(const Cell& cell, Share* shares, int64_t n);
 
+  // --- what lies along the borders: borders.inl ---
+  void see_pieces(const Polygon& polygon, int64_t stage);
+  void see_zeros(const Polygon& polygon, const int8_t* signs);
+
   // --- results: write_cells.inl ---
   void start_result();
+  void finish_stage(Cell& cell);
   void leaf(const Polygon& polygon);
   void see_pattern();
   void write_cell(const Polygon& polygon);

@@ -9,6 +9,7 @@
 #include "deep_thread.h"
 #include "engine.h"
 // The members of Engine, and whose cells they are called for:
+#include "borders.inl"
 #include "chords.inl"
 #include "cut.inl"
 #include "cut_maxima.inl"
@@ -36,6 +37,10 @@ void add_counts(EngineResult& to, const EngineResult& more) {
   to.decisions.exact += more.decisions.exact;
   to.decisions.zeros += more.decisions.zeros;
   to.decisions.folds += more.decisions.folds;
+  for (const auto counts : {&EngineResult::pieces, &EngineResult::zero_along, &EngineResult::zero_at}) {
+    (to.*counts).resize(std::max((to.*counts).size(), (more.*counts).size()), 0);
+    for (size_t i = 0; i < (more.*counts).size(); ++i) (to.*counts)[i] += (more.*counts)[i];
+  }
   if (to.any.empty()) to.any = more.any, to.all = more.all;
   for (size_t line = 0; line < more.any.size(); ++line) to.any[line] |= more.any[line], to.all[line] &= more.all[line];
 }

@@ -174,7 +174,8 @@ class SliceNetwork {
   // Coordinates are integers times 2^exponent =: h. With X = x / h the border row is (dy, -dx, ...) up to its scale:
   // a x + b y + c with a = (Y1 - Y2) h, b = (X2 - X1) h, c = (X1 Y2 - X2 Y1) h^2; divided by h^2, times 2^-k if h > 1.
   void make_borders() {
-    const int64_t exponent = BitRange(slice_.corners, 2 * slice_.n_corners).exponent();
+    const double* points = slice_.borders;
+    const int64_t exponent = BitRange(points ? points : slice_.corners, (points ? 4 : 2) * slice_.n_corners).exponent();
     const auto integer = [&](double x) {
       return Digits::from(&x, 1, exponent, kLargestDigit).integer(0, kLargestDigit);
     };
@@ -185,7 +186,8 @@ class SliceNetwork {
                             end.shifted(std::max<int64_t>(0, exponent))});
         continue;
       }
-      const double *p = slice_.corners + 2 * e, *q = slice_.corners + 2 * ((e + 1) % slice_.n_corners);
+      const double* p = points ? points + 4 * e : slice_.corners + 2 * e;
+      const double* q = points ? p + 2 : slice_.corners + 2 * ((e + 1) % slice_.n_corners);
       const BigInt x1 = integer(p[0]), y1 = integer(p[1]), x2 = integer(q[0]), y2 = integer(q[1]);
       Row row{y1 - y2, x2 - x1, x1 * y2 - x2 * y1};
       if (exponent > 0)
@@ -213,7 +215,7 @@ ExactRows::~ExactRows() = default;
 
 const ExactRows::Row& ExactRows::row(int64_t number, const uint8_t* on) {
   if (number == kAxisRow) return axis_;
-  if (number < 0) return network_->border(-2 - number);
+  if (is_border(number)) return network_->border(border_of(number));
   const auto found = cache_.find(number);
   if (found != cache_.end() && std::equal(found->second.pattern.begin(), found->second.pattern.end(), on))
     return found->second.row;

@@ -11,6 +11,15 @@ std::vector<uint8_t> settled_on(const SliceSystems& systems, int64_t slice, int6
   return on;
 }
 
+namespace {
+const double* borders_of(const SliceSystems& systems, int64_t slice) {
+  return systems.borders ? systems.borders + slice * systems.n_corners * 4 : nullptr;
+}
+void append(std::vector<int64_t>& to, const std::vector<int64_t>& more) {
+  to.insert(to.end(), more.begin(), more.end());
+}
+}  // namespace
+
 System system_of(const SliceSystems& systems, int64_t slice, int64_t stages, const double* columns,
                  const std::vector<uint8_t>& on, const Groups& groups) {
   const int64_t first = systems.begin[slice], n = systems.begin[slice + 1] - first, stride = n + kColumnPadding;
@@ -26,7 +35,8 @@ System system_of(const SliceSystems& systems, int64_t slice, int64_t stages, con
                 systems.norms,
                 systems.corners + slice * systems.n_corners * 2,
                 systems.n_corners,
-                &groups};
+                &groups,
+                borders_of(systems, slice)};
   const int64_t* stage_begin = systems.stage_begin + slice * (stages + 1);
   for (int64_t l = 0; l < stages; ++l) {
     const int64_t begin = stage_begin[l], end = stage_begin[l + 1];
@@ -42,7 +52,8 @@ ExactSlice exact_slice(const SliceSystems& systems, int64_t slice) {
           systems.v + own,
           systems.origin + slice * systems.dimensions,
           systems.corners + slice * systems.n_corners * 2,
-          systems.n_corners};
+          systems.n_corners,
+          borders_of(systems, slice)};
 }
 
 SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,
@@ -56,6 +67,7 @@ SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& system
   out.regions.assign(static_cast<size_t>(systems.slices * stages), 0);
   out.decisions.assign(static_cast<size_t>(systems.slices * 4), 0);
   out.changes.assign(static_cast<size_t>(systems.slices) * bytes, 0);
+  out.somewhere = out.changes;
   const double* columns = systems.columns;
   for (int64_t i = 0; i < systems.slices && !progress.stop; ++i) {
     const int64_t n = systems.begin[i + 1] - systems.begin[i];
@@ -72,10 +84,14 @@ SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& system
       break;
     }
     uint8_t* changes = out.changes.data() + static_cast<size_t>(i) * bytes;
+    uint8_t* somewhere = out.somewhere.data() + static_cast<size_t>(i) * bytes;
+    std::copy_n(systems.on + static_cast<size_t>(i) * bytes, bytes, somewhere);
     for (int64_t row = 0; row < n; ++row) {
       const size_t line = static_cast<size_t>(system.line[row]);
       changes[line / 8] |= static_cast<uint8_t>((found.any[line] & ~found.all[line] & 1) << line % 8);
+      somewhere[line / 8] |= static_cast<uint8_t>((found.any[line] & 1) << line % 8);
     }
+    append(out.pieces, found.pieces), append(out.zero_along, found.zero_along), append(out.zero_at, found.zero_at);
     columns += n * (n + kColumnPadding);
   }
   return out;

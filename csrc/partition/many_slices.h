@@ -29,14 +29,18 @@ struct SliceSystems {
   bool shared;
   const double* corners;  // [slices, n_corners, 2]
   int64_t n_corners, dimensions;
+  const double* borders;  // [slices, n_corners, 2, 2] or null: see System
 };
 
 // What is found of each slice.
 struct SliceCounts {
   std::vector<int64_t> regions;    // [slices, stages]: after each stage
   std::vector<uint8_t> changes;    // [slices, pattern bytes]: a bit for each line that is not on one side all over it
+  std::vector<uint8_t> somewhere;  // likewise, for each line that is on in some cell
   std::vector<int64_t> decisions;  // [slices, 4]: filter, exact, zeros, folds
-  int64_t stopped_at = -1;         // the slice that has more than options.max_regions; -1: none
+  // If options.pieces: [slices, stages, n_corners], and twice [slices, n_corners]; see EngineResult.
+  std::vector<int64_t> pieces, zero_along, zero_at;
+  int64_t stopped_at = -1;  // the slice that has more than options.max_regions; -1: none
 };
 
 // Which lines are on, a byte for each, from the bits of a slice.

@@ -61,6 +61,7 @@ inline int64_t Engine::put_forms(const Forms& to, int64_t n, V a, V b, V c, V p,
   vertex_signs(cell, k, signs, z);
   bool some_above = false, some_below = false;
   for (int64_t v = 0; v < cell.polygon.n; ++v) some_above |= signs[v] > 0, some_below |= signs[v] < 0;
+  if (options_.pieces) see_zeros(cell.polygon, signs);
   arena_.release(mark);
   return some_above && some_below ? 0 : some_above ? 1 : -1;
 }

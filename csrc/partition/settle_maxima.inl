@@ -46,11 +46,16 @@ inline Contest Engine::contest(const Cell& cell, int64_t i, int64_t j, bool exac
   }
   if (above && below) return kBothMay;
   if (open && !exactly) return kOpen;
+  const Arena::Mark mark = arena_.mark();
+  int8_t* signs = arena_.take<int8_t>(polygon.n);
   double z;
-  for (int64_t v = 0; open && v < polygon.n && !(above && below); ++v) {
-    const int sign = difference_sign(cell.unsettled, polygon, v, row, i, j, z);
-    above |= sign > 0, below |= sign < 0;
+  int64_t known = 0;
+  for (; open && known < polygon.n && !(above && below); ++known) {
+    signs[known] = static_cast<int8_t>(difference_sign(cell.unsettled, polygon, known, row, i, j, z));
+    above |= signs[known] > 0, below |= signs[known] < 0;
   }
+  if (options_.pieces && known == polygon.n) see_zeros(polygon, signs);
+  arena_.release(mark);
   return above && below ? kBothMay : below ? kSecondWins : kFirstWins;
 }
 

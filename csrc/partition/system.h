@@ -37,6 +37,9 @@ struct System {
   const double* corners;  // [n_corners, 2], counter-clockwise, strictly convex; 2 corners: a segment on t = 0
   int64_t n_corners;
   const Groups* groups;
+  // [n_corners, 2, 2]: of the border behind each corner two points that it lies on, the first towards the corner. The
+  // corners are then where borders cross, rounded to the nearest numbers. Null: a border goes from corner to corner.
+  const double* borders = nullptr;
 };
 
 // Folds one below the other: what they round adds up, and norms allow for so many.
@@ -47,6 +50,7 @@ class CellSink;
 struct EngineOptions {
   CellSink* cells = nullptr;  // takes the cells, in their order, from one thread at a time; null: they are only counted
   bool changes = false;       // tell which lines are not on one side of all cells
+  bool pieces = false;        // and what cells there are along the borders
   int threads = 1;
   // One of so many parts of the walk, 0 the first: together they find what the whole does, in its order.
   int64_t part = 0, parts = 1;
@@ -94,7 +98,10 @@ struct EngineResult {
   std::vector<int64_t> regions;  // [stages]: cells after each stage
   Decisions decisions;
   std::vector<uint8_t> any, all;  // [lines, padded] if changes are asked for: is a line on in any, in all cells
-  bool stopped = false;           // by max_regions, max_bytes or the caller: the counts are of what was done
+  // If pieces are asked for: [stages, n_corners]: cells along each border after each stage; [n_corners] how often a row
+  // was 0 all along a cell's piece of a border, and at the corner before it, without being 0 all over the cell.
+  std::vector<int64_t> pieces, zero_along, zero_at;
+  bool stopped = false;  // by max_regions, max_bytes or the caller: the counts are of what was done
 };
 
 struct EngineProgress {

@@ -87,6 +87,11 @@ template <class Policy> Polygon Walk<Policy>::root_polygon() {
   for (int64_t i = 0; i < n; ++i) {
     const double *corner = system_.corners + 2 * i, *next = system_.corners + 2 * ((i + 1) % n);
     p.x[i] = corner[0], p.y[i] = corner[1], p.d[i] = 0;
+    if (system_.borders) {
+      p.d[i] = kUnit * kInflate * std::max(std::fabs(p.x[i]), std::fabs(p.y[i])) + kQuotientUnderflow;
+      p.d_max = std::max(p.d_max, p.d[i]);
+      corner = system_.borders + 4 * i, next = corner + 2;
+    }
     if (p.keys) p.keys[i] = hashed({1, 2}, static_cast<uint64_t>(i));
     RowOnPlane& row = *arena_.take<RowOnPlane>(1);
     p.edges[i] = &row;
@@ -105,8 +110,7 @@ template <class Policy> Polygon Walk<Policy>::root_polygon() {
 // The cell is settled in all stages before cell.stage. It is changed on the way, here and in visit.
 template <class Policy> inline void Walk<Policy>::enter_stage(Cell& cell, int64_t depth) {
   const Fold& fold = *cell.fold;
-  while (cell.stage < n_stages_ && fold.stages[cell.stage].begin == fold.stages[cell.stage].end)
-    ++result_.regions[static_cast<size_t>(cell.stage++)];
+  while (cell.stage < n_stages_ && fold.stages[cell.stage].begin == fold.stages[cell.stage].end) finish_stage(cell);
   if (cell.stage == n_stages_) return leaf(cell.polygon);
   const StageView& stage = fold.stages[cell.stage];
   if (cell.reach <= stage.begin)
@@ -126,7 +130,7 @@ template <class Policy> inline void Walk<Policy>::visit(Cell& cell, int64_t dept
   const Arena::Mark mark = arena_.mark();
   if (cell.unsettled.n) has_groups(cell.stage) ? settle_maxima(cell) : settle(cell);
   if (cell.unsettled.n == 0) {
-    ++result_.regions[static_cast<size_t>(cell.stage++)];
+    finish_stage(cell);
     enter_stage(cell, depth);
   } else {
     go_down(cell, depth);

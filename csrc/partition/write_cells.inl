@@ -1,5 +1,6 @@
 // csrc/partition/write_cells.inl -- Engine: what the walk has found: counts, and cells.
 #pragma once
+#include "borders.inl"
 #include "engine.h"
 
 namespace pylinregion {
@@ -20,6 +21,13 @@ inline void Engine::leaf(const Polygon& polygon) {
     }
   }
   if (unreported_ >= kReportedAfter) report();
+}
+
+// A cell that is settled in its stage.
+inline void Engine::finish_stage(Cell& cell) {
+  ++result_.regions[static_cast<size_t>(cell.stage)];
+  if (options_.pieces) see_pieces(cell.polygon, cell.stage);
+  ++cell.stage;
 }
 
 inline void Engine::see_pattern() {
@@ -69,6 +77,11 @@ inline void Engine::start_result() {
   result_ = EngineResult();
   result_.regions.assign(system_.stages.size(), 0);
   if (options_.changes) result_.any.assign(on_.size(), 0), result_.all.assign(on_.size(), 1);
+  if (options_.pieces) {
+    const size_t n = static_cast<size_t>(system_.n_corners);
+    result_.pieces.assign(system_.stages.size() * n, 0);
+    result_.zero_along.assign(n, 0), result_.zero_at.assign(n, 0);
+  }
   cells_.clear();
   asked_ = 0;
 }

@@ -206,7 +206,8 @@ class ManySlices:
         multiples: _Int64s | None,
         central: bool,
     ) -> None: ...
-    # arrays: begin, stage_begin, line, on, a, b, c, error, columns, u, v, origin, corners, and norms of one slice
+    # arrays: begin, stage_begin, line, on, a, b, c, error, columns, u, v, origin, corners;
+    # of tiles borders, and of one slice norms
     def count(
         self,
         arrays: Mapping[str, NDArray[Any] | None],
@@ -214,6 +215,7 @@ class ManySlices:
         force_exact: bool,
         max_regions: int,
         report: object,
+        pieces: bool = ...,
     ) -> dict[str, object]: ...
     def enumerate(
         self,

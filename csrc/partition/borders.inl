@@ -1,0 +1,31 @@
+// csrc/partition/borders.inl -- Engine: what lies along the borders of the polygon. Tiles of a slice are joined by that
+// (docs/exactness.md, 5.4).
+#pragma once
+#include "engine.h"
+
+namespace pylinregion {
+namespace {
+
+// A cell after a stage: the borders that it lies along.
+inline void Engine::see_pieces(const Polygon& polygon, int64_t stage) {
+  for (int64_t i = 0; i < polygon.n; ++i) {
+    const int64_t row = polygon.edges[i]->number;
+    if (is_border(row)) ++result_.pieces[static_cast<size_t>(stage * system_.n_corners + border_of(row))];
+  }
+}
+
+// The signs of a row at the vertices: whether it is 0 along a border or at a corner, and not all over the cell.
+inline void Engine::see_zeros(const Polygon& polygon, const int8_t* signs) {
+  const auto is_zero = [](int8_t sign) { return sign == 0; };
+  if (std::all_of(signs, signs + polygon.n, is_zero)) return;
+  for (int64_t i = 0, before = polygon.n - 1; i < polygon.n; before = i++) {
+    const int64_t row = polygon.edges[i]->number;
+    if (signs[i] != 0 || !is_border(row)) continue;
+    const size_t border = static_cast<size_t>(border_of(row));
+    if (signs[i + 1 == polygon.n ? 0 : i + 1] == 0) ++result_.zero_along[border];
+    if (is_border(polygon.edges[before]->number)) ++result_.zero_at[border];
+  }
+}
+
+}  // namespace
+}  // namespace pylinregion
