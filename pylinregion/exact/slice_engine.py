@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pylinregion._util.arrays import Array, Int64s
-from pylinregion._util.errors import UnsupportedModelError
+from pylinregion._util.errors import BudgetExceededError, UnsupportedModelError
 from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import LineSystem, check_scale, line_system
 from pylinregion.exact.many_slices import ManySlices, core_arrays
@@ -222,13 +222,16 @@ class Engine(SliceWalk):
 class FoldedEngine(SliceWalk):
     """A network on one slice or segment, folded: as a system of the lines that may cross it.
 
+    A slice whose fold does not fit is counted in tiles.
+
     Args:
         stages, plane, corners: As of :class:`Engine`.
         max_bytes: What the fold may take; None: the memory budget.
 
     Raises:
         UnsupportedModelError: Weights so large that the bounds could overflow.
-        BudgetExceededError: The fold takes more than ``max_bytes``.
+        BudgetExceededError: When it is enumerated: the fold takes more than ``max_bytes``, and cells are asked for, or
+            even a small tile takes more.
     """
 
     def __init__(self, stages: Stages, plane: Array, corners: Array, max_bytes: int | None = None) -> None:
@@ -237,7 +240,13 @@ class FoldedEngine(SliceWalk):
         slices = Slices(u, v, origin, np.ascontiguousarray(corners, dtype=np.float64)[None])
         central = not plane[:, 2].any() and stages.pass_through_zero
         self._many = ManySlices(stages, central)
-        self._systems = self._many.folded_alone(slices, max_bytes)
+        self._slice, self._max_bytes = slices, max_bytes
+        self._refused: BudgetExceededError | None = None
+        try:
+            self._systems = self._many.folded_alone(slices, max_bytes)
+        except BudgetExceededError as error:
+            self._refused = BudgetExceededError(str(error), error.n_regions)  # without all that its traceback holds
+            return
         self._arrays = core_arrays(self._systems, slices)
         if self._systems.stage_begin.shape[1] > _STAGES_FOR_NORMS:
             self._arrays["norms"] = _norms(self._systems)
@@ -245,7 +254,22 @@ class FoldedEngine(SliceWalk):
         self._everywhere = self._systems.on[0]
 
     def _walk_core(self, *arguments: Any) -> dict[str, Any]:
-        return self._many.enumerate(self._arrays, *arguments)
+        if self._refused is None:
+            return self._many.enumerate(self._arrays, *arguments)
+        cells, threads, _, parts, force_exact, _, max_regions, _, report = arguments
+        if cells or parts:
+            raise self._refused
+        found = self._many.count(
+            self._slice,
+            threads=threads,
+            force_exact=force_exact,
+            max_regions=max_regions if max_regions >= 0 else None,
+            max_bytes=self._max_bytes,
+            report=report,
+            whole=False,
+        )
+        decisions = dict(zip(("filter", "exact", "zeros", "folds"), found.decisions[0].tolist(), strict=True))
+        return {"regions": found.regions[0].tolist(), "stopped": found.stopped_at >= 0, **decisions}
 
 
 def engine_of(stages: Stages, plane: Array, corners: Array, max_bytes: int | None = None) -> SliceWalk:

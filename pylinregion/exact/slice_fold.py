@@ -108,6 +108,11 @@ class TooManyColumnsError(Exception):
     """So many slices take more numbers than are held at a time; fewer will do. Of one slice any are held."""
 
 
+def bytes_of_fold(columns: int, widest: int) -> int:
+    """What the fold of one slice takes, with so many columns; ``widest``: of a :class:`SliceFolder`."""
+    return 8 * (_ALIVE * columns * widest + columns * columns)
+
+
 class SliceFolder:
     """Folds a network over slices.
 
@@ -318,7 +323,7 @@ class _Fold:
         numbers = columns * self.network.widest
         if self.count > 1 and numbers > _MOST_NUMBERS:
             raise TooManyColumnsError
-        size = 8 * (_ALIVE * numbers + columns * columns)
+        size = bytes_of_fold(columns, self.network.widest)
         if size <= _NO_MATTER:
             return
         budget = memory.budget(self.max_bytes)

@@ -18,12 +18,15 @@ class Slices:
         u, v: ``[B, inputs]`` float64, or ``[1, inputs]``: the same for all.
         origins: ``[B, inputs]`` float64.
         corners: ``[B, n, 2]`` float64: each counter-clockwise and strictly convex.
+        borders: ``[B, n, 2, 2]`` float64: two points that the border behind each corner lies on, in its direction; the
+            corners are where borders cross, rounded to the nearest numbers. None: borders go from corner to corner.
     """
 
     u: Array
     v: Array
     origins: Array
     corners: Array
+    borders: Array | None = None
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -31,7 +34,8 @@ class Slices:
     def part(self, which: slice) -> Slices:
         """Some of them."""
         u, v = (side[which] if len(side) == len(self) else side for side in (self.u, self.v))
-        return Slices(u, v, self.origins[which], self.corners[which])
+        borders = None if self.borders is None else self.borders[which]
+        return Slices(u, v, self.origins[which], self.corners[which], borders)
 
 
 @dataclass(frozen=True)

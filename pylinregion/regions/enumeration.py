@@ -60,7 +60,8 @@ def partition(
         threads: CPU threads; None: ``torch.get_num_threads()``. The result is the same for any number.
         max_regions: Stop when there are more.
         memory_budget: Bytes that finding the cells may take; None: the environment variable
-            ``PYLINREGION_MEMORY_BUDGET``, else half of the memory that is free. Counting only needs none.
+            ``PYLINREGION_MEMORY_BUDGET``, else half of the memory that is free. Counting only takes
+            little, and what a network of convolutions takes is kept below it by cutting the slice into tiles.
         progress: Show the number of regions found so far.
 
     Returns:
@@ -71,7 +72,8 @@ def partition(
         TypeError: An argument has a wrong type.
         UnsupportedModelError: The model is not piecewise affine or not covered; the message says why.
         BudgetExceededError: There are more than ``max_regions``, or their cells take more than ``memory_budget``; or so
-            many neurons are on both sides on the slice that following them through the network would.
+            many neurons are on both sides on the slice that following them through the network would (to count only:
+            on a small tile of it).
 
     >>> import torch, pylinregion as plr
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
