@@ -15,10 +15,11 @@ from torch import Tensor, fx
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.capturing.batch_axis import batch_symbol, place_batch
 from pylinregion.capturing.handwritten import Formula, recognise
+from pylinregion.capturing.node_source import source_of
 from pylinregion.capturing.questions import pass_repairs, sort_out
 from pylinregion.capturing.tracing import FinalRefusal, TracedGraph
 from pylinregion.graph.kinks import describe_breakpoints
-from pylinregion.graph.network import OUTPUT, Guard, Layer, Network, Node, Ref, first_tensor, refs
+from pylinregion.graph.network import OUTPUT, Guard, Layer, Network, Node, Ref, first_tensor
 from pylinregion.graph.operators import (
     NO_DERIVATIVE,
     SHAPE_OF_SECOND,
@@ -30,7 +31,6 @@ from pylinregion.graph.operators import (
     combined_degree,
     lookup,
 )
-from pylinregion.graph.source import source_of
 
 
 def build(traced: TracedGraph, example: Tensor) -> Network:
@@ -235,7 +235,7 @@ def _bound(node: fx.Node) -> dict[str, Any]:
 
 def _classify(new: Node, nodes: list[Node]) -> None:
     """Degree and pristine flag of a value, from those of its arguments."""
-    sources = [nodes[ref.index] for ref in refs((new.args, new.kwargs))]
+    sources = [nodes[operand] for operand in new.operands]
     tensors = [source for source in sources if source.role != "size"]
     dependent = [source for source in tensors if source.role in ("value", "input")]
     largest = max(source.degree for source in dependent)

@@ -24,7 +24,7 @@ def broken(network: Network) -> Guard | None:
     if program is None:
         states = [index for index, node in enumerate(network.nodes) if node.role == "state"]
         program = network.plans["guards"] = Program(network, [guard.node for guard in network.guards], states)
-    used = {ref.index for step in program.steps for ref in refs((step.args, step.kwargs))} & program.given
+    used = program.read & program.given
     with torch.no_grad():
         values = program.run({index: network.state[network.nodes[index].state].detach() for index in used}, 0)
     pairs = zip(network.guards, values, strict=True)

@@ -11,9 +11,9 @@ from torch import fx
 
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.capturing.branches import Asked
+from pylinregion.capturing.node_source import source_of
 from pylinregion.capturing.tracing import FinalRefusal, TracedGraph
 from pylinregion.graph.network import place
-from pylinregion.graph.source import source_of
 
 _COMPARES = ("eq", "ne", "lt", "le", "gt", "ge")
 

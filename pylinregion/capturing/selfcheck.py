@@ -12,8 +12,7 @@ from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.capturing.tracing import output_tensors
 from pylinregion.graph.network import Network
 from pylinregion.runtime.evaluator import Evaluator
-from pylinregion.runtime.observer import observe
-from pylinregion.runtime.rows import as_rows
+from pylinregion.runtime.trial import Trial
 
 _ROWS = 5  # another number than the rows of the trace, so that a batch size that was baked in shows
 
@@ -28,17 +27,16 @@ def same_function(network: Network, model: Callable[[Tensor], Any], example: Ten
         UnsupportedModelError: They differ, or points are mixed.
     """
     x = fresh_inputs(example)
-    evaluator = Evaluator(network, network.dtype, range(len(network.layers)), outputs=True, split=False)
-    captured, reported = observe(evaluator, [x], len(x))
+    trial = Trial(network, x, fresh_inputs(example, seed=2))
     dtypes = {node.dtype for node in network.nodes if node.dtype is not None and node.dtype.is_floating_point}
     loose = max(torch.finfo(dtype).eps for dtype in (torch.float32, *dtypes)) ** 0.5
     tight = 64 * torch.finfo(network.dtype).eps
-    inside = [v.abs()[v.isfinite()] for values in reported.values() for v in values if v.is_floating_point()]
+    inside = [v.abs()[v.isfinite()] for values in trial.reported.values() for v in values if v.is_floating_point()]
     noise = tight * max((float(v.max()) for v in inside if v.numel()), default=0.0)  # of outputs that cancel
     for _ in range(2):  # what counts its calls may be right once
         returned = output_tensors(model(x.clone()))
         expected = [returned[place] for place in network.places]
-        if not all(_close(a, b, loose, noise) for a, b in zip(captured, expected, strict=True)):
+        if not all(_close(a, b, loose, noise) for a, b in zip(trial.outputs, expected, strict=True)):
             raise UnsupportedModelError(
                 "the captured network does not reproduce the model on fresh inputs: its forward pass depends on "
                 "something besides its input and its tensors, or on the values it was traced with"
@@ -47,26 +45,19 @@ def same_function(network: Network, model: Callable[[Tensor], Any], example: Ten
         raise UnsupportedModelError(
             f"at points like x a value is NaN or infinite, for which the model goes another way{at}"
         )
-    split = Evaluator(network, network.dtype, range(len(network.layers)), outputs=True, split=True)
-    v = fresh_inputs(example, seed=2)
-    whole, parts = split.prefix(x + v), zip(split.prefix(x), split.prefix_directions(v), strict=True)
-    for index, at_sum, (centre, direction) in zip(split.frontier, whole, parts, strict=True):
+    for index, at_sum, centre, direction in trial.frontier:
         if not _close(centre + direction, at_sum, loose, torch.finfo(network.dtype).tiny):
             network.check_parameters()  # of infinite ones the sum is NaN
             where = network.nodes[index].where
             if not all(bool(value.isfinite().all()) for value in (at_sum, centre, direction)):
                 raise UnsupportedModelError(f"{where} makes NaN or infinite numbers of points like x")
             raise UnsupportedModelError(f"{where} is not affine in the input, or hides its derivative")
-    first = _by_name(network, captured, reported)
-    moved = x.clone()
-    moved[1] = fresh_inputs(x[:1], seed=1)[0]
-    again = _by_name(network, *observe(evaluator, [moved], len(x)))
     others = [row for row in range(_ROWS) if row != 1]
     some = [3, 0, 4]
-    fewer = _by_name(network, *observe(evaluator, [x[some]], len(some)))
-    for (name, a), (_, b), (_, c) in zip(first, again, fewer, strict=True):
+    for name, first, again, fewer in trial.batches(moved=1, to=fresh_inputs(x[:1], seed=1), some=some):
         # Labels of values that are equal but for rounding may differ where a batch has another size.
-        if not _close(b[others], a[others], tight) or (a.is_floating_point() and not _close(c, a[some], loose)):
+        same = not first.is_floating_point() or _close(fewer, first[some], loose)
+        if not _close(again[others], first[others], tight) or not same:
             raise UnsupportedModelError(f"{name} mixes the points of a batch, or depends on their number or order")
 
 
@@ -78,13 +69,6 @@ def not_finite(network: Network, x: Tensor) -> str | None:
     values = looked_at.run([x], len(x), None)
     places = zip(values, network.finite.values(), strict=True)
     return next((at for value, at in places if not bool(value.isfinite().all())), None)
-
-
-def _by_name(network: Network, outputs: list[Tensor], reported: dict[int, list[Tensor]]) -> list[tuple[str, Tensor]]:
-    """What the layers report, then the outputs, each with words for where it comes from, rows first."""
-    rows = [(network.nodes[layer.node].where, v) for i, layer in enumerate(network.layers) for v in reported[i]]
-    nodes = [network.nodes[index] for index in network.outputs]
-    return rows + [(f"the output of {node.where}", as_rows(v, node)) for node, v in zip(nodes, outputs, strict=True)]
 
 
 def fresh_inputs(example: Tensor, seed: int = 0) -> Tensor:

@@ -17,8 +17,9 @@ from torch.export.graph_signature import OutputKind
 
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.capturing.branches import Asked, Questions, Replaying
+from pylinregion.capturing.node_source import own_name
 from pylinregion.graph.operators import lookup
-from pylinregion.graph.source import own_name, place_in_users_code
+from pylinregion.graph.source import place_in_users_code
 from pylinregion.views.absent import is_absent
 from pylinregion.views.model_view import depth, innermost
 from pylinregion.views.nested import leaves
@@ -107,7 +108,7 @@ def traced_program(program: torch.export.ExportedProgram, method: str, root: str
     Args:
         program: The program.
         method: What :attr:`TracedGraph.method` is to say.
-        root: What its names begin with and the model's do not, see :func:`pylinregion.graph.source.own_name`.
+        root: What its names begin with and the model's do not, see :func:`pylinregion.capturing.node_source.own_name`.
 
     Raises:
         UnsupportedModelError: It changes tensors of the model, or does not take one tensor.

@@ -74,6 +74,11 @@ class Node:
         return self.op_name + place(self.path, self.line)
 
     @property
+    def operands(self) -> list[int]:
+        """The nodes that its arguments refer to, in order."""
+        return [ref.index for ref in refs((self.args, self.kwargs))]
+
+    @property
     def units(self) -> int:
         """How many numbers it has per row of the batch."""
         assert self.shape is not None
@@ -196,7 +201,7 @@ class Network:
             return False
         if node.op.kind is not Kind.AFFINE or node.op_name in SHAPE_OF_SECOND:
             return node.op.kind is Kind.OTHER
-        first, *others = [min(self.nodes[ref.index].degree, Degree.AFFINE) for ref in refs((node.args, node.kwargs))]
+        first, *others = [min(self.nodes[operand].degree, Degree.AFFINE) for operand in node.operands]
         return combined_degree(node.op, first, others) is Degree.NONLINEAR  # a product of two values, say
 
     @functools.cached_property
@@ -327,5 +332,4 @@ class Network:
 
     def _operands(self, index: int) -> list[int]:
         """The values that one is made of and that depend on the input."""
-        operands = [ref.index for ref in refs((self.nodes[index].args, self.nodes[index].kwargs))]
-        return [each for each in operands if self.nodes[each].role in ("input", "value")]
+        return [each for each in self.nodes[index].operands if self.nodes[each].role in ("input", "value")]

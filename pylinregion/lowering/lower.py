@@ -13,7 +13,7 @@ import torch
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.caller.torch_settings import full_precision
-from pylinregion.graph.network import Network, Node, Ref, refs
+from pylinregion.graph.network import Network, Node, Ref
 from pylinregion.graph.operators import Kind
 from pylinregion.lowering import maxima
 from pylinregion.lowering.jumps import Jumps
@@ -78,8 +78,8 @@ class _Walk:
         needed = self._needed([output, *self.layer_of])
         self.users = {output: 1}
         for index in needed:
-            for ref in set(refs((network.nodes[index].args, network.nodes[index].kwargs))):
-                self.users[ref.index] = self.users.get(ref.index, 0) + 1
+            for operand in set(network.nodes[index].operands):
+                self.users[operand] = self.users.get(operand, 0) + 1
         self.plan = [self._planned(index) for index in needed]
         self._refuse_jumps(output)
 
@@ -116,8 +116,7 @@ class _Walk:
             index = stack.pop()
             if index not in seen:
                 seen.add(index)
-                node = self.network.nodes[index]
-                stack.extend(ref.index for ref in refs((node.args, node.kwargs)))
+                stack.extend(self.network.nodes[index].operands)
         return sorted(seen)
 
     def _planned(self, index: int) -> Callable[[], None]:

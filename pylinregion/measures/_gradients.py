@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import jacrev, vmap
 
 from pylinregion.caller.torch_settings import quiet
-from pylinregion.graph.network import Network, Ref, refs
+from pylinregion.graph.network import Network, Ref
 from pylinregion.measures._network_function import NetworkFunction, differentiated, undifferentiated
 from pylinregion.measures._points import batches_of
 
@@ -69,9 +69,7 @@ def gradient_products(network: Network, output: int, x: Tensor) -> Iterator[Tens
 
 def _dense_layers(network: Network) -> list[_Dense]:
     tensors = {i: id(network.state[node.state]) for i, node in enumerate(network.nodes) if node.role == "state"}
-    uses = Counter(
-        tensors[ref.index] for node in network.nodes for ref in refs((node.args, node.kwargs)) if ref.index in tensors
-    )
+    uses = Counter(tensors[operand] for node in network.nodes for operand in node.operands if operand in tensors)
     found = []
     for index, node in enumerate(network.nodes):
         if node.op_name != "linear" or node.role != "value" or node.kwargs or not isinstance(node.args[0], Ref):

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from pylinregion.caller.plain_torch import plain_torch
-from pylinregion.graph.network import refs
 from pylinregion.measures._captured import AnyModel, captured
 from pylinregion.measures._module import module_of
 from pylinregion.measures._network_function import undifferentiated
@@ -73,7 +72,7 @@ def last_layer_norm(model: AnyModel, x: Tensor) -> float:
     for index, node in enumerate(network.nodes):
         if node.role == "state" and node.state in network.parameters:
             holds[index] = node.state
-        found = [holds[ref.index] for ref in refs((node.args, node.kwargs)) if ref.index in holds]
+        found = [holds[operand] for operand in node.operands if operand in holds]
         if found and node.role == "constant":
             holds[index] = found[-1]
         elif found:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pylinregion.graph.network import Network, Node, refs
+from pylinregion.graph.network import Network, Node
 from pylinregion.native.packed_linear import PackedLinear
 from pylinregion.runtime.linear_part import differentiable
 from pylinregion.runtime.program import Program
@@ -34,7 +34,7 @@ class _Plan:
         frontier = _frontier(network, wanted) if split else [self.input]
         self.constants = Program(network, needed, states, retype=retype)
         self.body = Program(network, wanted, [*needed, *frontier], counted, retype)
-        used = {ref.index for step in self.body.steps for ref in refs((step.args, step.kwargs))} | set(self.body.wanted)
+        used = self.body.read | set(self.body.wanted)
         self.frontier = [index for index in frontier if index in used]
         self.prefix = Program(network, self.frontier, [*needed, self.input], retype=retype)
 
@@ -133,11 +133,11 @@ def _constants_in_use(network: Network, fixed: list[int]) -> list[int]:
     """Constants that an operator on data takes."""
     own = set(fixed)
     used = {
-        ref.index
+        operand
         for index, node in enumerate(network.nodes)
         if index not in own
-        for ref in refs((node.args, node.kwargs))
-        if ref.index in own
+        for operand in node.operands
+        if operand in own
     }
     return sorted(used)
 
@@ -147,9 +147,9 @@ def _frontier(network: Network, wanted: Iterable[int]) -> list[int]:
     nodes = network.nodes
     pristine = {index for index, node in enumerate(nodes) if node.pristine}
     beyond = {
-        ref.index
+        operand
         for index, node in enumerate(nodes)
         if index not in pristine and node.role in ("value", "rows")
-        for ref in refs((node.args, node.kwargs))
+        for operand in node.operands
     }
     return sorted(pristine & (beyond | {*network.outputs, *wanted}))

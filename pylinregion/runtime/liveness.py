@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from pylinregion.graph.network import Network, Node, Ref, refs
+from pylinregion.graph.network import Network, Node, Ref
 from pylinregion.graph.operators import ALWAYS_NEW, Kind
 
 
@@ -22,7 +22,7 @@ def needed(network: Network, roots: Iterable[int], given: frozenset[int]) -> lis
             raise AssertionError(f"node {node.name} must be given")
         found.add(index)
         if node.role != "size" or node.op_name != "sym_size":
-            stack.extend(ref.index for ref in refs((node.args, node.kwargs)) if ref.index not in given)
+            stack.extend(operand for operand in node.operands if operand not in given)
     return sorted(found)
 
 
@@ -46,8 +46,8 @@ class Liveness:
             node = network.nodes[index]
             if node.op_name == "sym_size":
                 continue
-            for ref in set(refs((node.args, node.kwargs))):
-                self.users.setdefault(ref.index, []).append(index)
+            for operand in set(node.operands):
+                self.users.setdefault(operand, []).append(index)
 
     def freed(self) -> dict[int, tuple[int, ...]]:
         """By node: the values that nobody needs once it is computed."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pylinregion.graph.network import Network, Node, Ref, refs
+from pylinregion.graph.network import Network, Node, Ref
 from pylinregion.graph.operators import BIASED, Kind
 from pylinregion.native.packed_linear import PackedLinear
 from pylinregion.runtime.batch_norm import fusable, fused_into, has_constants
@@ -81,6 +81,11 @@ class Program:
         self.slots = alive.slots(written, overwriting | frozenset(self._fused))
         self.constants: dict[int, Any] = {}
 
+    @property
+    def read(self) -> set[int]:
+        """The values that its steps read."""
+        return {operand for step in self.steps for operand in step.operands}
+
     def _step(self, index: int, number: int, retype: dict[torch.dtype, torch.dtype], splits: frozenset[int]) -> Step:
         node = self.network.nodes[index]
         if node.op_name == "sym_size" and node.role == "size":
@@ -88,11 +93,10 @@ class Program:
         target = node.target
         assert target is not None
         args, kwargs = (node.args, node.kwargs) if node.role == "size" else retyped(node, retype)
-        taken = self._pristine & {ref.index for ref in refs((args, kwargs))}
-        if number < 0:
-            return Step(index, operator(target, args, kwargs), target, args, kwargs, form=tuple(taken))
-        run = counted_kink(node, number, args, kwargs)
-        return Step(index, run, target, args, kwargs, number, form=tuple(taken - splits))
+        run = operator(target, args, kwargs) if number < 0 else counted_kink(node, number, args, kwargs)
+        step = Step(index, run, target, args, kwargs, number)
+        taken = self._pristine.intersection(step.operands)
+        return replace(step, form=tuple(taken if number < 0 else taken - splits))
 
     def _is_split_of_a_kink(
         self, index: int, users: list[int], layers: dict[int, int], retype: dict[torch.dtype, torch.dtype]
@@ -222,7 +226,7 @@ class Program:
         """
         values, images = {**self.constants, **given}, dict(directions)
         for step in self.steps:
-            moved = {ref.index: images[ref.index] for ref in refs((step.args, step.kwargs)) if ref.index in images}
+            moved = {operand: images[operand] for operand in step.operands if operand in images}
             if not moved or self.network.nodes[step.node].role == "rows":  # which takes no more than their shapes
                 values[step.node] = step.run(Context({**values, **moved}, rows))
             else:

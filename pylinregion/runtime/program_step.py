@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pylinregion.graph.network import Node
+from pylinregion.graph.network import Node, refs
 from pylinregion.native.packed_linear import PackedLinear
 from pylinregion.runtime.kink_evaluators import Counter, kink_evaluator
 from pylinregion.runtime.step_arguments import resolved
@@ -60,6 +60,11 @@ class Step:
     form: tuple[int, ...] = ()
     free: tuple[int, ...] = ()
     dense: bool = False
+
+    @property
+    def operands(self) -> list[int]:
+        """The values that its arguments refer to, in order."""
+        return [ref.index for ref in refs((self.args, self.kwargs))]
 
 
 def operator(target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
