@@ -76,3 +76,26 @@ def test_examples_are_fewer_in_a_short_run(monkeypatch):
     for long, want in ((False, 14), (True, 40)):
         monkeypatch.setattr(parts, "LONG", long)
         assert [parts.examples(4), parts.examples(4, 3)] == [40, want]
+
+
+def test_tests_take_turns_by_file_and_a_named_one_is_run(monkeypatch):
+    marks = {"turns": pytest.mark.turns(3).mark}
+    costly = [f"{file}.py::test_{n}[{case}]" for file in "ab" for n in range(6) for case in range(2)]
+    tests = [*costly, "a.py::test_cheap"]
+
+    def run(draw, *arguments, long=False):
+        monkeypatch.setattr(parts, "DRAW", str(draw))
+        monkeypatch.setattr(parts, "LONG", long)
+        items = [SimpleNamespace(nodeid=name, get_closest_marker=(marks if "[" in name else {}).get) for name in tests]
+        hook = SimpleNamespace(pytest_deselected=lambda items: None)
+        parts.pytest_collection_modifyitems(SimpleNamespace(args=arguments, hook=hook), items)
+        return [item.nodeid for item in items]
+
+    for draw in range(20):
+        found = run(draw)
+        assert found == run(draw) and found[-1] == "a.py::test_cheap"
+        assert [sum(name.startswith(file) for name in found[:-1]) for file in "ab"] == [4, 4]
+        assert all(name.replace("[0]", "[1]") in found for name in found)  # with all its cases
+    assert {name for draw in range(40) for name in run(draw)} == set(tests)
+    assert run(0, "tests", long=True) == run(0, "a.py::test_1") == tests
+    assert len(run(0, "a.py")) == 9

@@ -203,6 +203,9 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shape", metavar="N,...", type=_shape, help="input shape, such as 3,32,32 (default: that of the archive)"
     )
+    parser.add_argument(
+        "--radius", type=float, metavar="R", help="also say what an exact count around POINTS would take (seconds)"
+    )
     parser.set_defaults(run=_explain, parser=parser)
 
 
@@ -361,10 +364,12 @@ def _check_written_to(name: str, path: Path | None) -> None:
 def _explain(args: argparse.Namespace) -> int:
     if args.points is not None and args.shape is not None:
         raise WrongUsage("give POINTS or --shape, not both")
+    if args.radius is not None and args.points is None:
+        raise WrongUsage("--radius needs POINTS")
     loaded = load_model(args, doctor.named_device(args.device))
     if args.points is not None:
         rows = Rows(args.points, loaded)
-        example = rows[slice(0, min(rows.shape[0], EXAMPLE_ROWS))]
+        example = rows[slice(0, rows.shape[0] if args.radius is not None else min(rows.shape[0], EXAMPLE_ROWS))]
     else:
         shape = args.shape or fixed(loaded.input_shape)
         if shape is None:
@@ -373,7 +378,7 @@ def _explain(args: argparse.Namespace) -> int:
         check_memory("--shape: a few points", EXAMPLE_ROWS * math.prod(shape) * torch.finfo(torch.float64).bits // 8)
         example = torch.zeros(0, *shape, dtype=loaded.dtype or torch.float32)
     with blaming(args.model):
-        explanation = explain(loaded.model, example.to(doctor.named_device(args.device)))
+        explanation = explain(loaded.model, example.to(doctor.named_device(args.device)), args.radius)
     print(explanation)
     return 0
 

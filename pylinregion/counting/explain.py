@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pylinregion._util import checks
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.capturing.capture import capture
+from pylinregion.counting.estimate import Estimate, estimate
 from pylinregion.graph.network import Network
 from pylinregion.lowering.lower import refusal
 
@@ -47,11 +49,14 @@ class Explanation:
         coverage: For each method None if it covers the model, else the reason why not; ``"partition"`` and ``"trace"``
             are the functions of these names.
         captured_by: The mechanism that captured the model, "" if none did.
+        estimate: What an exact count with the radius would take; None without one, or if the exact methods do not cover
+            the model.
     """
 
     rows: tuple[Row, ...]
     coverage: dict[str, str | None]
     captured_by: str
+    estimate: Estimate | None = None
 
     @property
     def units(self) -> int:
@@ -86,16 +91,22 @@ class Explanation:
         for method, reason in self.coverage.items():
             verdicts.setdefault("covered" if reason is None else f"not covered. {reason}", []).append(method)
         lines += [f"{', '.join(methods)}: {verdict}" for verdict, methods in verdicts.items()]
+        if self.estimate is not None:
+            lines.append(str(self.estimate))
         return "\n".join(lines)
 
 
 @plain_torch()
-def explain(model: nn.Module | torch.export.ExportedProgram | Network, x: Tensor) -> Explanation:
-    """Say what would be counted in a model, and which methods cover it.
+def explain(
+    model: nn.Module | torch.export.ExportedProgram | Network, x: Tensor, radius: float | Tensor | None = None
+) -> Explanation:
+    """Say what would be counted in a model, which methods cover it, and what an exact count would take.
 
     Args:
         model: As for :func:`pylinregion.count_regions`.
         x: ``[B, *input_shape]``, as for ``count_regions``.
+        radius: Of the neighbourhoods that are to be counted, a number or ``[B]`` numbers: slices around a few of the
+            points are tried, which takes seconds, for :attr:`Explanation.estimate`.
 
     Returns:
         A table of every kink, smooth activation and other operator, and for each method whether it covers the model:
@@ -103,8 +114,9 @@ def explain(model: nn.Module | torch.export.ExportedProgram | Network, x: Tensor
         model that cannot be captured gives an empty table and the reason; it does not raise.
 
     Raises:
-        TypeError, ValueError: ``model`` or ``x`` is not as above.
+        TypeError, ValueError: ``model``, ``x`` or ``radius`` is not as above.
     """
+    radii = None if radius is None else checks.radii(radius, len(x), x.device)
     try:
         network = capture(model, x)
     except UnsupportedModelError as error:
@@ -120,4 +132,10 @@ def explain(model: nn.Module | torch.export.ExportedProgram | Network, x: Tensor
     coverage: dict[str, str | None] = {"vertices": None, **dict.fromkeys(EXACT, refusal(network))}
     if coverage["trace"] is None:
         coverage |= dict.fromkeys(("axes", "trace"), refusal(network, segments=True))
-    return Explanation(tuple(rows), coverage, network.method)
+    taken = None
+    if radii is not None and coverage["slice"] is None and len(x):
+        try:
+            taken = estimate(network, x, radii)
+        except UnsupportedModelError as error:  # weights of a scale that exact methods do not cover
+            coverage |= dict.fromkeys(EXACT, str(error))
+    return Explanation(tuple(rows), coverage, network.method, taken)

@@ -14,7 +14,7 @@ from pylinregion._util.arrays import Int64s
 from pylinregion._util.errors import BudgetExceededError, UnsupportedModelError
 from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import check_scale
-from pylinregion.exact.slice_fold import SliceFolder, TooManyColumnsError
+from pylinregion.exact.slice_fold import SliceFolder, TooManyColumnsError, bytes_of_fold
 from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.exact.tile_walks import on_tiles, tiled, tiles_a_side
 from pylinregion.exact.tiled_counts import TileCounts, changes_together, is_generic, regions_together
@@ -187,6 +187,10 @@ class ManySlices:
         except _TooManyRegionsError as error:
             return _stopped(error.regions, self.stages)
         raise AssertionError  # on_tiles gives tilings, or raises
+
+    def bytes_of(self, rows: int) -> int:
+        """What the fold of one slice takes that leaves so many rows."""
+        return bytes_of_fold(rows, self._folder.widest)
 
     def folded_alone(self, slice_: Slices, max_bytes: int | None = None) -> SliceSystems:
         """One slice, folded.

@@ -2,14 +2,15 @@
 
 ``@pytest.mark.part(k)`` is for tests with parameters: about one of k of their cases is run, and every value of each
 parameter in one of them (of one parameter alone, and of one called ``seed``, any); with ``of="name"``, every value of
-that parameter. The number of the draw is printed;
-``PYLINREGION_TEST_DRAW`` set to it draws the same again. ``PYLINREGION_TEST_LONG=1`` takes all cases; where cases are
-named on the command line, none is left out. ``PYLINREGION_TEST_SCALE=10`` makes ten times as many of the random ones.
+that parameter. ``@pytest.mark.turns(k)`` is for tests that start whole programs, say: of those in a file about one of k
+is run, with all its cases. The number of the draw is printed; ``PYLINREGION_TEST_DRAW`` set to it draws the same again.
+``PYLINREGION_TEST_LONG=1`` takes all; what is named on the command line is not left out.
+``PYLINREGION_TEST_SCALE=10`` makes ten times as many of the random ones.
 """
 
 import os
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import groupby
 from typing import TypeVar
 
@@ -54,16 +55,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what was not drawn."""
     if any("[" in argument for argument in config.args):
         return
+    families = {test: list(each) for test, each in groupby(items, lambda item: item.nodeid.partition("[")[0])}
+    named = any("::" in argument for argument in config.args)
+    waiting = set() if named else waiting_for_a_turn({test: family[0] for test, family in families.items()})
     taken: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
-    for test, each in groupby(items, lambda item: item.nodeid.partition("[")[0]):
-        family = list(each)
+    for test, family in families.items():
         mark = family[0].get_closest_marker("part")
         places = set(range(len(family))) if mark is None else covering(kinds(family, **mark.kwargs), *mark.args, test)
         for place, item in enumerate(family):
-            (taken if place in places else left_out).append(item)
+            (taken if place in places and test not in waiting else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = taken
+
+
+def waiting_for_a_turn(tests: Mapping[str, pytest.Item]) -> set[str]:
+    """Those, by name, that this run leaves out."""
+    groups: dict[tuple[str, int], list[str]] = {}
+    for name, item in tests.items():
+        if (mark := item.get_closest_marker("turns")) is not None:
+            groups.setdefault((name.partition("::")[0], *mark.args), []).append(name)
+    run = {name for (file, share), names in groups.items() for name in some(names, share, file)}
+    return {name for names in groups.values() for name in names} - run
 
 
 def kinds(family: list[pytest.Item], of: str | None = None) -> list[tuple[Hashable, ...]]:

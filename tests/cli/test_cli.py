@@ -191,6 +191,16 @@ def test_explain_takes_a_factory_with_a_shape(shape: list[str], capsys: pytest.C
     ]
 
 
+def test_explain_says_what_an_exact_count_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "m.pt2", "x.npy", "--radius", "0.5"]) == 0
+    points = len(np.load("x.npy"))
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("exact count on a point's slice: about ") and f" for {points} points on one thread" in last
+    with pytest.raises(SystemExit, match="2"):
+        main(["explain", "m.pt2", "--radius", "0.5"])
+    assert "--radius needs POINTS" in capsys.readouterr().err
+
+
 def test_explain_says_why_a_program_cannot_be_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "static.pt2"]) == 0
     reason = "the model fixes its batch size to 3"

@@ -1,5 +1,6 @@
 """What ``explain`` says of a model."""
 
+import itertools
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 import pylinregion as plr
 from cases.small_models import Do
+from pylinregion.counting import estimate as estimates
 
 
 class Mixed(nn.Module):
@@ -207,3 +209,64 @@ def test_lines_are_the_users_own():
     """Neither torch's nor this package's: a module of torch's own, called by our tracer alone, has none."""
     rows = plr.explain(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), torch.zeros(2, 3)).rows
     assert [row.line for row in rows] == [""]
+
+
+def mlp(width):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(20, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3))
+
+
+def test_a_radius_says_what_an_exact_count_takes(monkeypatch):
+    monkeypatch.setattr(estimates, "_SECONDS", 1e9)  # nothing is too dear, however slow the machine
+    model, x = mlp(30), torch.rand(9, 20)
+    explanation = plr.explain(model, x, 0.5)
+    found = explanation.estimate
+    counts = plr.count_regions(model, x, 0.5, method="slice")
+    assert (found.points, found.neurons, found.share, found.fitting) == (9, 60, 1.0, 1.0)
+    assert found.regions == counts.regions.double().mean()
+    assert counts.changes.sum(1).double().mean() <= found.unsettled <= 60
+    assert str(explanation).splitlines()[-1] == str(found)
+    assert str(found).startswith(f"exact count on a point's slice: about {found.unsettled:.2g} of 60 neurons unsettled")
+    assert "for 9 points on one thread" in str(found)
+    mixed = plr.explain(model, x, torch.linspace(0.1, 0.5, 9)).estimate
+    assert mixed.regions < found.regions and mixed.seconds > 0
+    one = plr.explain(model, x[:1], 0.5).estimate
+    assert one.points == 1 and one.regions == counts.regions[0] and "1 point on" in str(one)
+
+
+def test_what_is_not_tried_is_extrapolated(monkeypatch):
+    """Pilots of small radii say what is to be expected, within an order of magnitude."""
+    model, x = mlp(100), torch.rand(2, 20)
+    wanted = plr.count_regions(model, x, 3.0, method="slice")
+    ticks = itertools.count()
+    monkeypatch.setattr(estimates.time, "perf_counter", lambda: float(next(ticks)))  # a pilot takes a second
+    for first, dear in ((1 / 16, 0.0), (1 / 4, 0.0), (1 / 16, 1e9)):
+        monkeypatch.setattr(estimates, "_FIRST", first)
+        monkeypatch.setattr(estimates, "_SECONDS", dear)
+        found = plr.explain(model, x, 3.0).estimate
+        assert found.share == (first if dear == 0 else 1)
+        regions, changes = wanted.regions.double().mean(), wanted.changes.sum(1).double().mean()
+        assert regions / 10 < found.regions < regions * 10
+        assert changes / 2 < found.unsettled < 4 * changes
+        assert 2 < found.seconds < 2 * (3 + 200) / 3 + 1
+
+
+def test_a_slice_that_does_not_fit_says_which_would(monkeypatch):
+    monkeypatch.setattr(estimates, "_SECONDS", 1e9)
+    model, x = mlp(300), torch.rand(2, 20)
+    monkeypatch.setenv("PYLINREGION_MEMORY_BUDGET", "200000")
+    found = plr.explain(model, x, 3.0).estimate
+    assert found.bytes > 200_000 and found.share < 1 and 0 < found.fitting < 1
+    assert str(found).splitlines()[1].startswith("that is more than the memory budget of 200 KiB, so it is counted ")
+    assert str(found).endswith(f"a slice of {found.fitting:.2g} of the radius would fit")
+
+
+def test_estimates_need_exact_methods_and_a_radius():
+    x = torch.rand(4, 20)
+    assert plr.explain(mlp(5), x).estimate is None
+    assert plr.explain(nn.Sequential(nn.Linear(20, 4), nn.Tanh()), x, 1.0).estimate is None
+    assert plr.explain(mlp(5), x[:0], 1.0).estimate is None
+    assert plr.explain(nn.Linear(20, 3), x, 1.0).estimate.regions == 1
+    for radius, error in ((0.0, ValueError), ("1", TypeError), (torch.ones(3), ValueError)):
+        with pytest.raises(error, match="radius must be"):
+            plr.explain(mlp(5), x, radius)
