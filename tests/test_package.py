@@ -44,6 +44,7 @@ def test_optional_packages_are_not_imported_with_the_package(tmp_path):
     assert ran.stdout.strip() == "[]"
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith("__main__")])
 def test_docstring_examples(module, monkeypatch):
     monkeypatch.setattr(rational, "rational", Fraction)  # as it is without tests

@@ -82,6 +82,7 @@ def lightning_callback(library, monkeypatch):
     return callback
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(2)
 @pytest.mark.parametrize("library", ["lightning.pytorch", "pytorch_lightning"])
 def test_lightning(tmp_path, monkeypatch, library):
@@ -117,6 +118,7 @@ def test_lightning(tmp_path, monkeypatch, library):
     assert logged == {record["step"]: record["random/lc"] for record in seen}
 
 
+@pytest.mark.turns(2)
 def test_lightning_trains_the_same_with_and_without(tmp_path, monkeypatch):
     trained = []
     for watch in (False, True):
@@ -129,6 +131,7 @@ def test_lightning_trains_the_same_with_and_without(tmp_path, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(*trained, strict=True))
 
 
+@pytest.mark.turns(2)
 def test_lightning_resumes_from_its_checkpoint(tmp_path, monkeypatch):
     kind = lightning_callback("lightning.pytorch", monkeypatch)
 
@@ -152,6 +155,7 @@ def test_lightning_resumes_from_its_checkpoint(tmp_path, monkeypatch):
     assert parts == whole
 
 
+@pytest.mark.turns(2)
 def test_lightning_counts_steps_of_the_optimiser(tmp_path, monkeypatch):
     seen = []
     kind = lightning_callback("lightning.pytorch", monkeypatch)
@@ -209,6 +213,7 @@ def transformers_callback(**settings):
     return MonitorCallback(probes(), RADIUS, module=lambda model: model.net, **{**SETTINGS, **settings})
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("mixed", [False, True])
 def test_transformers(tmp_path, mixed):
     seen = []
@@ -220,6 +225,7 @@ def test_transformers(tmp_path, mixed):
     assert seen[-1]["test/lc"] == counts.mean().mean != seen[0]["test/lc"]
 
 
+@pytest.mark.turns(2)
 def test_transformers_trains_the_same_with_and_without(tmp_path):
     trained = []
     for callback in (None, transformers_callback()):
@@ -229,6 +235,7 @@ def test_transformers_trains_the_same_with_and_without(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(*trained, strict=True))
 
 
+@pytest.mark.turns(2)
 def test_transformers_resumes_from_its_checkpoint(tmp_path):
     whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
     transformers_trainer(tmp_path / "a", transformers_callback(sink=JSONLines(whole)), max_steps=12).train()
@@ -249,6 +256,7 @@ def test_transformers_resumes_from_its_checkpoint(tmp_path):
         trainer.train(resume_from_checkpoint=str(tmp_path / "c" / "checkpoint-6"))
 
 
+@pytest.mark.turns(2)
 def test_a_language_model_is_measured_in_its_embeddings(tmp_path):
     from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 

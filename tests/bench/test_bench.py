@@ -88,6 +88,7 @@ def smoke(tmp_path, capsys, part):
     return report, counts
 
 
+@pytest.mark.turns(3)
 @pytest.mark.part(2)
 @pytest.mark.parametrize("part", ["mlp", "resnet"])
 def test_smoke_run_writes_every_row_of_networks(tmp_path, threads, capsys, part):
@@ -116,11 +117,13 @@ def test_smoke_run_writes_every_row_of_networks(tmp_path, threads, capsys, part)
     assert [row["name"] for row in report["memory"]] == ["pylinregion"]
 
 
+@pytest.mark.turns(3)
 def test_smoke_run_of_kernels(tmp_path, threads, capsys):
     report, _ = smoke(tmp_path, capsys, "kernels")
     assert {row["setting"]["kernel"] for row in report["kernels"]} >= {"sign_changes", "distinct_patterns"}
 
 
+@pytest.mark.turns(3)
 def test_smoke_run_of_chains(tmp_path, threads, capsys):
     report, _ = smoke(tmp_path, capsys, "chains")
     shapes = [(s["width"], s["depth"], s["dtype"]) for s in (row["setting"] for row in report["chains"])]
@@ -187,6 +190,7 @@ def test_nothing_is_allowed_in_float64_and_little_in_float32():
     assert allowed.shape == (50, 2) and int(allowed.sum()) < 5
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize(
     ("part", "wrong", "name"),
     [
@@ -310,6 +314,7 @@ def test_verdicts():
     assert harness.verdict(None, 100.0) == "not measured" and harness.verdict(1.0, None) == "no goal"
 
 
+@pytest.mark.turns(3)
 def test_smoke_run_of_the_monitor(tmp_path, threads, capsys):
     assert watching.main(["--smoke", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
@@ -333,6 +338,7 @@ def test_a_training_that_watching_changes_is_noticed(monkeypatch):
         watching.record(case, 1)
 
 
+@pytest.mark.turns(3)
 def test_smoke_run_of_shards(tmp_path, threads, monkeypatch, capsys):
     with (
         pytest.raises(SystemExit, match="a process ended: Traceback"),

@@ -195,6 +195,7 @@ def test_other_folders_are_named(fake, missing):
         partitions.main(["--smoke", "--peer", str(fake), "--out", str(fake)])
 
 
+@pytest.mark.turns(3)
 def test_layers_are_passed_on_as_splinecam_does(fake, capfd):
     stages, plane, corners = small_case()
     found = splinecam_peer.splinecam(fake, stages, plane, corners)
@@ -205,6 +206,7 @@ def test_layers_are_passed_on_as_splinecam_does(fake, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.turns(3)
 @pytest.mark.part(3)
 @pytest.mark.parametrize(
     ("text", "error"),
@@ -221,6 +223,7 @@ def test_failures_are_reported(fake, text, error):
     assert partitions.slower(found, 10, 0.001) == error
 
 
+@pytest.mark.turns(3)
 def test_long_runs_are_ended(fake, monkeypatch):
     (fake / "splinecam" / "graph.py").write_text("while True: pass")
     monkeypatch.setattr(splinecam_peer, "SECONDS", 1)

@@ -103,6 +103,7 @@ def run(script, tmp_path):
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300)
 
 
+@pytest.mark.turns(2)
 def test_interrupts_wait_for_the_jobs_that_run(tmp_path):
     """Three real SIGINTs, one upon the other, fifty times: the first while jobs run, the others while it waits."""
     ran = forked(
@@ -173,6 +174,7 @@ def test_an_interrupt_while_threads_are_started(tmp_path):
     assert (ran.stdout, ran.returncode) == ("none inside\n", 0), ran.stderr
 
 
+@pytest.mark.turns(2)
 def test_the_end_of_the_process_waits_for_what_an_interrupt_left(tmp_path):
     ran = run(
         """

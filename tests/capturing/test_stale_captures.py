@@ -75,7 +75,7 @@ def counted(model, x):
     return plr.count_regions(model, x, 0.5, n_directions=4).changes
 
 
-@pytest.mark.part(2)
+@pytest.mark.part(3)
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize("blind", [False, True])
 def test_what_the_model_reads_is_noticed(name, blind, monkeypatch):

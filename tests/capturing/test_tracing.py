@@ -14,6 +14,7 @@ from pylinregion.capturing import tracing
 pytestmark = pytest.mark.usefixtures("doubles")
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("mechanism", ["torch.export", "make_fx", "torch.export, strict"])
 def test_every_mechanism_names_paths_and_lines(mechanism, monkeypatch):
     """The fallbacks are tried where the mechanisms before them fail."""
@@ -58,6 +59,7 @@ def precisions():
     torch.backends.cudnn.allow_tf32 = True  # the default, and the newer settings of cuDNN with it
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(2)
 @pytest.mark.parametrize(
     ("owner", "value"),

@@ -103,6 +103,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"pylinregion {plr.__version__}\n"
 
 
+@pytest.mark.turns(3)
 def test_module_runs_as_a_program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-W", "error", "-m", "pylinregion", "explain", "factories_of_the_tests:net", "--shape"]
     done = subprocess.run([*command, "4"], capture_output=True, text=True, timeout=120)
@@ -116,6 +117,7 @@ def test_module_runs_as_a_program(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert err.startswith("pylinregion: error: ") and err.count("\n") == 1
 
 
+@pytest.mark.turns(3)
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no device that is full")
 def test_a_full_device_is_an_error_and_python_says_nothing_at_exit() -> None:
     command = [sys.executable, "-m", "pylinregion", "--version"]
@@ -124,6 +126,7 @@ def test_a_full_device_is_an_error_and_python_says_nothing_at_exit() -> None:
     assert (done.returncode, done.stderr) == (1, "pylinregion: error: [Errno 28] No space left on device\n")
 
 
+@pytest.mark.turns(3)
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes close in another way on Windows")
 def test_a_closed_pipe_is_no_error_message() -> None:
     reader, writer = os.pipe()

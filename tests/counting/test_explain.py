@@ -150,12 +150,16 @@ def test_what_partition_covers_is_what_it_takes():
     assert set(plr.explain(pool, torch.randn(2, 6)).coverage.values()) == {None}
     assert plr.trace(pool, torch.zeros(1, 6), torch.tensor([[2.0, 1, 1, 2, 0, 0]])).n_regions == 1
     plr.count_regions(pool, torch.zeros(2, 6), radius=1.0, n_directions=2, method="axes")
+    with torch.device("meta"):
+        wide = nn.Linear(12_000, 12_000)
+    wide.weight = nn.Parameter(torch.zeros(1).expand(12_000, 12_000))  # nobody draws, or keeps, so many numbers
+    wide.bias = nn.Parameter(torch.zeros(12_000))
     for model, message in (
         (
             nn.Sequential(nn.Linear(6, 4), nn.Hardshrink()),
             "exact methods need continuous activations, and hardshrink in module '1' jumps",
         ),
-        (nn.Sequential(nn.Linear(6, 12_000), nn.ReLU(), nn.Linear(12_000, 12_000)), "one of 12000 x 12000"),
+        (nn.Sequential(nn.Linear(6, 12_000), nn.ReLU(), wide), "one of 12000 x 12000"),
         (Two(), "the model has 2 output tensors"),
         (Steps(), r"exact methods need continuous functions: to at test_explain.py:\d+: .* jumps where gt at .*"),
         (Do(lambda self, x: x.relu() / 0), r"exact methods need finite numbers, and div at .* makes others"),
@@ -248,7 +252,7 @@ def test_what_is_not_tried_is_extrapolated(monkeypatch):
         regions, changes = wanted.regions.double().mean(), wanted.changes.sum(1).double().mean()
         assert regions / 10 < found.regions < regions * 10
         assert changes / 2 < found.unsettled < 4 * changes
-        assert 2 < found.seconds < 2 * (3 + 200) / 3 + 1
+        assert 1 <= found.seconds < 2 * (3 + 200) / 3 + 1
 
 
 def test_a_slice_that_does_not_fit_says_which_would(monkeypatch):

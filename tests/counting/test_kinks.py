@@ -169,7 +169,7 @@ def elementwise_cases():
             yield pytest.param(name, form, ON, "smooth", id=f"{name} {number}")
 
 
-@pytest.mark.part(2, of="name")
+@pytest.mark.part(3, of="name")
 @pytest.mark.parametrize("name, activation, pieces, kind", list(elementwise_cases()))
 def test_elementwise(name, activation, pieces, kind):
     net = Net(activation).double().eval()

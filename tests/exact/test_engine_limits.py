@@ -98,6 +98,7 @@ INTERRUPTED = """
 """
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(2)
 @pytest.mark.parametrize("cells, threads", [(False, 1), (True, 1), (True, 2)])
 def test_an_interrupt_is_heard_within_a_second(cells, threads, tmp_path):
@@ -107,6 +108,7 @@ def test_an_interrupt_is_heard_within_a_second(cells, threads, tmp_path):
     assert float(ran.stdout) < 1.0 * SLOW_MACHINE
 
 
+@pytest.mark.turns(2)
 def test_an_interrupt_is_heard_within_a_second_within_a_wide_layer(tmp_path):
     engine = "Engine(generic((2, 5000, 60, 1)), IDENTITY_PLANE, box(-3, 3))"
     text = textwrap.dedent(INTERRUPTED.format(engine=engine, cells=False, threads=1, exact=False))
@@ -130,6 +132,7 @@ PARALLEL = """
 """
 
 
+@pytest.mark.turns(2)
 @needs_proc
 def test_memory_of_thousands_of_parallel_lines(tmp_path):
     """A recursion as deep as there are lines, in little memory."""
@@ -150,6 +153,7 @@ ONE_LAYER = """
 """
 
 
+@pytest.mark.turns(2)
 @needs_proc
 def test_threads_take_no_memory_for_a_single_layer(tmp_path):
     ran = run_python(ONE_LAYER.format(threads=2), tmp_path)

@@ -109,6 +109,7 @@ def test_decisions_in_integers_are_those_of_float64():
     assert found.regions == exact.regions and found.n_regions > 20 and exact.exact > 1000
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("worth", [slice_fold._WORTH, -1.0])
 def test_rows_of_convolutions_are_within_their_bounds(worth, monkeypatch):
     """Against fractions: by norms, and row by row."""

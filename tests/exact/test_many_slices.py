@@ -75,13 +75,14 @@ def test_counts_are_those_of_each_slice_alone(structure, kind, seed):
     check(case.stages, slices if seed % 2 else with_own_directions(slices, seed))
 
 
+@pytest.mark.part(8)
 @pytest.mark.parametrize("seed", range(60 * SCALE))
 def test_counts_of_networks_of_any_kind(seed):
     case, _ = random_case(1000 + seed)
     check(case.stages, around(case, 4, seed))
 
 
-@pytest.mark.part(4)
+@pytest.mark.part(8)
 @pytest.mark.parametrize("slice_kind", SLICE_KINDS)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 def test_counts_of_networks_with_maxima(kind, slice_kind):

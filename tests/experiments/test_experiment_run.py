@@ -163,6 +163,7 @@ def test_records_are_the_measures_of_the_network(tmp_path: Path) -> None:
     assert first["train/lc"] != last["train/lc"]
 
 
+@pytest.mark.turns(2)
 @pytest.mark.usefixtures("no_report")
 def test_linear_probes_are_in_some_of_the_records(tmp_path: Path) -> None:
     config = tiny("deep-mlp-small", **{"data.test_points": 40})
@@ -189,6 +190,7 @@ def test_linear_probes_are_in_some_of_the_records(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.turns(2)
 @pytest.mark.usefixtures("no_report")
 def test_complexity_of_tokens_is_that_of_their_embeddings(tmp_path: Path) -> None:
     config = tiny("modular-addition-small")
@@ -209,6 +211,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(3)
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("name", ["mnist-mlp-scaled-small", "perturbed-small", "deep-mlp-small"])
@@ -245,6 +248,7 @@ run(config, Path(sys.argv[2]), on_record=lambda record: record["step"] == 7 and 
 """
 
 
+@pytest.mark.turns(2)
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_a_killed_run_goes_on_to_the_bit(tmp_path: Path) -> None:
@@ -258,6 +262,7 @@ def test_a_killed_run_goes_on_to_the_bit(tmp_path: Path) -> None:
     assert records_of(folder) == records_of(run(config, tmp_path / "straight"))
 
 
+@pytest.mark.turns(2)
 @pytest.mark.usefixtures("no_report")
 def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path: Path) -> None:
     config = tiny("mnist-mlp-scaled-small")
@@ -278,6 +283,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     assert folder.records.read_bytes() == records and steps == []
 
 
+@pytest.mark.turns(2)
 @pytest.mark.usefixtures("no_report")
 def test_a_run_of_an_older_version_goes_on_to_the_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its config has no word on outputs and the loss's dtype: it counted hidden neurons, and took float64."""
@@ -378,6 +384,7 @@ def test_a_broken_checkpoint_is_named(tmp_path: Path) -> None:
         run(config, tmp_path, resume=True)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.usefixtures("no_report")
 def test_training_is_not_disturbed_by_measuring(tmp_path: Path) -> None:
     models = []

@@ -36,7 +36,7 @@ def test_no_row_is_left_out():
     assert set(CALLS) | ON_OTHER_DEVICES == set(TABLE)
 
 
-@pytest.mark.part(2)
+@pytest.mark.part(4)
 @pytest.mark.parametrize("begin", range(0, len(COVERED), TOGETHER))
 def test_exact_methods_take_what_explain_calls_covered(begin):
     names = COVERED[begin : begin + TOGETHER]

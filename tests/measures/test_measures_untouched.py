@@ -139,6 +139,7 @@ def test_the_callers_modes_do_not_matter(name):
     assert np.array_equal(as_array(measure(model.eval(), x.requires_grad_(), y)), want)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("name", ["feature_ranks", "perturbed_information", "sharpness", "local_rank"])
 def test_measures_follow_the_weights(name):
     """The capture is kept; the weights are read anew."""

@@ -185,6 +185,7 @@ def together(code, folder, world):
     return [each.returncode for each in ended], [each.stderr for each in ended]
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(2)
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_share_the_points_and_records_are_those_of_one_process(tmp_path, world):
@@ -255,6 +256,7 @@ def test_ranks_share_the_points_and_records_are_those_of_one_process(tmp_path, w
         assert "layer '1' are NaN or infinite around point 38 of x" in each["overflow"]
 
 
+@pytest.mark.turns(2)
 def test_a_rank_that_is_killed_ends_the_run(tmp_path):
     codes, said = together(KILLED, tmp_path, 2)
     assert codes == [1, -signal.SIGKILL]

@@ -213,6 +213,7 @@ def load_or_refuse(path, part):
 UNITS = ("line_begin", "kinks", "slopes", "intercepts", "groups")
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("compress", [False, True])
 def test_bytes_that_are_missing_or_changed_are_value_errors(tmp_path, compress):
     """20 missing in the middle once gave an OSError, other damage a NotImplementedError."""
@@ -255,6 +256,7 @@ def damaged(array):
             yield other
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(2)
 @pytest.mark.parametrize("make", [pooled, partition_of])
 def test_arrays_that_are_missing_or_others_are_value_errors(tmp_path, make):
@@ -277,6 +279,7 @@ def test_arrays_that_are_missing_or_others_are_value_errors(tmp_path, make):
     assert np.mean(list(refused.values())) > 0.7
 
 
+@pytest.mark.turns(2)
 def test_headers_that_are_others_are_value_errors(tmp_path):
     part, path = pooled(), tmp_path / "part.npz"
     part.save(path)
@@ -312,6 +315,7 @@ def test_headers_that_are_others_are_value_errors(tmp_path):
     assert np.mean(refused) > 0.8
 
 
+@pytest.mark.turns(2)
 def test_what_is_wrong_with_which_array_is_said(path):
     for name, array, message in (
         ("stage0.bias", np.zeros(5), r"stage0.bias must be \['float64', \[6\]\], as the header says, got .*5"),
@@ -417,6 +421,7 @@ def mutated(rng, arrays):
     return name, arrays | {name: array}
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(2)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numbers that bits were changed in
 @pytest.mark.parametrize("make", [pooled, partition_of])

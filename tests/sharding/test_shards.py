@@ -366,6 +366,7 @@ def ranks(tmp_path, world, killed=None):
     return [each.returncode for each in ended], [each.stderr for each in ended]
 
 
+@pytest.mark.turns(2)
 def test_processes_do_the_work_of_one(tmp_path):
     assert ranks(tmp_path, 2)[0] == [0, 0]
     wanted = plr.count_regions(model(), torch.from_numpy(points()), 0.5, n_directions=4)
@@ -373,6 +374,7 @@ def test_processes_do_the_work_of_one(tmp_path):
     same_partitions(plr.load(tmp_path / "part.npz"), plr.partition(model(), where()))
 
 
+@pytest.mark.turns(2)
 def test_a_process_that_is_killed_ends_the_run_and_loses_no_shard(tmp_path):
     codes, said = ranks(tmp_path, 2, killed=1)
     assert codes[1] == -signal.SIGKILL and codes[0] == 1
@@ -451,6 +453,7 @@ def wanted_line(radius):
     return f"counted: {radius} {changes.tolist()}"
 
 
+@pytest.mark.turns(2)
 def test_of_two_jobs_in_a_new_folder_one_wins(tmp_path):
     """Both looked for ``job.json``, both wrote it, and the counts were of some shards of each."""
     said = forked(
@@ -473,6 +476,7 @@ for number in range(5):
         assert all("another process works in" in line or "holds the shards of another job" in line for line in others)
 
 
+@pytest.mark.turns(2)
 def test_a_kill_at_any_place_keeps_what_is_done(tmp_path):
     """Killed with nothing but a temporary file, the folder was blocked for good."""
     said = forked(
