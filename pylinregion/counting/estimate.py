@@ -68,8 +68,8 @@ class Estimate:
         if self.fitting == 1:
             return text
         return (
-            f"{text}\nthat is more than the memory budget of {_in_bytes(self.budget)}, so it is counted in tiles, which "
-            f"take longer; a slice of {_rounded(self.fitting)} of the radius would fit"
+            f"{text}\nthat is more than the memory budget of {_in_bytes(self.budget)}, so it is counted in tiles, "
+            f"which take longer; a slice of {_rounded(self.fitting)} of the radius would fit"
         )
 
 
