@@ -120,14 +120,14 @@ class Maps:
             )
             for stage, first in zip(stages.stages, stages.first_lines, strict=True)
         ]
-        self._stages = stages
+        self.stages = stages
         widest = max(stage.rows for stage in stages.stages)
         self.chunk = max(16, _CHUNK_NUMBERS // (3 * widest))
 
     @property
     def norms(self) -> list[dict[int, tuple[float, float]]]:
         """Of the blocks of each stage: see :attr:`Stages.norms`."""
-        return self._stages.norms
+        return self.stages.norms
 
     def chunks(self, patterns: Patterns) -> Iterator[tuple[slice, Tensor]]:
         """The maps ``[regions, outputs, columns]`` of a chunk of regions after the other.
@@ -135,20 +135,37 @@ class Maps:
         Args:
             patterns: ``[regions, bytes]``: bit ``r % 8`` of byte ``r // 8`` is 1 where line r is on.
         """
-        for rows, maps, _ in self._chunks(patterns, bounded=False):
-            yield rows, maps
+        for rows, bits in self._bits(patterns):
+            yield rows, self._maps(self._values(bits, bounded=False))
 
     def bounded_chunks(self, patterns: Patterns) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """The same with ``[regions, outputs, columns]`` bounds of their errors, in float64 (docs/exactness.md, 6.2)."""
-        yield from self._chunks(patterns, bounded=True)
+        for rows, bits in self._bits(patterns):
+            values = self._values(bits, bounded=True)
+            found = values[len(self.parts) - 1]
+            yield rows, self._maps(values), found.error[:, found.run].movedim(0, 1)
 
-    def _chunks(self, patterns: Patterns, bounded: bool) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    def sized_chunks(self, patterns: Patterns) -> Iterator[tuple[slice, Tensor, dict[int, Tensor]]]:
+        """The same as :meth:`chunks`, with the largest sizes of all numbers on the way, in float64.
+
+        These are ``[columns, units]`` of each stage, and of the input.
+        """
+        for rows, bits in self._bits(patterns):
+            values = self._values(bits, bounded=False)
+            yield rows, self._maps(values), {number: each.forms.abs().amax(dim=1).T for number, each in values.items()}
+
+    def _bits(self, patterns: Patterns) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+        """``[regions, lines]`` of a chunk after the other."""
         for begin in range(0, len(patterns), self.chunk):
             rows = slice(begin, min(begin + self.chunk, len(patterns)))
-            bits = np.unpackbits(patterns[rows], axis=1, count=self.lines, bitorder="little")
-            yield rows, *self._outputs(bits, bounded)
+            yield rows, np.unpackbits(patterns[rows], axis=1, count=self.lines, bitorder="little")
 
-    def _outputs(self, bits: NDArray[np.uint8], bounded: bool) -> tuple[Tensor, Tensor]:
+    def _maps(self, values: dict[int, _Values]) -> Tensor:
+        found = values[len(self.parts) - 1]
+        return found.forms[:, found.run].movedim(0, 1)
+
+    def _values(self, bits: NDArray[np.uint8], bounded: bool) -> dict[int, _Values]:
+        """Of the input and each stage, on regions with these lines."""
         regions = len(bits)
         starts = np.zeros(regions, dtype=bool)  # of runs
         starts[0] = True
@@ -177,9 +194,7 @@ class Maps:
                     error = _error_through(part.stage.units, z, error, bits[firsts, :0])
                 z = self._through(part, z, bits[firsts, :0])
             values[number] = _Values(z, run, error)
-        found = values[last]
-        bounds = found.error[:, found.run].movedim(0, 1) if bounded else _NO_ERROR
-        return found.forms[:, found.run].movedim(0, 1), bounds
+        return values
 
     def _rows(self, part: _Part, values: dict[int, _Values], firsts: NDArray[np.intp], run: Tensor) -> Tensor:
         """``[rows, runs, columns]``."""
@@ -221,7 +236,7 @@ class Maps:
         """The units of rows ``[rows, runs, columns]`` under patterns ``[runs, lines of the stage]``."""
         if part.relu:
             return z * torch.from_numpy(bits.T.astype(np.float64, order="C"))[:, :, None]
-        index = torch.from_numpy(np.ascontiguousarray(_pieces(part.stage.units, bits).T))
+        index = torch.from_numpy(np.ascontiguousarray(pieces(part.stage.units, bits).T))
         result = self.ring.reduced(z * part.slopes[index][:, :, None])
         if part.stage.units.intercepts.any():
             result[:, :, -1] += part.intercepts[index]
@@ -235,7 +250,7 @@ def _in_ring(block: LinearMap, ring: Ring) -> LinearMap:
 
 def _error_through(units: Units, z: Tensor, error: Tensor, bits: NDArray[np.uint8]) -> Tensor:
     """``[runs, columns]``: the error behind units of rows ``z`` ``[rows, runs, columns]`` that are off by ``error``."""
-    index = _pieces(units, bits)
+    index = pieces(units, bits)
     slopes = np.abs(units.slopes[index]) / units.denominator
     steepest = torch.from_numpy(slopes.max(axis=1, initial=0.0))[:, None]
     if units.gated:
@@ -246,7 +261,7 @@ def _error_through(units: Units, z: Tensor, error: Tensor, bits: NDArray[np.uint
     return bound
 
 
-def _pieces(units: Units, on: NDArray[Any]) -> NDArray[np.int64]:
+def pieces(units: Units, on: NDArray[Any]) -> NDArray[np.int64]:
     """``[regions, units]``: places in ``slopes`` and ``intercepts``, from which lines ``[regions, lines]`` are on."""
     rows = len(units.line_begin) - 1
     first: NDArray[np.int64] = units.line_begin[:-1] + np.arange(rows)
@@ -288,7 +303,7 @@ def jacobians(stages: Stages, patterns: Patterns) -> tuple[Tensor, Tensor]:
         if number not in slopes:
             continue
         units = stage.units
-        factors = units.slopes[_pieces(units, bits[:, first : first + units.lines])] / units.denominator
+        factors = units.slopes[pieces(units, bits[:, first : first + units.lines])] / units.denominator
         by_row = slopes.pop(number) * torch.from_numpy(factors)[:, None, :]
         size = by_row.norm(dim=2) * NORM_UP + NORM_UNDERFLOW
         steepest = torch.from_numpy(np.abs(factors).max(axis=1, initial=0.0))[:, None]
@@ -353,7 +368,7 @@ def _evaluated(stages: Stages, where: Slice, st: Array) -> Evaluation:
             values[number] = z * on[-1]
             bounds[number] = size
             continue
-        index = _pieces(units, on[-1])
+        index = pieces(units, on[-1])
         values[number] = (units.slopes[index] * z + units.intercepts[index]) / units.denominator
         largest = np.maximum.reduceat(np.abs(units.slopes), units.line_begin[:-1] + np.arange(stage.rows))
         bounds[number] = (largest * size + np.abs(units.intercepts[index])) / units.denominator

@@ -78,6 +78,13 @@ class PatternTable:
 Patterns = PatternRows | PatternTable
 
 
+def part_of(patterns: Patterns, regions: Int64s) -> Patterns:
+    """The patterns of some regions, kept as those of all are."""
+    if isinstance(patterns, PatternTable):
+        return PatternTable(patterns.everywhere, patterns.lines, patterns.bits[regions])
+    return np.asarray(patterns[regions])
+
+
 def changing_lines(patterns: Patterns, lines: int) -> Int64s:
     """The lines that are on in some regions and off in others."""
     if isinstance(patterns, PatternTable):

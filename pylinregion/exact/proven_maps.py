@@ -8,37 +8,46 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array
 from pylinregion.exact import maps
+from pylinregion.exact.map_errors import maps_and_errors
 from pylinregion.exact.maps import Maps, Reals
-from pylinregion.exact.pattern_table import Patterns
+from pylinregion.exact.pattern_table import Patterns, part_of
 from pylinregion.exact.residues import exact_maps
 from pylinregion.lowering.stages import Stages
 
 _WORTH = 1e-6  # of itself, what a map may be off by, proven
 
 
-def affine_maps(stages: Stages, inputs: Array, extents: Array, patterns: Patterns) -> Array:
+def affine_maps(stages: Stages, inputs: Array, extents: Array, patterns: Patterns, worth: float = _WORTH) -> Array:
     """The outputs on regions as affine functions, right to a millionth.
 
     Of each output the slopes are off by at most a millionth of their 2-norm, and the constant by a millionth of what
-    ``|a s| + |b t| + |c|`` can be. Float64 with a bound of its rounding errors proves that nearly everywhere, and is
-    then mostly much nearer; what it does not prove is computed exactly and rounded correctly.
+    ``|a s| + |b t| + |c|`` can be. Float64 with a bound of its rounding errors proves that nearly everywhere, by norms
+    or, in deep networks, row by row, and is then mostly much nearer; what it does not prove is computed exactly and
+    rounded correctly.
 
     Args:
         stages: The network.
         inputs: ``[inputs, columns]``: of s, t ... and the constant.
         extents: ``[columns - 1]``: the largest |s|, |t| ...
         patterns: ``[regions, bytes]``.
+        worth: What it may be off by in place of a millionth.
 
     Returns:
         ``[regions, outputs, columns]``.
     """
     in_floats = Maps(stages, torch.from_numpy(np.ascontiguousarray(inputs)), Reals())
     result = np.empty((len(patterns), in_floats.outputs, inputs.shape[1]))
-    good = np.empty(len(patterns), dtype=bool)
+    good = np.zeros(len(patterns), dtype=bool)
     for rows, chunk, bounds in in_floats.bounded_chunks(patterns):
         result[rows] = chunk.numpy()
-        good[rows] = _are_worth(result[rows], bounds.numpy(), extents).all(axis=1)
+        good[rows] = _are_worth(result[rows], bounds.numpy(), extents, worth).all(axis=1)
+        if not good[rows].any():  # the network is so deep that norms prove nothing
+            break
     left = np.flatnonzero(~good)
+    if len(left):
+        result[left], errors = maps_and_errors(in_floats, part_of(patterns, left))
+        good[left] = _are_worth(result[left], errors, extents, worth).all(axis=1)
+        left = np.flatnonzero(~good)
     if len(left):
         result[left] = exact_maps(stages, inputs, patterns[left])
     return result
@@ -63,10 +72,10 @@ def jacobians(stages: Stages, patterns: Patterns) -> Tensor:
     return result
 
 
-def _are_worth(found: Array, bounds: Array, extents: Array) -> Array:
-    """``[regions, outputs]`` bool."""
-    slopes, off = (np.linalg.norm(each[:, :, :-1], axis=2) for each in (found, bounds))
+def _are_worth(found: Array, bounds: Array, extents: Array, part: float) -> Array:
+    """``[regions, outputs]`` bool, from bounds ``[regions, outputs, columns]``, or the same ones for all regions."""
+    slopes, off = (np.linalg.norm(each[..., :-1], axis=-1) for each in (found, bounds))
     size = np.abs(found[:, :, -1]) + np.abs(found[:, :, :-1]) @ extents
     with np.errstate(invalid="ignore"):
-        worth: Array = (off <= _WORTH * slopes) & (bounds[:, :, -1] <= _WORTH * size)
+        worth: Array = (off <= part * slopes) & (bounds[..., -1] <= part * size)
     return worth

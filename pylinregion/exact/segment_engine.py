@@ -18,6 +18,7 @@ from pylinregion.exact.tournament import Tournament
 from pylinregion.lowering.stages import Stages
 from pylinregion.native.exact_engines import Report, TraceProblem
 
+_WORTH = 1e-9  # of itself, what a map may be off by: what the core's estimate of its noise is compared with
 _SQUARINGS = 6  # of spectral norms: within about 5 %
 
 
@@ -140,7 +141,8 @@ class Tracer:
             along = end - start
             if radii is not None:
                 start, along = start - radii[b] * end, 2 * radii[b] * end
-            maps[here] = affine_maps(self._stages, np.stack([along, start], axis=1), np.ones(1), np.stack(patterns))
+            inputs = np.stack([along, start], axis=1)
+            maps[here] = affine_maps(self._stages, inputs, np.ones(1), np.stack(patterns), _WORTH)
         return maps
 
 

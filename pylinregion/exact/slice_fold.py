@@ -21,7 +21,7 @@ from pylinregion._util import memory
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import BudgetExceededError
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
-from pylinregion.exact.row_errors import SettledStage, row_errors
+from pylinregion.exact.row_errors import SettledStage, pulled_back
 from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.lowering.linear_maps import LinearMap
 from pylinregion.lowering.stages import INPUT, Stages
@@ -558,7 +558,7 @@ class _Fold:
             SettledStage(slopes, rounded, rounded_units)
             for (slopes, rounded_units), rounded in zip(self.steps, self.rounded, strict=True)
         ]
-        found = row_errors(stages, settled, self.owner[loose], stage[loose], self.unit[loose])
+        found = pulled_back(stages, settled, stage[loose], self.unit[loose], owner=self.owner[loose]).errors[:, 0]
         self.error[loose] = np.minimum(self.error[loose], (found + self.at_kink[loose]) * UP + UNDERFLOW)
 
     def systems(self) -> SliceSystems:

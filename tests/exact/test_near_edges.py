@@ -15,6 +15,7 @@ import pylinregion as plr
 from cases.networks import random_network, random_slice
 from cases.partitions import ACTIVATIONS, both, matched, model_of
 from cases.parts import some
+from pylinregion.exact.map_errors import maps_and_errors
 from pylinregion.exact.maps import Maps, Reals, jacobians
 from pylinregion.exact.proven_maps import affine_maps
 from pylinregion.exact.signs import signs
@@ -185,6 +186,10 @@ def test_bounds_of_maps_hold_and_exact_ones_are_rounded_correctly(seed, monkeypa
         for map_, bound, true in zip(chunk.tolist(), bounds.tolist(), wanted[rows], strict=True):
             for row, errors, numbers in zip(map_, bound, true, strict=True):
                 assert all(abs(F(x) - y) <= F(e) for x, e, y in zip(row, errors, numbers, strict=True))
+    together, bound = maps_and_errors(maps, part.patterns)
+    for map_, true in zip(together.tolist(), wanted, strict=True):
+        for row, errors, numbers in zip(map_, bound.tolist(), true, strict=True):
+            assert all(abs(F(x) - y) <= F(e) for x, e, y in zip(row, errors, numbers, strict=True))
     slopes, errors = jacobians(part.stages, part.patterns)
     u, v = part.slice.plane[:, 0], part.slice.plane[:, 1]
     for jacobian, bound, true in zip(slopes.tolist(), errors.tolist(), wanted, strict=True):
@@ -193,7 +198,7 @@ def test_bounds_of_maps_hold_and_exact_ones_are_rounded_correctly(seed, monkeypa
                 along = sum(F(x) * F(float(d)) for x, d in zip(row, direction, strict=True))
                 assert abs(along - slope) <= F(error) * F(float(np.linalg.norm(direction) * (1 + 1e-9)))
     monkeypatch.setattr("pylinregion.exact.proven_maps._WORTH", 0.0)
-    found = affine_maps(part.stages, part.slice.plane, np.ones(2), part.patterns)
+    found = affine_maps(part.stages, part.slice.plane, np.ones(2), part.patterns, worth=0.0)
     assert found.tolist() == [[[float(x) for x in row] for row in rows] for rows in wanted]
     jacobian = part.jacobian(0).numpy()
     assert np.allclose(jacobian @ u, found[0, :, 0], rtol=1e-12, atol=1e-12 * np.abs(jacobian).max())
