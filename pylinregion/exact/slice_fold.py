@@ -9,6 +9,7 @@ docs/exactness.md, 5.2, has the bounds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ _MOST_NUMBERS = 2**22  # of the forms, or the columns, of a stage on all slices
 _AT_ONCE = 2**20  # numbers that a map takes or gives at a time
 _IN_CACHE = 2**17  # numbers that are read again at once
 _MANY_COLUMNS = 16  # of a slice
-_WORTH = 1e-10  # of what a row changes by on its slice: so small an error leaves integers next to nothing to do
+_WORTH = 1e-5  # decisions of a row that are expected to be left to integers: to find sharper bounds takes longer
 _ALIVE = 4  # arrays of columns at the same time: of a stage, of the one before, and beside both; measured
 _NO_MATTER = 1 << 28  # bytes that nobody is asked for
 _OPERATIONS = 32  # more than a relaxed form, its bounds and what they enter round, besides the sums of columns: 5.2
@@ -361,17 +362,10 @@ class _Fold:
 
     def _over_corners(self, form: Tensor, slack: Tensor) -> tuple[Tensor, Tensor]:
         """The least and the largest values of affine functions ``[B, 3, n]`` on the polygons, less and more slack."""
-        low, high = torch.full_like(slack, np.inf), torch.full_like(slack, -np.inf)
         corners = self.corner_points
-        for corner in range(corners.shape[1]):
-            z = form[:, 0] * corners[:, corner, :1]
-            z += form[:, 1] * corners[:, corner, 1:]
-            z += form[:, 2]
-            torch.minimum(low, z, out=low)
-            torch.maximum(high, z, out=high)
-        low -= slack
-        high += slack
-        return low, high
+        values = torch.baddbmm(form[:, 2:].expand(-1, corners.shape[1], -1), corners, form[:, :2]).unbind(1)
+        low, high = reduce(torch.minimum, values), reduce(torch.maximum, values)
+        return low - slack, high + slack
 
     def _settled(self, units: Units, columns: Tensor, lines: _Lines) -> tuple[Bits, Bits]:
         """Which lines are on, and off, all over their slice."""
@@ -549,7 +543,8 @@ class _Fold:
     def tighten(self) -> None:
         """Bound what rows are off by one by one, if the norms of all together are worth little."""
         change = (np.abs(self.form[:, :2]) * self.extent[self.owner, :2]).sum(axis=1)
-        loose = np.flatnonzero(self.error > _WORTH * change)
+        decisions = np.diff(self.segments)[self.owner]  # of a row: against each of its slice, about
+        loose = np.flatnonzero(self.error * decisions > _WORTH * change)
         if not len(loose):
             return
         stages = self.network.stages.stages
