@@ -97,6 +97,7 @@ class Walked {
     options_.max_bytes = max_bytes;
   }
   Walked(const Walked&) = delete;
+  void count_pieces() { options_.pieces = true; }
 
   py::dict run(const System& system, const ExactRows& exact, py::ssize_t pattern_bytes, const py::object& report) {
     EngineProgress progress;
@@ -110,6 +111,12 @@ class Walked {
     out["exact"] = result.decisions.exact;
     out["zeros"] = result.decisions.zeros;
     out["folds"] = result.decisions.folds;
+    if (options_.pieces) {
+      const py::ssize_t stages = static_cast<py::ssize_t>(result.regions.size()), corners = system.n_corners;
+      out["pieces"] = array(std::move(result.pieces), {stages, corners});
+      out["zero_along"] = array(std::move(result.zero_along), {corners});
+      out["zero_at"] = array(std::move(result.zero_at), {corners});
+    }
     if (options_.cells == &mesh_) add_mesh(out, std::move(mesh_), pattern_bytes);
     if (options_.cells == &kept_) add_kept(out, std::move(kept_.all), pattern_bytes);
     return out;
@@ -352,13 +359,15 @@ class ManySlices {
 
   // As SliceProblem's, of one slice. Patterns are those of its rows.
   py::dict enumerate(const py::dict& arrays, bool cells, int threads, int64_t part, int64_t parts, bool force_exact,
-                     int64_t fold_ahead, int64_t max_regions, int64_t max_bytes, const py::object& report) {
+                     int64_t fold_ahead, int64_t max_regions, int64_t max_bytes, const py::object& report,
+                     bool pieces) {
     const GivenSystems given(arrays, exact_stages_.lines(), dimensions_);
     require(given.systems.slices == 1, "the arrays must be those of one slice");
     const std::vector<uint8_t> on = settled_on(given.systems, 0, groups_.lines());
     const System system = system_of(given.systems, 0, given.stages, given.systems.columns, on, groups_);
     const ExactRows exact(digits_, exact_slice(given.systems, 0), groups_);
     Walked walk(system.n_corners > 2, cells, threads, part, parts, force_exact, fold_ahead, max_regions, max_bytes);
+    if (pieces) walk.count_pieces();
     return walk.run(system, exact, (system.rows + 7) / 8, report);
   }
 
@@ -433,7 +442,7 @@ void bind_partition(py::module_& m) {
            py::arg("max_regions"), py::arg("report"), py::arg("pieces") = false)
       .def("enumerate", &ManySlices::enumerate, py::arg("arrays"), py::arg("cells"), py::arg("threads"),
            py::arg("part"), py::arg("parts"), py::arg("force_exact"), py::arg("fold_ahead"), py::arg("max_regions"),
-           py::arg("max_bytes"), py::arg("report"));
+           py::arg("max_bytes"), py::arg("report"), py::arg("pieces") = false);
 }
 
 }  // namespace pylinregion

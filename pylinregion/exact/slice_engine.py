@@ -15,9 +15,10 @@ from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import BudgetExceededError, UnsupportedModelError
 from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import LineSystem, check_scale, line_system
-from pylinregion.exact.many_slices import ManySlices, core_arrays
+from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.pattern_table import Patterns, PatternTable
 from pylinregion.exact.slice_systems import Slices, SliceSystems
+from pylinregion.exact.slice_walks import core_arrays
 from pylinregion.geometry.mesh import Mesh, narrow
 from pylinregion.lowering.stages import Stages
 from pylinregion.native.exact_engines import MeshOfParts, Report, SliceProblem
@@ -128,7 +129,7 @@ class SliceWalk(abc.ABC):
             UnsupportedModelError: Exponents of weights so far apart that an exact decision would not fit.
         """
         found = self._walk((0, 0), cells, threads, force_exact, fold_ahead, max_regions, max_bytes, report)
-        return _enumeration(found, _mesh(found, self._patterns(found)) if cells else None)
+        return _enumeration(found, _mesh(found, self._patterns(found)) if "indices" in found else None)
 
     def enumerate_part(
         self,
@@ -172,6 +173,8 @@ class SliceWalk(abc.ABC):
         return found
 
     def _patterns(self, found: dict[str, Any]) -> Patterns:
+        if isinstance(found["patterns"], PatternTable):
+            return found["patterns"]
         if self._lines is None or self._everywhere is None:
             return np.asarray(found["patterns"])
         return PatternTable(self._everywhere, self._lines, found["patterns"])
@@ -222,7 +225,7 @@ class Engine(SliceWalk):
 class FoldedEngine(SliceWalk):
     """A network on one slice or segment, folded: as a system of the lines that may cross it.
 
-    A slice whose fold does not fit is counted in tiles.
+    A slice whose fold does not fit is enumerated in tiles.
 
     Args:
         stages, plane, corners: As of :class:`Engine`.
@@ -230,8 +233,8 @@ class FoldedEngine(SliceWalk):
 
     Raises:
         UnsupportedModelError: Weights so large that the bounds could overflow.
-        BudgetExceededError: When it is enumerated: the fold takes more than ``max_bytes``, and cells are asked for, or
-            even a small tile takes more.
+        BudgetExceededError: When it is enumerated: the fold takes more than ``max_bytes``, and a part of the walk is
+            asked for, or even a small tile takes more.
     """
 
     def __init__(self, stages: Stages, plane: Array, corners: Array, max_bytes: int | None = None) -> None:
@@ -256,20 +259,19 @@ class FoldedEngine(SliceWalk):
     def _walk_core(self, *arguments: Any) -> dict[str, Any]:
         if self._refused is None:
             return self._many.enumerate(self._arrays, *arguments)
-        cells, threads, _, parts, force_exact, _, max_regions, _, report = arguments
-        if cells or parts:
+        cells, threads, _, parts, force_exact, _, max_regions, max_bytes, report = arguments
+        if parts or self._slice.corners.shape[1] == 2:
             raise self._refused
-        found = self._many.count(
+        return self._many.in_tiles(
             self._slice,
+            cells=cells,
             threads=threads,
             force_exact=force_exact,
-            max_regions=max_regions if max_regions >= 0 else None,
+            max_regions=max_regions,
             max_bytes=self._max_bytes,
+            max_bytes_of_cells=max_bytes if max_bytes >= 0 else None,
             report=report,
-            whole=False,
         )
-        decisions = dict(zip(("filter", "exact", "zeros", "folds"), found.decisions[0].tolist(), strict=True))
-        return {"regions": found.regions[0].tolist(), "stopped": found.stopped_at >= 0, **decisions}
 
 
 def engine_of(stages: Stages, plane: Array, corners: Array, max_bytes: int | None = None) -> SliceWalk:

@@ -85,7 +85,6 @@ def on_tiles(
 
         found = in_order(tiling.squares(count), at, threads, report)
         yield [each for several in found for each in several]
-    raise RuntimeError(f"all of {_DRAWS} tilings of a slice have cuts along lines of the network")
 
 
 def _tiling(slice_: Slices, draw: int) -> Tiling:

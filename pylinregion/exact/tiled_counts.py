@@ -17,8 +17,6 @@ class TileCounts(NamedTuple):
 
     Attributes:
         regions: ``[stages with lines]`` int64: the regions after each stage.
-        changes: ``[bytes]`` uint8: a bit for each line that is not on one side all over the tile.
-        somewhere: ``[bytes]`` uint8: likewise, for each that is on in some region.
         decisions: ``[4]`` int64: as of :class:`~pylinregion.exact.many_slices.SliceCounts`.
         rows: Lines that the fold left.
         pieces: ``[stages with lines, n]`` int64: regions along each border after each stage.
@@ -27,13 +25,23 @@ class TileCounts(NamedTuple):
     """
 
     regions: Int64s
-    changes: NDArray[np.uint8]
-    somewhere: NDArray[np.uint8]
     decisions: Int64s
     rows: int
     pieces: Int64s
     zero_along: Int64s
     zero_at: Int64s
+
+
+class TileLines(NamedTuple):
+    """On which sides lines are on a tile.
+
+    Attributes:
+        changes: ``[bytes]`` uint8: a bit for each line that is not on one side all over the tile.
+        somewhere: ``[bytes]`` uint8: a bit for each that is on in some region.
+    """
+
+    changes: NDArray[np.uint8]
+    somewhere: NDArray[np.uint8]
 
 
 def is_generic(tile: Tile, found: TileCounts) -> bool:
@@ -63,8 +71,8 @@ def regions_together(tiles: Sequence[tuple[Tile, TileCounts]]) -> Int64s:
     return regions
 
 
-def changes_together(found: Sequence[TileCounts]) -> NDArray[np.uint8]:
+def changes_together(tiles: Sequence[TileLines]) -> NDArray[np.uint8]:
     """``[bytes]``: a bit for each line that is not on one side all over the whole."""
-    somewhere = np.bitwise_or.reduce([each.somewhere for each in found])
-    everywhere = np.bitwise_and.reduce([each.somewhere & ~each.changes for each in found])
+    somewhere = np.bitwise_or.reduce([each.somewhere for each in tiles])
+    everywhere = np.bitwise_and.reduce([each.somewhere & ~each.changes for each in tiles])
     return np.asarray(somewhere & ~everywhere)

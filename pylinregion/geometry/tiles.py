@@ -29,7 +29,7 @@ class Border(NamedTuple):
 
     Attributes:
         start, end: Two points of it.
-        side: 2 c of a tile left of cut c, 2 c + 1 of one right of it; -1: it is a border of the whole polygon.
+        side: 2 c of a tile left of cut c, 2 c + 1 of one right of it; -1 - k: it is border k of the whole polygon.
     """
 
     start: tuple[float, float]
@@ -53,7 +53,7 @@ class Tile:
     def whole(cls, polygon: Array) -> Tile:
         """A polygon ``[n, 2]``, counter-clockwise and strictly convex."""
         corners = [(float(s), float(t)) for s, t in polygon]
-        borders = tuple(Border(p, q, -1) for p, q in pairwise([*corners, corners[0]]))
+        borders = tuple(Border(p, q, -1 - k) for k, (p, q) in enumerate(pairwise([*corners, corners[0]])))
         return cls(tuple(_exact(corner) for corner in corners), borders)
 
     def cut(self, start: tuple[float, float], end: tuple[float, float], number: int) -> tuple[Tile, Tile]:
@@ -163,11 +163,10 @@ class Tiling:
 
     def _cut(self, tile: Tile, across: int, place: float, width: float) -> list[Tile]:
         """Cut across a side of the polygon, at a place in [0, 1] of it, or up to so many widths aside."""
-        number = next(self._numbers)
-        place += _SHIFT * width * ((_GOLDEN * (number + 1) + _GOLDEN**2 * self._draw) % 1 - 0.5)
+        place += _SHIFT * width * ((1000 * _GOLDEN * (1 + across + place) + _GOLDEN * self._draw) % 1 - 0.5)
         start = self._base + place * self._sides[across]
-        way = self._sides[1 - across] if across == 0 else -self._sides[0]
-        end = start + way
+        end = start + (self._sides[1] if across == 0 else -self._sides[0])
+        number = next(self._numbers)
         try:
             left, right = tile.cut((float(start[0]), float(start[1])), (float(end[0]), float(end[1])), number)
         except ValueError:  # of a polygon that is narrow there

@@ -229,6 +229,7 @@ class ManySlices:
         max_regions: int,
         max_bytes: int,
         report: object,
+        pieces: bool = ...,
     ) -> dict[str, object]: ...
 
 class SliceProblem:

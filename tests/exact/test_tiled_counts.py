@@ -1,11 +1,11 @@
 """Slices in tiles: the counts are those of the whole, whatever the tiling and the number of threads."""
 
+import functools
 import threading
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import pylinregion as plr
 from cases.engine import IDENTITY_PLANE, box, generic, perceptron, random_case
@@ -13,57 +13,31 @@ from cases.maxima import maxima_case, wide_maxima_case
 from cases.networks import NETWORK_KINDS, SLICE_KINDS
 from cases.parts import SCALE
 from cases.random_layers import random_model, random_place, small_slice
-from pylinregion.exact import many_slices, slice_fold, tile_walks
+from cases.tilings import GRIDS, counted_in_tiles, force, residual_net, slices_of
+from pylinregion.exact import slice_fold, tiled_slice
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import FoldedEngine
 from pylinregion.exact.slice_systems import Slices
-from pylinregion.geometry import tiles
 from pylinregion.geometry.tiles import Tiling
 from pylinregion.lowering.lower import stages_of
-
-GRIDS = [(1, 1), (2, 1), (3, 5)]
 
 
 @pytest.fixture
 def forced(monkeypatch):
-    """Cuts slices into a grid. With ``natural``, first where lines of small numbers are; gives the tilings drawn."""
-
-    def force(columns, rows, natural=False):
-        draws = []
-
-        class Forced(Tiling):
-            def __init__(self, polygon, lengths, draw):
-                super().__init__(polygon, lengths, draw)
-                draws.append(draw)
-                monkeypatch.setattr(tiles, "_SHIFT", 0.0 if natural and draw == 0 else 0.1)
-
-            def squares(self, count):
-                return self.grid(columns, rows)
-
-        monkeypatch.setattr(tile_walks, "Tiling", Forced)
-        monkeypatch.setattr(many_slices, "tiles_a_side", lambda *arguments: 0)
-        return draws
-
-    return force
-
-
-def slices_of(plane, corners):
-    u, v, origin = (np.ascontiguousarray(column)[None] for column in plane.T)
-    return Slices(u, v, origin, np.ascontiguousarray(corners)[None])
+    """See :func:`cases.tilings.force`."""
+    return functools.partial(force, monkeypatch)
 
 
 def check(stages, plane, corners, forced, natural=False, **how):
     """Every tiling has the counts of the whole."""
     many, where = ManySlices(stages), slices_of(plane, corners)
     whole = many.count(where)
-    moved = 0
     for grid in GRIDS:
-        moved += len(forced(*grid, natural)) > 1
-        found = many.count(where, whole=False, **how)
+        forced(*grid, natural)
+        found = counted_in_tiles(many, where, **how)
         assert np.array_equal(found.regions, whole.regions), grid
         assert np.array_equal(found.changes, whole.changes), grid
         assert found.stopped_at == -1
-    return whole.regions[0, -1]
 
 
 @pytest.mark.part(12)
@@ -84,12 +58,12 @@ def test_tiles_count_what_the_whole_does_with_maxima(kind, slice_kind, forced):
 
 
 @pytest.mark.part(20)
-@pytest.mark.parametrize("seed", range(40 * SCALE))
+@pytest.mark.parametrize("seed", range(20 * SCALE))
 def test_tiles_count_what_the_whole_does_of_convolutional_networks(seed, forced):
     model, shape = random_model(seed)
     origin, u, v, polygon = random_place(seed, shape)
     stages = stages_of(plr.capture(model, torch.zeros(2, *shape, dtype=next(model.parameters()).dtype)))
-    where, _ = small_slice(model, origin, u, v, polygon, most=300)
+    where, _ = small_slice(model, origin, u, v, polygon, most=100)
     check(stages, where.plane, where.polygon, forced, natural=seed % 2 == 0)
 
 
@@ -108,31 +82,14 @@ def test_cuts_along_lines_and_through_where_they_cross_are_moved(corners, forced
     many, where = ManySlices(stages), slices_of(IDENTITY_PLANE, corners)
     whole = many.count(where).regions
     draws = forced(2, 2, natural=True)
-    assert np.array_equal(many.count(where, whole=False).regions, whole)
+    assert np.array_equal(counted_in_tiles(many, where).regions, whole)
     assert draws == [0, 1]
-    monkeypatch.setattr(many_slices, "is_generic", lambda *tile: True)  # what they would count there is wrong
+    monkeypatch.setattr(tiled_slice, "is_generic", lambda *tile: True)  # what they would count there is wrong
     forced(2, 2, natural=True)
     try:
-        assert not np.array_equal(many.count(where, whole=False).regions, whole)
+        assert not np.array_equal(counted_in_tiles(many, where).regions, whole)
     except RuntimeError as error:
         assert "on one side" in str(error)
-
-
-def residual_net(seed=0):
-    torch.manual_seed(seed)
-
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.stem, self.first = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
-            self.second, self.pool, self.head = nn.Conv2d(4, 2, 3), nn.MaxPool2d(2), nn.Linear(50, 2)
-
-        def forward(self, x):
-            h = self.stem(x).relu()
-            h = self.second(h + self.first(h).relu()).relu()
-            return self.head(self.pool(h).flatten(1))
-
-    return Net().double().eval()
 
 
 def test_a_slice_that_does_not_fit_is_counted_in_tiles_that_do(monkeypatch):
@@ -142,11 +99,11 @@ def test_a_slice_that_does_not_fit_is_counted_in_tiles_that_do(monkeypatch):
     whole = plr.partition(net, where, cells=False, threads=1)
     stages = whole.stages
     engine = FoldedEngine(stages, where.plane, where.polygon)
-    widest = engine._many._folder.widest
+    widest = engine._many._walks.folder.widest
     bytes_of_whole = slice_fold.bytes_of_fold(int(engine._systems.begin[-1]), widest)
     looked = []
-    look = tile_walks.tiled
-    monkeypatch.setattr(many_slices, "tiled", lambda slice_, tile: looked.append(tile) or look(slice_, tile))
+    look = tiled_slice.tiled
+    monkeypatch.setattr(tiled_slice, "tiled", lambda slice_, tile: looked.append(tile) or look(slice_, tile))
     assert not stages.are_matrices
     for threads in (1, 2):
         tiled = plr.partition(net, where, cells=False, memory_budget=bytes_of_whole - 1, threads=threads)
@@ -168,7 +125,7 @@ def test_a_tile_that_does_not_fit_is_halved(forced, monkeypatch):
     halve = Tiling.halves
     monkeypatch.setattr(Tiling, "halves", lambda self, tile: halves.append(tile) or halve(self, tile))
     budget = slice_fold.bytes_of_fold(int(whole.rows[0]), 12) // 3
-    found = many.count(where, whole=False, max_bytes=budget)
+    found = counted_in_tiles(many, where, max_bytes=budget)
     assert np.array_equal(found.regions, whole.regions) and np.array_equal(found.changes, whole.changes)
     assert len(halves) > 2 and found.rows[0] > whole.rows[0]
 
@@ -180,7 +137,7 @@ def test_too_many_regions_stop_it_in_a_tile_and_behind_all(forced):
     forced(2, 2)
     for threads in (1, 2):
         for most, stopped in ((10, 0), (whole - 1, 0), (whole, -1)):
-            found = many.count(where, whole=False, max_regions=int(most), threads=threads)
+            found = counted_in_tiles(many, where, max_regions=int(most), threads=threads)
             assert found.stopped_at == stopped
             assert found.regions[0, -1] == whole if stopped else most < found.regions[0, -1] <= whole
 
@@ -198,8 +155,9 @@ def test_an_error_of_the_report_ends_all_walks(tile_count, forced):
         if regions > 0:
             raise KeyError("enough")
 
+    count = functools.partial(counted_in_tiles, ManySlices(stages)) if tile_count else ManySlices(stages).count
     with pytest.raises(KeyError, match="enough"):
-        ManySlices(stages).count(slices, threads=2, report=report, whole=not tile_count)
+        count(slices, threads=2, report=report)
     assert threading.active_count() == before and seen == sorted(seen)
 
 
