@@ -9,8 +9,9 @@
 
 namespace pylinregion {
 
-// x: [n, width], out: [n, rows], which is 0: width and rows of the map, or, backwards, the other way round.
-// Each number is a sum of at most map.products products in some order, with fused multiply-adds or without.
+// x: [n, width], out: [n, rows], to which it is added: width and rows of the map, or, backwards, the other way round.
+// Each number that is added is a sum of at most map.products products in some order, with fused multiply-adds or
+// without.
 struct Convolved {
   const LinearMap& map;
   bool forwards;

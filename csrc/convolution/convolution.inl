@@ -159,7 +159,7 @@ class Together {
         for (int64_t y = to_.begin[1]; y < to_.end[1]; ++y) {
           const int64_t row = ((c * shape_.to[0] + z) * shape_.to[1] + y) * shape_.to[2];
           for (int64_t i = to_.begin[2]; i < to_.end[2]; ++i, from += kTogether)
-            for (int64_t lane = 0; lane < count; ++lane) out[lane][row + i] = from[lane];
+            for (int64_t lane = 0; lane < count; ++lane) out[lane][row + i] += from[lane];
         }
   }
 

@@ -393,24 +393,24 @@ class ManySlices {
   const Groups groups_;
   const std::shared_ptr<NetworkDigits> digits_;
 };
-// W x for the vectors x [n, width], or x W for [n, rows], of a convolution as Python's LinearMap gives it.
-py::array_t<double> convolved(const py::tuple& told, const Numbers<double>& x, bool forwards, int threads) {
+// Adds W x for the vectors x [n, width] to out [n, rows], or x W for [n, rows] to [n, width]; W is a convolution as
+// Python's LinearMap gives it.
+void add_convolved(const py::tuple& told, const Numbers<double>& x, bool forwards, int threads, Numbers<double>& out) {
   const MapArrays given(told, "map");
   const LinearMap& map = given.map();
   require(map.kind == LinearMap::Kind::convolution, "map must be a convolution");
   require_shape("x", x, {-1, forwards ? map.width : map.rows});
-  const int64_t n = x.shape(0), size = forwards ? map.rows : map.width;
-  std::vector<double> out(static_cast<size_t>(n * size), 0.0);
-  {
-    const py::gil_scoped_release release;
-    convolve({map, forwards, x.data(), out.data(), n, threads});
-  }
-  return array(std::move(out), {n, size});
+  const int64_t n = x.shape(0);
+  require_shape("out", out, {n, forwards ? map.rows : map.width});
+  double* const to = out.mutable_data();
+  const py::gil_scoped_release release;
+  convolve({map, forwards, x.data(), to, n, threads});
 }
 }  // namespace
 
 void bind_partition(py::module_& m) {
-  m.def("convolved", &convolved, py::arg("map"), py::arg("x").noconvert(), py::arg("forwards"), py::arg("threads"));
+  m.def("add_convolved", &add_convolved, py::arg("map"), py::arg("x").noconvert(), py::arg("forwards"),
+        py::arg("threads"), py::arg("out").noconvert());
   bind_trace(m);
   m.attr("most_folds") = kMostFolds;
   py::class_<MeshOfParts>(m, "MeshOfParts")

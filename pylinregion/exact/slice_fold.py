@@ -247,21 +247,13 @@ class _Fold:
             kept = value.columns if may_write else value.columns.clone()
             return kept if block.is_identity else kept.mul_(block.factors)
         if columns is None:
-            columns = torch.zeros(end, block.rows, dtype=torch.float64, device="cpu")
-            fresh = True
-        else:
-            fresh = False
-            if len(columns) < end:
-                more = torch.zeros(end - len(columns), block.rows, dtype=torch.float64, device="cpu")
-                columns = torch.cat([columns, more])
+            columns = torch.from_numpy(np.zeros((end, block.rows)))  # pages that nobody writes are not there
+        elif len(columns) < end:
+            columns = torch.cat([columns, torch.from_numpy(np.zeros((end - len(columns), block.rows)))])
         step = max(1, _AT_ONCE // max(block.rows, block.width))
         for begin in range(0, before, step):
             some = slice(begin, min(begin + step, before))
-            part = block.times(value.columns[some])
-            if fresh:
-                columns[some] = part
-            else:
-                columns[some] += part
+            block.add_times(columns[some], value.columns[some])
         for begin in range(0, len(born.numbers), step):
             some = slice(begin, begin + step)
             images = block.images(born.units[some])

@@ -16,7 +16,7 @@ from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP
 from pylinregion.lowering.convolution_norms import norm_of_convolution
 from pylinregion.lowering.linear_maps import LinearMap
-from pylinregion.native.convolutions import convolved
+from pylinregion.native.convolutions import add_convolved, convolved
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +75,10 @@ class Convolution(LinearMap):
     def times(self, x: Tensor) -> Tensor:
         """By the kernel of the extension."""
         return self._convolved(x, self.width, True).reshape(*x.shape[:-1], self.rows)
+
+    def add_times(self, out: Tensor, x: Tensor) -> None:
+        """By the kernel of the extension, which adds."""
+        add_convolved(self._told, x.detach(), True, out)
 
     def back(self, g: Tensor) -> Tensor:
         """By the kernel of the extension, the other way."""

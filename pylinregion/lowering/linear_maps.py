@@ -61,6 +61,10 @@ class LinearMap(abc.ABC):
     def times(self, x: Tensor) -> Tensor:
         """``W x`` for vectors ``[..., width]``: ``[..., rows]``; the same tensor if :attr:`is_identity`."""
 
+    def add_times(self, out: Tensor, x: Tensor) -> None:
+        """Add ``W x`` for vectors ``[n, width]`` to ``[n, rows]``, which lies in one piece of memory."""
+        out += self.times(x)
+
     @abc.abstractmethod
     def back(self, g: Tensor) -> Tensor:
         """``g W`` for vectors ``[..., rows]``: ``[..., width]``; the same tensor if :attr:`is_identity`."""
@@ -200,6 +204,10 @@ class Dense(LinearMap):
     def times(self, x: Tensor) -> Tensor:
         """A product of matrices."""
         return self._on_places(x, self._weight.T)
+
+    def add_times(self, out: Tensor, x: Tensor) -> None:
+        """A product of matrices, added by it."""
+        out.view(-1, self.weight.shape[0]).addmm_(x.reshape(-1, self.weight.shape[1]), self._weight.T)
 
     def back(self, g: Tensor) -> Tensor:
         """A product of matrices."""

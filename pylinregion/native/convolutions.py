@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,4 +23,13 @@ def convolved(told: Any, x: Tensor, forwards: bool) -> Tensor:
     Returns:
         ``[n, rows]``, or backwards ``[n, width]``.
     """
-    return torch.from_numpy(_C.convolved(told, x.contiguous().numpy(), forwards, torch.get_num_threads()))
+    _, _, source, target, *_, transposed = told
+    size = math.prod(source if transposed == forwards else target)
+    out = torch.from_numpy(np.zeros((len(x), max(0, size))))  # sizes that are none are refused
+    add_convolved(told, x, forwards, out)
+    return out
+
+
+def add_convolved(told: Any, x: Tensor, forwards: bool, out: Tensor) -> None:
+    """The same, added to ``out``, which lies in one piece of memory."""
+    _C.add_convolved(told, x.contiguous().numpy(), forwards, torch.get_num_threads(), out.numpy())
