@@ -8,6 +8,7 @@ docs/exactness.md, 5.2, has the bounds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -112,6 +113,12 @@ class TooManyColumnsError(Exception):
 def bytes_of_fold(columns: int, widest: int) -> int:
     """What the fold of one slice takes, with so many columns; ``widest``: of a :class:`SliceFolder`."""
     return 8 * (_ALIVE * columns * widest + columns * columns)
+
+
+def columns_that_fit(max_bytes: int, widest: int) -> int:
+    """How many columns the fold of one slice may have."""
+    half = _ALIVE * widest / 2
+    return int(math.sqrt(half**2 + max_bytes / 8) - half)
 
 
 class SliceFolder:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numpy as np
 
 from pylinregion._util.errors import BudgetExceededError
-from pylinregion.exact.slice_fold import bytes_of_fold
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.exact.walks_on_threads import SharedReport, in_order
 from pylinregion.geometry.tiles import Tile, Tiling
@@ -16,8 +16,9 @@ from pylinregion.geometry.tiles import Tile, Tiling
 Found = TypeVar("Found")
 
 _PILOT = 8  # pilot tiles on a side of a slice, of which one is folded
-_MARGIN = 1.25  # of the columns of a tile, over what the pilot lets expect
-_FINEST = 2**12  # tiles a side of a pilot that takes too much: the slice is refused
+_MORE = 1.5  # of the columns that fit: those that a slice is taken to have that does not
+_MARGIN = 1.1  # of the columns of a tile, over those that are expected
+_FINEST = 2**7  # pilot tiles a side: where these take too much the slice is refused
 _HALVINGS = 12  # of a tile that takes more than the pilot let expect
 _DRAWS = 16  # tilings that are tried: each has all its cuts elsewhere
 
@@ -27,34 +28,34 @@ def tiled(slice_: Slices, tile: Tile) -> Slices:
     return Slices(slice_.u, slice_.v, slice_.origins, tile.corners[None], tile.lines[None])
 
 
-def tiles_a_side(slice_: Slices, widest: int, max_bytes: int, columns: Callable[[Tile], int]) -> int:
+def tiles_a_side(slice_: Slices, room: int, columns: Callable[[Tile], int]) -> int:
     """How many tiles a side of a slice is cut into: as few as fit, by what a pilot tile takes.
 
-    The columns of a tile grow like its side.
+    More tiles take longer: all of them together have more columns than the whole.
 
     Args:
-        slice_: One.
-        widest: As of :class:`~pylinregion.exact.slice_fold.SliceFolder`.
-        max_bytes: What the fold of one tile may take.
-        columns: Folds a tile, and tells how many columns there are.
+        slice_: One, that has more columns than there is room for.
+        room: Columns that fit.
+        columns: Folds a tile, and tells how many there are.
 
     Raises:
         BudgetExceededError: Even a small tile does not fit.
     """
-    pilots = _PILOT
-    tiling = _tiling(slice_, 0)
+    if room < 1:
+        raise _refused("one neuron on both sides does")
+    tiling, pilots = _tiling(slice_, 0), _PILOT
     while True:
         try:
-            found = columns(tiling.square(pilots))
+            found = max(1, columns(tiling.square(pilots)))
             break
-        except BudgetExceededError:
+        except BudgetExceededError as error:
+            if 4 * pilots > _FINEST:
+                raise _refused(error) from None
             pilots *= 4
-            if pilots > _FINEST:
-                raise
-    for count in range(2, pilots):
-        if bytes_of_fold(round(_MARGIN * found * pilots / count), widest) <= max_bytes:
-            return count
-    return pilots
+    # Columns grow like the side of a tile, or less where bounds are loose on small ones too.
+    power = min(max(math.log(_MORE * room / found) / math.log(pilots), 0), 1)
+    fitting = (count for count in range(2, pilots) if _MARGIN * found * (pilots / count) ** power <= room)
+    return next(fitting, pilots)
 
 
 def on_tiles(
@@ -78,9 +79,9 @@ def on_tiles(
         def at(tile: Tile, halvings: int = _HALVINGS, tiling: Tiling = tiling) -> list[tuple[Tile, Found]]:
             try:
                 return [(tile, look(tile))]
-            except BudgetExceededError:
+            except BudgetExceededError as error:
                 if not halvings:
-                    raise
+                    raise _refused(error) from None
             return [found for half in tiling.halves(tile) for found in at(half, halvings - 1)]
 
         found = in_order(tiling.squares(count), at, threads, report)
@@ -90,3 +91,7 @@ def on_tiles(
 def _tiling(slice_: Slices, draw: int) -> Tiling:
     lengths = float(np.linalg.norm(slice_.u)), float(np.linalg.norm(slice_.v))
     return Tiling(slice_.corners[0], lengths, draw)
+
+
+def _refused(why: object) -> BudgetExceededError:
+    return BudgetExceededError(f"even a small tile of the slice takes more than the memory budget: {why}", 1)

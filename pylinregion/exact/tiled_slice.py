@@ -11,6 +11,7 @@ import numpy as np
 from pylinregion._util import memory
 from pylinregion._util.arrays import Int64s
 from pylinregion.exact.pattern_table import PatternTable
+from pylinregion.exact.slice_fold import columns_that_fit
 from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.exact.slice_walks import DECISIONS, How, SliceCounts, SliceWalks
 from pylinregion.exact.tile_walks import on_tiles, tiled, tiles_a_side
@@ -114,7 +115,8 @@ def _in_tiles(
         where = tiled(slice_, tile)
         return walks.folder.fold(where, max_bytes), where
 
-    count = tiles_a_side(slice_, walks.folder.widest, max_bytes, lambda tile: int(fold(tile)[0].begin[-1]))
+    room = columns_that_fit(max_bytes, walks.folder.widest)
+    count = tiles_a_side(slice_, room, lambda tile: int(fold(tile)[0].begin[-1]))
     for tiles in on_tiles(slice_, count, lambda tile: look(*fold(tile)), how.threads, how.report):
         if all(is_generic(tile, counts) for tile, (counts, _) in tiles):
             together = joined(tiles)

@@ -14,7 +14,7 @@ from cases.networks import NETWORK_KINDS, SLICE_KINDS
 from cases.parts import SCALE
 from cases.random_layers import random_model, random_place, small_slice
 from cases.tilings import GRIDS, counted_in_tiles, force, residual_net, slices_of
-from pylinregion.exact import slice_fold, tiled_slice
+from pylinregion.exact import slice_fold, tile_walks, tiled_slice
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import FoldedEngine
 from pylinregion.exact.slice_systems import Slices
@@ -67,29 +67,61 @@ def test_tiles_count_what_the_whole_does_of_convolutional_networks(seed, forced)
     check(stages, where.plane, where.polygon, forced, natural=seed % 2 == 0)
 
 
-def lines_of_a_grid(second):
-    """Neurons at multiples of 1/4; a second layer with a line along the first cut of two, and through its ends."""
-    places = np.arange(-3, 4) / 4
-    weights = [np.concatenate([np.eye(2)[[0] * 7], np.eye(2)[[1] * 7]])]
-    biases = [-np.tile(places, 2)]
-    weights += [np.concatenate([np.ones((1, 14)), second]), np.ones((1, 2))]
-    return perceptron(weights, [*biases, np.array([-1.0, 0.0]), np.zeros(1)])
-
-
 @pytest.mark.parametrize("corners", [box(-1, 1), np.array([(1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)])])
-def test_cuts_along_lines_and_through_where_they_cross_are_moved(corners, forced, monkeypatch):
-    stages = lines_of_a_grid(np.array([[1.0, -1.0] * 7]))
+@pytest.mark.parametrize(
+    "grid, normals",
+    [
+        ((2, 1), [(1, 0), (0, 1), (1, 1), (1, -1)]),  # a line along the only cut
+        ((2, 2), [(1, 3), (3, -1)]),  # lines through the point where cuts meet
+        ((2, 2), [(1, 0), (0, 1), (1, 1), (1, -1)]),
+    ],
+)
+def test_cuts_along_lines_and_through_where_they_cross_are_moved(grid, normals, corners, forced, monkeypatch):
+    stages = perceptron([np.array(normals, dtype=float), np.ones((1, len(normals)))], [np.zeros(len(normals)), [0.0]])
     many, where = ManySlices(stages), slices_of(IDENTITY_PLANE, corners)
     whole = many.count(where).regions
-    draws = forced(2, 2, natural=True)
+    draws = forced(*grid, natural=True)
     assert np.array_equal(counted_in_tiles(many, where).regions, whole)
-    assert draws == [0, 1]
+    assert draws == [0, 0, 1][-len(draws) :] and draws[-1] == 1
     monkeypatch.setattr(tiled_slice, "is_generic", lambda *tile: True)  # what they would count there is wrong
-    forced(2, 2, natural=True)
+    forced(*grid, natural=True)
     try:
         assert not np.array_equal(counted_in_tiles(many, where).regions, whole)
     except RuntimeError as error:
         assert "on one side" in str(error)
+
+
+@pytest.mark.parametrize("exponent, expected", [(1.0, 2), (0.5, 3), (0.0, 8)])
+def test_a_slice_is_cut_into_as_few_tiles_as_fit(exponent, expected):
+    """Columns that grow like powers of the side, 1500 of the whole where 1000 fit."""
+
+    def columns(tile):
+        taken.append(np.ptp(tile.corners[:, 0]) / 2)
+        return round(1500 * taken[-1] ** exponent)
+
+    taken = []
+    assert tile_walks.tiles_a_side(slices_of(IDENTITY_PLANE, box(-1, 1)), 1000, columns) == expected
+    assert len(taken) == 1 and abs(taken[0] - 1 / 8) < 1e-9
+
+    def refused(tile):
+        if columns(tile) > 200:
+            raise plr.BudgetExceededError("it does not fit", 1)
+        return 100
+
+    if exponent:
+        taken.clear()
+        assert 2 <= tile_walks.tiles_a_side(slices_of(IDENTITY_PLANE, box(-1, 1)), 100, refused) <= 1 / taken[-1]
+    else:
+        with pytest.raises(plr.BudgetExceededError, match="it does not fit"):
+            tile_walks.tiles_a_side(slices_of(IDENTITY_PLANE, box(-1, 1)), 100, refused)
+
+
+def test_as_many_columns_fit_as_take_no_more_bytes():
+    for widest in (1, 100, 16384):
+        for columns in (1, 7, 3000):
+            size = slice_fold.bytes_of_fold(columns, widest)
+            assert slice_fold.columns_that_fit(size, widest) == columns
+            assert slice_fold.columns_that_fit(size - 1, widest) == columns - 1
 
 
 def test_a_slice_that_does_not_fit_is_counted_in_tiles_that_do(monkeypatch):
@@ -110,7 +142,7 @@ def test_a_slice_that_does_not_fit_is_counted_in_tiles_that_do(monkeypatch):
         assert tiled.regions_per_layer == whole.regions_per_layer and len(looked) > 4
         assert tiled.certificate.filter != whole.certificate.filter
         looked.clear()
-    with pytest.raises(plr.BudgetExceededError, match=r"neurons are on both sides, .* memory budget of 3000 bytes"):
+    with pytest.raises(plr.BudgetExceededError, match=r"even a small tile .* memory budget: one neuron on both sides"):
         plr.partition(net, where, cells=False, memory_budget=3000)
 
 
