@@ -357,6 +357,32 @@ class ManySlices {
     return out;
   }
 
+  // Of segments: see SegmentBreakpoints.
+  py::dict trace(const py::dict& arrays, int threads, bool force_exact, const py::object& report) {
+    const GivenSystems given(arrays, exact_stages_.lines(), dimensions_);
+    require(given.systems.n_corners == 2, "corners must be the two ends of segments");
+    EngineOptions options;
+    options.threads = threads;
+    options.force_exact = force_exact;
+    EngineProgress progress;
+    SegmentBreakpoints found;
+    run_reporting(stack_for(given.most_rows), report, progress.regions, progress.stop, [&] {
+      found = trace_slices(enumerate_function(), given.systems, given.stages, digits_, groups_, options, progress);
+    });
+    const py::ssize_t slices = given.systems.slices, breakpoints = static_cast<py::ssize_t>(found.t.size()),
+                      changes = static_cast<py::ssize_t>(found.changes.size());
+    py::dict out;
+    out["filter"] = found.decisions.filter;
+    out["exact"] = found.decisions.exact;
+    out["zeros"] = found.decisions.zeros;
+    out["breakpoints"] = array(std::move(found.breakpoints), {slices});
+    out["t"] = array(std::move(found.t), {breakpoints});
+    out["change_counts"] = array(std::move(found.change_counts), {breakpoints});
+    out["changes"] = array(std::move(found.changes), {changes});
+    out["starts"] = array(std::move(found.starts), {slices, (exact_stages_.lines() + 7) / 8});
+    return out;
+  }
+
   // As SliceProblem's, of one slice. Patterns are those of its rows.
   py::dict enumerate(const py::dict& arrays, bool cells, int threads, int64_t part, int64_t parts, bool force_exact,
                      int64_t fold_ahead, int64_t max_regions, int64_t max_bytes, const py::object& report,
@@ -440,6 +466,8 @@ void bind_partition(py::module_& m) {
            py::arg("same").noconvert(), py::arg("multiples").noconvert(), py::arg("central"))
       .def("count", &ManySlices::count, py::arg("arrays"), py::arg("threads"), py::arg("force_exact"),
            py::arg("max_regions"), py::arg("report"), py::arg("pieces") = false)
+      .def("trace", &ManySlices::trace, py::arg("arrays"), py::arg("threads"), py::arg("force_exact"),
+           py::arg("report"))
       .def("enumerate", &ManySlices::enumerate, py::arg("arrays"), py::arg("cells"), py::arg("threads"),
            py::arg("part"), py::arg("parts"), py::arg("force_exact"), py::arg("fold_ahead"), py::arg("max_regions"),
            py::arg("max_bytes"), py::arg("report"), py::arg("pieces") = false);

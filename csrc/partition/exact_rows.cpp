@@ -121,7 +121,9 @@ class SliceNetwork {
     Sum sum{*this, digits_->arithmetic, {}};
     digits_->network.pull_back(line, less, on, sum);
     const ScaledArithmetic& arithmetic = digits_->arithmetic;
-    return {arithmetic.integer(sum.abc, 0), arithmetic.integer(sum.abc, 1), arithmetic.integer(sum.abc, 2)};
+    Row row{arithmetic.integer(sum.abc, 0), arithmetic.integer(sum.abc, 1), arithmetic.integer(sum.abc, 2)};
+    if (slice_.n_corners == 2) row[0] = row[0] + row[1], row[1] = BigInt();  // along u + v
+    return row;
   }
   const Row& border(int64_t e) {
     std::call_once(bordered_, [this] { make_borders(); });

@@ -11,7 +11,8 @@
 
 namespace pylinregion {
 
-// The slice x(s, t) = origin + s u + t v, and the corners of its polygon in (s, t).
+// The slice x(s, t) = origin + s u + t v, and the corners of its polygon in (s, t). Of a segment, which has two corners
+// on t = 0, x(s) = origin + s (u + v): v is what u, the difference of two inputs, has lost by rounding.
 struct ExactSlice {
   int64_t dimensions;
   const double *u, *v, *origin;  // [dimensions]

@@ -4,6 +4,51 @@
 #include <algorithm>
 
 namespace pylinregion {
+namespace {
+
+// Takes the pieces of a segment, from its first corner to its second.
+class Pieces final : public CellSink {
+ public:
+  Pieces(const System& system, SegmentBreakpoints& out, uint8_t* start)
+      : system_(system), out_(out), start_(start), before_(static_cast<size_t>((system.rows + 7) / 8)) {}
+
+  void add(const CellList& cells) override {
+    const size_t count = cells.offsets.size() - 1;
+    for (size_t piece = 0; piece < count; ++piece) {
+      const uint8_t* pattern = cells.patterns.data() + piece * before_.size();
+      if (begun_)
+        breakpoint(cells.xy[2 * static_cast<size_t>(cells.offsets[piece])], pattern);
+      else
+        for_rows_of(pattern, [&](size_t line) { start_[line / 8] |= static_cast<uint8_t>(1u << line % 8); });
+      begun_ = true;
+      std::copy_n(pattern, before_.size(), before_.begin());
+    }
+  }
+
+ private:
+  void breakpoint(double t, const uint8_t* pattern) {
+    const size_t first = out_.changes.size();
+    for_rows_of(pattern, [&](size_t line) { out_.changes.push_back(static_cast<int32_t>(line)); });
+    out_.t.push_back(t);
+    out_.change_counts.push_back(static_cast<int64_t>(out_.changes.size() - first));
+    ++out_.breakpoints.back();
+  }
+  // The lines of rows that are not as they were; before the first piece all are off.
+  template <class Take> void for_rows_of(const uint8_t* pattern, const Take& take) const {
+    for (size_t byte = 0; byte < before_.size(); ++byte)
+      for (unsigned bits = static_cast<unsigned>(pattern[byte] ^ before_[byte]); bits; bits &= bits - 1)
+        take(static_cast<size_t>(system_.line[8 * byte + static_cast<size_t>(__builtin_ctz(bits))]));
+  }
+
+  const System& system_;
+  SegmentBreakpoints& out_;
+  uint8_t* const start_;
+  std::vector<uint8_t> before_;
+  bool begun_ = false;
+};
+
+}  // namespace
+
 std::vector<uint8_t> settled_on(const SliceSystems& systems, int64_t slice, int64_t lines) {
   std::vector<uint8_t> on(static_cast<size_t>(lines));
   const uint8_t* bits = systems.on + slice * ((lines + 7) / 8);
@@ -92,6 +137,31 @@ SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& system
       somewhere[line / 8] |= static_cast<uint8_t>((found.any[line] & 1) << line % 8);
     }
     append(out.pieces, found.pieces), append(out.zero_along, found.zero_along), append(out.zero_at, found.zero_at);
+    columns += n * (n + kColumnPadding);
+  }
+  return out;
+}
+
+SegmentBreakpoints trace_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,
+                                const std::shared_ptr<NetworkDigits>& digits, const Groups& groups,
+                                const EngineOptions& given, EngineProgress& progress) {
+  EngineOptions options = given;
+  const int64_t lines = groups.lines();
+  const size_t bytes = static_cast<size_t>((lines + 7) / 8);
+  SegmentBreakpoints out;
+  out.starts.assign(systems.on, systems.on + static_cast<size_t>(systems.slices) * bytes);
+  const double* columns = systems.columns;
+  for (int64_t i = 0; i < systems.slices && !progress.stop; ++i) {
+    const int64_t n = systems.begin[i + 1] - systems.begin[i];
+    const std::vector<uint8_t> on = settled_on(systems, i, lines);
+    const System system = system_of(systems, i, stages, columns, on, groups);
+    out.breakpoints.push_back(0);
+    Pieces pieces(system, out, out.starts.data() + static_cast<size_t>(i) * bytes);
+    options.cells = &pieces;
+    const EngineResult found = enumerate(system, options, ExactRows(digits, exact_slice(systems, i), groups), progress);
+    out.decisions.filter += found.decisions.filter;
+    out.decisions.exact += found.decisions.exact;
+    out.decisions.zeros += found.decisions.zeros;
     columns += n * (n + kColumnPadding);
   }
   return out;

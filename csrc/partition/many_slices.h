@@ -43,6 +43,16 @@ struct SliceCounts {
   int64_t stopped_at = -1;  // the slice that has more than options.max_regions; -1: none
 };
 
+// What is found on segments, one after another: on slices with two corners.
+struct SegmentBreakpoints {
+  std::vector<int64_t> breakpoints;    // [segments]: how many each has
+  std::vector<double> t;               // [breakpoints]: s there, from the first corner to the second
+  std::vector<int64_t> change_counts;  // [breakpoints]
+  std::vector<int32_t> changes;        // the lines that change at each, ascending
+  std::vector<uint8_t> starts;         // [segments, pattern bytes]: a bit for each line that is on in the first piece
+  Decisions decisions;
+};
+
 // Which lines are on, a byte for each, from the bits of a slice.
 std::vector<uint8_t> settled_on(const SliceSystems& systems, int64_t slice, int64_t lines);
 
@@ -55,5 +65,10 @@ ExactSlice exact_slice(const SliceSystems& systems, int64_t slice);
 SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,
                          const std::shared_ptr<NetworkDigits>& digits, const Groups& groups,
                          const EngineOptions& options, EngineProgress& progress);
+
+// Where the pieces of each segment meet.
+SegmentBreakpoints trace_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,
+                                const std::shared_ptr<NetworkDigits>& digits, const Groups& groups,
+                                const EngineOptions& options, EngineProgress& progress);
 
 }  // namespace pylinregion

@@ -19,7 +19,7 @@ from pylinregion.counting.request import CountRequest
 from pylinregion.exact.breakpoints import Breakpoints
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.neurons import up_to
-from pylinregion.exact.segment_engine import Tracer
+from pylinregion.exact.segment_fold import tracer_of
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.lower import stages_of
 from pylinregion.lowering.stages import Stages
@@ -85,7 +85,7 @@ def _axes(
 ) -> tuple[Int64s, Int64s]:
     """``[B, stages]`` and ``[B]``."""
     reach = np.abs(centres).max(initial=0.0) + radii * np.abs(directions).max(initial=0.0)
-    tracer = Tracer(stages, [centres, directions, reach])
+    tracer = tracer_of(stages, [centres, directions, reach])
     n_directions = directions.shape[-2]
     stage_of_unit, unit_of_line = _units(stages)
     names = np.random.default_rng(0).integers(2**64, size=(stages.lines, 2), dtype=np.uint64)

@@ -130,8 +130,6 @@ def explain(
         elif network.bends_uncounted(index):
             rows.append(Row(node.path or node.op_name, node.op_name, "other", "", 0, node.line))
     coverage: dict[str, str | None] = {"vertices": None, **dict.fromkeys(EXACT, refusal(network))}
-    if coverage["trace"] is None:
-        coverage |= dict.fromkeys(("axes", "trace"), refusal(network, segments=True))
     taken = None
     if radii is not None and coverage["slice"] is None and len(x):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,3 +37,20 @@ class Breakpoints:
     filter: int
     exact: int
     zeros: int
+
+    @classmethod
+    def of(cls, found: dict[str, Any]) -> Breakpoints:
+        """From what the core gives: how many there are of each, instead of where they begin."""
+        names = ("t", "changes", "filter", "exact", "zeros")
+        return cls(
+            offsets=offsets_of(found["breakpoints"]),
+            change_offsets=offsets_of(found["change_counts"]),
+            maps=found.get("maps"),
+            starts=found.get("starts"),
+            **{name: found[name] for name in names},
+        )
+
+
+def offsets_of(counts: Int64s) -> Int64s:
+    """Where each begins, and the end."""
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])

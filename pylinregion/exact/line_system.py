@@ -17,6 +17,7 @@ from pylinregion.exact.candidates import groups_of
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.native.exact_engines import most_folds
 
+STAGES_FOR_NORMS = 4  # in networks with fewer layers the bounds of single rows are as good, and cheaper
 _AMPLIFICATION = 440  # powers of two; see check_scale
 _MOST_LINES, _MOST_TERMS = 1 << 21, 1 << 22  # likewise
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from pylinregion._util import memory
 from pylinregion._util.errors import BudgetExceededError, UnsupportedModelError
+from pylinregion.exact.breakpoints import Breakpoints
 from pylinregion.exact.line_system import check_scale
 from pylinregion.exact.slice_fold import TooManyColumnsError, bytes_of_fold
 from pylinregion.exact.slice_systems import Slices, SliceSystems
@@ -56,7 +57,7 @@ class ManySlices:
                 exact decision would not fit.
             BudgetExceededError: The fold of a small part of one slice takes more than ``max_bytes``.
         """
-        self._check_scale(slices)
+        self.check_scale(slices)
         workers = max(1, min(threads, len(slices)))
         if workers > 1:
             max_bytes = memory.budget(max_bytes) // workers
@@ -116,6 +117,21 @@ class ManySlices:
         """What the fold of one slice takes that leaves so many rows."""
         return bytes_of_fold(rows, self._walks.folder.widest)
 
+    def trace(
+        self, systems: SliceSystems, segments: Slices, *, threads: int, force_exact: bool, report: Report | None
+    ) -> Breakpoints:
+        """The breakpoints of segments that have been folded, by s from the lower end to the upper, without maps.
+
+        Args:
+            systems: Their fold.
+            segments: The same.
+            threads, force_exact, report: As for :meth:`count`.
+
+        Raises:
+            UnsupportedModelError: As of :meth:`count`.
+        """
+        return self._walks.trace(systems, segments, threads, force_exact, report)
+
     def folded_alone(self, slice_: Slices, max_bytes: int | None = None) -> SliceSystems:
         """One slice, folded.
 
@@ -123,7 +139,7 @@ class ManySlices:
             UnsupportedModelError: As of :meth:`count`.
             BudgetExceededError: The fold takes more than ``max_bytes``.
         """
-        self._check_scale(slice_)
+        self.check_scale(slice_)
         return self._walks.folder.fold(slice_, max_bytes)
 
     def enumerate(self, arrays: dict[str, Any], *arguments: Any) -> dict[str, Any]:
@@ -143,7 +159,8 @@ class ManySlices:
         else:
             yield slices, systems
 
-    def _check_scale(self, slices: Slices) -> None:
+    def check_scale(self, slices: Slices) -> None:
+        """Raise an ``UnsupportedModelError`` for slices on which the bounds could overflow."""
         if not len(slices):
             return
         u, v, origins = (np.abs(x).max(axis=1, initial=0.0) for x in (slices.u, slices.v, slices.origins))

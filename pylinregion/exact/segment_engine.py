@@ -1,9 +1,10 @@
-"""The segment tracer for Python: a network's stages and the ends of segments in, breakpoints out."""
+"""The tracers of segments for Python: a network's stages and the ends of segments in, breakpoints out."""
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,27 @@ _WORTH = 1e-9  # of itself, what a map may be off by: what the core's estimate o
 _SQUARINGS = 6  # of spectral norms: within about 5 %
 
 
-class Tracer:
-    """A network, ready for segments.
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """Segments: from ``first[p]`` to ``second[q]``, or with radii from ``first[p] - r second[q]`` to ``+ r second[q]``.
+
+    Attributes:
+        first, second: ``[N, inputs]`` and ``[M, inputs]`` float64.
+        pairs: ``[B, 2]`` int64: p and q of each.
+        radii: ``[B]`` float64: r of each; or None.
+    """
+
+    first: Array
+    second: Array
+    pairs: Int64s
+    radii: Array | None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
+class SegmentTracer(abc.ABC):
+    """A network, ready for segments; see :func:`pylinregion.exact.segment_fold.tracer_of`.
 
     Args:
         stages: The network. Its arrays are read when a sign needs integers, so they must stay as they are.
@@ -39,16 +59,21 @@ class Tracer:
             if not all(np.isfinite(array).all() for array in (*numbers, stage.bias)):
                 raise UnsupportedModelError(f"the weights of affine map {number} are NaN or infinite")
         self._stages = stages
-        self._tournament = Tournament(stages.as_matrices)
-        played = self._tournament.stages
         largest = max((float(np.abs(numbers).max(initial=0.0)) for numbers in inputs), default=0.0)
-        if (reason := check_scale(played, np.full((1, 1), largest), np.ones((1, 2)))) is not None:
+        if (reason := check_scale(self._followed, np.full((1, 1), largest), np.ones((1, 2)))) is not None:
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {reason}")
-        self._problem: Any = TraceProblem(
-            stages=played.arrays(),
-            norms=_norms(played),
-            dimensions=played.inputs,
-        )
+
+    @property
+    def _followed(self) -> Stages:
+        """The stages that rounding goes through."""
+        return self._stages
+
+    @abc.abstractmethod
+    def _traced(
+        self, ends: Ends, *, maps: bool, starts: bool, threads: int, force_exact: bool, report: Report | None
+    ) -> Breakpoints:
+        """The breakpoints; maps that rounding is expected to leave too little of are NaN. ``starts`` if maps are asked
+        for."""
 
     def trace(
         self,
@@ -87,37 +112,13 @@ class Tracer:
         pairs = np.ascontiguousarray(pairs, dtype=np.int64).reshape(-1, 2)
         if radii is not None:
             radii = np.ascontiguousarray(radii, dtype=np.float64)
-        found: dict[str, Any] = self._problem.trace(
-            pairs=pairs,
-            first=first,
-            second=second,
-            radii=radii,
-            maps=maps,
-            starts=starts or maps or self._tournament.maxima > 0,
-            force_exact=force_exact,
-            threads=threads,
-            report=report,
+        ends = Ends(first, second, pairs, radii)
+        traced = self._traced(
+            ends, maps=maps, starts=starts or maps, threads=threads, force_exact=force_exact, report=report
         )
-        traced = self._tournament.outcome(
-            Breakpoints(
-                offsets=_offsets(found["breakpoints"]),
-                t=found["t"],
-                change_offsets=_offsets(found["change_counts"]),
-                changes=found["changes"],
-                maps=found.get("maps"),
-                starts=found.get("starts"),
-                filter=found["filter"],
-                exact=found["exact"],
-                zeros=found["zeros"],
-            ),
-            starts=starts or maps,
-        )
-        completed = self._completed(traced, first, second, pairs, radii)
-        return replace(traced, maps=completed, starts=traced.starts if starts else None)
+        return replace(traced, maps=self._completed(traced, ends), starts=traced.starts if starts else None)
 
-    def _completed(
-        self, traced: Breakpoints, first: Array, second: Array, pairs: Int64s, radii: Array | None
-    ) -> Array | None:
+    def _completed(self, traced: Breakpoints, ends: Ends) -> Array | None:
         """The maps, with those that are NaN found from their region's pattern alone."""
         maps, starts = traced.maps, traced.starts
         if maps is None or starts is None or not maps.shape[1]:
@@ -137,17 +138,43 @@ class Tracer:
                 np.bitwise_xor.at(on, changes[bounds[event] : bounds[until]], 1)
                 patterns.append(np.packbits(on, bitorder="little"))
                 event = until
-            start, end = first[pairs[b, 0]], second[pairs[b, 1]]
+            start, end = ends.first[ends.pairs[b, 0]], ends.second[ends.pairs[b, 1]]
             along = end - start
-            if radii is not None:
-                start, along = start - radii[b] * end, 2 * radii[b] * end
+            if ends.radii is not None:
+                start, along = start - ends.radii[b] * end, 2 * ends.radii[b] * end
             inputs = np.stack([along, start], axis=1)
             maps[here] = affine_maps(self._stages, inputs, np.ones(1), np.stack(patterns), _WORTH)
         return maps
 
 
-def _offsets(counts: Int64s) -> Int64s:
-    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+class Tracer(SegmentTracer):
+    """A network whose stages are matrices, ready for segments: stage by stage along each, all jumps in one product."""
+
+    def __init__(self, stages: Stages, inputs: Sequence[Array] = ()) -> None:
+        self._tournament = Tournament(stages.as_matrices)
+        super().__init__(stages, inputs)
+        played = self._tournament.stages
+        self._problem: Any = TraceProblem(stages=played.arrays(), norms=_norms(played), dimensions=played.inputs)
+
+    @property
+    def _followed(self) -> Stages:
+        return self._tournament.stages
+
+    def _traced(
+        self, ends: Ends, *, maps: bool, starts: bool, threads: int, force_exact: bool, report: Report | None
+    ) -> Breakpoints:
+        found = self._problem.trace(
+            pairs=ends.pairs,
+            first=ends.first,
+            second=ends.second,
+            radii=ends.radii,
+            maps=maps,
+            starts=starts or self._tournament.maxima > 0,
+            force_exact=force_exact,
+            threads=threads,
+            report=report,
+        )
+        return self._tournament.outcome(Breakpoints.of(found), starts=starts)
 
 
 def _norms(stages: Stages) -> list[list[float]]:

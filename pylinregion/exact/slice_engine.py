@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -14,16 +13,14 @@ from numpy.typing import NDArray
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import BudgetExceededError, UnsupportedModelError
 from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
-from pylinregion.exact.line_system import LineSystem, check_scale, line_system
+from pylinregion.exact.line_system import STAGES_FOR_NORMS, check_scale, line_system
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.pattern_table import Patterns, PatternTable
-from pylinregion.exact.slice_systems import Slices, SliceSystems
+from pylinregion.exact.slice_systems import Slices
 from pylinregion.exact.slice_walks import core_arrays
 from pylinregion.geometry.mesh import Mesh, narrow
 from pylinregion.lowering.stages import Stages
 from pylinregion.native.exact_engines import MeshOfParts, Report, SliceProblem
-
-_STAGES_FOR_NORMS = 4  # in networks with fewer layers the bounds of single rows are as good, and cheaper
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +201,7 @@ class Engine(SliceWalk):
         self._problem: Any = SliceProblem(
             stages=list(zip(system.begins[:-1], system.begins[1:], system.extents, system.columns, strict=True)),
             **dict(zip(("a", "b", "c", "error"), system.affine, strict=True)),
-            norms=system.norms() if len(system.columns) >= _STAGES_FOR_NORMS else None,
+            norms=system.norms() if len(system.columns) >= STAGES_FOR_NORMS else None,
             corners=self.corners,
             exact_stages=stages.arrays(),
             u=u,
@@ -250,9 +247,7 @@ class FoldedEngine(SliceWalk):
         except BudgetExceededError as error:
             self._refused = BudgetExceededError(str(error), error.n_regions)  # without all that its traceback holds
             return
-        self._arrays = core_arrays(self._systems, slices)
-        if self._systems.stage_begin.shape[1] > _STAGES_FOR_NORMS:
-            self._arrays["norms"] = _norms(self._systems)
+        self._arrays = core_arrays(self._systems, slices, norms=True)
         self._lines = self._systems.line[: int(self._systems.begin[-1])].astype(np.int64)
         self._everywhere = self._systems.on[0]
 
@@ -290,16 +285,6 @@ def engine_of(stages: Stages, plane: Array, corners: Array, max_bytes: int | Non
     if stages.are_matrices:
         return Engine(stages, plane, corners)
     return FoldedEngine(stages, plane, corners, max_bytes)
-
-
-def _norms(systems: SliceSystems) -> Array | None:
-    """Norms of what the rows of a folded slice take from each other (docs/exactness.md, 5.1)."""
-    begins = systems.stage_begin[0].tolist()
-    rows = begins[-1]
-    matrix = systems.columns.reshape(rows, rows + 8)
-    columns = [matrix[begin:end, end:] for begin, end in pairwise(begins)]
-    nothing = np.zeros(0)
-    return LineSystem(begins, [], (nothing,) * 4, columns, [rows] * len(columns)).norms()
 
 
 def mesh_of_parts(parts: Iterable[PartCells], lines: int) -> EngineCells:

@@ -1,14 +1,15 @@
 """Many slices of one network, folded together: of each, the lines that may cross it, as a small system.
 
-One pass through the stages, in which each slice has three rows (what s, t and 1 give) and one for each unit that is not
-settled on it (what later units take from that unit). Bounds over the polygon settle most units on the way; these go on
-as affine functions, or as nothing. What is left is what :class:`pylinregion.exact.many_slices.ManySlices` enumerates.
-docs/exactness.md, 5.2, has the bounds.
+One pass through the stages, in which each slice has three rows (what s, t and 1 give; a segment, two) and one for each
+unit that is not settled on it (what later units take from that unit). Bounds over the polygon settle most units on the
+way; these go on as affine functions, or as nothing. What is left is what
+:class:`pylinregion.exact.many_slices.ManySlices` enumerates. docs/exactness.md, 5.2, has the bounds.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -24,7 +25,7 @@ from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import BudgetExceededError
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
 from pylinregion.exact.row_errors import SettledStage, pulled_back
-from pylinregion.exact.slice_systems import Slices, SliceSystems
+from pylinregion.exact.slice_systems import SliceOutputs, Slices, SliceSystems
 from pylinregion.lowering.linear_maps import LinearMap
 from pylinregion.lowering.stages import INPUT, Stages
 from pylinregion.lowering.units import Units
@@ -53,12 +54,13 @@ class _Values:
     """The units of a stage on all slices.
 
     Attributes:
-        affine: ``[B, 3, n]``.
+        affine: ``[B, axes + 1, n]``: what s (and t) and 1 give.
         columns: ``[columns before, n]``: what they take from units that were unsettled before.
         born: What they are of their own lines that are not settled.
         size: ``[B, n]``: bounds of their values with all terms taken without signs.
         error: ``[B]``: a bound of the 2-norm of what they are off by, anywhere on the slice.
         some: ``[B, n]``: 0 where they are 0 all over the slice, for all that they read is, else 1.
+        noise: ``[B]``: the 2-norm that rounding is expected to have, where outputs are asked for.
     """
 
     affine: Tensor
@@ -67,6 +69,7 @@ class _Values:
     size: Tensor
     error: Array
     some: Tensor
+    noise: Array
 
 
 @dataclass
@@ -74,12 +77,12 @@ class _Rows:
     """The rows of a stage on all slices.
 
     Attributes:
-        affine: ``[B, 3, n]``.
+        affine: ``[B, axes + 1, n]``.
         columns: ``[columns so far, n]``.
         size: ``[B, n]``: bounds of their values with all terms taken without signs.
         error: ``[B]``: a bound of the 2-norm of what they are off by.
         each: ``[B, n]``: of what each is off by.
-        some: As of values.
+        some, noise: As of values.
     """
 
     affine: Tensor
@@ -88,6 +91,7 @@ class _Rows:
     error: Array
     each: Tensor
     some: Tensor
+    noise: Array
 
 
 @dataclass
@@ -95,7 +99,7 @@ class _Lines:
     """The lines of a stage over the polygons: a row is within ``slack`` of ``relaxed``.
 
     Attributes:
-        relaxed: ``[B, 3, lines]``.
+        relaxed: ``[B, axes + 1, lines]``.
         slack: ``[B, lines]``.
         low, high: ``[B, lines]``: bounds of the row.
     """
@@ -107,7 +111,16 @@ class _Lines:
 
 
 class TooManyColumnsError(Exception):
-    """So many slices take more numbers than are held at a time; fewer will do. Of one slice any are held."""
+    """So many slices take more numbers than are held at a time; fewer will do, or a part of the only one.
+
+    Attributes:
+        stage: How many stages had been folded by then.
+        columns: How many columns there were.
+    """
+
+    def __init__(self, stage: int = 0, columns: int = 0) -> None:
+        super().__init__()
+        self.stage, self.columns = stage, columns
 
 
 def bytes_of_fold(columns: int, widest: int) -> int:
@@ -126,12 +139,16 @@ class SliceFolder:
 
     Args:
         stages: The network.
+        outputs: Whether what it gives is asked for, too.
     """
 
-    def __init__(self, stages: Stages) -> None:
+    def __init__(self, stages: Stages, outputs: bool = False) -> None:
         self.stages = stages
+        self.outputs = outputs
         with_lines = [number for number, stage in enumerate(stages.stages) if stage.units.lines]
         self.end = with_lines[-1] + 1 if with_lines else 0  # the stages behind cut nothing
+        if outputs:
+            self.end = len(stages.stages)
         kept = stages.stages[: self.end]
         self.row_norms = [
             {source: torch.from_numpy(block.row_norms) for source, block in stage.blocks.items()} for stage in kept
@@ -139,6 +156,11 @@ class SliceFolder:
         self.widest = max((stage.rows for stage in kept), default=0)
         self.last_reader = {source: number for number, stage in enumerate(kept) for source in stage.blocks}
         self.maxima = any(stage.units.groups is not None for stage in kept)
+
+    @property
+    def most_columns(self) -> int:
+        """Of several slices together."""
+        return max(1, _MOST_NUMBERS // max(1, self.widest))
 
     def fold(self, slices: Slices, max_bytes: int | None = None) -> SliceSystems:
         """Fold it over slices of a scale that :func:`pylinregion.exact.line_system.check_scale` lets through.
@@ -151,27 +173,54 @@ class SliceFolder:
             TooManyColumnsError: Of two slices or more.
             BudgetExceededError: One slice takes more than ``max_bytes``.
         """
-        if 3 * len(slices) * max(self.widest, slices.origins.shape[1]) > _MOST_NUMBERS and len(slices) > 1:
+        most = self.most_columns if len(slices) > 1 else None
+        return self._folded(slices, max_bytes, most, _nothing)[0].systems()
+
+    def fold_segments(
+        self, segments: Slices, *, most: int | None, between: Callable[[], object]
+    ) -> tuple[SliceSystems, SliceOutputs | None]:
+        """The same of segments, and what the network gives there if this is asked for.
+
+        Args:
+            segments: Where.
+            most: How many columns are held; None: what fits into the memory budget.
+            between: Called between two stages; an error of it ends the fold.
+
+        Raises:
+            TooManyColumnsError: There are more than ``most``.
+            BudgetExceededError: They take more than the memory budget.
+        """
+        fold, values = self._folded(segments, None, most, between)
+        return fold.systems(), fold.output_forms(values[self.end - 1]) if self.outputs else None
+
+    def _folded(
+        self, slices: Slices, max_bytes: int | None, most: int | None, between: Callable[[], object]
+    ) -> tuple[_Fold, dict[int, _Values]]:
+        rows = (slices.axes + 1) * len(slices)
+        if rows * max(self.widest, slices.origins.shape[1]) > _MOST_NUMBERS and len(slices) > 1:
             raise TooManyColumnsError
-        fold = _Fold(self, slices, max_bytes)
+        fold = _Fold(self, slices, max_bytes, most)
         values = {INPUT: fold.plane(slices)}
         for number, stage in enumerate(self.stages.stages[: self.end]):
-            rows = fold.rows(number, values)
-            values[number] = fold.through_units(stage.units, self.stages.first_lines[number], rows)
+            between()
+            made = fold.rows(number, values)
+            values[number] = fold.through_units(stage.units, self.stages.first_lines[number], made)
         fold.tighten()
-        return fold.systems()
+        return fold, values
 
 
 class _Fold:
     """A fold on its way, and all columns so far, in the order of their birth."""
 
-    def __init__(self, network: SliceFolder, slices: Slices, max_bytes: int | None) -> None:
+    def __init__(self, network: SliceFolder, slices: Slices, max_bytes: int | None, most: int | None = None) -> None:
         self.network = network
         self.max_bytes = max_bytes
+        self.most_columns = most
         self.count = len(slices)
+        self.axes = slices.axes
         self.corners = slices.corners
-        self.corner_points = torch.from_numpy(slices.corners.copy())
-        extent = np.abs(slices.corners).max(axis=1) * NORM_UP
+        self.corner_points = torch.from_numpy(slices.corners[:, :, : slices.axes].copy())
+        extent = np.abs(slices.corners[:, :, : self.axes]).max(axis=1) * NORM_UP
         self.extent = np.concatenate([extent, np.ones((self.count, 1))], axis=1)
         self.on: Bits = np.zeros((self.count, network.stages.lines), dtype=bool)
         self.births = [0]  # columns after each stage with lines
@@ -180,24 +229,27 @@ class _Fold:
         self.first_of_group = np.zeros(0, np.int64)  # the first column of the same maximum on the same slice
         self.unit = np.zeros(0, np.int64)  # the row of its stage that each is a line of
         self.at_kink = np.zeros(0)  # what taking the kink from it rounds
-        self.form, self.error = np.zeros((0, 3)), np.zeros(0)  # that row
-        self.relaxed, self.radius = np.zeros((0, 3)), np.zeros(0)  # what it contributes is within so much of that
+        none = np.zeros((0, self.axes + 1))
+        self.form, self.error = none, np.zeros(0)  # that row
+        self.relaxed, self.radius = none, np.zeros(0)  # what it contributes is within so much of that
         self.high = np.zeros(0)  # and is not larger
         self.taken: list[tuple[Int64s, Int64s, Array]] = []  # from which column, to which, how much
         self.whole: list[tuple[int, Int64s, Array]] = []  # of one slice: from so many first columns, to which
         self.rounded: list[Tensor] = []  # by stage [B, rows]: what its own arithmetic rounds
         self.steps: list[tuple[Tensor, Tensor | None]] = []  # by stage [B, units]: the settled slope, what that rounds
+        self.noise = np.zeros(0)  # of each column's row
         self._sort()
 
     def plane(self, slices: Slices) -> _Values:
         """The input."""
-        affine = np.empty((self.count, 3, slices.origins.shape[1]))
-        affine[:, 0], affine[:, 1], affine[:, 2] = slices.u, slices.v, slices.origins
+        affine = np.empty((self.count, self.axes + 1, slices.origins.shape[1]))
+        affine[:, 0], affine[:, -1] = slices.u, slices.origins
+        if self.axes == 2:
+            affine[:, 1] = slices.v
         columns = torch.zeros(0, affine.shape[2], dtype=torch.float64, device="cpu")
         size = torch.from_numpy(np.einsum("bkn,bk->bn", np.abs(affine), self.extent)) * UP
-        return _Values(
-            torch.from_numpy(affine), columns, _none_born(), size, np.zeros(self.count), torch.ones_like(size)
-        )
+        nothing = np.zeros(self.count)
+        return _Values(torch.from_numpy(affine), columns, _none_born(), size, nothing, torch.ones_like(size), nothing)
 
     def rows(self, number: int, values: dict[int, _Values]) -> _Rows:
         """The rows of a stage: what :func:`~pylinregion.exact.line_system.line_system` does, for all slices.
@@ -206,11 +258,12 @@ class _Fold:
         """
         stage = self.network.stages.stages[number]
         bias = torch.from_numpy(stage.bias)
-        rounding = UNIT * UP * (1 + sum(block.terms + 8 for block in stage.blocks.values()))
+        lost = self.axes == 1 and INPUT in stage.blocks  # by the direction of a segment
+        rounding = UNIT * UP * (1 + lost + sum(block.terms + 8 for block in stage.blocks.values()))
         size = bias.abs().expand(self.count, -1).clone()
         each, some = torch.zeros_like(size), (size != 0).double()
         may_vanish = not stage.bias.all()  # a row with a bias is not 0
-        error = np.zeros(self.count)
+        error, noise = np.zeros(self.count), np.zeros(self.count)
         affine: Tensor | None = None
         columns: Tensor | None = None
         for source, block in sorted(stage.blocks.items(), reverse=True):  # those with most columns first
@@ -223,28 +276,31 @@ class _Fold:
             if value.error.any():
                 each += torch.from_numpy(value.error)[:, None] * self.network.row_norms[number][source]
                 error += block.norm * value.error
+            if self.network.outputs:
+                sizes = sum(torch.linalg.vector_norm(x, dim=1) for x in (value.size, *value.affine[:, :-1].unbind(1)))
+                noise += block.frobenius / math.sqrt(block.width) * (value.noise + UNIT * sizes.numpy())
             may_write = source not in values
             part = self._times(value, block)
             affine = part if affine is None else affine + part
             columns = self._add_columns(columns, value, block, may_write)
         assert affine is not None and columns is not None
         affine = affine.clone() if len(stage.blocks) == 1 else affine
-        affine[:, 2] += bias
+        affine[:, -1] += bias
         if self.network.maxima and len(columns):
             columns = columns[torch.from_numpy(self.first_of_group[: len(columns)])]
         rounded = size * rounding
         self.rounded.append(rounded)
         each += rounded
         error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
-        return _Rows(affine, columns, size, error * NORM_UP, each * UP, (some != 0).double())
+        return _Rows(affine, columns, size, error * NORM_UP, each * UP, (some != 0).double(), noise)
 
     def _times(self, value: _Values, block: LinearMap) -> Tensor:
-        shared = value.affine[:1, :2]
-        if self.count > 1 and bool((value.affine[:, :2] == shared).all()):  # directions that slices share
-            out = torch.empty(self.count, 3, block.rows, dtype=torch.float64, device="cpu")
-            out[:, :2], out[:, 2] = block.times(shared[0]), block.times(value.affine[:, 2])
+        shared = value.affine[:1, :-1]
+        if self.count > 1 and bool((value.affine[:, :-1] == shared).all()):  # directions that slices share
+            out = torch.empty(self.count, self.axes + 1, block.rows, dtype=torch.float64, device="cpu")
+            out[:, :-1], out[:, -1] = block.times(shared[0]), block.times(value.affine[:, -1])
             return out
-        return block.times(value.affine.flatten(0, 1)).reshape(self.count, 3, block.rows)
+        return block.times(value.affine.flatten(0, 1)).reshape(self.count, self.axes + 1, block.rows)
 
     def _add_columns(self, columns: Tensor | None, value: _Values, block: LinearMap, may_write: bool) -> Tensor:
         """What rows take from the columns of a value, added to what they take from others."""
@@ -283,10 +339,10 @@ class _Fold:
             affine, columns, each, size = affine[:, :, taken], columns[:, taken], each[:, taken], size[:, taken]
         if units.kinks.any():
             kinks = torch.from_numpy(units.kinks)
-            at_kinks = 2 * UNIT * (affine[:, 2].abs() + kinks.abs())
+            at_kinks = 2 * UNIT * (affine[:, -1].abs() + kinks.abs())
             each = each + at_kinks
             affine = affine.clone()
-            affine[:, 2] -= kinks
+            affine[:, -1] -= kinks
         lines, size = self._bounds(affine, columns, each, size)
         on, off = (self._settled if units.groups is None else self._settled_maxima)(units, columns, lines)
         if bool((rows.some == 0).any()):
@@ -308,6 +364,8 @@ class _Fold:
         self.at_kink = np.concatenate(
             [self.at_kink, at_kinks[at].numpy() if units.kinks.any() else np.zeros(len(line))]
         )
+        if self.network.outputs:
+            self.noise = np.concatenate([self.noise, rows.noise[owner] / math.sqrt(n)])
         self.births.append(len(self.owner))
         self._sort()
         if one_each:
@@ -320,27 +378,33 @@ class _Fold:
         return self._pieces(units, rows, size if one_each else rows.size, piece, _Born(numbers, row_of[line], jump))
 
     def _check_room(self, columns: int) -> None:
-        numbers = columns * self.network.widest
-        if self.count > 1 and numbers > _MOST_NUMBERS:
-            raise TooManyColumnsError
+        if self.most_columns is not None and columns > self.most_columns:
+            raise TooManyColumnsError(len(self.steps), columns)
         size = bytes_of_fold(columns, self.network.widest)
         if size <= _NO_MATTER:
             return
         budget = memory.budget(self.max_bytes)
-        if size > budget:
+        if size <= budget:
+            return
+        takes = f"to follow them through the network takes {size} bytes, more than the memory budget of {budget} bytes"
+        if self.axes == 1:  # which is cut as long as that helps
             raise BudgetExceededError(
-                f"on this slice {columns} or more neurons are on both sides, and to follow them through the network "
-                f"takes {size} bytes, more than the memory budget of {budget} bytes. Take a slice of "
-                f"{0.9 * (budget / size) ** 0.5:.2g} of its width and height, fewer layers, or raise memory_budget",
+                f"on a stretch of this segment, however short, {columns} or more neurons are on both sides, and "
+                f"{takes}. Take a segment that keeps away from there, or set {memory.BUDGET_VARIABLE} to more",
                 1,
             )
+        raise BudgetExceededError(
+            f"on this slice {columns} or more neurons are on both sides, and {takes}. Take a slice of "
+            f"{0.9 * (budget / size) ** 0.5:.2g} of its width and height, fewer layers, or raise memory_budget",
+            1,
+        )
 
     def _bounds(self, affine: Tensor, columns: Tensor, each: Tensor, size: Tensor) -> tuple[_Lines, Tensor]:
         """The lines over the polygons, and what their values are at most, with all terms taken without signs."""
         extent = torch.from_numpy(self.extent)
         rounding = self._rounding()
-        own = affine[:, 2].abs()
-        for k in range(2):
+        own = affine[:, -1].abs()
+        for k in range(self.axes):
             own += affine[:, k].abs() * extent[:, k : k + 1]
         slack = each + rounding * own
         relaxed = affine
@@ -360,9 +424,9 @@ class _Fold:
         return (int(np.bincount(self.owner, minlength=1).max()) + _OPERATIONS) * UNIT * UP
 
     def _over_corners(self, form: Tensor, slack: Tensor) -> tuple[Tensor, Tensor]:
-        """The least and the largest values of affine functions ``[B, 3, n]`` on the polygons, less and more slack."""
+        """The range of affine functions ``[B, axes + 1, n]`` on the polygons, wider by ``slack`` on both sides."""
         corners = self.corner_points
-        values = torch.baddbmm(form[:, 2:].expand(-1, corners.shape[1], -1), corners, form[:, :2]).unbind(1)
+        values = torch.baddbmm(form[:, -1:].expand(-1, corners.shape[1], -1), corners, form[:, :-1]).unbind(1)
         low, high = reduce(torch.minimum, values), reduce(torch.maximum, values)
         return low - slack, high + slack
 
@@ -445,7 +509,7 @@ class _Fold:
             slope = np.divide(high, width, out=np.zeros_like(width), where=width > 0)
             middle = -slope * low / 2
             relaxed = relaxed * slope[:, None]
-            relaxed[:, 2] += middle
+            relaxed[:, -1] += middle
             radius = middle + slope * off
         else:  # the first of a maximum stands for it: the best, and up to so much more
             group = units.neuron_of_line[line]
@@ -456,9 +520,9 @@ class _Fold:
             most = self.most[owner, line]
             more = np.maximum(np.maximum.reduceat(most, firsts), 0) if len(firsts) else np.zeros(0)
             lead = torch.from_numpy(owner[firsts]), torch.from_numpy(self.lead[owner[firsts], line[firsts]])
-            relaxed, radius = np.zeros((len(owner), 3)), np.zeros(len(owner))
+            relaxed, radius = np.zeros((len(owner), self.axes + 1)), np.zeros(len(owner))
             relaxed[firsts] = lines.relaxed[lead[0], :, lead[1]].numpy()
-            relaxed[firsts, 2] += more / 2
+            relaxed[firsts, -1] += more / 2
             radius[firsts] = lines.slack[lead].numpy() + more / 2
             high = np.maximum(high, -low)
         size = np.einsum("ck,ck->c", np.abs(relaxed), self.extent[owner])
@@ -478,7 +542,7 @@ class _Fold:
             constant = units.intercepts[at] / units.denominator
         steep = torch.from_numpy(slope)
         affine = rows.affine.mul_(steep[:, None])
-        affine[:, 2] += torch.from_numpy(constant)
+        affine[:, -1] += torch.from_numpy(constant)
         columns = rows.columns
         if len(columns):
             columns = columns.mul_(steep if self.count == 1 else steep[torch.from_numpy(self.owner[: len(columns)])])
@@ -499,7 +563,7 @@ class _Fold:
         some += torch.from_numpy(np.broadcast_to(constant, piece.shape) != 0)
         if len(born.numbers):
             some[own] = 1
-        return _Values(affine, columns, born, size, error, (some != 0).double())
+        return _Values(affine, columns, born, size, error, (some != 0).double(), steepest * rows.noise)
 
     def _sort(self) -> None:
         """The columns by slice: in ``order``, those of slice b from ``segments[b]`` on."""
@@ -541,7 +605,8 @@ class _Fold:
 
     def tighten(self) -> None:
         """Bound what rows are off by one by one, if the norms of all together are worth little."""
-        change = (np.abs(self.form[:, :2]) * self.extent[self.owner, :2]).sum(axis=1)
+        spans = self.extent[:, :-1] if self.axes == 2 else np.ptp(self.corners[:, :, :1], axis=1)
+        change = (np.abs(self.form[:, :-1]) * spans[self.owner]).sum(axis=1)
         decisions = np.diff(self.segments)[self.owner]  # of a row: against each of its slice, about
         loose = np.flatnonzero(self.error * decisions > _WORTH * change)
         if not len(loose):
@@ -569,15 +634,26 @@ class _Fold:
             owner = self.owner[source]
             columns[begin[owner] + place[source] * (sizes[owner] + 8) + place[target]] = much
         born = [np.bincount(self.owner[a:b], minlength=self.count) for a, b in pairwise(self.births)]
+        affine = np.zeros((3, len(self.owner)))
+        affine[: self.axes], affine[2] = self.form[self.order, :-1].T, self.form[self.order, -1]
         return SliceSystems(
             begin=self.segments,
             stage_begin=np.cumsum([np.zeros(self.count, np.int64), *born], axis=0).T.copy(),
             line=np.concatenate([self.line[self.order], np.zeros(8, np.int64)]).astype(np.int32),
             on=np.packbits(self.on, axis=1, bitorder="little"),
-            affine=np.ascontiguousarray(self.form[self.order].T),
+            affine=affine,
             error=self.error[self.order],
             columns=columns,
         )
+
+    def output_forms(self, last: _Values) -> SliceOutputs:
+        """The units of the last stage."""
+        columns = np.zeros((len(self.owner), last.affine.shape[2]))
+        columns[: len(last.columns)] = last.columns.numpy()
+        blocks = self.network.stages.stages[-1].blocks.values()
+        own = sum((block.row_norms for block in blocks), np.zeros(columns.shape[1]))
+        shares = own / sum(block.frobenius for block in blocks)
+        return SliceOutputs(last.affine.numpy(), columns[self.order], shares, last.noise, self.noise[self.order])
 
 
 def _alone(units: Units, off: Bits) -> Bits:
@@ -585,6 +661,10 @@ def _alone(units: Units, off: Bits) -> Bits:
     assert units.groups is not None
     left = np.add.reduceat(~off, units.groups[:-1], axis=1, dtype=np.int64)
     return np.asarray(~off & (left[:, units.neuron_of_line] == 1))
+
+
+def _nothing() -> None:
+    pass
 
 
 def _none_born() -> _Born:

@@ -12,12 +12,14 @@ from pylinregion._util.arrays import Array, Int64s
 
 @dataclass(frozen=True)
 class Slices:
-    """Polygons on planes of the input space.
+    """Polygons on planes of the input space, ``x(s, t) = origin + s u + t v``; or segments, ``origin + s (u + v)``.
 
     Attributes:
-        u, v: ``[B, inputs]`` float64, or ``[1, inputs]``: the same for all.
+        u, v: ``[B, inputs]`` float64, or ``[1, inputs]``: the same for all. Of segments v is what u has lost by
+            rounding: no more than ``2**-53 |u|``, number by number.
         origins: ``[B, inputs]`` float64.
-        corners: ``[B, n, 2]`` float64: each counter-clockwise and strictly convex.
+        corners: ``[B, n, 2]`` float64: each counter-clockwise and strictly convex; of segments ``[B, 2, 2]``, the two
+            ends on the first axis, the lower one first.
         borders: ``[B, n, 2, 2]`` float64: two points that the border behind each corner lies on, in its direction; the
             corners are where borders cross, rounded to the nearest numbers. None: borders go from corner to corner.
     """
@@ -27,6 +29,19 @@ class Slices:
     origins: Array
     corners: Array
     borders: Array | None = None
+
+    @classmethod
+    def between(cls, starts: Array, ends: Array) -> Slices:
+        """The segments from ``starts`` ``[B, inputs]`` to ``ends``, for s from 0 to 1, exactly."""
+        u = ends - starts
+        back = u - ends
+        lost = (ends - (u - back)) - (starts + back)  # of a sum of two floats it is one, too
+        return cls(u, lost, starts, np.tile([[0.0, 0.0], [1.0, 0.0]], (len(starts), 1, 1)))
+
+    @property
+    def axes(self) -> int:
+        """Of the plane; 1: these are segments."""
+        return 1 if self.corners.shape[1] == 2 else 2
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -59,3 +74,22 @@ class SliceSystems:
     affine: Array
     error: Array
     columns: Array
+
+
+@dataclass(frozen=True)
+class SliceOutputs:
+    """What a network gives on each slice: affine functions, and what these take from ``max(z, 0)`` of a system's rows.
+
+    Attributes:
+        affine: ``[B, axes + 1, outputs]`` float64: what s (and t) and 1 give.
+        columns: ``[rows, outputs]`` float64.
+        shares: ``[outputs]``: the norm of an output's weights over that of all.
+        noise: ``[B]``: the 2-norm of what rounding is expected to do to the outputs.
+        row_noise: ``[rows]``: what it is expected to do to a row of the system.
+    """
+
+    affine: Array
+    columns: Array
+    shares: Array
+    noise: Array
+    row_noise: Array

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pylinregion._util.arrays import Int64s
+from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import UnsupportedModelError
+from pylinregion.exact.breakpoints import Breakpoints
 from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
+from pylinregion.exact.line_system import STAGES_FOR_NORMS, LineSystem
 from pylinregion.exact.slice_fold import SliceFolder
 from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.exact.walks_on_threads import SharedReport
 from pylinregion.lowering.stages import Stages
 from pylinregion.native import exact_engines
+from pylinregion.native.exact_engines import Report
 
 DECISIONS = ("filter", "exact", "zeros", "folds")
 
@@ -124,20 +128,50 @@ class SliceWalks:
             raise _too_far_apart(error) from None
         return found
 
+    def trace(
+        self, systems: SliceSystems, segments: Slices, threads: int, force_exact: bool, report: Report | None
+    ) -> Breakpoints:
+        """The breakpoints of folded segments."""
+        arrays = core_arrays(systems, segments, norms=len(segments) == 1)
+        try:
+            found = self._problem.trace(arrays, threads=threads, force_exact=force_exact, report=report)
+        except OverflowError as error:
+            raise _too_far_apart(error) from None
+        return Breakpoints.of(found)
+
     def enumerate(self, arrays: dict[str, Any], *arguments: Any) -> dict[str, Any]:
         """The core's walk along one slice, from :func:`core_arrays` of it."""
         found: dict[str, Any] = self._problem.enumerate(arrays, *arguments)
         return found
 
 
-def core_arrays(systems: SliceSystems, slices: Slices) -> dict[str, Any]:
-    """What the core reads of them."""
+def core_arrays(systems: SliceSystems, slices: Slices, norms: bool = False) -> dict[str, Any]:
+    """What the core reads of them.
+
+    Args:
+        systems: Their fold.
+        slices: The same.
+        norms: Of one slice alone, also bounds by norms, where there are enough stages.
+    """
     arrays = {each.name: getattr(systems, each.name) for each in fields(systems) if each.name != "affine"}
     arrays |= dict(zip("abc", systems.affine, strict=True))
     if slices.borders is not None:
         arrays["borders"] = slices.borders
     plane = {"u": slices.u, "v": slices.v, "origin": slices.origins, "corners": slices.corners}
-    return {name: np.ascontiguousarray(array) for name, array in (arrays | plane).items()}
+    given: dict[str, Any] = {name: np.ascontiguousarray(array) for name, array in (arrays | plane).items()}
+    if norms and systems.stage_begin.shape[1] > STAGES_FOR_NORMS:
+        given["norms"] = _norms(systems)
+    return given
+
+
+def _norms(systems: SliceSystems) -> Array | None:
+    """Norms of what the rows of a folded slice take from each other (docs/exactness.md, 5.1)."""
+    begins = systems.stage_begin[0].tolist()
+    rows = begins[-1]
+    matrix = systems.columns.reshape(rows, rows + 8)
+    columns = [matrix[begin:end, end:] for begin, end in pairwise(begins)]
+    nothing = np.zeros(0)
+    return LineSystem(begins, [], (nothing,) * 4, columns, [rows] * len(columns)).norms()
 
 
 def _too_far_apart(error: OverflowError) -> UnsupportedModelError:

@@ -19,7 +19,7 @@ from pylinregion.lowering import maxima
 from pylinregion.lowering.jumps import Jumps
 from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms, identity_map
 from pylinregion.lowering.point import Point
-from pylinregion.lowering.stages import INPUT, LARGEST_MATRIX, Stage, Stages, check_matrix
+from pylinregion.lowering.stages import INPUT, LARGEST_MATRIX, Stage, Stages
 from pylinregion.lowering.steps import Form, Hinge
 from pylinregion.lowering.units import Units, candidates, identity, same, sums, units_of
 
@@ -41,20 +41,15 @@ def stages_of(network: Network) -> Stages:
         return _Walk(network).stages()
 
 
-def refusal(network: Network, segments: bool = False) -> str | None:
-    """Why :func:`stages_of` would refuse a network; None if it would not. Makes no matrices.
-
-    Args:
-        network: The network.
-        segments: Whether it is to be traced along segments, which takes all maps as matrices yet.
-    """
+def refusal(network: Network) -> str | None:
+    """Why :func:`stages_of` would refuse a network; None if it would not. Makes no matrices."""
     if (reason := network.exact_refusal()) is not None:
         return reason
     if len(network.outputs) != 1:
         return f"the model has {len(network.outputs)} output tensors"
     try:
         with torch.no_grad(), full_precision():
-            _Walk(network).check(segments)
+            _Walk(network).check()
     except UnsupportedModelError as error:
         return str(error)
     return None
@@ -93,21 +88,15 @@ class _Walk:
             self._add({last: identity_map(width)}, np.zeros(width))
         return Stages(self.found, self.network.layer_names)
 
-    def check(self, segments: bool) -> None:
-        """See to it that what is planned can be made, and be traced along segments if that is wanted."""
+    def check(self) -> None:
+        """See to it that what is planned can be made."""
         for make in self.plan:
-            if not isinstance(make, partial) or make.func not in (self._affine, self._maximum):
+            if not isinstance(make, partial) or make.func != self._affine:
                 continue
-            index, rest = make.args
-            node = self.network.nodes[index]
-            if segments:
-                rows = int(rest.groups[-1]) if make.func == self._maximum else node.units
-                for operand in self.point.operands(index):
-                    check_matrix(rows, self.network.nodes[operand].units, node.where)
-            if make.func == self._affine:
-                for operand, make_map in rest.items():
-                    if make_map is None:
-                        self.point.check(index, operand)
+            index, makes = make.args
+            for operand, make_map in makes.items():
+                if make_map is None:
+                    self.point.check(index, operand)
 
     def _needed(self, roots: list[int]) -> list[int]:
         seen: set[int] = set()

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pylinregion._util.arrays import Array
-from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms
 from pylinregion.lowering.multiples import Multiples, multiples, no_multiples
 from pylinregion.lowering.units import Units
@@ -103,14 +102,7 @@ class Stages:
 
     @property
     def as_matrices(self) -> Stages:
-        """The same stages with matrices for maps.
-
-        Raises:
-            UnsupportedModelError: One would be too large.
-        """
-        for stage in self.stages:
-            for block in stage.blocks.values():
-                check_matrix(block.rows, block.width, "this network")
+        """The same stages with matrices for maps."""
         made = [
             replace(stage, blocks={source: Dense(block.dense()) for source, block in stage.blocks.items()})
             for stage in self.stages
@@ -153,12 +145,3 @@ class Stages:
     def lines(self) -> int:
         """Kinks of all units of all stages."""
         return sum(stage.units.lines for stage in self.stages)
-
-
-def check_matrix(rows: int, width: int, where: str) -> None:
-    """Raise an ``UnsupportedModelError`` for a map that would be too large as a matrix, for tracing segments."""
-    if rows * width > LARGEST_MATRIX:
-        raise UnsupportedModelError(
-            f"segments are traced through matrices yet, and {where} would take one of {rows} x {width}: partition and "
-            "count_regions(method='slice') take it"
-        )

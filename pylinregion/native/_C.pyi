@@ -217,6 +217,9 @@ class ManySlices:
         report: object,
         pieces: bool = ...,
     ) -> dict[str, object]: ...
+    def trace(
+        self, arrays: Mapping[str, NDArray[Any] | None], threads: int, force_exact: bool, report: object
+    ) -> dict[str, Any]: ...
     def enumerate(
         self,
         arrays: Mapping[str, NDArray[Any] | None],

@@ -20,7 +20,7 @@ from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.capturing.capture import capture_for_shape
 from pylinregion.exact.neurons import Neuron, Neurons, up_to
-from pylinregion.exact.segment_engine import Tracer
+from pylinregion.exact.segment_fold import tracer_of
 from pylinregion.graph.network import Network
 from pylinregion.lowering.lower import stages_of
 from pylinregion.regions.certificate import Certificate
@@ -87,7 +87,7 @@ def trace(
     network.check_parameters()
     starts, stops = (each.reshape(points, math.prod(network.input_shape)).numpy() for each in ends.values())
     stages = up_to(stages_of(network), len(network.layers))
-    tracer = Tracer(stages, [starts, stops])
+    tracer = tracer_of(stages, [starts, stops])
     with tqdm(total=points, unit="segment", disable=not progress) as bar:
         found = tracer.trace(
             starts,

@@ -56,9 +56,9 @@ def parts(found, b):
     return found.t[begin:end], [found.changes[low:high].tolist() for low, high in pairwise(bounds)]
 
 
-def check_against_oracle(stages, first, second, *, far=1e-6, **options):
+def check_against_oracle(stages, first, second, *, far=1e-6, tracer=Tracer, **options):
     """Trace, and compare all that is exact; gives the result and the oracle's."""
-    found = Tracer(stages).trace(first, second, **options)
+    found = tracer(stages).trace(first, second, **options)
     in_fractions, owner = oracle_stages(stages), owners(stages)
     expected = []
     for b, (start, end) in enumerate(zip(first, second, strict=True)):
