@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion.lowering.convolution_map import Convolution
 from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms
 
 _MOST_FRACTIONS = 1 << 20  # numbers that are compared as such
+_LOOKED_AT = 8  # numbers of a row, at first
 
 
 @dataclass(frozen=True)
@@ -113,21 +115,36 @@ def _of_terms(block: Terms, bias: Array, given: Multiples) -> Multiples:
 
 def _of_rows(rows: Array) -> Multiples:
     """The multiples among the rows of a matrix."""
-    first = np.arange(len(rows))
     pivots = np.abs(rows).argmax(axis=1)
-    scales = rows[first, pivots]
-    nonzero = scales != 0
+    scales = rows[np.arange(len(rows)), pivots]
+    step = max(1, rows.shape[1] // _LOOKED_AT)
+    looks = _directions(rows[:, ::step], scales)
+    _, group, sizes = np.unique(looks, axis=0, return_inverse=True, return_counts=True)
+    alike = np.flatnonzero((sizes[group.reshape(-1)] > 1) & (scales != 0))  # in what was looked at
+    result = no_multiples(len(rows))
+    if not len(alike):
+        return result
+    found = _of_rows_alike(rows[alike], pivots[alike], scales[alike])
+    result.first[alike], result.ratio[alike] = alike[found.first], found.ratio
+    return Multiples(result.first, result.ratio, found.ratios)
+
+
+def _directions(rows: Array, scales: Array) -> NDArray[np.float32]:
     with np.errstate(all="ignore"):
-        directions = (rows / np.where(nonzero, scales, 1)[:, None]).astype(np.float32) + np.float32(0)  # no -0
+        return (rows / np.where(scales != 0, scales, 1)[:, None]).astype(np.float32) + np.float32(0)  # no -0
+
+
+def _of_rows_alike(rows: Array, pivots: Int64s, scales: Array) -> Multiples:
+    first = np.arange(len(rows))
+    directions = _directions(rows, scales)
+    with np.errstate(all="ignore"):
         # Products of two numbers of 24 bits, with exponents of float32, are exact in float64.
         exact_products = bool((rows == rows.astype(np.float32)).all())
-    names = [row.tobytes() if some else None for row, some in zip(directions, nonzero, strict=True)]
+    names = [row.tobytes() for row in directions]
     alike: dict[bytes, list[int]] = {}  # the first rows of each direction, as far as float32 can tell directions apart
     budget = _MOST_FRACTIONS
     ratios, ratio = [Fraction(1)], np.zeros(len(rows), np.int64)
     for number, name in enumerate(names):
-        if name is None:
-            continue
         earlier = alike.setdefault(name, [])
         for other in earlier:
             budget -= 0 if exact_products else rows.shape[1]
