@@ -102,10 +102,10 @@ class SliceWalks:
         )
 
     def count(self, systems: SliceSystems, slices: Slices, how: How, **asked: bool) -> dict[str, Any]:
-        """What the core counts on folded slices; with ``pieces=True`` along their borders, too."""
+        """What the core counts on folded slices; of one alone with ``pieces=True`` along its borders, too."""
         try:
             found: dict[str, Any] = self._problem.count(
-                core_arrays(systems, slices),
+                core_arrays(systems, slices, norms=asked.get("pieces", False)),
                 threads=how.threads,
                 force_exact=how.force_exact,
                 max_regions=how.max_regions,
@@ -119,10 +119,10 @@ class SliceWalks:
     def cells(self, systems: SliceSystems, slice_: Slices, how: How, max_bytes: int | None) -> dict[str, Any]:
         """The cells of one folded slice, one by one, and what is along its borders."""
         limits = -1, how.max_regions, -1 if max_bytes is None else max_bytes
-        report = how.report.of_one()
+        report, arrays = how.report.of_one(), core_arrays(systems, slice_, norms=True)
         try:
             found: dict[str, Any] = self._problem.enumerate(
-                core_arrays(systems, slice_), True, how.threads, 0, 1, how.force_exact, *limits, report, pieces=True
+                arrays, True, how.threads, 0, 1, how.force_exact, *limits, report, pieces=True
             )
         except OverflowError as error:
             raise _too_far_apart(error) from None
