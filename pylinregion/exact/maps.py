@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pylinregion._util.arrays import Array
-from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT
+from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
 from pylinregion.exact.pattern_table import Patterns
 from pylinregion.geometry.slice import Slice
 from pylinregion.lowering.linear_maps import LinearMap
@@ -326,12 +326,15 @@ class Evaluation:
         outputs: ``[points, outputs]``.
         rounding: ``[points, outputs]``: more than the rounding errors of the outputs, and of the same sums in another
             order.
+        of_sums: ``[points, outputs]``: likewise, with all terms taken without signs on the whole way: so it also covers
+            what the map of a region rounds, whose columns may cancel at the point.
         on: ``[points, lines]``: which lines are on.
         sure: ``[points, lines]``: whether that is proven (docs/exactness.md, 6.1).
     """
 
     outputs: Array
     rounding: Array
+    of_sums: Array
     on: NDArray[np.bool_]
     sure: NDArray[np.bool_]
 
@@ -347,23 +350,31 @@ def _evaluated(stages: Stages, where: Slice, st: Array) -> Evaluation:
     """The same of some points at a time."""
     sizes = np.abs(np.concatenate([st, np.ones((len(st), 1))], axis=1)) @ np.abs(where.plane).T
     values, bounds = {INPUT: where.points(st).numpy().reshape(len(st), len(where.plane))}, {INPUT: sizes}
+    errors = {INPUT: 4 * UNIT * _norms(sizes)}
     on, sure = [], []
     terms = 8
     last_reader = {source: number for number, stage in enumerate(stages.stages) for source in stage.blocks}
     for number, stage in enumerate(stages.stages):
-        z = stage.bias + sum((_applied(block, values[source]) for source, block in stage.blocks.items()), np.zeros(()))
+        nothing = np.zeros(())
+        z = stage.bias + sum((_applied(block, values[source]) for source, block in stage.blocks.items()), nothing)
         size = np.abs(stage.bias) + sum(
-            (_applied(block.absolute, bounds[source]) for source, block in stage.blocks.items()), np.zeros(())
+            (_applied(block.absolute, bounds[source]) for source, block in stage.blocks.items()), nothing
         )
-        for source in stage.blocks:
+        rounded = _rounded(stage, values)
+        each, error = rounded, _norms(rounded)
+        for source, block in stage.blocks.items():
+            each = each + block.row_norms * errors[source]
+            error = error + block.norm * errors[source]
             if last_reader[source] == number:
-                del values[source], bounds[source]
+                del values[source], bounds[source], errors[source]
         terms += sum(block.terms + 8 for block in stage.blocks.values())
         units = stage.units
         owner = np.repeat(np.arange(stage.rows), np.diff(units.line_begin))
         gap = z[:, owner] - units.kinks if units.groups is None else _leads(z, units)
         on.append(gap > 0 if units.groups is None else _winners(z, units))
-        sure.append(np.abs(gap) > 16 * UNIT * terms * _sizes(size, units)[:, owner] + UNDERFLOW)
+        off = np.minimum(16 * UNIT * terms * _sizes(size, units), 2 * NORM_UP * _sizes(each, units))
+        sure.append(np.abs(gap) > off[:, owner] + UNDERFLOW)
+        errors[number] = error * NORM_UP
         if units.gated:  # most stages
             values[number] = z * on[-1]
             bounds[number] = size
@@ -372,9 +383,28 @@ def _evaluated(stages: Stages, where: Slice, st: Array) -> Evaluation:
         values[number] = (units.slopes[index] * z + units.intercepts[index]) / units.denominator
         largest = np.maximum.reduceat(np.abs(units.slopes), units.line_begin[:-1] + np.arange(stage.rows))
         bounds[number] = (largest * size + np.abs(units.intercepts[index])) / units.denominator
+        rounded = 8 * UNIT * (largest * np.abs(z) + np.abs(units.intercepts[index])) / units.denominator
+        steepest = float(largest.max(initial=0.0)) / units.denominator
+        errors[number] = (steepest * errors[number] + _norms(rounded)) * NORM_UP
     last = len(stages.stages) - 1
-    rounding = 8 * UNIT * terms * bounds[last]
-    return Evaluation(values[last], rounding, np.concatenate(on, axis=1), np.concatenate(sure, axis=1))
+    of_sums = 8 * UNIT * terms * bounds[last]
+    rounding = np.minimum(of_sums, 4 * NORM_UP * each)
+    return Evaluation(values[last], rounding, of_sums, np.concatenate(on, axis=1), np.concatenate(sure, axis=1))
+
+
+def _rounded(stage: Stage, values: dict[int, Array]) -> Array:
+    """``[points, rows]``: at least what the arithmetic of a stage's rows rounds."""
+    rounding = UNIT * UP * (1 + sum(block.terms + 8 for block in stage.blocks.values()))
+    sizes = (
+        np.asarray(block.sizes(torch.from_numpy(np.abs(values[source]))).numpy())
+        for source, block in stage.blocks.items()
+    )
+    return rounding * (np.abs(stage.bias) + sum(sizes, np.zeros(())))
+
+
+def _norms(vectors: Array) -> Array:
+    """``[points, 1]``: at least the 2-norms of vectors ``[points, n]``."""
+    return np.asarray(np.linalg.norm(vectors, axis=1, keepdims=True) * NORM_UP + NORM_UNDERFLOW)
 
 
 def _applied(block: LinearMap, x: Array) -> Array:

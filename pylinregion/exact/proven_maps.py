@@ -53,6 +53,13 @@ def affine_maps(stages: Stages, inputs: Array, extents: Array, patterns: Pattern
     return result
 
 
+def most_off(maps: Array, extents: Array) -> Array:
+    """``[regions, outputs]``: what :func:`affine_maps` may be off by, anywhere on the slice, from what it found."""
+    slopes = np.linalg.norm(maps[:, :, :-1], axis=2) * np.linalg.norm(extents)
+    sizes = np.abs(maps[:, :, -1]) + np.abs(maps[:, :, :-1]) @ extents
+    return np.asarray(2 * _WORTH * (slopes + sizes))
+
+
 def jacobians(stages: Stages, patterns: Patterns) -> Tensor:
     """The derivative of the outputs by the inputs on regions: of each output right to a millionth of its 2-norm.
 

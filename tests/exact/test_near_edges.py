@@ -15,10 +15,13 @@ import pylinregion as plr
 from cases.networks import random_network, random_slice
 from cases.partitions import ACTIVATIONS, both, matched, model_of
 from cases.parts import some
+from cases.rational import evaluate as rational_values
+from cases.rational import place
 from pylinregion.exact.map_errors import maps_and_errors
-from pylinregion.exact.maps import Maps, Reals, jacobians
+from pylinregion.exact.maps import Maps, Reals, evaluate, jacobians
 from pylinregion.exact.proven_maps import affine_maps
 from pylinregion.exact.signs import signs
+from pylinregion.lowering.lower import stages_of
 from pylinregion.reference import rational
 
 PLANE = ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])
@@ -202,6 +205,48 @@ def test_bounds_of_maps_hold_and_exact_ones_are_rounded_correctly(seed, monkeypa
     assert found.tolist() == [[[float(x) for x in row] for row in rows] for rows in wanted]
     jacobian = part.jacobian(0).numpy()
     assert np.allclose(jacobian @ u, found[0, :, 0], rtol=1e-12, atol=1e-12 * np.abs(jacobian).max())
+
+
+@pytest.mark.parametrize("big", [1.0, 1e7])
+def test_values_and_signs_at_points_of_deep_networks(big):
+    """As near to lines as points of float64 are. The first layers multiply, and then cancel, what they round."""
+    rng = np.random.default_rng(5)
+    depth, width = 14, 6
+    weights = [rng.standard_normal((width, 3)), *rng.standard_normal((depth, width, width)) / 2]
+    large = big * rng.standard_normal((width, width))
+    weights[2:4] = (
+        np.concatenate([large, large + rng.standard_normal((width, width))]),
+        np.hstack([np.eye(width), -np.eye(width)]),
+    )
+    biases = [rng.standard_normal(len(weight)) for weight in weights]
+    biases[2] = np.full(2 * width, 8 * big)
+    stages = stages_of(plr.capture(model_of(weights, biases), torch.zeros(1, 3).double()))
+    slice_ = rng.standard_normal((3, 3))
+    where = plr.Slice(*slice_.copy(), [[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    low, high = rng.uniform(-1, 1, (2, 100, 2))
+    first, last = (evaluate(stages, where, ends).on for ends in (low, high))
+    differ = np.flatnonzero((first != last).any(axis=1))[:30]
+    low, high = low[differ], high[differ]
+    line = stages.lines - 1 - (first != last)[differ, ::-1].argmax(axis=1)  # the last
+    last = last[differ, line]
+    for _ in range(60):  # to where each changes its sign
+        middle = (low + high) / 2
+        above = evaluate(stages, where, middle).on[np.arange(len(line)), line] == last
+        low, high = np.where(above[:, None], low, middle), np.where(above[:, None], middle, high)
+    assert len(differ) == 30 and np.ptp(line) > 30
+    st = np.concatenate([low, high, rng.uniform(-1, 1, (10, 2))])
+    found = evaluate(stages, where, st)
+    assert found.sure.mean() > 0.9
+    for point, outputs, bounds, on, sure in zip(
+        st.tolist(), found.outputs.tolist(), found.rounding.tolist(), found.on, found.sure, strict=True
+    ):
+        x = place(slice_, [F(each) for each in point])
+        pattern, wanted = rational_values(weights, biases, x, lambda z: max(z, F(0)), [F(0)])
+        assert all(abs(F(y) - z) <= F(e) for y, z, e in zip(outputs, wanted, bounds, strict=True))
+        true = np.array([each > 0 for layer in pattern for each in layer])
+        assert (on == true)[sure].all()
+    of_sums = np.abs(found.of_sums).max() / found.rounding.max()
+    assert of_sums > 10  # norms grow less
 
 
 # ---- breakpoints
