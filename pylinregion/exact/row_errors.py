@@ -33,11 +33,14 @@ class SettledStage:
             beside its slope times its row is looked at elsewhere.
         rounded: ``[B, rows]``: bounds of what its own arithmetic has rounded.
         rounded_units: The same of its units; None: nothing.
+        known: ``[B, rows]``: bounds of all that its rows are off by, where these are known: no stage before it is then
+            looked at on the way through it.
     """
 
     slopes: Tensor
     rounded: Tensor
     rounded_units: Tensor | None
+    known: Tensor | None = None
 
 
 class PulledBack(NamedTuple):
@@ -127,6 +130,9 @@ class _Pull:
                 torch.mul(given[0], slopes, out=vectors[:before])
                 error[:before] = (given[1] + 2 * UNIT * _norms(given[0])) * float(here.slopes.abs().max()) * UP
             vectors[torch.from_numpy(own), torch.from_numpy(row[own])] = 1
+            if here.known is not None:
+                bound[:active] += self._taken((vectors, error), here.known)
+                continue
             bound[:active] += self._taken((vectors, error), here.rounded)
             size = _norms(vectors)
             for source, block in self._stages[number].blocks.items():

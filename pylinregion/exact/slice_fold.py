@@ -35,6 +35,9 @@ _MOST_NUMBERS = 2**22  # of the forms, or the columns, of a stage on all slices
 _AT_ONCE = 2**20  # numbers that a map takes or gives at a time
 _IN_CACHE = 2**17  # numbers that are read again at once
 _MANY_COLUMNS = 16  # of a slice
+_LOOSE = 1e-7  # of a narrow stage's values: where norms leave it off by more, its rows are bounded one by one
+_NARROW = 1024  # rows
+_MATTERS = 0.01  # of the range of a line: a smaller part of it that is error settles next to nothing
 _WORTH = 1e-5  # decisions of a row that are expected to be left to integers: to find sharper bounds takes longer
 _ALIVE = 4  # arrays of columns at the same time: of a stage, of the one before, and beside both; measured
 _NO_MATTER = 1 << 28  # bytes that nobody is asked for
@@ -235,6 +238,7 @@ class _Fold:
         self.high = np.zeros(0)  # and is not larger
         self.taken: list[tuple[Int64s, Int64s, Array]] = []  # from which column, to which, how much
         self.whole: list[tuple[int, Int64s, Array]] = []  # of one slice: from so many first columns, to which
+        self.known: list[Tensor | None] = []  # by stage [B, rows]: what they are off by, if that was bounded one by one
         self.rounded: list[Tensor] = []  # by stage [B, rows]: what its own arithmetic rounds
         self.steps: list[tuple[Tensor, Tensor | None]] = []  # by stage [B, units]: the settled slope, what that rounds
         self.noise = np.zeros(0)  # of each column's row
@@ -292,7 +296,34 @@ class _Fold:
         self.rounded.append(rounded)
         each += rounded
         error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
-        return _Rows(affine, columns, size, error * NORM_UP, each * UP, (some != 0).double(), noise)
+        rows = _Rows(affine, columns, size, error * NORM_UP, each * UP, (some != 0).double(), noise)
+        self.known.append(self._sharpen_all(number, rows) if affine.shape[2] <= _NARROW else None)
+        return rows
+
+    def _sharpen_all(self, number: int, rows: _Rows) -> Tensor | None:
+        """Bound a narrow stage row by row if norms say too little of it: ``[B, rows]`` of what each is off by."""
+        size = torch.linalg.vector_norm(rows.affine[:, -1], dim=1).numpy()
+        loose = np.flatnonzero(rows.error > _LOOSE * size)
+        if not len(loose):
+            return None
+        n = rows.affine.shape[2]
+        owner, row = np.repeat(loose, n), np.tile(np.arange(n), len(loose))
+        found = torch.from_numpy(self._pulled_back(owner, np.full(len(row), number), row)).reshape(len(loose), n)
+        rows.each[loose] = torch.minimum(rows.each[loose], found)
+        norms = torch.linalg.vector_norm(rows.each, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
+        rows.error = np.minimum(rows.error, norms)
+        return rows.each
+
+    def _pulled_back(self, owner: Int64s, stage: Int64s, row: Int64s) -> Array:
+        """What rows of stages so far are off by, bounded one by one."""
+        count = len(self.rounded)
+        later = torch.ones(1, self.rounded[-1].shape[1], dtype=torch.float64, device="cpu")  # of units not yet settled
+        steps, known = [*self.steps, (later, None)][:count], [*self.known, None][:count]
+        settled = [
+            SettledStage(slopes, rounded, rounded_units, own)
+            for (slopes, rounded_units), rounded, own in zip(steps, self.rounded, known, strict=True)
+        ]
+        return pulled_back(self.network.stages.stages, settled, stage, row, owner=owner).errors[:, 0] * UP + UNDERFLOW
 
     def _times(self, value: _Values, block: LinearMap) -> Tensor:
         shared = value.affine[:1, :-1]
@@ -343,14 +374,22 @@ class _Fold:
             each = each + at_kinks
             affine = affine.clone()
             affine[:, -1] -= kinks
+        zero = None if bool((rows.some != 0).all()) else (rows.some if one_each else rows.some[:, taken]) == 0
         lines, size = self._bounds(affine, columns, each, size)
-        on, off = (self._settled if units.groups is None else self._settled_maxima)(units, columns, lines)
-        if bool((rows.some == 0).any()):
-            off |= ~on & self._zero(units, (rows.some if one_each else rows.some[:, taken]) == 0)
-            if units.groups is not None:
-                on |= _alone(units, off)
-        self.on[:, first_line : first_line + units.lines] = on
+        on, off = self._decided(units, columns, lines, zero)
         owner, line = np.nonzero(~(on | off))
+        at = torch.from_numpy(owner), torch.from_numpy(line)
+        loose = (each[at] > _MATTERS * (lines.high[at] - lines.low[at])).numpy()
+        if loose.any():
+            at = at[0][loose], at[1][loose]
+            found = self._pulled_back(owner[loose], np.full(len(at[0]), len(self.steps)), row_of[line[loose]])
+            sharp = torch.from_numpy(found) + (at_kinks[at] if units.kinks.any() else 0)
+            each = each.clone()
+            each[at] = torch.minimum(each[at], sharp * UP)
+            lines, size = self._bounds(affine, columns, each, size)
+            on, off = self._decided(units, columns, lines, zero)
+            owner, line = np.nonzero(~(on | off))
+        self.on[:, first_line : first_line + units.lines] = on
         self._check_room(len(self.owner) + len(owner))
         numbers = len(self.owner) + np.arange(len(owner))
         self._take(owner, line, columns, numbers)
@@ -375,7 +414,19 @@ class _Fold:
             piece = below[:, units.line_begin[1:]] - below[:, units.line_begin[:-1]]
         lower = line + row_of[line]  # the piece below each line
         jump = (units.slopes[lower + 1] - units.slopes[lower]) / units.denominator
-        return self._pieces(units, rows, size if one_each else rows.size, piece, _Born(numbers, row_of[line], jump))
+        if not one_each or units.kinks.any():  # of rows: lines are less by their kinks
+            reached = (size + torch.from_numpy(np.abs(units.kinks))) * UP
+            size = rows.size.scatter_reduce(1, torch.from_numpy(row_of).expand(self.count, -1), reached, "amin")
+        return self._pieces(units, rows, size, piece, _Born(numbers, row_of[line], jump))
+
+    def _decided(self, units: Units, columns: Tensor, lines: _Lines, zero: Tensor | None) -> tuple[Bits, Bits]:
+        """Which lines are on, and off, all over their slice; ``zero``: whether rows are 0; None: none is."""
+        on, off = (self._settled if units.groups is None else self._settled_maxima)(units, columns, lines)
+        if zero is not None:
+            off |= ~on & self._zero(units, zero)
+            if units.groups is not None:
+                on |= _alone(units, off)
+        return on, off
 
     def _check_room(self, columns: int) -> None:
         if self.most_columns is not None and columns > self.most_columns:
@@ -613,11 +664,7 @@ class _Fold:
             return
         stages = self.network.stages.stages
         stage = np.repeat([number for number, each in enumerate(stages) if each.units.lines], np.diff(self.births))
-        settled = [
-            SettledStage(slopes, rounded, rounded_units)
-            for (slopes, rounded_units), rounded in zip(self.steps, self.rounded, strict=True)
-        ]
-        found = pulled_back(stages, settled, stage[loose], self.unit[loose], owner=self.owner[loose]).errors[:, 0]
+        found = self._pulled_back(self.owner[loose], stage[loose], self.unit[loose])
         self.error[loose] = np.minimum(self.error[loose], (found + self.at_kink[loose]) * UP + UNDERFLOW)
 
     def systems(self) -> SliceSystems:

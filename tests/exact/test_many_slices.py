@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import pylinregion as plr
 from cases.engine import ACTIVATIONS, STRUCTURES, Case, box, generic, random_case, random_stages, stage
 from cases.maxima import maxima_case, wide_maxima_case
 from cases.networks import NETWORK_KINDS, SLICE_KINDS
@@ -16,6 +18,7 @@ from pylinregion.exact.slice_engine import Engine
 from pylinregion.exact.slice_fold import SliceFolder
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.linear_maps import Dense
+from pylinregion.lowering.lower import stages_of
 from pylinregion.lowering.stages import Stage, Stages
 from pylinregion.lowering.units import Units
 
@@ -94,9 +97,10 @@ def test_counts_of_networks_with_maxima(kind, slice_kind):
 @pytest.mark.part(32)
 @pytest.mark.parametrize("structure", [name for name in STRUCTURES if name != "wide"])
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
-@pytest.mark.parametrize("worth", [slice_fold._WORTH, -1.0])  # by norms, or row by row
+@pytest.mark.parametrize("worth", [slice_fold._WORTH, -1.0])  # by norms, or row by row, of all rows
 def test_rows_are_within_their_bounds_and_what_is_settled_is(kind, structure, worth, monkeypatch):
-    monkeypatch.setattr(slice_fold, "_WORTH", worth)
+    for name in ("_WORTH", "_LOOSE", "_MATTERS")[: 3 if worth < 0 else 1]:
+        monkeypatch.setattr(slice_fold, name, worth)
     case, _ = random_case(7 + NETWORK_KINDS.index(kind))
     shape = (case.plane.shape[0], 8, 7, 6, 2)
     for seed, activation in enumerate(("relu", "leaky_relu 0.01", "hardsigmoid", "steps")):
@@ -112,6 +116,17 @@ def test_candidates_are_within_their_bounds(kind, worth, monkeypatch):
     for seed in range(3):
         case = maxima_case(kind, SLICE_KINDS[seed], seed)
         check_bounds(case.stages, around(case, 3, seed), seed)
+
+
+def test_bounds_of_deep_networks_of_two_kinks_do_not_grow_by_what_units_cut_off():
+    torch.manual_seed(0)
+    layers = [nn.Sequential(nn.Linear(24, 24).double(), nn.ReLU6()) for _ in range(40)]
+    for layer in layers:
+        layer[0].weight.data.normal_(std=0.28)
+    stages = stages_of(plr.capture(nn.Sequential(*layers, nn.Linear(24, 1).double()), torch.zeros(1, 24).double()))
+    slices = Slices(*torch.randn(2, 1, 24).double().numpy(), np.zeros((1, 24)), np.stack([box(-1e-3, 1e-3)]))
+    found = SliceFolder(stages).fold(slices)
+    assert 0 < len(found.error) < 20 and found.error.max() < 1e-6
 
 
 def test_bounds_are_not_far_from_what_is_off():
