@@ -43,7 +43,7 @@ def measure(name: str, width: int, side: int, kind: str, length: float) -> dict[
         line = plr.trace(captured, x, x + length / (y - x).norm() * (y - x))
         regions, columns = int(line.n_regions[0]), 2 * int(line.n_regions[0])
     else:
-        counts = plr.count_regions(captured, x, length, "axes", n_directions=DIRECTIONS)
+        counts = plr.count_regions(captured, x.float(), length, "axes", n_directions=DIRECTIONS)
         regions, columns = int(counts.regions[0]), 2 * DIRECTIONS
     seconds = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
