@@ -664,6 +664,7 @@ class _Fold:
             return
         stages = self.network.stages.stages
         stage = np.repeat([number for number, each in enumerate(stages) if each.units.lines], np.diff(self.births))
+        self.known = [None] * len(self.known)  # few rows are left: they are pulled back all the way
         found = self._pulled_back(self.owner[loose], stage[loose], self.unit[loose])
         self.error[loose] = np.minimum(self.error[loose], (found + self.at_kink[loose]) * UP + UNDERFLOW)
 
