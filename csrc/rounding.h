@@ -58,6 +58,7 @@ template <class T> constexpr double kUnderflowOf = std::numeric_limits<T>::min()
 constexpr double kForceExact = 1e30;
 // Of the smaller extent of a slice: coordinates that are known less well are computed from the integers (6) ...
 constexpr double kBlur = 1e-7;
+constexpr double kBlurOfFold = 1e-6;  // of a slice that was folded before: there a row takes the integers much longer
 // ... unless that is less than so many units of rounding of coordinates this size.
 constexpr double kFinestBlur = 64 * kUnit;
 // Places on a segment are computed from the integers where their bound is above the one, or an estimate of what

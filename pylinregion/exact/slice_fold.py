@@ -39,6 +39,7 @@ _LOOSE = 1e-7  # of a narrow stage's values: where norms leave it off by more, i
 _NARROW = 1024  # rows
 _MATTERS = 0.01  # of the range of a line: a smaller part of it that is error settles next to nothing
 _WORTH = 1e-5  # decisions of a row that are expected to be left to integers: to find sharper bounds takes longer
+_SHARP = 1e-10  # of what a row changes by: coordinates of corners that are known less well are found in integers
 _ALIVE = 4  # arrays of columns at the same time: of a stage, of the one before, and beside both; measured
 _NO_MATTER = 1 << 28  # bytes that nobody is asked for
 _OPERATIONS = 32  # more than a relaxed form, its bounds and what they enter round, besides the sums of columns: 5.2
@@ -659,7 +660,10 @@ class _Fold:
         spans = self.extent[:, :-1] if self.axes == 2 else np.ptp(self.corners[:, :, :1], axis=1)
         change = (np.abs(self.form[:, :-1]) * spans[self.owner]).sum(axis=1)
         decisions = np.diff(self.segments)[self.owner]  # of a row: against each of its slice, about
-        loose = np.flatnonzero(self.error * decisions > _WORTH * change)
+        loose = self.error * decisions > _WORTH * change
+        if self.count == 1:  # whose cells may be asked for
+            loose |= self.error > _SHARP * change
+        loose = np.flatnonzero(loose)
         if not len(loose):
             return
         stages = self.network.stages.stages

@@ -13,7 +13,7 @@ from pylinregion._util.rounding import UNIT
 from pylinregion.geometry.mesh import Mesh
 
 _POINTS = 1 << 14  # at a time
-_BLUR = 2e-7  # of the extents: vertices are nearer than that to where they belong (docs/exactness.md, 6)
+_BLUR = 2e-6  # of the extents: vertices are nearer than that to where they belong (docs/exactness.md, 6)
 
 
 class Locator:

@@ -132,7 +132,7 @@ def test_cells_that_take_too_much_and_errors_of_a_report_stop_it(monkeypatch):
             raise KeyError("enough")
 
     with pytest.raises(KeyError, match="enough"):
-        engine.enumerate(cells=True, report=report)
+        engine.enumerate(cells=True, force_exact=True, report=report)  # which takes longer than a report waits
     with pytest.raises(BudgetExceededError, match="it does not fit"):
         engine.enumerate_part(0, 2, cells=True)
     assert seen[-1] > 0

@@ -56,6 +56,16 @@ def test_any_sizes(seed):
             assert np.array_equal(convolved(block.for_core(), torch.from_numpy(x), forwards).numpy(), x @ expected)
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_no_two_dimensions_are_alike(transposed):
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-3, 4, (6, 2, 2, 4, 3)).astype(np.float64)
+    block = Convolution(weight, (4, 4, 5, 6), (6, 4, 3, 3), (1, 2, 3), (1, 2, 3), (1, 2, 1), 2, transposed)
+    x = rng.integers(-9, 10, (9, block.width)).astype(np.float64)
+    out = convolved(block.for_core(), torch.from_numpy(x), True).numpy()
+    assert np.array_equal(out, x @ by_places(block).T) and np.count_nonzero(out) > out.size / 2
+
+
 def test_odd_cases_are_among_them():
     found = [odd(seed)[0] for seed in range(40)]
     assert any(min(block.padding) < 0 for block in found)
