@@ -101,7 +101,7 @@ def test_a_wrong_bit_is_noticed(compared):
 
 def test_patterns_of_other_cells_are_noticed(compared):
     model, part = compared
-    with pytest.raises(Disagreement, match="is on piece|no cell holds"):  # near an edge cells are found by patterns
+    with pytest.raises(Disagreement, match=r"is on piece|no cell holds"):  # near an edge cells are found by patterns
         check_samples(with_patterns(part, np.roll(part.patterns, 1, axis=0)), model, 100)
 
 
