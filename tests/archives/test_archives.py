@@ -263,7 +263,7 @@ HONEST: dict[str, Callable[[], tuple[torch.export.ExportedProgram, torch.Tensor]
 }
 
 
-@pytest.mark.part(2)
+@pytest.mark.part(3)
 @pytest.mark.filterwarnings("ignore")  # torch's own
 @pytest.mark.parametrize("kind", HONEST)
 def test_honest_archives_load_as_torch_loads_them(kind, tmp_path):

@@ -144,7 +144,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.part(2)
+@pytest.mark.part(3)
 @pytest.mark.parametrize("name", REFUSED)
 def test_refusals_name_operator_module_and_line(name):
     function, message = REFUSED[name]

@@ -295,7 +295,7 @@ MODELS = {
 }
 
 
-@pytest.mark.part(3)
+@pytest.mark.part(4)
 @pytest.mark.parametrize("name", MODELS)
 def test_models(name):
     make, shape, *names = MODELS[name]

@@ -46,6 +46,7 @@ def test_counts_of_shards(capsys):
     assert wanted.definition in said
 
 
+@pytest.mark.turns(2)
 def test_a_partition_is_saved_and_drawn(capsys, folder):
     assert main([*PARTITION, "--plot", "part.png"]) == 0
     wanted = plr.partition(built(), where())
@@ -111,6 +112,7 @@ def test_wrong_usage(arguments, capsys):
     assert caught.value.code == 2 and "goes without" in capsys.readouterr().err
 
 
+@pytest.mark.turns(2)
 def test_two_processes_share_the_work():
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "pylinregion"]
     each = {"count": [*COUNT, "--shard-size", "2"], "partition": [*PARTITION, "--shards", "parts", "--parts", "5"]}

@@ -21,6 +21,7 @@ FEW = [
 ]
 
 
+@pytest.mark.turns(2)
 def test_experiments_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["grok", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -28,6 +29,7 @@ def test_experiments_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "A, figure 2" in lines[0]
 
 
+@pytest.mark.turns(2)
 def test_a_run_and_its_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     command = ["grok", "mnist-mlp-scaled-small", *FEW, "--set", "seed=4", "--out", str(out)]
@@ -51,6 +53,7 @@ def test_a_run_and_its_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "another config: training.steps is 3 there, 4 here" in capsys.readouterr().err
 
 
+@pytest.mark.turns(2)
 def test_the_default_folder_has_the_name_of_the_experiment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +63,7 @@ def test_the_default_folder_has_the_name_of_the_experiment(
     capsys.readouterr()
 
 
+@pytest.mark.turns(2)
 def test_a_file_of_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = changed(preset("mnist-mlp-scaled-small"), {"training": {"steps": 2}, "model.width": 8, "seed": 5})
     config = changed(config, {"measuring": {"quantities": ["accuracy"], "records": 1}})
@@ -76,6 +80,7 @@ def test_a_file_of_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     capsys.readouterr()
 
 
+@pytest.mark.turns(2)
 def test_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["grok", "mnist-mlp-scaled-small", *FEW, "--sweep", "model.depth=2,3", "--out", str(tmp_path)]
     assert main(command) == 0
@@ -94,6 +99,7 @@ def test_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
 
 
+@pytest.mark.turns(2)
 def test_a_sweep_is_checked_before_its_first_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["grok", "mnist-mlp-scaled-small", *FEW, "--sweep", "model.depth=2,x", "--out", str(tmp_path / "s")]
     assert main(command) == 1
@@ -101,6 +107,7 @@ def test_a_sweep_is_checked_before_its_first_run(tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -128,6 +135,7 @@ def test_mistakes_are_named(
     assert not list(tmp_path.rglob("records.jsonl"))
 
 
+@pytest.mark.turns(2)
 def test_wrong_data_leaves_no_run_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """So that the same command works once the data is there."""
     command = ["grok", "mnist-mlp", "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")]
@@ -136,6 +144,7 @@ def test_wrong_data_leaves_no_run_behind(tmp_path: Path, capsys: pytest.CaptureF
     capsys.readouterr()
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize(
     ("content", "words"), [("{", "must be JSON"), ("[1]", "must have an object of keys and values")]
 )
@@ -145,12 +154,14 @@ def test_wrong_files_are_named(content: str, words: str, tmp_path: Path, capsys:
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.turns(2)
 def test_a_setting_without_a_value_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["grok", "mnist-mlp", "--set", "training.steps"])
     assert stopped.value.code == 2 and "--set" in capsys.readouterr().err
 
 
+@pytest.mark.turns(2)
 def test_matplotlib_is_missed_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from pylinregion.native.simd import simd_sets, use_simd
 SIMD = simd_sets()
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(4)
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -122,6 +123,7 @@ def test_threads_and_batches():
         torch.set_num_threads(before)
 
 
+@pytest.mark.turns(2)
 @settings(max_examples=examples(60, 4), deadline=None)
 @given(
     widths=st.lists(st.integers(1, 24), min_size=2, max_size=6),

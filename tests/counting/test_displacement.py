@@ -34,6 +34,7 @@ def signs_at_vertices(weights, biases, x, frame, radius, slope):
     return found
 
 
+@pytest.mark.turns(2)
 @settings(max_examples=examples(150, 10), deadline=None)
 @given(
     kind=st.sampled_from(NETWORK_KINDS),
@@ -271,6 +272,7 @@ def test_exact_ties_are_counted_as_they_are(kink, front, dtype):
     assert torch.equal(counts.changes[:, -changes.shape[1] :], changes)
 
 
+@pytest.mark.turns(2)
 @settings(max_examples=examples(40, 4), deadline=None)
 @given(
     seed=st.integers(0, 10**6),

@@ -58,6 +58,7 @@ def test_every_kind_of_network_on_every_slice(kind, slice_kind):
         check_case(Case(stages, plane_of(*slice_), corners))
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(4)
 @pytest.mark.parametrize("activation", KINKED)
 @pytest.mark.parametrize("kind", ["generic", "small_int", "zero_bias"])
@@ -114,7 +115,7 @@ def test_deep_networks_pay_for_their_roundings_again():
 @pytest.fixture
 def with_norms(monkeypatch):
     """The norm form of the bounds, in networks of any depth."""
-    monkeypatch.setattr(engine_module, "_STAGES_FOR_NORMS", 1)
+    monkeypatch.setattr(engine_module, "STAGES_FOR_NORMS", 1)
 
 
 @pytest.mark.part(4)
@@ -177,6 +178,7 @@ def test_ties_between_layers():
 # ---- cases by name
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize(
     "rows",
     [
@@ -226,6 +228,7 @@ def test_networks_without_lines():
         assert len(answer.cells.offsets) == 2 and np.array_equal(answer.cells.vertices, box(-1, 1))
 
 
+@pytest.mark.turns(2)
 def test_neurons_that_die_and_wake():
     weights = [[[1, 0], [0, 1], [-1, -1]], [[1, 1, 1], [-1, -1, -1], [0, 0, 0]], [[5, -3, 2], [1, 1, -1]], [[1, 1]]]
     for biases in ([[0, 0, 0], [0, 0, 0], [0, 0], [0]], [[0, 0, -1], [-2, -1, 0], [-1, 1], [0]]):
@@ -278,6 +281,7 @@ def test_areas_of_a_thin_slice():
 # ---- segments
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(3)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 def test_segments_of_every_kind(kind):

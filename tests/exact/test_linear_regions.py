@@ -39,6 +39,7 @@ def check(part, oracle):
     return part.n_regions - len(groups)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("slice_kind", SLICE_KINDS)
 def test_linear_regions_are_those_of_the_oracle(slice_kind):
     joined = 0
@@ -55,6 +56,7 @@ def test_kinks_of_every_kind(activation):
         check(*random_both(kind, "grid", (2, 3, 3, 1), seed, activation))
 
 
+@pytest.mark.turns(2)
 @quick
 @given(integer_networks(max_depth=3), polygons(), st.sampled_from(list(ACTIVATIONS)))
 def test_integer_networks(network, polygon, activation):

@@ -238,6 +238,7 @@ def test_the_order_of_candidates_changes_the_numbers_of_winners_alone(kind):
             }
 
 
+@pytest.mark.turns(3)
 def test_all_ways_to_run_agree_on_a_larger_network():
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -318,6 +319,7 @@ POOLS = [  # shape, kernel, stride, padding, dilation, ceil_mode
 ]
 
 
+@pytest.mark.turns(3)
 @pytest.mark.part(3)
 @pytest.mark.parametrize("rectified", [False, True])
 @pytest.mark.parametrize("pool", POOLS, ids=str)
@@ -369,6 +371,7 @@ def pools_by_module():
     }  # fmt: skip
 
 
+@pytest.mark.turns(3)
 @pytest.mark.part(2)
 @pytest.mark.parametrize("kind", ["generic", "small_int"])
 @pytest.mark.parametrize("name", pools_by_module())

@@ -149,7 +149,7 @@ def cancelling(big):
     return [hidden, out], [np.zeros(6), np.zeros(3)]
 
 
-@pytest.mark.part(4, of="big")
+@pytest.mark.part(3)
 @pytest.mark.parametrize("activation", ["softshrink", "relu", "hardsigmoid", "leaky_relu"])
 @pytest.mark.parametrize("big", [1.0, 1e8, 1e30])
 def test_maps_of_networks_that_cancel(big, activation):

@@ -189,7 +189,7 @@ def test_an_error_of_the_report_ends_all_walks(tile_count, forced):
 
     count = functools.partial(counted_in_tiles, ManySlices(stages)) if tile_count else ManySlices(stages).count
     with pytest.raises(KeyError, match="enough"):
-        count(slices, threads=2, report=report)
+        count(slices, threads=2, force_exact=True, report=report)  # which takes longer than a report waits
     assert threading.active_count() == before and seen == sorted(seen)
 
 

@@ -35,6 +35,7 @@ def near(image: Any, colour: tuple[int, int, int]) -> Any:
     return (abs(image - [part / 255 for part in colour]).max(axis=-1) < 0.02).sum()
 
 
+@pytest.mark.turns(2)
 def test_a_figure_has_accuracies_above_and_complexity_below() -> None:
     image = pixels(draw_run([record(0), record(1), record(1000)], "title"))
     half = len(image) // 2
@@ -43,6 +44,7 @@ def test_a_figure_has_accuracies_above_and_complexity_below() -> None:
         assert (near(image[:half], colour) > 300) == (name != "random")
 
 
+@pytest.mark.turns(2)
 def test_each_measured_quantity_has_its_panel() -> None:
     plain = pixels(draw_run([record(1), record(9)], "t")).shape
     more = {
@@ -63,6 +65,7 @@ def test_each_measured_quantity_has_its_panel() -> None:
     assert full[0] > 1.8 * plain[0] and full[1] > 1.5 * plain[1]  # 4 rows of 2 panels
 
 
+@pytest.mark.turns(2)
 def test_linear_probes_are_drawn_where_they_are() -> None:
     probes = {"test/probe/layer/1": 0.5, "test/probe/layer/2": 0.2}
     records = [record(1, **probes), record(3), record(9, **probes)]
@@ -74,6 +77,7 @@ def test_linear_probes_are_drawn_where_they_are() -> None:
     assert draw_run(norms, "t") != draw_run([norms[0], {**norms[1], "last_layer_norm": 2.0}], "t")
 
 
+@pytest.mark.turns(2)
 def test_step_0_has_no_place_on_the_axis() -> None:
     one = draw_run([record(0, lc=50.0), record(1), record(9)], "t")
     assert one == draw_run([record(1), record(9)], "t")
@@ -81,6 +85,7 @@ def test_step_0_has_no_place_on_the_axis() -> None:
         draw_run([record(0)], "t")
 
 
+@pytest.mark.turns(2)
 def test_a_sweep_has_a_curve_for_each_value() -> None:
     one, other = [record(1), record(9)], [record(1, lc=8.0), record(9, lc=2.0)]
     drawn = draw_sweep({"2": one, "3": other}, "model.depth", "t")
@@ -96,6 +101,7 @@ def test_a_sweep_has_a_curve_for_each_value() -> None:
         assert drawn != draw_sweep({"2": one, "3": moved}, "model.depth", "t"), key
 
 
+@pytest.mark.turns(2)
 def test_a_sweep_needs_no_complexity() -> None:
     accuracies: list[dict[str, float]] = [
         {"step": step, "train/accuracy": 1.0, "test/accuracy": 1.0} for step in (1, 9)
@@ -103,6 +109,7 @@ def test_a_sweep_needs_no_complexity() -> None:
     assert draw_sweep({"2": accuracies}, "seed", "t").startswith(b"\x89PNG")
 
 
+@pytest.mark.turns(2)
 def test_drawing_leaves_matplotlib_as_it_was() -> None:
     import matplotlib as mpl
 
@@ -111,6 +118,7 @@ def test_drawing_leaves_matplotlib_as_it_was() -> None:
         assert mpl.rcParams["font.size"] == 17
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize(
     ("values", "want"),
     [
@@ -126,6 +134,7 @@ def test_the_course_is_cut_at_the_largest_rise(values: list[float], want: Course
     assert ("never rises" in str(want)) == (want.peak == want.low)
 
 
+@pytest.mark.turns(2)
 def test_what_happened_when() -> None:
     records = [
         record(0, **{"train/accuracy": 0.1, "test/accuracy": 0.1}),
@@ -145,6 +154,7 @@ def test_what_happened_when() -> None:
     assert sentences(records[:1])[0] == "Train accuracy never reaches 99 %."
 
 
+@pytest.mark.turns(2)
 def test_no_delay_is_claimed_where_there_is_none() -> None:
     start = record(0, **{"train/accuracy": 0.1, "test/accuracy": 0.1})
     for accuracy in (1.0, 0.9):
@@ -153,6 +163,7 @@ def test_no_delay_is_claimed_where_there_is_none() -> None:
     assert said[0] == "Train accuracy never reaches 99 %."
 
 
+@pytest.mark.turns(2)
 def test_a_report_is_made_of_the_files_alone(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     config = to_dict(preset("mnist-mlp"))
@@ -168,6 +179,7 @@ def test_a_report_is_made_of_the_files_alone(tmp_path: Path) -> None:
     assert folder.figure.read_bytes() == draw_run([record(0), record(1), record(30)], title(config))
 
 
+@pytest.mark.turns(2)
 def test_titles_say_what_it_was() -> None:
     assert title(to_dict(preset("mnist-mlp-scaled"))).splitlines() == [
         "MLP of 4 linear layers, width 200, initialisation times 8; 1000 points of MNIST",

@@ -65,7 +65,7 @@ def records_of(folder: Folder) -> list[dict[str, float]]:
     return without_seconds(JSONLines.read(folder.records))
 
 
-@pytest.mark.part(2)
+@pytest.mark.part(3)
 @pytest.mark.parametrize("name", SMALL)
 def test_small_presets_run(name: str, tmp_path: Path) -> None:
     config = tiny(
@@ -103,7 +103,7 @@ def test_small_presets_run(name: str, tmp_path: Path) -> None:
     assert name in page and "small twin" in page and "training.weight_decay" in page
 
 
-@pytest.mark.part(2)
+@pytest.mark.part(3)
 @pytest.mark.parametrize("name", [name for name in PRESETS if not name.endswith("-small")])
 def test_full_presets_run_on_files(name: str, tmp_path: Path) -> None:
     """A step of the papers' settings, on a few images of their sizes, with networks that are narrow but as deep."""

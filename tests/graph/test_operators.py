@@ -60,7 +60,7 @@ def test_exact_methods_take_what_explain_calls_covered(begin):
     assert np.abs(along - expected).max() < limit * (1 + np.abs(expected).max())
 
 
-@pytest.mark.part(2)
+@pytest.mark.part(4)
 @pytest.mark.parametrize("name", [name for name, call in CALLS.items() if call is not None and name not in COVERED])
 def test_exact_methods_refuse_what_explain_does_not(name):
     model, x = Model(name), torch.linspace(-1, 1.5, 6).double().view(3, 2)

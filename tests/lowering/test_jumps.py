@@ -159,7 +159,7 @@ def check_oracle(part, oracle):
     assert np.allclose(part.affine_maps()[regions], outputs, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.part(2)
+@pytest.mark.part(3)
 @pytest.mark.parametrize("name", WRITTEN)
 def test_activations_written_by_hand(name):
     function, pieces = WRITTEN[name]

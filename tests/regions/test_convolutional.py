@@ -77,6 +77,7 @@ def test_every_operator_has_layers():
     assert set(AFFINE) | set(KINKS) == set(COVERED)
 
 
+@pytest.mark.turns(3)
 @pytest.mark.part(24, of="seed")
 @pytest.mark.parametrize("names", groups(AFFINE, AFFINE_TOGETHER), ids=lambda names: names[0])
 @pytest.mark.parametrize("seed", [0, 1])
@@ -172,6 +173,7 @@ NETWORKS = {  # of images [3, 8, 8], unless a shape is given
 }  # fmt: skip
 
 
+@pytest.mark.turns(3)
 @pytest.mark.part(48)
 @pytest.mark.parametrize("name, numbers", list(product(NETWORKS, NUMBERS)))
 def test_networks(name, numbers):
@@ -189,6 +191,7 @@ def test_networks(name, numbers):
     check_trace(model, net, *slice_.points(slice_.polygon[1:3]).numpy())
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("seed", some(range(315 * SCALE), 105, "layers"))
 def test_random_networks(seed):
     """Some of those of ``python bench/check_exact.py --layers``."""

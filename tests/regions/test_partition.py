@@ -31,6 +31,7 @@ def test_partitions_are_those_of_the_oracle(kind, slice_kind):
     check(*random_both(kind, slice_kind, SHAPES[seed % len(SHAPES)], seed))
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(3)
 @pytest.mark.parametrize("kind", ["generic", "small_int", "duplicated", "grid"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -39,6 +40,7 @@ def test_kinks_of_every_kind(activation, kind):
         check(*random_both(kind, SLICE_KINDS[seed % 2], shape, seed, activation))
 
 
+@pytest.mark.turns(2)
 @quick
 @given(integer_networks(), polygons(), st.sampled_from(list(ACTIVATIONS)))
 def test_integer_networks(network, polygon, activation):
