@@ -22,7 +22,7 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.part(3)
+@pytest.mark.part(5)
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(path, tmp_path):
     ran = processes.run(path.read_text(encoding="utf-8"), *ARGUMENTS.get(path.stem, []), cwd=tmp_path)

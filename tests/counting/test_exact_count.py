@@ -44,6 +44,7 @@ def changed(patterns):
     return [sum(len(set(unit)) > 1 for unit in zip(*stage, strict=True)) for stage in stages], len(different)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(4)
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
@@ -59,6 +60,7 @@ def test_arms_are_counted_as_the_oracle_traces_them(kind, seed):
         assert (counts.changes[b].tolist(), int(counts.regions[b])) == expected
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 def test_slices_are_counted_as_the_oracle_cuts_them(kind):
     model, stages, x, radii, frame = case_of(kind, len(kind))

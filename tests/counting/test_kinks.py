@@ -169,6 +169,7 @@ def elementwise_cases():
             yield pytest.param(name, form, ON, "smooth", id=f"{name} {number}")
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(3, of="name")
 @pytest.mark.parametrize("name, activation, pieces, kind", list(elementwise_cases()))
 def test_elementwise(name, activation, pieces, kind):
@@ -318,6 +319,7 @@ def pools():
     yield "max column", 2, lambda x: x.max(2, keepdim=True)[0], columns
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(2)
 @pytest.mark.parametrize("relu", [False, True], ids=["", "after relu"])
 @pytest.mark.parametrize("dimensions, pool, which", [pytest.param(*case, id=name) for name, *case in pools()])

@@ -65,6 +65,7 @@ def check(stages, slices):
         assert many.count(slices.part(slice(k, k + 1))).regions[0, -1] == expected[k]
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(16)
 @pytest.mark.parametrize("seed", range(6 * SCALE))
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
@@ -78,6 +79,7 @@ def test_counts_are_those_of_each_slice_alone(structure, kind, seed):
     check(case.stages, slices if seed % 2 else with_own_directions(slices, seed))
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(8)
 @pytest.mark.parametrize("seed", range(60 * SCALE))
 def test_counts_of_networks_of_any_kind(seed):
@@ -85,6 +87,7 @@ def test_counts_of_networks_of_any_kind(seed):
     check(case.stages, around(case, 4, seed))
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(8)
 @pytest.mark.parametrize("slice_kind", SLICE_KINDS)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
@@ -94,6 +97,7 @@ def test_counts_of_networks_with_maxima(kind, slice_kind):
         check(case.stages, around(case, 4, seed))
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(32)
 @pytest.mark.parametrize("structure", [name for name in STRUCTURES if name != "wide"])
 @pytest.mark.parametrize("kind", NETWORK_KINDS)

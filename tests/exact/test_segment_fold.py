@@ -50,6 +50,7 @@ def same_traces(stages, first, second, **how):
 # ---- against the dense tracer and the oracle
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(8)
 @pytest.mark.parametrize("segments", SEGMENT_KINDS)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
@@ -63,6 +64,7 @@ def test_the_fold_finds_what_the_dense_tracer_does(kind, segments, held, monkeyp
     same_traces(stages, *ends, radii=np.array([0.5, 2.0, 1.0]))
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(8)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 @pytest.mark.parametrize("structure", STRUCTURES[1:5])
@@ -80,6 +82,7 @@ def test_breakpoints_are_those_of_the_oracle(structure, kind, held, monkeypatch)
         assert (error <= np.where(size > 0, 1e-9 * size, 1e-12)).all()
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(6)
 @pytest.mark.parametrize("seed", range(60))
 @HELD
@@ -91,6 +94,7 @@ def test_maxima_are_cut_where_the_winner_changes(seed, held, monkeypatch):
     same_traces(stages, *ends)
 
 
+@pytest.mark.turns(2)
 def test_decisions_in_integers_are_the_same():
     stages = network_of("zero_bias", "relu", 3, (3, 9, 9, 2))
     ends = random_segments("grid", 3, 6, 0)
@@ -107,6 +111,7 @@ def rows_of(*rows):
     return perceptron([array[:, :-1], np.ones((1, len(array)))], [array[:, -1], np.zeros(1)])
 
 
+@pytest.mark.turns(2)
 @HELD
 def test_directions_are_those_of_the_ends_to_the_last_bit(held, monkeypatch):
     """x2 goes from 2^-60 to 1, and its direction is no float: with the nearest one, 1, the two rows part."""
@@ -119,6 +124,7 @@ def test_directions_are_those_of_the_ends_to_the_last_bit(held, monkeypatch):
     assert lines == [[0, 1], [2]] and t[0] == 0.5
 
 
+@pytest.mark.turns(2)
 def test_what_changes_at_a_cut_is_told_there(monkeypatch):
     """Cuts are at halves: here two rows cross one, one only touches it, and one changes there after another layer."""
     folds = []
@@ -135,6 +141,7 @@ def test_what_changes_at_a_cut_is_told_there(monkeypatch):
     assert len(folds) > 3
 
 
+@pytest.mark.turns(2)
 @HELD
 def test_segments_along_kinks_and_without_length(held, monkeypatch):
     stages = rows_of([1, 0, 0], [0, 1, 0], [2, 0, 0])
@@ -145,6 +152,7 @@ def test_segments_along_kinks_and_without_length(held, monkeypatch):
         same_traces(stages, *ends)
 
 
+@pytest.mark.turns(2)
 def test_maps_that_rounding_leaves_too_little_of_are_those_of_the_patterns(monkeypatch):
     asked = []
     exactly = segment_fold.SegmentTracer._completed
@@ -164,6 +172,7 @@ def test_maps_that_rounding_leaves_too_little_of_are_those_of_the_patterns(monke
     assert asked[0] == [True, False, True] and not any(asked[1])
 
 
+@pytest.mark.turns(2)
 def test_many_regions_are_mapped_a_part_at_a_time(monkeypatch):
     stages = network_of("generic", "relu", 1, (4, 30, 30, 3))
     ends = random_segments("generic", 4, 2, 1)
@@ -176,6 +185,7 @@ def test_many_regions_are_mapped_a_part_at_a_time(monkeypatch):
 # ---- many segments, threads, limits
 
 
+@pytest.mark.turns(2)
 def test_threads_change_no_bit_and_batches_nothing_that_is_exact(monkeypatch):
     stages = network_of("generic", "relu", 1, (5, 30, 30, 2))
     ends = random_segments("generic", 5, 60, 1)
@@ -203,6 +213,7 @@ def captured(model, shape):
     return plr.capture(model, torch.zeros(2, *shape, dtype=torch.float64))
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(2)
 @pytest.mark.parametrize("zero_bias", [False, True])
 @HELD
@@ -222,6 +233,7 @@ def test_convolutions_are_traced_as_their_matrices_are(zero_bias, held, monkeypa
     assert zero_bias or found.offsets[-1] > 300
 
 
+@pytest.mark.turns(2)
 def test_arms_around_points_are_counted_as_by_the_dense_tracer(monkeypatch):
     model = convolutions(2)
     x = torch.randn(3, 2, 8, 8, dtype=torch.float64)
@@ -234,6 +246,7 @@ def test_arms_around_points_are_counted_as_by_the_dense_tracer(monkeypatch):
         assert (folded.regions > 10).all()
 
 
+@pytest.mark.turns(2)
 def test_a_network_whose_matrices_would_be_too_large_is_traced():
     """The first convolution would be a matrix of 16384 x 16384."""
     torch.manual_seed(0)
@@ -260,6 +273,7 @@ def test_a_network_whose_matrices_would_be_too_large_is_traced():
         assert (np.abs(first[at, of_first]) < 1e-9).all()  # they are at their kink
 
 
+@pytest.mark.turns(2)
 def test_neurons_that_all_change_at_one_point_take_memory_and_are_named(monkeypatch):
     monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
     monkeypatch.setattr(slice_fold, "_MOST_NUMBERS", 100)
@@ -271,6 +285,7 @@ def test_neurons_that_all_change_at_one_point_take_memory_and_are_named(monkeypa
         plr.trace(model, start, -start)
 
 
+@pytest.mark.turns(2)
 def test_numbers_that_are_too_large_are_refused():
     model = convolutions(3)
     big = torch.full((2, 8, 8), 1e200, dtype=torch.float64)
@@ -278,6 +293,7 @@ def test_numbers_that_are_too_large_are_refused():
         plr.trace(model, -big, big)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_interrupt_is_heard_within_a_second(threads):
     model = convolutions(4, 8)
@@ -300,6 +316,7 @@ def test_an_interrupt_is_heard_within_a_second(threads):
     assert (time.process_time() - pressed[0]) / threads < 1  # of the processor's time
 
 
+@pytest.mark.turns(2)
 def test_progress_tells_segments():
     stages = network_of("generic", "relu", 1, (5, 30, 30, 2))
     told = []

@@ -40,6 +40,7 @@ def check(stages, plane, corners, forced, natural=False, **how):
         assert found.stopped_at == -1
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(12)
 @pytest.mark.parametrize("seed", range(120 * SCALE))
 def test_tiles_count_what_the_whole_does(seed, forced):
@@ -48,6 +49,7 @@ def test_tiles_count_what_the_whole_does(seed, forced):
     check(case.stages, case.plane, case.corners, forced, natural=seed % 2 == 0, **how)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(16)
 @pytest.mark.parametrize("slice_kind", SLICE_KINDS)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
@@ -57,6 +59,7 @@ def test_tiles_count_what_the_whole_does_with_maxima(kind, slice_kind, forced):
         check(case.stages, case.plane, case.corners, forced, natural=bool(natural))
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(20)
 @pytest.mark.parametrize("seed", range(20 * SCALE))
 def test_tiles_count_what_the_whole_does_of_convolutional_networks(seed, forced):
@@ -67,6 +70,7 @@ def test_tiles_count_what_the_whole_does_of_convolutional_networks(seed, forced)
     check(stages, where.plane, where.polygon, forced, natural=seed % 2 == 0)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("corners", [box(-1, 1), np.array([(1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)])])
 @pytest.mark.parametrize(
     "grid, normals",
@@ -91,6 +95,7 @@ def test_cuts_along_lines_and_through_where_they_cross_are_moved(grid, normals, 
         assert "on one side" in str(error)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("exponent, expected", [(1.0, 2), (0.5, 3), (0.0, 8)])
 def test_a_slice_is_cut_into_as_few_tiles_as_fit(exponent, expected):
     """Columns that grow like powers of the side, 1500 of the whole where 1000 fit."""
@@ -116,6 +121,7 @@ def test_a_slice_is_cut_into_as_few_tiles_as_fit(exponent, expected):
             tile_walks.tiles_a_side(slices_of(IDENTITY_PLANE, box(-1, 1)), 100, refused)
 
 
+@pytest.mark.turns(2)
 def test_as_many_columns_fit_as_take_no_more_bytes():
     for widest in (1, 100, 16384):
         for columns in (1, 7, 3000):
@@ -124,6 +130,7 @@ def test_as_many_columns_fit_as_take_no_more_bytes():
             assert slice_fold.columns_that_fit(size - 1, widest) == columns - 1
 
 
+@pytest.mark.turns(2)
 def test_a_slice_that_does_not_fit_is_counted_in_tiles_that_do(monkeypatch):
     monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
     net = residual_net()
@@ -146,6 +153,7 @@ def test_a_slice_that_does_not_fit_is_counted_in_tiles_that_do(monkeypatch):
         plr.partition(net, where, cells=False, memory_budget=3000)
 
 
+@pytest.mark.turns(2)
 def test_a_tile_that_does_not_fit_is_halved(forced, monkeypatch):
     monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
     stages = generic((2, 12, 12, 1), seed=2)
@@ -162,6 +170,7 @@ def test_a_tile_that_does_not_fit_is_halved(forced, monkeypatch):
     assert len(halves) > 2 and found.rows[0] > whole.rows[0]
 
 
+@pytest.mark.turns(2)
 def test_too_many_regions_stop_it_in_a_tile_and_behind_all(forced):
     stages = generic((2, 20, 20, 1), seed=1)
     many, where = ManySlices(stages), slices_of(IDENTITY_PLANE, box(-3, 3))
@@ -174,6 +183,7 @@ def test_too_many_regions_stop_it_in_a_tile_and_behind_all(forced):
             assert found.regions[0, -1] == whole if stopped else most < found.regions[0, -1] <= whole
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("tile_count", [False, True])
 def test_an_error_of_the_report_ends_all_walks(tile_count, forced):
     stages = generic((2, 128, 128, 128, 1), gain=1.5)
@@ -193,6 +203,7 @@ def test_an_error_of_the_report_ends_all_walks(tile_count, forced):
     assert threading.active_count() == before and seen == sorted(seen)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_slices_on_threads_count_what_they_do_on_one(threads):
     stages = generic((3, 12, 12, 1), seed=4)

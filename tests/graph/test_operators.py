@@ -36,6 +36,7 @@ def test_no_row_is_left_out():
     assert set(CALLS) | ON_OTHER_DEVICES == set(TABLE)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(4)
 @pytest.mark.parametrize("begin", range(0, len(COVERED), TOGETHER))
 def test_exact_methods_take_what_explain_calls_covered(begin):
@@ -60,6 +61,7 @@ def test_exact_methods_take_what_explain_calls_covered(begin):
     assert np.abs(along - expected).max() < limit * (1 + np.abs(expected).max())
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(4)
 @pytest.mark.parametrize("name", [name for name, call in CALLS.items() if call is not None and name not in COVERED])
 def test_exact_methods_refuse_what_explain_does_not(name):

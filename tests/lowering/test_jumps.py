@@ -159,6 +159,7 @@ def check_oracle(part, oracle):
     assert np.allclose(part.affine_maps()[regions], outputs, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(3)
 @pytest.mark.parametrize("name", WRITTEN)
 def test_activations_written_by_hand(name):
@@ -377,6 +378,7 @@ MODELS = {
 }  # fmt: skip
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(2)
 @pytest.mark.parametrize("name", MODELS)
 def test_models_of_several_outputs_and_batches_anywhere(name):

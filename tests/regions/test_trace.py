@@ -23,6 +23,7 @@ TRIED = ("relu", "leaky_relu 0.01", "abs", "relu6", "hardsigmoid")
 # ---- against the oracle
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(4)
 @pytest.mark.parametrize("activation", TRIED)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
@@ -40,6 +41,7 @@ def test_breakpoints_are_those_of_the_oracle(kind, activation):
             assert (error <= np.where(size > 0, 1e-9 * size, 1e-12)).all(), (kind, seed)
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(4)
 @pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize("structure", STRUCTURES[1:5])
@@ -117,6 +119,7 @@ def test_halves_of_segments_have_the_breakpoints_of_the_whole():
             assert np.abs(np.concatenate([t1 / 2, 0.5 + t2 / 2]) - t).max(initial=0.0) < 1e-9
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(2)
 @pytest.mark.parametrize(
     "shape, activation",

@@ -31,6 +31,7 @@ def check(stages, ends, **options):
     return found
 
 
+@pytest.mark.turns(2)
 @pytest.mark.part(4)
 @pytest.mark.parametrize("segments", SEGMENT_KINDS)
 @pytest.mark.parametrize("kind", [kind for kind in NETWORK_KINDS if kind != "wild"])
@@ -120,6 +121,7 @@ def pools_of_relus(seed, shared):
     return Stages([*found, stage({3: np.ones((1, 4))}, [0], "identity")])
 
 
+@pytest.mark.turns(2)
 @pytest.mark.parametrize("shared", [False, True])
 def test_pools_of_relus_tie_at_zero(shared):
     regions = exact_decisions = 0
