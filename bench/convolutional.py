@@ -8,10 +8,7 @@ time on one thread; each slice in a process of its own, whose peak memory is tol
 
 from __future__ import annotations
 
-import json
 import resource
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -117,21 +114,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main(given: list[str] | None = None) -> int:
-    parser = harness.parser(__doc__, "nothing: each slice is counted once")
-    parser.add_argument("--one", help="one slice, as JSON: what a process of its own is asked for")
-    chosen = parser.parse_args(given)
-    if chosen.one:
-        print(json.dumps(measure(*json.loads(chosen.one))))
-        return 0
-    rows = []
-    for work in [SMALL] if chosen.smoke else WORK:
-        harness.progress(f"{work}")
-        asked = [sys.executable, __file__, "--one", json.dumps(work)]
-        found = subprocess.run(asked, check=True, capture_output=True, text=True)
-        rows.append(json.loads(found.stdout.splitlines()[-1]))
-    print(f"\n{table(rows)}")
-    harness.write({"convolutional": rows}, chosen.out)
-    return 0
+    return harness.each_in_a_process(given, __doc__, "convolutional", WORK, SMALL, measure, table)
 
 
 if __name__ == "__main__":

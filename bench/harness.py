@@ -10,9 +10,10 @@ import math
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -237,3 +238,40 @@ def write(measured: dict[str, Any], directory: Path) -> None:
 
 def progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def each_in_a_process(
+    given: list[str] | None,
+    doc: str | None,
+    section: str,
+    work: Sequence[Sequence[Any]],
+    smoke: Sequence[Any],
+    measure: Callable[..., dict[str, Any]],
+    table: Callable[[list[dict[str, Any]]], str],
+) -> int:
+    """The main of a script that measures each piece of work once, in a process of its own whose peak memory is told.
+
+    Args:
+        given: The command line's arguments; None: those of the process.
+        doc: The script's docstring.
+        section: What its rows are called in the JSON.
+        work: The arguments of ``measure``, piece by piece; ``smoke``: those of a small one.
+        measure: Measures a piece: a row.
+        table: Of the rows.
+    """
+    options = parser(doc, "nothing: each is measured once")
+    options.add_argument("--one", help="a piece of work, as JSON: what a process of its own is asked for")
+    chosen = options.parse_args(given)
+    if chosen.one:
+        print(json.dumps(measure(*json.loads(chosen.one))))
+        return 0
+    script = sys.modules[measure.__module__].__file__
+    rows = []
+    for piece in [smoke] if chosen.smoke else work:
+        progress(f"{piece}")
+        asked = [sys.executable, str(script), "--one", json.dumps(piece)]
+        found = subprocess.run(asked, check=True, capture_output=True, text=True)
+        rows.append(json.loads(found.stdout.splitlines()[-1]))
+    print(f"\n{table(rows)}")
+    write({section: rows}, chosen.out)
+    return 0

@@ -8,10 +8,7 @@ memory is told.
 
 from __future__ import annotations
 
-import json
 import resource
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -71,21 +68,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(given: list[str] | None = None) -> int:
     """Measure each in a process of its own."""
-    parser = harness.parser(__doc__, "nothing: each is traced once")
-    parser.add_argument("--one", help="one of them, as JSON: what a process of its own is asked for")
-    chosen = parser.parse_args(given)
-    if chosen.one:
-        print(json.dumps(measure(*json.loads(chosen.one))))
-        return 0
-    rows = []
-    for work in [SMALL] if chosen.smoke else WORK:
-        harness.progress(f"{work}")
-        asked = [sys.executable, __file__, "--one", json.dumps(work)]
-        found = subprocess.run(asked, check=True, capture_output=True, text=True)
-        rows.append(json.loads(found.stdout.splitlines()[-1]))
-    print(f"\n{table(rows)}")
-    harness.write({"segments_of_convolutions": rows}, chosen.out)
-    return 0
+    return harness.each_in_a_process(given, __doc__, "segments_of_convolutions", WORK, SMALL, measure, table)
 
 
 if __name__ == "__main__":
