@@ -1,6 +1,7 @@
 // csrc/rounding.h -- the constants of rounding, each with where it comes from. None is a tolerance: each is larger than
 // an error that can occur, makes a bound wider, and so leaves more to the integers; those of the last part tell only
-// which numbers that are measured, not decided, are computed once more. Sections are those of docs/exactness.md. Plain numbers before kUnit in a formula count its roundings, and are derived where the formula is.
+// which numbers that are measured, not decided, are computed once more. Sections are those of docs/exactness.md. Plain
+// numbers before kUnit in a formula count its roundings, and are derived where the formula is.
 #pragma once
 #include <cstdint>
 #include <limits>
