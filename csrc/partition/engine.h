@@ -145,6 +145,7 @@ class Engine {
   void vertex_signs(const Cell& cell, int64_t k, int8_t* signs, double* z);
 
   // --- which lines cross a cell: settle.inl ---
+  void set_on(int32_t line, bool on);
   void settle(Cell& cell);
   static int64_t put_forms(const Forms& to, int64_t n, V a, V b, V c, V p, uint32_t bits);
   int settled_sign(const Cell& cell, int64_t k);
@@ -169,6 +170,7 @@ class Engine {
   void refold(Cell& cell);
   bool may_fold(const Cell& cell) const;
   bool pays(const Fold& fold, const FoldPlan& plan) const;
+  void settle_rest(const Fold& fold, const FoldPlan& plan);
 
   // --- bounds by norms: norms.inl ---
   Norms take_norms();
@@ -204,7 +206,6 @@ class Engine {
   void start_result();
   void finish_stage(Cell& cell);
   void leaf(const Polygon& polygon);
-  void see_pattern();
   void write_cell(const Polygon& polygon);
   void report();
   void give_away();

@@ -41,8 +41,8 @@ void add_counts(EngineResult& to, const EngineResult& more) {
     (to.*counts).resize(std::max((to.*counts).size(), (more.*counts).size()), 0);
     for (size_t i = 0; i < (more.*counts).size(); ++i) (to.*counts)[i] += (more.*counts)[i];
   }
-  if (to.any.empty()) to.any = more.any, to.all = more.all;
-  for (size_t line = 0; line < more.any.size(); ++line) to.any[line] |= more.any[line], to.all[line] &= more.all[line];
+  to.sides.resize(std::max(to.sides.size(), more.sides.size()), 0);
+  for (size_t line = 0; line < more.sides.size(); ++line) to.sides[line] |= more.sides[line];
 }
 
 // What a walk has found in its order: before[i], then of_task[i], which workers finish in any order. Cells are given

@@ -18,11 +18,24 @@ inline void Engine::refold(Cell& cell) {
   const FoldPlan plan = FoldPlanner(*this, cell).plan();
   if (!pays(fold, plan)) return arena_.release(mark);
   ++result_.decisions.folds;
-  // Until they are settled, it does not matter what is said of those that are kept.
-  for (int64_t r = fold.stages[plan.first].end; r < fold.stages[plan.end - 1].end; ++r)
-    on_[static_cast<size_t>(fold.line[r])] = 0;
-  for (int64_t i = 0; i < plan.n_on; ++i) on_[static_cast<size_t>(fold.line[plan.on[i]])] = 1;
+  settle_rest(fold, plan);
   FoldMaker(*this, cell, plan).make();
+}
+
+// The lines that the plan does not keep are on or off all over the cell. Of the others nothing is known.
+inline void Engine::settle_rest(const Fold& fold, const FoldPlan& plan) {
+  for (int64_t i = 0; i < plan.n_on; ++i) set_on(fold.line[plan.on[i]], true);
+  const int32_t* on = plan.on;
+  for (int64_t l = plan.first + 1; l < plan.end; ++l) {
+    const StageView& stage = fold.stages[l];
+    const uint8_t* keeps = plan.keeps + plan.keeps_begin[l];
+    for (int64_t r = stage.begin; r < stage.end; ++r) {
+      if (on < plan.on + plan.n_on && *on == r)
+        ++on;
+      else if (!(keeps[(r - stage.begin) / kLanes] >> (r - stage.begin) % kLanes & 1))
+        set_on(fold.line[r], false);
+    }
+  }
 }
 
 inline bool Engine::may_fold(const Cell& cell) const {

@@ -133,8 +133,9 @@ SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& system
     std::copy_n(systems.on + static_cast<size_t>(i) * bytes, bytes, somewhere);
     for (int64_t row = 0; row < n; ++row) {
       const size_t line = static_cast<size_t>(system.line[row]);
-      changes[line / 8] |= static_cast<uint8_t>((found.any[line] & ~found.all[line] & 1) << line % 8);
-      somewhere[line / 8] |= static_cast<uint8_t>((found.any[line] & 1) << line % 8);
+      const uint8_t sides = found.sides[line];
+      changes[line / 8] |= static_cast<uint8_t>((sides == (kSomeOn | kSomeOff)) << line % 8);
+      somewhere[line / 8] |= static_cast<uint8_t>((sides & kSomeOn) << line % 8);
     }
     append(out.pieces, found.pieces), append(out.zero_along, found.zero_along), append(out.zero_at, found.zero_at);
     columns += n * (n + kColumnPadding);

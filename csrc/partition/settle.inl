@@ -5,6 +5,12 @@
 namespace pylinregion {
 namespace {
 
+// A line is on, or off, all over the cell that the walk is in, and so in some cell that it will find.
+inline void Engine::set_on(int32_t line, bool on) {
+  on_[static_cast<size_t>(line)] = on;
+  if (options_.changes) result_.sides[static_cast<size_t>(line)] |= on ? kSomeOn : kSomeOff;
+}
+
 // Lines that do not cross the cell are settled: the others stay, and what is on is substituted.
 inline void Engine::settle(Cell& cell) {
   const Unsettled& all = cell.unsettled;
@@ -33,9 +39,10 @@ inline void Engine::settle(Cell& cell) {
       const int sign = settled_sign(cell, i + bit);
       (sign == 0 ? crosses : sign > 0 ? is_on : is_off) |= 1u << bit;
     }
-    if (needed)  // those that cross are written later
-      for (int64_t k = i; k < std::min(i + kLanes, all.n); ++k)
-        on_[static_cast<size_t>(all.line[k])] = is_on >> (k - i) & 1;
+    for (uint32_t rest = needed ? is_on | is_off : 0; rest; rest &= rest - 1) {
+      const int bit = __builtin_ctz(rest);
+      set_on(all.line[i + bit], is_on >> bit & 1);
+    }
     compress(numbers + on.n, all.row + i, is_on);
     on.n = put_forms(on, on.n, a, b, c, p, is_on);
     compress(numbers + room + left.n, all.row + i, crosses),

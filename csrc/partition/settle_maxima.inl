@@ -127,7 +127,7 @@ inline void Engine::settle_maxima(Cell& cell) {
     find_losers(cell, begin, end, lost);
     const bool decided = std::count(lost + begin, lost + end, uint8_t{0}) == 1;
     for (int64_t k = begin; k < end; ++k) {
-      on_[static_cast<size_t>(all.line[k])] = !lost[k] && decided;
+      if (lost[k] || decided) set_on(all.line[k], !lost[k]);
       if (lost[k]) continue;
       if (decided) {
         numbers[on.n] = all.row[k], copy(k, on, on.n++);

@@ -94,10 +94,13 @@ struct Decisions {
   int64_t folds = 0;
 };
 
+// In some cells of a walk a line is on; in some it is off.
+constexpr uint8_t kSomeOn = 1, kSomeOff = 2;
+
 struct EngineResult {
   std::vector<int64_t> regions;  // [stages]: cells after each stage
   Decisions decisions;
-  std::vector<uint8_t> any, all;  // [lines, padded] if changes are asked for: is a line on in any, in all cells
+  std::vector<uint8_t> sides;  // [lines, padded] if changes are asked for: kSomeOn, kSomeOff, or both; 0: it was not asked
   // If pieces are asked for: [stages, n_corners]: cells along each border after each stage; [n_corners] how often a row
   // was 0 all along a cell's piece of a border, and at the corner before it, without being 0 all over the cell.
   std::vector<int64_t> pieces, zero_along, zero_at;

@@ -163,7 +163,7 @@ template <class Policy> inline void Walk<Policy>::split(const Cell& cell, int64_
     Cell child = cell;
     child.unsettled = without_first(all, 1);
     child.polygon = halves[side];
-    on_[static_cast<size_t>(all.line[0])] = side == 0;
+    set_on(all.line[0], side == 0);
     if (side == 0 && cell.stage + 1 < n_stages_) substitute(child, {all, 1, all.row});
     visit(child, depth + 1);
     policy.done_with(arena_, mark);
@@ -176,7 +176,8 @@ template <class Policy> inline void Walk<Policy>::split_maximum(const Cell& cell
   const int64_t size = group_end(all, 0);
   Share* shares = arena_.take<Share>(size);
   const int64_t n = cut_into_shares(cell, size, shares);
-  for (int64_t i = 0; i < size; ++i) on_[static_cast<size_t>(all.line[i])] = 0;
+  for (int64_t i = 0; i < size; ++i)
+    if (n > 1 || shares[0].candidate != i) set_on(all.line[i], false);  // in the share of another
   int64_t halvings = 0;  // as many cuts in two make so many shares
   while ((int64_t{1} << halvings) < n) ++halvings;
   const Arena::Mark mark = arena_.mark();
@@ -185,11 +186,10 @@ template <class Policy> inline void Walk<Policy>::split_maximum(const Cell& cell
     Cell child = cell;
     child.unsettled = without_first(all, size);
     child.polygon = shares[i].polygon;
-    uint8_t& state = on_[static_cast<size_t>(all.line[winner])];
-    state = 1;
+    set_on(all.line[winner], true);
     if (cell.stage + 1 < n_stages_) substitute(child, {all.from(winner), 1, all.row + winner});
     visit(child, depth + halvings);
-    state = 0;
+    on_[static_cast<size_t>(all.line[winner])] = 0;
     policy.done_with(arena_, mark);
   }
 }

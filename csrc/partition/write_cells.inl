@@ -12,7 +12,6 @@ constexpr int64_t kReportedAfter = 1024;  // cells
 // A cell that is settled in all stages.
 inline void Engine::leaf(const Polygon& polygon) {
   ++unreported_;
-  if (options_.changes) see_pattern();
   if (options_.cells) {
     write_cell(polygon);
     if (cells_.keys.size() >= asked_ + kAskedAfter) {
@@ -28,13 +27,6 @@ inline void Engine::finish_stage(Cell& cell) {
   ++result_.regions[static_cast<size_t>(cell.stage)];
   if (options_.pieces) see_pieces(cell.polygon, cell.stage);
   ++cell.stage;
-}
-
-inline void Engine::see_pattern() {
-  for (int64_t row = 0; row < system_.rows; ++row) {
-    const size_t line = static_cast<size_t>(root_lines()[row]);
-    result_.any[line] |= on_[line], result_.all[line] &= on_[line];
-  }
 }
 
 inline void Engine::write_cell(const Polygon& polygon) {
@@ -76,7 +68,7 @@ inline void Engine::give_away() {
 inline void Engine::start_result() {
   result_ = EngineResult();
   result_.regions.assign(system_.stages.size(), 0);
-  if (options_.changes) result_.any.assign(on_.size(), 0), result_.all.assign(on_.size(), 1);
+  if (options_.changes) result_.sides.assign(on_.size(), 0);
   if (options_.pieces) {
     const size_t n = static_cast<size_t>(system_.n_corners);
     result_.pieces.assign(system_.stages.size() * n, 0);
