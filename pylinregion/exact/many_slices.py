@@ -19,6 +19,10 @@ from pylinregion.exact.walks_on_threads import SharedReport, in_order
 from pylinregion.lowering.stages import Stages
 from pylinregion.native.exact_engines import Report
 
+_ROWS_OF_ITS_OWN = 3  # of a slice
+_FULL = 0.7  # of the columns that are held, which are planned for
+_GROWTH = 16  # of slices, from one time to the next, at most
+
 
 class ManySlices:
     """A network, ready to be enumerated on slices.
@@ -74,8 +78,8 @@ class ManySlices:
 
     def _counted(self, slices: Slices, how: How) -> Iterator[SliceCounts]:
         """Slices, as many at a time as are held; none behind one that has too many regions."""
-        for part, systems in self._folded(slices, how.max_bytes):
-            if systems is None:
+        for part, systems in self.folded(slices, how.max_bytes):
+            if isinstance(systems, BudgetExceededError):
                 counts = count_in_tiles(self._walks, part, how)
             else:
                 found = self._walks.count(systems, part, how)
@@ -132,32 +136,40 @@ class ManySlices:
         """
         return self._walks.trace(systems, segments, threads, force_exact, report)
 
-    def folded_alone(self, slice_: Slices, max_bytes: int | None = None) -> SliceSystems:
-        """One slice, folded.
+    def folded(
+        self, slices: Slices, max_bytes: int | None
+    ) -> Iterator[tuple[Slices, SliceSystems | BudgetExceededError]]:
+        """Slices of a scale that :meth:`check_scale` lets through, folded: as many at a time as are held.
 
-        Raises:
-            UnsupportedModelError: As of :meth:`count`.
-            BudgetExceededError: The fold takes more than ``max_bytes``.
+        Args:
+            slices: Where.
+            max_bytes: What the fold of one may take; None: the memory budget.
+
+        Yields:
+            Some slices, one part behind the other, and their fold; or that the fold of the one takes too much.
         """
-        self.check_scale(slice_)
-        return self._walks.folder.fold(slice_, max_bytes)
+        begin, count = 0, len(slices)
+        while True:
+            part = slices.part(slice(begin, begin + count))
+            systems: SliceSystems | BudgetExceededError
+            try:
+                systems = self._walks.folder.fold(part, max_bytes)
+            except TooManyColumnsError:
+                count = max(1, count // 2)
+                continue
+            except BudgetExceededError as error:
+                systems = BudgetExceededError(str(error), error.n_regions)  # without all that its traceback holds
+            yield part, systems
+            begin += len(part)
+            if begin >= len(slices):
+                return
+            if isinstance(systems, SliceSystems):
+                columns = _ROWS_OF_ITS_OWN + float(systems.begin[-1]) / len(part)
+                count = max(1, int(min(_FULL * self._walks.folder.most_columns / columns, _GROWTH * len(part))))
 
     def enumerate(self, arrays: dict[str, Any], *arguments: Any) -> dict[str, Any]:
         """The core's walk along one slice, from :func:`~pylinregion.exact.slice_walks.core_arrays` of it."""
         return self._walks.enumerate(arrays, *arguments)
-
-    def _folded(self, slices: Slices, max_bytes: int | None) -> Iterator[tuple[Slices, SliceSystems | None]]:
-        """As many slices at a time as are held; None: one does not fit."""
-        try:
-            systems = self._walks.folder.fold(slices, max_bytes)
-        except TooManyColumnsError:
-            half = len(slices) // 2
-            yield from self._folded(slices.part(slice(0, half)), max_bytes)
-            yield from self._folded(slices.part(slice(half, len(slices))), max_bytes)
-        except BudgetExceededError:
-            yield slices, None
-        else:
-            yield slices, systems
 
     def check_scale(self, slices: Slices) -> None:
         """Raise an ``UnsupportedModelError`` for slices on which the bounds could overflow."""

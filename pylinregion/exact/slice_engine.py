@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
@@ -16,7 +16,7 @@ from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import STAGES_FOR_NORMS, check_scale, line_system
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.pattern_table import Patterns, PatternTable
-from pylinregion.exact.slice_systems import Slices
+from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.exact.slice_walks import core_arrays
 from pylinregion.geometry.mesh import Mesh, narrow
 from pylinregion.lowering.stages import Stages
@@ -225,31 +225,28 @@ class FoldedEngine(SliceWalk):
     A slice whose fold does not fit is enumerated in tiles.
 
     Args:
-        stages, plane, corners: As of :class:`Engine`.
-        max_bytes: What the fold may take; None: the memory budget.
+        many: The network, ready for slices.
+        slice_: Where: one.
+        systems: Its fold; or why there is none.
+        max_bytes: What folds may take; None: the memory budget.
 
     Raises:
-        UnsupportedModelError: Weights so large that the bounds could overflow.
-        BudgetExceededError: When it is enumerated: the fold takes more than ``max_bytes``, and a part of the walk is
-            asked for, or even a small tile takes more.
+        BudgetExceededError: When it is enumerated and there is no fold: a part of the walk is asked for, or even a
+            small tile takes more than ``max_bytes``.
     """
 
-    def __init__(self, stages: Stages, plane: Array, corners: Array, max_bytes: int | None = None) -> None:
-        self.stages = stages
-        u, v, origin = (np.ascontiguousarray(column, dtype=np.float64)[None] for column in plane.T)
-        slices = Slices(u, v, origin, np.ascontiguousarray(corners, dtype=np.float64)[None])
-        central = not plane[:, 2].any() and stages.pass_through_zero
-        self._many = ManySlices(stages, central)
-        self._slice, self._max_bytes = slices, max_bytes
-        self._refused: BudgetExceededError | None = None
-        try:
-            self._systems = self._many.folded_alone(slices, max_bytes)
-        except BudgetExceededError as error:
-            self._refused = BudgetExceededError(str(error), error.n_regions)  # without all that its traceback holds
+    def __init__(
+        self, many: ManySlices, slice_: Slices, systems: SliceSystems | BudgetExceededError, max_bytes: int | None
+    ) -> None:
+        self.stages = many.stages
+        self._many, self._slice, self._max_bytes = many, slice_, max_bytes
+        self._refused = systems if isinstance(systems, BudgetExceededError) else None
+        if isinstance(systems, BudgetExceededError):
             return
-        self._arrays = core_arrays(self._systems, slices, norms=True)
-        self._lines = self._systems.line[: int(self._systems.begin[-1])].astype(np.int64)
-        self._everywhere = self._systems.on[0]
+        self._systems = systems
+        self._arrays = core_arrays(systems, slice_, norms=True)
+        self._lines = systems.line[: int(systems.begin[-1])].astype(np.int64)
+        self._everywhere = systems.on[0]
 
     def _walk_core(self, *arguments: Any) -> dict[str, Any]:
         if self._refused is None:
@@ -276,15 +273,49 @@ def engine_of(stages: Stages, plane: Array, corners: Array, max_bytes: int | Non
         stages: The network.
         plane: ``[inputs, 3]`` float64: u, v and the origin; for a segment v is 0.
         corners: ``[n, 2]`` float64, counter-clockwise and strictly convex; ``[2, 2]`` on the first axis: a segment.
-        max_bytes: What a fold may take; None: the memory budget.
+        max_bytes: What folds may take; None: the memory budget.
 
     Raises:
         UnsupportedModelError: Weights so large that the bounds could overflow.
-        BudgetExceededError: The fold takes more than ``max_bytes``.
     """
-    if stages.are_matrices:
-        return Engine(stages, plane, corners)
-    return FoldedEngine(stages, plane, corners, max_bytes)
+    return Engine(stages, plane, corners) if stages.are_matrices else folded_engine(stages, plane, corners, max_bytes)
+
+
+def folded_engine(stages: Stages, plane: Array, corners: Array, max_bytes: int | None = None) -> FoldedEngine:
+    """A network on one slice or segment, folded.
+
+    Args:
+        stages, plane, corners, max_bytes: As of :func:`engine_of`.
+
+    Raises:
+        UnsupportedModelError: Likewise.
+    """
+    u, v, origin = (np.ascontiguousarray(column, dtype=np.float64)[None] for column in plane.T)
+    slices = Slices(u, v, origin, np.ascontiguousarray(corners, dtype=np.float64)[None])
+    many = ManySlices(stages, central_on(stages, slices))
+    many.check_scale(slices)
+    (engine,) = engines_of(many, slices, max_bytes)
+    return engine
+
+
+def engines_of(many: ManySlices, slices: Slices, max_bytes: int | None = None) -> Iterator[FoldedEngine]:
+    """A network on each of some slices, which are folded together.
+
+    Args:
+        many: The network.
+        slices: Where, of a scale that :meth:`ManySlices.check_scale` lets through.
+        max_bytes: What folds may take; None: the memory budget.
+    """
+    for part, systems in many.folded(slices, max_bytes):
+        alone: Iterable[SliceSystems | BudgetExceededError]
+        alone = [systems] if isinstance(systems, BudgetExceededError) else systems.each()
+        for number, own in enumerate(alone):
+            yield FoldedEngine(many, part.part(slice(number, number + 1)), own, max_bytes)
+
+
+def central_on(stages: Stages, slices: Slices) -> bool:
+    """Whether all lines pass through s = t = 0 on slices, whatever the pattern."""
+    return stages.pass_through_zero and not slices.origins.any()
 
 
 def mesh_of_parts(parts: Iterable[PartCells], lines: int) -> EngineCells:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +62,7 @@ class SliceSystems:
     Attributes:
         begin: ``[B + 1]`` int64: the first row of each slice.
         stage_begin: ``[B, stages with lines + 1]`` int64: within a slice's rows, the first of each stage.
-        line: ``[rows + 8]`` int32: their lines, ascending in each slice; then zeros.
+        line: ``[rows + 8]`` int32: their lines, ascending in each slice; then any of the network's.
         on: ``[B, bytes]`` uint8: a bit for each line of the network: settled, and on.
         affine: ``[3, rows]`` float64.
         error: ``[rows]`` float64: what a row is off by, anywhere on its slice.
@@ -74,6 +76,23 @@ class SliceSystems:
     affine: Array
     error: Array
     columns: Array
+
+    def each(self) -> Iterator[SliceSystems]:
+        """That of every slice, as views."""
+        column = 0
+        for number, (begin, end) in enumerate(pairwise(self.begin.tolist())):
+            own, rows = slice(number, number + 1), end - begin
+            numbers = rows * (rows + 8)
+            yield SliceSystems(
+                begin=np.array([0, rows]),
+                stage_begin=self.stage_begin[own],
+                line=self.line[begin : end + 8],
+                on=self.on[own],
+                affine=self.affine[:, begin:end],
+                error=self.error[begin:end],
+                columns=self.columns[column : column + numbers],
+            )
+            column += numbers
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,11 +16,12 @@ from pylinregion._util.errors import BudgetExceededError
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.capturing.capture import capture_for_shape
 from pylinregion.exact.neurons import Neurons, up_to
-from pylinregion.exact.slice_engine import EngineCells, Enumeration, engine_of
+from pylinregion.exact.slice_engine import EngineCells, Enumeration, SliceWalk, engine_of
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.network import Network
 from pylinregion.lowering.lower import stages_of
 from pylinregion.lowering.stages import Stages
+from pylinregion.native.exact_engines import Report
 from pylinregion.regions.certificate import Certificate
 from pylinregion.regions.partition import Partition
 from pylinregion.regions.region_set import Cells
@@ -85,32 +87,41 @@ def partition(
     """
     checks.switches(cells=cells, progress=progress)
     ready = prepared(model, slice_, layers, threads, max_regions, memory_budget)
-    return enumerated(ready, slice_, cells, max_regions, memory_budget, progress)
+    engine = engine_of(ready.stages, slice_.plane, slice_.polygon, memory_budget)
+    budget = memory.budget(memory_budget) if cells else None
+    with tqdm(unit=" regions", disable=not progress) as bar:
+        report = (lambda regions: bar.update(regions - bar.n)) if progress else None
+        found = enumerated(engine, ready.threads, cells, max_regions, budget, report)
+        bar.update(found.n_regions - bar.n)
+    return found_partition(ready, slice_, found)
 
 
 def enumerated(
-    ready: Prepared,
-    slice_: Slice,
+    engine: SliceWalk,
+    threads: int,
     cells: bool,
     max_regions: int | None,
-    memory_budget: int | None,
-    progress: bool = False,
-) -> Partition:
-    """The partition of a slice, by an engine of its own.
+    budget: int | None,
+    report: Report | None = None,
+) -> Enumeration[EngineCells]:
+    """What an engine finds on its slice.
+
+    Args:
+        engine: Of the slice.
+        threads, cells, max_regions: As of :func:`partition`.
+        budget: Bytes that finding the cells may take.
+        report: See :meth:`SliceWalk.enumerate`.
 
     Raises:
         UnsupportedModelError, BudgetExceededError: As of :func:`partition`.
     """
-    budget = memory.budget(memory_budget) if cells else None
-    with tqdm(unit=" regions", disable=not progress) as bar:
-        found = engine_of(ready.stages, slice_.plane, slice_.polygon, memory_budget).enumerate(
-            cells=cells,
-            threads=ready.threads,
-            max_regions=max_regions,
-            max_bytes=None if budget is None else budget // memory.PEAK_OF_CELLS,
-            report=(lambda regions: bar.update(regions - bar.n)) if progress else None,
-        )
-        bar.update(found.n_regions - bar.n)
+    found = engine.enumerate(
+        cells=cells,
+        threads=threads,
+        max_regions=max_regions,
+        max_bytes=None if budget is None else budget // memory.PEAK_OF_CELLS,
+        report=report,
+    )
     regions = found.n_regions
     check_count(regions, max_regions)
     if found.stopped:
@@ -120,14 +131,14 @@ def enumerated(
             "layers",
             regions,
         )
-    return found_partition(ready, slice_, found)
+    return found
 
 
-def check_count(regions: int, max_regions: int | None, where: str = "") -> None:
+def check_count(regions: int, max_regions: int | None) -> None:
     """Raise a ``BudgetExceededError`` if there are more regions than allowed."""
     if max_regions is not None and regions > max_regions:
         raise BudgetExceededError(
-            f"there are more than max_regions={max_regions} regions{where}: at least {regions}, a lower bound. Raise "
+            f"there are more than max_regions={max_regions} regions: at least {regions}, a lower bound. Raise "
             "max_regions (None: no limit), or take a smaller slice or fewer layers",
             regions,
         )
@@ -154,6 +165,11 @@ class Prepared:
     stages: Stages
     whole: bool
     threads: int
+
+    @cached_property
+    def neurons(self) -> Neurons:
+        """Those of the stages."""
+        return Neurons.of(self.stages)
 
 
 def checked_limits(threads: int | None, max_regions: int | None, memory_budget: int | None) -> int:
@@ -219,7 +235,7 @@ def found_partition(ready: Prepared, slice_: Slice, found: Enumeration[EngineCel
         certificate=Certificate(found.filter, found.exact, found.zeros, DEFINITION),
         stages=stages,
         whole=ready.whole,
-        cells=None if found.cells is None else _cells(found.cells, Neurons.of(stages)),
+        cells=None if found.cells is None else _cells(found.cells, ready.neurons),
     )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from pylinregion._util import checks
+from pylinregion._util import checks, memory
+from pylinregion._util.errors import BudgetExceededError
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.exact.many_slices import ManySlices
-from pylinregion.exact.slice_engine import EngineCells, Enumeration
+from pylinregion.exact.slice_engine import EngineCells, Enumeration, engines_of
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.network import Network
@@ -26,7 +29,8 @@ from pylinregion.regions.enumeration import (
 )
 from pylinregion.regions.partition import Partition
 
-_AT_ONCE = 256  # slices that are counted together, at most
+_AT_ONCE = 256  # slices that are folded together, at most
+_NUMBERS_AT_ONCE = 1 << 22  # of their origins
 
 
 @plain_torch()
@@ -42,9 +46,11 @@ def partitions(
 ) -> Iterator[Partition]:
     """Find the regions of a network on many slices, exactly: what :func:`partition` finds on each.
 
-    The model is captured once. All arguments are checked at once; what is found comes one by one, as it is asked for,
-    so that of the cells no more than those of one slice are kept here. Without cells the network is folded over many
-    slices at a time, which takes a tenth of the time where each has few regions.
+    The model is captured once, and folded over many slices at a time, which takes a small part of the time where each
+    has few regions. All arguments are checked at once; what is found comes one by one, as it is asked for, so that of
+    the cells no more than those of one slice are kept here. All that is decided is what :func:`partition` tells, in its
+    order; coordinates may differ from its in the last bits, for sums are taken in another order, and the certificate
+    counts the decisions that were taken here.
 
     Args:
         model: As for :func:`partition`. What is done to it before the last partition has come does not matter.
@@ -61,7 +67,7 @@ def partitions(
         TypeError: An argument has a wrong type.
         UnsupportedModelError: The model is not piecewise affine or not covered; the message says why.
         BudgetExceededError: From the iterator: a slice has more than ``max_regions``, or its cells take more than
-            ``memory_budget``; those before it have come.
+            ``memory_budget``, or following the network on it does. The message names it; those before it have come.
 
     >>> import torch, pylinregion as plr
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
@@ -85,37 +91,75 @@ def partitions(
         check_extent(f"slices[{number}]", each)
     if cells:
         return _with_cells(ready, given, max_regions, memory_budget)
-    return _counted(ready, given, max_regions)
+    return _counted(ready, given, max_regions, memory_budget)
 
 
 def _with_cells(
     ready: Prepared, slices: list[Slice], max_regions: int | None, memory_budget: int | None
 ) -> Iterator[Partition]:
-    for each in slices:
-        with plain_torch():
-            found = enumerated(ready, each, True, max_regions, memory_budget)
-        yield found
-
-
-def _counted(ready: Prepared, slices: list[Slice], max_regions: int | None) -> Iterator[Partition]:
     with plain_torch():
-        many = ManySlices(ready.stages)
+        many = ManySlices(ready.stages, _are_central(ready, slices))
+        budget = memory.budget(memory_budget)
     for begin, end in _batches(slices):
         with plain_torch():
-            found = many.count(_together(slices[begin:end]), threads=ready.threads, max_regions=max_regions)
+            together = _together(slices[begin:end])
+            many.check_scale(together)
+            engines = engines_of(many, together, memory_budget)
+        for number in range(begin, end):
+            with plain_torch(), _named(number):
+                found = enumerated(next(engines), ready.threads, True, max_regions, budget)
+                if ready.stages.are_matrices and found.cells is not None:  # whose patterns are an array
+                    cells = replace(found.cells, patterns=np.asarray(found.cells.patterns))
+                    found = replace(found, cells=cells)
+            yield found_partition(ready, slices[number], found)
+
+
+def _counted(
+    ready: Prepared, slices: list[Slice], max_regions: int | None, memory_budget: int | None
+) -> Iterator[Partition]:
+    with plain_torch():
+        many = ManySlices(ready.stages, _are_central(ready, slices))
+    waiting = list(_batches(slices))[::-1]
+    while waiting:
+        begin, end = waiting.pop()
+        try:
+            with plain_torch(), _named(begin):
+                together = _together(slices[begin:end])
+                found = many.count(together, threads=ready.threads, max_regions=max_regions, max_bytes=memory_budget)
+        except BudgetExceededError:
+            if end - begin == 1:
+                raise
+            waiting += [(number, number + 1) for number in reversed(range(begin, end))]  # those before it come
+            continue
         for place, regions in enumerate(found.regions.tolist()):
+            number = begin + place
             if place == found.stopped_at:
-                check_count(regions[-1], max_regions, f" on slices[{begin + place}]")
+                with _named(number):
+                    check_count(regions[-1], max_regions)
             filtered, exact, zeros, folds = found.decisions[place].tolist()
             counts = Enumeration[EngineCells](regions, False, filtered, exact, zeros, None, folds)
-            yield found_partition(ready, slices[begin + place], counts)
+            yield found_partition(ready, slices[number], counts)
+
+
+@contextlib.contextmanager
+def _named(number: int) -> Iterator[None]:
+    """What is refused in here is that slice."""
+    try:
+        yield
+    except BudgetExceededError as error:
+        raise BudgetExceededError(f"slices[{number}]: {error}", error.n_regions) from None
+
+
+def _are_central(ready: Prepared, slices: list[Slice]) -> bool:
+    """Whether all lines pass through s = t = 0 on each."""
+    return ready.stages.pass_through_zero and not any(bool(each.origin.any()) for each in slices)
 
 
 def _batches(slices: list[Slice]) -> Iterator[tuple[int, int]]:
-    """Slices behind each other whose polygons have as many corners."""
-    begin = 0
+    """Slices behind each other whose polygons have as many corners, as many as are folded together."""
+    begin, most = 0, max(1, min(_AT_ONCE, _NUMBERS_AT_ONCE // slices[0].origin.numel()))
     for end in range(1, len(slices) + 1):
-        if end == len(slices) or end - begin == _AT_ONCE or len(slices[end].polygon) != len(slices[begin].polygon):
+        if end == len(slices) or end - begin == most or len(slices[end].polygon) != len(slices[begin].polygon):
             yield begin, end
             begin = end
 

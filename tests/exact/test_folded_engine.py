@@ -12,7 +12,7 @@ from cases.networks import NETWORK_KINDS, SLICE_KINDS
 from cases.row_bounds import check_bounds
 from pylinregion.exact import slice_fold
 from pylinregion.exact.pattern_table import changing_lines
-from pylinregion.exact.slice_engine import Engine, FoldedEngine, engine_of
+from pylinregion.exact.slice_engine import Engine, FoldedEngine, engine_of, folded_engine
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.convolution_map import Convolution
 from pylinregion.lowering.lower import stages_of
@@ -22,7 +22,7 @@ MESH = ("offsets", "indices", "edges", "edge_cells", "edge_rows")
 
 def same_cells(stages, plane, corners, **how):
     """The same cells in the same order, with the same patterns, from both systems."""
-    dense, folded = (kind(stages, plane, corners).enumerate(cells=True, **how) for kind in (Engine, FoldedEngine))
+    dense, folded = (kind(stages, plane, corners).enumerate(cells=True, **how) for kind in (Engine, folded_engine))
     assert folded.regions == dense.regions
     patterns = np.asarray(folded.cells.patterns)
     assert np.array_equal(patterns, dense.cells.patterns)
@@ -173,7 +173,7 @@ def test_what_is_zero_all_over_a_slice_takes_no_columns(pool):
             net[2].weight.zero_()
     where = plr.Slice.around(0.1 * torch.randn(1, 8, 8, dtype=torch.float64), 0.5)
     stages = stages_of(plr.capture(net, torch.zeros(2, 1, 8, 8, dtype=torch.float64)))
-    engine = FoldedEngine(stages, where.plane, where.polygon)
+    engine = folded_engine(stages, where.plane, where.polygon)
     assert int(engine._systems.begin[-1]) < 200 < stages.lines
     found = engine.enumerate(cells=False)
     assert found.exact == 0

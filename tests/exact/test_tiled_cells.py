@@ -13,7 +13,7 @@ from cases.random_layers import random_model, random_place, small_slice
 from cases.tilings import GRIDS, force, residual_net
 from pylinregion._util.errors import BudgetExceededError
 from pylinregion.exact import slice_fold
-from pylinregion.exact.slice_engine import FoldedEngine
+from pylinregion.exact.slice_engine import folded_engine
 from pylinregion.geometry.tiles import Tiling
 from pylinregion.lowering.lower import stages_of
 
@@ -62,8 +62,8 @@ def in_tiles(engine):
 
 def check(stages, plane, corners, monkeypatch, natural=False, **how):
     """Every tiling has the cells of the whole, and all of them the same arrays."""
-    whole = FoldedEngine(stages, plane, corners).enumerate(cells=True)
-    engine, found = in_tiles(FoldedEngine(stages, plane, corners)), []
+    whole = folded_engine(stages, plane, corners).enumerate(cells=True)
+    engine, found = in_tiles(folded_engine(stages, plane, corners)), []
     for grid in GRIDS:
         force(monkeypatch, *grid, natural)
         found.append(engine.enumerate(cells=True, **how))
@@ -104,7 +104,7 @@ def test_a_partition_that_does_not_fit_is_found_in_tiles(monkeypatch):
     net = residual_net()
     where = plr.Slice.around(0.1 * torch.randn(1, 12, 12, dtype=torch.float64), 0.2)
     whole = plr.partition(net, where)
-    engine = FoldedEngine(whole.stages, where.plane, where.polygon)
+    engine = folded_engine(whole.stages, where.plane, where.polygon)
     budget = slice_fold.bytes_of_fold(int(engine._systems.begin[-1]), engine._many._walks.folder.widest) - 1
     for threads in (1, 2):
         tiled = plr.partition(net, where, memory_budget=budget, threads=threads)
@@ -119,7 +119,7 @@ def test_a_partition_that_does_not_fit_is_found_in_tiles(monkeypatch):
 
 
 def test_cells_that_take_too_much_and_errors_of_a_report_stop_it(monkeypatch):
-    engine = in_tiles(FoldedEngine(generic((2, 128, 128, 128, 1), gain=1.5), IDENTITY_PLANE, box(-3, 3)))
+    engine = in_tiles(folded_engine(generic((2, 128, 128, 128, 1), gain=1.5), IDENTITY_PLANE, box(-3, 3)))
     force(monkeypatch, 2, 2)
     for threads in (1, 2):
         stopped = engine.enumerate(cells=True, max_bytes=30000, threads=threads)
@@ -151,6 +151,6 @@ def test_networks_without_lines_and_cuts_through_a_corner_of_the_slice(monkeypat
     monkeypatch.setattr(Tiling, "grid", lambda tiling, *size: list(diagonal(tiling)))
     stages = generic((2, 6, 1))
     draws = force(monkeypatch, 2, 1)
-    tiled = in_tiles(FoldedEngine(stages, IDENTITY_PLANE, box(-1, 1))).enumerate(cells=True)
-    same_mesh(FoldedEngine(stages, IDENTITY_PLANE, box(-1, 1)).enumerate(cells=True).cells, tiled.cells)
+    tiled = in_tiles(folded_engine(stages, IDENTITY_PLANE, box(-1, 1))).enumerate(cells=True)
+    same_mesh(folded_engine(stages, IDENTITY_PLANE, box(-1, 1)).enumerate(cells=True).cells, tiled.cells)
     assert draws[-3:] == [0, 1, 2]

@@ -16,7 +16,7 @@ from cases.random_layers import random_model, random_place, small_slice
 from cases.tilings import GRIDS, counted_in_tiles, force, residual_net, slices_of
 from pylinregion.exact import slice_fold, tile_walks, tiled_slice
 from pylinregion.exact.many_slices import ManySlices
-from pylinregion.exact.slice_engine import FoldedEngine
+from pylinregion.exact.slice_engine import folded_engine
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.geometry.tiles import Tiling
 from pylinregion.lowering.lower import stages_of
@@ -137,7 +137,7 @@ def test_a_slice_that_does_not_fit_is_counted_in_tiles_that_do(monkeypatch):
     where = plr.Slice.around(0.1 * torch.randn(1, 12, 12, dtype=torch.float64), 1.0)
     whole = plr.partition(net, where, cells=False, threads=1)
     stages = whole.stages
-    engine = FoldedEngine(stages, where.plane, where.polygon)
+    engine = folded_engine(stages, where.plane, where.polygon)
     widest = engine._many._walks.folder.widest
     bytes_of_whole = slice_fold.bytes_of_fold(int(engine._systems.begin[-1]), widest)
     looked = []
