@@ -87,7 +87,6 @@ def _axes(
     reach = np.abs(centres).max(initial=0.0) + radii * np.abs(directions).max(initial=0.0)
     tracer = tracer_of(stages, [centres, directions, reach])
     n_directions = directions.shape[-2]
-    stage_of_unit, unit_of_line = _units(stages)
     names = np.random.default_rng(0).integers(2**64, size=(stages.lines, 2), dtype=np.uint64)
     changes = np.zeros((len(centres), len(stages.stages)), dtype=np.int64)
     regions = np.ones(len(centres), dtype=np.int64)
@@ -113,9 +112,7 @@ def _axes(
                 threads=threads,
             )
             changed = _changed_lines(found, n, n_directions, stages.lines)
-            for point in range(n):
-                units = np.unique(unit_of_line[changed[point]])
-                changes[begin + point] = np.bincount(stage_of_unit[units], minlength=len(stages.stages))
+            changes[here] = _neurons_of_stages(stages, changed)
             regions[here] = _different_patterns(found, n, n_directions, names)
             bar.update(n)
     return changes, regions
@@ -135,15 +132,20 @@ def _changed_lines(found: Breakpoints, n: int, n_directions: int, lines: int) ->
 def _different_patterns(found: Breakpoints, n: int, n_directions: int, names: NDArray[np.uint64]) -> Int64s:
     """``[n]``: how many patterns there are on the arms of each point.
 
-    Patterns are told apart by 128 bits, the exclusive or of the random names of the lines that are on.
+    Patterns are told apart by 128 bits, the exclusive or of the random names of the lines that are not as at the start
+    of the point's first arm.
     """
     assert found.starts is not None
     offsets, counts = found.offsets, np.diff(found.change_offsets)
     first = offsets[:-1] + np.arange(len(offsets) - 1)  # of each segment's regions
     steps = np.zeros((int(offsets[-1]) + len(first), 2), dtype=np.uint64)
-    on = np.unpackbits(found.starts, axis=1, count=len(names), bitorder="little").astype(bool)
+    starts = found.starts.reshape(n, n_directions, -1)
+    apart = (starts ^ starts[:, :1]).reshape(len(first), -1)
+    bits = np.unpackbits(apart, axis=1, count=len(names), bitorder="little")
+    segment, line = np.divmod(np.flatnonzero(bits.view(bool)), max(1, len(names)))
     for half in range(2):
-        start = np.bitwise_xor.reduce(np.where(on, names[:, half], np.uint64(0)), axis=1)
+        start = np.zeros(len(first), dtype=np.uint64)
+        np.bitwise_xor.at(start, segment, names[line, half])
         flips = names[found.changes, half]
         at_breakpoint = np.bitwise_xor.reduceat(flips, found.change_offsets[:-1]) if len(counts) else flips
         inner = np.ones(len(steps), dtype=bool)
@@ -169,9 +171,6 @@ def _slices(
     u, v = np.moveaxis(directions, -2, 0) if directions.ndim == 3 else directions[:, None]
     cross = np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
     slices = Slices(np.ascontiguousarray(u), np.ascontiguousarray(v), centres, radii[:, None, None] * cross)
-    stage_of_unit, unit_of_line = _units(stages)
-    first = np.flatnonzero(np.diff(unit_of_line, prepend=-1))  # the first line of each neuron
-    stage_of = stage_of_unit[unit_of_line[first]]
     changes = np.zeros((len(centres), len(stages.stages)), dtype=np.int64)
     regions = np.ones(len(centres), dtype=np.int64)
     workers = max(1, min(threads, len(centres)))
@@ -186,10 +185,7 @@ def _slices(
         if found.regions.shape[1]:
             regions[here] = found.regions[:, -1]
         lines = np.unpackbits(found.changes, axis=1, count=stages.lines, bitorder="little")
-        if len(first):
-            neurons = np.maximum.reduceat(lines, first, axis=1)
-            for stage in np.unique(stage_of):
-                changes[here, stage] = np.count_nonzero(neurons[:, stage_of == stage], axis=1)
+        changes[here] = _neurons_of_stages(stages, lines.view(bool))
         return len(found.regions)
 
     size = max(1, min(_SLICES_AT_ONCE, -(-len(centres) // workers)))
@@ -204,12 +200,18 @@ def _slices(
     return changes, regions
 
 
-def _units(stages: Stages) -> tuple[Int64s, Int64s]:
-    """The stage of each neuron, and the neuron of each line, numbered through the network."""
-    sizes = [stage.units.neurons for stage in stages.stages]
-    first = np.concatenate([[0], np.cumsum(sizes)])
-    of_line = [start + stage.units.neuron_of_line for start, stage in zip(first, stages.stages, strict=False)]
-    return np.repeat(np.arange(len(sizes)), sizes), np.concatenate(of_line)
+def _neurons_of_stages(stages: Stages, changed: NDArray[np.bool_]) -> Int64s:
+    """``[n, stages]``: how many neurons have a line that changes, of ``[n, lines]``."""
+    counts = np.zeros((len(changed), len(stages.stages)), dtype=np.int64)
+    for number, (stage, first) in enumerate(zip(stages.stages, stages.first_lines, strict=False)):
+        units = stage.units
+        if not units.lines:
+            continue
+        lines = changed[:, first : first + units.lines]
+        begin = np.flatnonzero(np.diff(units.neuron_of_line, prepend=-1))  # the first line of each neuron
+        neurons = lines if len(begin) == units.lines else np.logical_or.reduceat(lines, begin, axis=1)
+        counts[:, number] = np.count_nonzero(neurons, axis=1)
+    return counts
 
 
 class _StoppedError(Exception):
