@@ -90,9 +90,15 @@ class Enumeration(Generic[Kept]):
 
 
 class SliceWalk(abc.ABC):
-    """A network on one slice or segment, ready to be enumerated; see :func:`engine_of`."""
+    """A network on one slice or segment, ready to be enumerated; see :func:`engine_of`.
+
+    Attributes:
+        stages: The network.
+        refused: Why no part of the walk can be had, but only the whole slice, tile by tile; None: parts can.
+    """
 
     stages: Stages
+    refused: BudgetExceededError | None = None
     _lines: Int64s | None = None  # those that a pattern of the core is of; None: all
     _everywhere: NDArray[np.uint8] | None = None  # which of the others are on
 
@@ -240,7 +246,7 @@ class FoldedEngine(SliceWalk):
     ) -> None:
         self.stages = many.stages
         self._many, self._slice, self._max_bytes = many, slice_, max_bytes
-        self._refused = systems if isinstance(systems, BudgetExceededError) else None
+        self.refused = systems if isinstance(systems, BudgetExceededError) else None
         if isinstance(systems, BudgetExceededError):
             return
         self._systems = systems
@@ -249,11 +255,11 @@ class FoldedEngine(SliceWalk):
         self._everywhere = systems.on[0]
 
     def _walk_core(self, *arguments: Any) -> dict[str, Any]:
-        if self._refused is None:
+        if self.refused is None:
             return self._many.enumerate(self._arrays, *arguments)
         cells, threads, _, parts, force_exact, _, max_regions, max_bytes, report = arguments
         if parts or self._slice.corners.shape[1] == 2:
-            raise self._refused
+            raise self.refused
         return self._many.in_tiles(
             self._slice,
             cells=cells,

@@ -187,28 +187,29 @@ def prepared(
     threads: int | None,
     max_regions: int | None,
     memory_budget: int | None,
+    name: str = "slice_",
 ) -> Prepared:
-    """Check the arguments of :func:`partition`, and find the network's stages."""
+    """Check the arguments of :func:`partition`, and find the network's stages; ``name``: of the slice."""
     if not isinstance(slice_, Slice):
-        raise TypeError(f"slice_ must be a pylinregion.Slice, got {type(slice_).__name__}")
+        raise TypeError(f"{name} must be a pylinregion.Slice, got {type(slice_).__name__}")
     threads = checked_limits(threads, max_regions, memory_budget)
-    network = _captured(model, slice_.input_shape)
+    network = _captured(model, slice_.input_shape, name)
     network.check_parameters()
     count = _first_layers(layers, network.layer_names)
     stages = up_to(stages_of(network), count)
-    check_extent("slice_", slice_)
+    check_extent(name, slice_)
     return Prepared(network, stages, count == len(network.layers), threads)
 
 
-def _captured(model: nn.Module | torch.export.ExportedProgram | Network, shape: tuple[int, ...]) -> Network:
+def _captured(model: nn.Module | torch.export.ExportedProgram | Network, shape: tuple[int, ...], name: str) -> Network:
     if isinstance(model, Network):
         if model.input_shape != shape:
-            raise ValueError(f"slice_ must be of the model's input shape {list(model.input_shape)}, got {list(shape)}")
+            raise ValueError(f"{name} must be of the model's input shape {list(model.input_shape)}, got {list(shape)}")
         return capture_for_shape(model, shape)
     try:
         return capture_for_shape(model, shape)
     except ValueError as error:
-        raise ValueError(f"slice_ must be of the model's input shape, got {list(shape)}: {error}") from error
+        raise ValueError(f"{name} must be of the model's input shape, got {list(shape)}: {error}") from error
 
 
 def _first_layers(layers: Sequence[str] | None, names: tuple[str, ...]) -> int:

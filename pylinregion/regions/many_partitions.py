@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pylinregion._util import checks, memory
-from pylinregion._util.errors import BudgetExceededError
+from pylinregion._util.errors import BudgetExceededError, UnsupportedModelError
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import EngineCells, Enumeration, engines_of
@@ -65,9 +65,11 @@ def partitions(
     Raises:
         ValueError: An argument has a wrong value, or a slice is not of the model's input shape.
         TypeError: An argument has a wrong type.
-        UnsupportedModelError: The model is not piecewise affine or not covered; the message says why.
+        UnsupportedModelError: The model is not piecewise affine or not covered; the message says why. From the
+            iterator: not on this slice, whose numbers are too large.
         BudgetExceededError: From the iterator: a slice has more than ``max_regions``, or its cells take more than
-            ``memory_budget``, or following the network on it does. The message names it; those before it have come.
+            ``memory_budget``, or following the network on it does. These messages name the slice; those before it have
+            come.
 
     >>> import torch, pylinregion as plr
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
@@ -81,7 +83,7 @@ def partitions(
     given = _checked(slices)
     if not given:
         return iter(())
-    ready = prepared(model, given[0], layers, threads, max_regions, memory_budget)
+    ready = prepared(model, given[0], layers, threads, max_regions, memory_budget, "slices[0]")
     for number, each in enumerate(given):
         if each.input_shape != given[0].input_shape:
             raise ValueError(
@@ -100,11 +102,19 @@ def _with_cells(
     with plain_torch():
         many = ManySlices(ready.stages, _are_central(ready, slices))
         budget = memory.budget(memory_budget)
-    for begin, end in _batches(slices):
-        with plain_torch():
-            together = _together(slices[begin:end])
-            many.check_scale(together)
-            engines = engines_of(many, together, memory_budget)
+    waiting = list(_batches(slices))[::-1]
+    while waiting:
+        begin, end = waiting.pop()
+        try:
+            with plain_torch(), _named(begin):
+                together = _together(slices[begin:end])
+                many.check_scale(together)
+        except UnsupportedModelError:
+            if end - begin == 1:
+                raise
+            waiting += _one_by_one(begin, end)
+            continue
+        engines = engines_of(many, together, memory_budget)
         for number in range(begin, end):
             with plain_torch(), _named(number):
                 found = enumerated(next(engines), ready.threads, True, max_regions, budget)
@@ -126,10 +136,10 @@ def _counted(
             with plain_torch(), _named(begin):
                 together = _together(slices[begin:end])
                 found = many.count(together, threads=ready.threads, max_regions=max_regions, max_bytes=memory_budget)
-        except BudgetExceededError:
+        except (BudgetExceededError, UnsupportedModelError):
             if end - begin == 1:
                 raise
-            waiting += [(number, number + 1) for number in reversed(range(begin, end))]  # those before it come
+            waiting += _one_by_one(begin, end)
             continue
         for place, regions in enumerate(found.regions.tolist()):
             number = begin + place
@@ -148,6 +158,13 @@ def _named(number: int) -> Iterator[None]:
         yield
     except BudgetExceededError as error:
         raise BudgetExceededError(f"slices[{number}]: {error}", error.n_regions) from None
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"slices[{number}]: {error}") from None
+
+
+def _one_by_one(begin: int, end: int) -> list[tuple[int, int]]:
+    """Batches of one, the last first, of slices one of which is refused: so those before it come."""
+    return [(number, number + 1) for number in reversed(range(begin, end))]
 
 
 def _are_central(ready: Prepared, slices: list[Slice]) -> bool:

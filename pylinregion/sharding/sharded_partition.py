@@ -54,7 +54,8 @@ def partition_in_shards(
         folder: Where the shards go.
         parts: How many there are; several for each process, for some take longer than others.
         threads: CPU threads of this process; None: ``torch.get_num_threads()``.
-        memory_budget: Bytes that finding the cells of one part may take; None: as for :func:`partition`.
+        memory_budget: Bytes that finding the cells of one part may take, and following a network of convolutions on the
+            whole slice: there is no part of a slice that is cut into tiles; None: as for :func:`partition`.
         progress: Show a bar of this process's shards.
 
     Returns:
@@ -62,7 +63,7 @@ def partition_in_shards(
 
     Raises:
         ValueError, TypeError, UnsupportedModelError: As for :func:`partition` and :func:`count_in_shards`.
-        BudgetExceededError: The cells of a part take more than ``memory_budget``.
+        BudgetExceededError: The cells of a part take more than ``memory_budget``, or following the network does.
         PylinregionError: Another process ended before its shards were done; those that are done are kept.
     """
     checks.positive_integer("parts", parts)
@@ -70,7 +71,7 @@ def partition_in_shards(
     ready = prepared(model, slice_, layers, threads, None, memory_budget)
     ranks = Ranks.current()
     partitioning = _Partitioning(
-        engine_of(ready.stages, slice_.plane, slice_.polygon),
+        engine_of(ready.stages, slice_.plane, slice_.polygon, memory_budget),
         parts,
         ready.threads,
         cells,
@@ -110,8 +111,13 @@ class _Partitioning:
         """What is found in a part.
 
         Raises:
-            BudgetExceededError: Its cells take more than the budget.
+            BudgetExceededError: Its cells take more than the budget, or following the network on the slice does.
         """
+        if (refused := self.engine.refused) is not None:
+            raise BudgetExceededError(
+                f"{refused}. Without shards, pylinregion.partition finds the regions in tiles, within that budget",
+                refused.n_regions,
+            )
         found = self.engine.enumerate_part(
             number,
             self.parts,

@@ -56,7 +56,7 @@ def same_mesh(whole, tiled):
 
 def in_tiles(engine):
     """An engine whose fold does not fit."""
-    engine._refused = BudgetExceededError("it does not fit", 1)
+    engine.refused = BudgetExceededError("it does not fit", 1)
     return engine
 
 

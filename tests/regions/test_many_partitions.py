@@ -172,6 +172,18 @@ def test_a_slice_with_too_many_regions_ends_it_and_those_before_it_have_come(cel
     assert str(info.value).startswith("slices[2]: there are more than max_regions=50 regions: at least")
 
 
+@pytest.mark.parametrize("cells", [True, False])
+def test_a_slice_with_numbers_that_are_too_large_is_named_and_those_before_it_have_come(cells):
+    model, slices = net(4, 8, 8, 2), around((4,), 3)
+    far = plr.Slice(1e160 * slices[1].origin, slices[1].u, slices[1].v, slices[1].polygon)
+    parts = plr.partitions(model, [slices[0], far, slices[2]], cells=cells)
+    assert next(parts).n_regions == plr.partition(model, slices[0]).n_regions
+    with pytest.raises(
+        plr.UnsupportedModelError, match=r"^slices\[1\]: exact methods do not cover weights of this scale"
+    ):
+        next(parts)
+
+
 def test_bad_arguments_are_named_at_once():
     model, slices = net(4, 8, 2), around((4,), 2)
 
@@ -185,8 +197,9 @@ def test_bad_arguments_are_named_at_once():
     bad(
         r"slices must be of one shape: slices\[1\] is of \[3\], and slices\[0\] of \[4\]", [slices[0], *around((3,), 1)]
     )
-    bad("of the model's input shape", around((3,), 2))
+    bad(r"slices\[0\] must be of the model's input shape, got \[3\]", around((3,), 2))
     huge = plr.Slice(slices[0].origin, slices[0].u, slices[0].v, [[0, 0], [1e31, 0], [0, 1e31]])
+    bad(r"slices\[0\].polygon must have coordinates up to 1e\+30", [huge])
     bad(r"slices\[1\].polygon must have coordinates up to 1e\+30", [slices[0], huge])
     bad("max_regions must be", max_regions=0)
     bad("cells must be", cells=1, error=TypeError)

@@ -12,7 +12,9 @@ from torch import nn
 import pylinregion as plr
 from cases import processes
 from cases.shards import model, network, points, where
+from cases.tilings import residual_net
 from pylinregion._util import npz
+from pylinregion.exact import slice_fold
 from pylinregion.sharding import sharded_counts
 
 
@@ -324,6 +326,22 @@ def test_a_part_that_takes_too_much_memory(tmp_path):
         plr.partition_in_shards(model(), where(), tmp_path / "shards", parts=2, memory_budget=300)
 
 
+def test_a_slice_whose_columns_do_not_fit_has_no_parts_until_they_do(tmp_path, monkeypatch):
+    """What was to be raised, the memory budget, had no say in it."""
+    monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
+    net, slice_ = residual_net(), plr.Slice.around(torch.zeros(1, 12, 12), 0.1)
+    wanted = plr.partition(net, slice_, cells=False)
+    said = (
+        r"take.? \d+ bytes, more than the memory budget of 4000 bytes.*pylinregion.partition finds the regions in tiles"
+    )
+    with pytest.raises(plr.BudgetExceededError, match=said):
+        plr.partition_in_shards(net, slice_, tmp_path / "shards", parts=3, cells=False, memory_budget=4000)
+    monkeypatch.setenv("PYLINREGION_MEMORY_BUDGET", "4000")
+    for budget in (1 << 30, 4000):  # what is there needs none
+        found = plr.partition_in_shards(net, slice_, tmp_path / "shards", parts=3, cells=False, memory_budget=budget)
+        assert found.regions_per_layer == wanted.regions_per_layer and found.n_regions > 20
+
+
 # ---- several processes
 
 SCRIPT = """
@@ -332,6 +350,7 @@ import torch
 from torch import distributed
 import pylinregion as plr
 from pylinregion._util import npz
+from pylinregion.exact import slice_fold
 from pylinregion.sharding import sharded_counts
 from cases.shards import model, points, where
 
