@@ -102,22 +102,24 @@ def _with_cells(
     with plain_torch():
         many = ManySlices(ready.stages, _are_central(ready, slices))
         budget = memory.budget(memory_budget)
-    waiting = list(_batches(slices))[::-1]
+    waiting = _batches(slices)
     while waiting:
-        begin, end = waiting.pop()
+        batch = waiting.pop()
+        engines = {}
         try:
-            with plain_torch(), _named(begin):
-                together = _together(slices[begin:end])
-                many.check_scale(together)
+            with plain_torch(), _named(batch[0]):
+                for corners, together in _together(slices, batch):
+                    many.check_scale(together)
+                    engines[corners] = engines_of(many, together, memory_budget)
         except UnsupportedModelError:
-            if end - begin == 1:
+            if len(batch) == 1:
                 raise
-            waiting += _one_by_one(begin, end)
+            waiting += _one_by_one(batch)
             continue
-        engines = engines_of(many, together, memory_budget)
-        for number in range(begin, end):
+        for number in batch:
             with plain_torch(), _named(number):
-                found = enumerated(next(engines), ready.threads, True, max_regions, budget)
+                engine = next(engines[len(slices[number].polygon)])
+                found = enumerated(engine, ready.threads, True, max_regions, budget)
                 if ready.stages.are_matrices and found.cells is not None:  # whose patterns are an array
                     cells = replace(found.cells, patterns=np.asarray(found.cells.patterns))
                     found = replace(found, cells=cells)
@@ -129,24 +131,26 @@ def _counted(
 ) -> Iterator[Partition]:
     with plain_torch():
         many = ManySlices(ready.stages, _are_central(ready, slices))
-    waiting = list(_batches(slices))[::-1]
+    waiting = _batches(slices)
     while waiting:
-        begin, end = waiting.pop()
+        batch = waiting.pop()
+        counted = {}
         try:
-            with plain_torch(), _named(begin):
-                together = _together(slices[begin:end])
-                found = many.count(together, threads=ready.threads, max_regions=max_regions, max_bytes=memory_budget)
+            with plain_torch(), _named(batch[0]):
+                for corners, together in _together(slices, batch):
+                    found = many.count(
+                        together, threads=ready.threads, max_regions=max_regions, max_bytes=memory_budget
+                    )
+                    counted[corners] = zip(found.regions.tolist(), found.decisions.tolist(), strict=True)
         except (BudgetExceededError, UnsupportedModelError):
-            if end - begin == 1:
+            if len(batch) == 1:
                 raise
-            waiting += _one_by_one(begin, end)
+            waiting += _one_by_one(batch)
             continue
-        for place, regions in enumerate(found.regions.tolist()):
-            number = begin + place
-            if place == found.stopped_at:
-                with _named(number):
-                    check_count(regions[-1], max_regions)
-            filtered, exact, zeros, folds = found.decisions[place].tolist()
+        for number in batch:
+            regions, (filtered, exact, zeros, folds) = next(counted[len(slices[number].polygon)])
+            with _named(number):
+                check_count(max(regions, default=1), max_regions)
             counts = Enumeration[EngineCells](regions, False, filtered, exact, zeros, None, folds)
             yield found_partition(ready, slices[number], counts)
 
@@ -162,9 +166,9 @@ def _named(number: int) -> Iterator[None]:
         raise UnsupportedModelError(f"slices[{number}]: {error}") from None
 
 
-def _one_by_one(begin: int, end: int) -> list[tuple[int, int]]:
+def _one_by_one(batch: range) -> list[range]:
     """Batches of one, the last first, of slices one of which is refused: so those before it come."""
-    return [(number, number + 1) for number in reversed(range(begin, end))]
+    return [range(number, number + 1) for number in reversed(batch)]
 
 
 def _are_central(ready: Prepared, slices: list[Slice]) -> bool:
@@ -172,20 +176,23 @@ def _are_central(ready: Prepared, slices: list[Slice]) -> bool:
     return ready.stages.pass_through_zero and not any(bool(each.origin.any()) for each in slices)
 
 
-def _batches(slices: list[Slice]) -> Iterator[tuple[int, int]]:
-    """Slices behind each other whose polygons have as many corners, as many as are folded together."""
-    begin, most = 0, max(1, min(_AT_ONCE, _NUMBERS_AT_ONCE // slices[0].origin.numel()))
-    for end in range(1, len(slices) + 1):
-        if end == len(slices) or end - begin == most or len(slices[end].polygon) != len(slices[begin].polygon):
-            yield begin, end
-            begin = end
+def _batches(slices: list[Slice]) -> list[range]:
+    """The numbers of slices that are folded together, as many as are; the last first."""
+    most = max(1, min(_AT_ONCE, _NUMBERS_AT_ONCE // max(1, slices[0].origin.numel())))
+    return [range(begin, min(begin + most, len(slices))) for begin in reversed(range(0, len(slices), most))]
 
 
-def _together(slices: list[Slice]) -> Slices:
-    planes = np.stack([each.plane for each in slices])
-    u, v, origins = (np.ascontiguousarray(planes[:, :, k]) for k in range(3))
-    shared = bool((planes[:, :, :2] == planes[0, :, :2]).all())
-    return Slices(u[:1] if shared else u, v[:1] if shared else v, origins, np.stack([each.polygon for each in slices]))
+def _together(slices: list[Slice], batch: range) -> Iterator[tuple[int, Slices]]:
+    """The slices of a batch in their order, for each number of corners that they have."""
+    numbers: dict[int, list[int]] = {}
+    for number in batch:
+        numbers.setdefault(len(slices[number].polygon), []).append(number)
+    for corners, own in numbers.items():
+        planes = np.stack([slices[number].plane for number in own])
+        u, v, origins = (np.ascontiguousarray(planes[:, :, k]) for k in range(3))
+        shared = bool((planes[:, :, :2] == planes[0, :, :2]).all())
+        polygons = np.stack([slices[number].polygon for number in own])
+        yield corners, Slices(u[:1] if shared else u, v[:1] if shared else v, origins, polygons)
 
 
 def _checked(slices: Iterable[Slice]) -> list[Slice]:

@@ -16,7 +16,6 @@ from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import Engine, engines_of
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.regions import many_partitions
-from pylinregion.regions.enumeration import prepared
 
 
 def net(*widths):
@@ -39,6 +38,12 @@ def around(shape, count, seed=0, radius=0.5):
     generator = torch.Generator().manual_seed(seed)
     points = torch.randn(count, *shape, generator=generator, dtype=torch.float64)
     return [plr.Slice.around(point, radius * (1 + k), seed=seed) for k, point in enumerate(points)]
+
+
+def together_of(slices):
+    """Slices that have as many corners."""
+    ((_, together),) = many_partitions._together(slices, range(len(slices)))
+    return together
 
 
 def same(found, expected, cells):
@@ -73,7 +78,8 @@ def test_each_is_what_partition_finds(model, shape, layers, cells):
             part.verify(None if layers else model, samples=50)
 
 
-def test_polygons_may_have_any_corners_and_slices_come_from_anywhere(monkeypatch):
+@pytest.mark.parametrize("cells", [True, False])
+def test_polygons_may_have_any_corners_and_slices_come_from_anywhere(cells, monkeypatch):
     model = net(2, 8, 8, 1)
     plane = [[1.0, 0], [0, 1]]
     polygons = [
@@ -81,12 +87,21 @@ def test_polygons_may_have_any_corners_and_slices_come_from_anywhere(monkeypatch
         [[-2, 0], [0, -2], [2, 0], [1, 2], [-1, 2]], [[-1, -1], [1, -1], [0, 1]],
     ]  # fmt: skip
     slices = [plr.Slice(torch.zeros(2), *torch.tensor(plane), polygon) for polygon in polygons]
-    expected = [plr.partition(model, slice_).n_regions for slice_ in slices]
+    expected = [plr.partition(model, slice_, cells=cells) for slice_ in slices]
+    most = sorted(part.n_regions for part in expected)[-2]
+    first = next(number for number, part in enumerate(expected) if part.n_regions > most)
     for at_once in (256, 2, 1):
         monkeypatch.setattr(many_partitions, "_AT_ONCE", at_once)
         for threads in (1, 2):
-            found = plr.partitions(model, (slice_ for slice_ in slices), cells=False, threads=threads)
-            assert [part.n_regions for part in found] == expected
+            found = plr.partitions(model, (slice_ for slice_ in slices), cells=cells, threads=threads)
+            for part, whole in zip(found, expected, strict=True):
+                same(part, whole, cells)
+        found = plr.partitions(model, slices, cells=cells, max_regions=most)
+        assert [next(found).n_regions for _ in range(first)] == [part.n_regions for part in expected[:first]]
+        with pytest.raises(
+            plr.BudgetExceededError, match=rf"^slices\[{first}\]: there are more than max_regions={most}"
+        ):
+            next(found)
     assert list(plr.partitions(model, [])) == []
 
 
