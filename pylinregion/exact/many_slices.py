@@ -154,11 +154,11 @@ class ManySlices:
             systems: SliceSystems | BudgetExceededError
             try:
                 systems = self._walks.folder.fold(part, max_bytes)
-            except TooManyColumnsError:
-                count = max(1, count // 2)
-                continue
-            except BudgetExceededError as error:
-                systems = BudgetExceededError(str(error), error.n_regions)  # without all that its traceback holds
+            except (TooManyColumnsError, BudgetExceededError) as error:
+                if len(part) > 1:
+                    count = len(part) // 2
+                    continue
+                systems = BudgetExceededError(str(error), 1)  # without all that its traceback holds
             yield part, systems
             begin += len(part)
             if begin >= len(slices):

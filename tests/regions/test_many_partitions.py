@@ -175,6 +175,19 @@ def test_a_slice_that_does_not_fit_is_found_in_tiles_among_the_others(cells, mon
         next(parts)
 
 
+def test_so_many_columns_of_many_slices_that_memory_is_short_are_folded_in_parts(monkeypatch):
+    """All slices at once were given to the tiles of one."""
+    monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
+    model, slices = net(4, 12, 12, 1), around((4,), 6)
+    expected = [plr.partition(model, each).n_regions for each in slices]
+    monkeypatch.setenv("PYLINREGION_MEMORY_BUDGET", str(slice_fold.bytes_of_fold(30, 12)))
+    assert [part.n_regions for part in plr.partitions(model, slices, cells=False)] == expected
+    x = torch.stack([each.origin for each in slices])
+    frame = torch.stack([slices[0].u, slices[0].v])
+    radii = torch.tensor([each.polygon.max() for each in slices])
+    assert plr.count_regions(model.double(), x, radii, "slice", frame=frame).regions.tolist() == expected
+
+
 @pytest.mark.parametrize("cells", [True, False])
 def test_a_slice_with_too_many_regions_ends_it_and_those_before_it_have_come(cells):
     model = net(2, 30, 30, 1)
