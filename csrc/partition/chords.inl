@@ -33,8 +33,7 @@ inline bool Engine::count_chords(const Cell& cell) {
           if (meet[i][j] && meet[i][l] && meet[j][l] && !certain_at_crossing(cell, i, j, l)) return false;
   }
   if (options_.changes)
-    for (int64_t i = 0; i < k; ++i)
-      result_.sides[static_cast<size_t>(cell.unsettled.line[i])] = kSomeOn | kSomeOff;
+    for (int64_t i = 0; i < k; ++i) result_.sides[static_cast<size_t>(cell.unsettled.line[i])] = kSomeOn | kSomeOff;
   if (options_.pieces) {  // the cell's own along each border, and one more for each end of a chord
     see_pieces(cell.polygon, cell.stage);
     for (int64_t i = 0; i < k; ++i)

@@ -100,7 +100,8 @@ constexpr uint8_t kSomeOn = 1, kSomeOff = 2;
 struct EngineResult {
   std::vector<int64_t> regions;  // [stages]: cells after each stage
   Decisions decisions;
-  std::vector<uint8_t> sides;  // [lines, padded] if changes are asked for: kSomeOn, kSomeOff, or both; 0: it was not asked
+  std::vector<uint8_t>
+      sides;  // [lines, padded] if changes are asked for: kSomeOn, kSomeOff, or both; 0: it was not asked
   // If pieces are asked for: [stages, n_corners]: cells along each border after each stage; [n_corners] how often a row
   // was 0 all along a cell's piece of a border, and at the corner before it, without being 0 all over the cell.
   std::vector<int64_t> pieces, zero_along, zero_at;

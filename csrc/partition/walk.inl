@@ -178,7 +178,7 @@ template <class Policy> inline void Walk<Policy>::split_maximum(const Cell& cell
   const int64_t n = cut_into_shares(cell, size, shares);
   for (int64_t i = 0; i < size; ++i)
     if (n > 1 || shares[0].candidate != i) set_on(all.line[i], false);  // in the share of another
-  int64_t halvings = 0;  // as many cuts in two make so many shares
+  int64_t halvings = 0;                                                 // as many cuts in two make so many shares
   while ((int64_t{1} << halvings) < n) ++halvings;
   const Arena::Mark mark = arena_.mark();
   for (int64_t i = 0; i < n; ++i) {

@@ -137,13 +137,14 @@ class ManySlices:
         return self._walks.trace(systems, segments, threads, force_exact, report)
 
     def folded(
-        self, slices: Slices, max_bytes: int | None
+        self, slices: Slices, max_bytes: int | None, cells: bool = False
     ) -> Iterator[tuple[Slices, SliceSystems | BudgetExceededError]]:
         """Slices of a scale that :meth:`check_scale` lets through, folded: as many at a time as are held.
 
         Args:
             slices: Where.
             max_bytes: What the fold of one may take; None: the memory budget.
+            cells: Whether corners of cells will be asked for.
 
         Yields:
             Some slices, one part behind the other, and their fold; or that the fold of the one takes too much.
@@ -153,7 +154,7 @@ class ManySlices:
             part = slices.part(slice(begin, begin + count))
             systems: SliceSystems | BudgetExceededError
             try:
-                systems = self._walks.folder.fold(part, max_bytes)
+                systems = self._walks.folder.fold(part, max_bytes, cells)
             except (TooManyColumnsError, BudgetExceededError) as error:
                 if len(part) > 1:
                     count = len(part) // 2

@@ -8,7 +8,7 @@ docs/exactness.md, 5.3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,7 +21,8 @@ from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNIT, UP
 from pylinregion.lowering.stages import INPUT, Stage
 
 _NUMBERS_AT_ONCE = 1 << 19  # of a stage's vectors: they are read several times
-_ROWS_AT_ONCE = 64  # at least: fewer would not fill the lanes of convolutions
+_ROWS_AT_ONCE = 32  # at least: fewer would not fill the lanes of convolutions
+_IN_CACHE = 1 << 17  # numbers that are read twice
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,68 @@ def pulled_back(
     order = np.argsort(-stage, kind="stable")
     widest = max(each.rows for each in stages)
     step = max(_ROWS_AT_ONCE, _NUMBERS_AT_ONCE // widest)
+    room = _Room(min(step, len(order)) * widest)
     for begin in range(0, len(order), step):
         some = order[begin : begin + step]
-        pull = _Pull(stages, settled, None if owner is None else torch.from_numpy(owner[some]), watched)
+        pull = _Pull(stages, settled, None if owner is None else torch.from_numpy(owner[some]), watched, room)
         result.errors[some], result.taken[some] = pull.back(stage[some], row[some])
     return result
+
+
+class _Room:
+    """Memory for vectors, which is used again and again: new memory costs as much as what is done in it.
+
+    Args:
+        numbers: In the largest array.
+    """
+
+    def __init__(self, numbers: int) -> None:
+        self._numbers = numbers
+        self._free: list[Tensor] = []
+        self._sizes = torch.empty(min(numbers, _IN_CACHE), dtype=torch.float64, device="cpu")
+
+    def take(self) -> Tensor:
+        """Memory that nobody has: ``[numbers]``."""
+        return self._free.pop() if self._free else torch.empty(self._numbers, dtype=torch.float64, device="cpu")
+
+    def give(self, memory: Tensor) -> None:
+        """Of this, too, from now on."""
+        self._free.append(memory)
+
+    def sizes(self, vectors: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """The absolute values of vectors, some at a time: which, and their values until the next."""
+        n = vectors.shape[1]
+        memory = self._sizes if n <= len(self._sizes) else torch.empty(n, dtype=torch.float64, device="cpu")
+        step = max(1, len(memory) // max(1, n))
+        for begin in range(0, len(vectors), step):
+            some = slice(begin, min(begin + step, len(vectors)))
+            count = some.stop - begin
+            yield some, torch.abs(vectors[some], out=memory[: count * n].view(count, n))
+
+
+class _Vectors:
+    """Vectors ``[count, n]`` that grow in number.
+
+    Attributes:
+        error: ``[count]``: bounds of what they are off by, in the 2-norm.
+    """
+
+    def __init__(self, memory: Tensor, n: int) -> None:
+        self.memory, self.n = memory, n
+        self.error = torch.zeros(0, dtype=torch.float64, device="cpu")
+
+    @property
+    def numbers(self) -> Tensor:
+        """``[count, n]``."""
+        count = len(self.error)
+        return self.memory[: count * self.n].view(count, self.n)
+
+    def grow(self, count: int) -> Tensor:
+        """Be so many, the new ones 0."""
+        before = len(self.error)
+        self.error = torch.cat([self.error, self.error.new_zeros(count - before)])
+        self.memory[before * self.n : count * self.n] = 0
+        return self.numbers
 
 
 class _Pull:
@@ -96,8 +154,10 @@ class _Pull:
         settled: Sequence[SettledStage],
         owner: Tensor | None,
         watched: Mapping[int, Int64s],
+        room: _Room,
     ) -> None:
         self._stages, self._settled, self._owner, self._watched = stages, settled, owner, watched
+        self._room = room
 
     def back(self, stage: Int64s, row: Int64s) -> PulledBack:
         """Of rows with descending stages."""
@@ -106,61 +166,75 @@ class _Pull:
         bound = torch.zeros(count, cases, dtype=torch.float64, device="cpu")
         taken = np.zeros((count, sum(map(len, self._watched.values()))))
         ends = dict(zip(self._watched, np.cumsum([len(each) for each in self._watched.values()]).tolist(), strict=True))
-        pending: dict[int, tuple[Tensor, Tensor]] = {}  # by stage: the vectors on its units, and what these are off by
+        pending: dict[int, _Vectors] = {}  # by stage: those on its units
         for number in range(int(stage[0]), -1, -1):
             here = self._settled[number]
             active = int(np.searchsorted(-stage, -number, side="right"))
             own = np.flatnonzero(stage[:active] == number)
-            given = pending.pop(number, None)
-            if given is None and not len(own):
-                continue
-            vectors = torch.zeros(active, self._stages[number].rows, dtype=torch.float64, device="cpu")
-            error = torch.zeros(active, dtype=torch.float64, device="cpu")
-            if given is not None:
-                before = len(given[0])
+            vectors = pending.pop(number, None)
+            if vectors is None:
+                if not len(own):
+                    continue
+                vectors = _Vectors(self._room.take(), self._stages[number].rows)
+            else:
+                before = len(vectors.error)
                 if here.rounded_units is not None:
-                    bound[:before] += self._taken(given, here.rounded_units)
+                    bound[:before] += self._taken(vectors, here.rounded_units)[0]
                 if number in self._watched:
                     units = self._watched[number]
-                    from_each = given[0][:, torch.from_numpy(units)].abs() + given[1][:, None]
+                    from_each = vectors.numbers[:, torch.from_numpy(units)].abs() + vectors.error[:, None]
                     taken[:before, ends[number] - len(units) : ends[number]] = from_each * UP
-                slopes = here.slopes
-                if self._owner is not None and len(slopes) > 1:
-                    slopes = slopes[self._owner[:before]]
-                torch.mul(given[0], slopes, out=vectors[:before])
-                error[:before] = (given[1] + 2 * UNIT * _norms(given[0])) * float(here.slopes.abs().max()) * UP
-            vectors[torch.from_numpy(own), torch.from_numpy(row[own])] = 1
-            if here.known is not None:
-                bound[:active] += self._taken((vectors, error), here.known)
-                continue
-            bound[:active] += self._taken((vectors, error), here.rounded)
-            size = _norms(vectors)
-            for source, block in self._stages[number].blocks.items():
-                if source == INPUT:
-                    continue
-                gamma = (block.terms + 8) * UNIT * UP
-                back, off = block.back(vectors), (block.norm * error + gamma * block.frobenius * size) * NORM_UP
-                if source in pending:
-                    known, known_off = pending[source]
-                    before = len(known)
-                    total = back.clone() if block.is_identity else back
-                    total[:before] += known
-                    off = off + 2 * UNIT * _norms(total)
-                    off[:before] += known_off
-                    back, off = total, off * NORM_UP
-                pending[source] = back, off
+                self._through_units(vectors, here.slopes)
+            numbers = vectors.grow(active)
+            numbers[torch.from_numpy(own), torch.from_numpy(row[own])] = 1
+            of_rows, size = self._taken(vectors, here.rounded if here.known is None else here.known)
+            bound[:active] += of_rows
+            if here.known is None:
+                self._through_rows(self._stages[number], vectors, size, pending)
+            self._room.give(vectors.memory)
         return PulledBack(np.asarray((bound * NORM_UP).numpy()), taken)
 
-    def _taken(self, vectors: tuple[Tensor, Tensor], rounded: Tensor) -> Tensor:
-        """``[n, cases]``: what vectors, which are off by so much in the 2-norm, take of what was rounded."""
-        those, error = vectors
+    def _through_units(self, vectors: _Vectors, slopes: Tensor) -> None:
+        """From units to their rows."""
+        numbers = vectors.numbers
+        own = slopes[self._owner[: len(numbers)]] if self._owner is not None and len(slopes) > 1 else slopes
+        rounding = 2 * UNIT * _norms(numbers)
+        vectors.error = (vectors.error + rounding) * float(slopes.abs().max()) * UP
+        numbers *= own
+
+    def _through_rows(self, stage: Stage, vectors: _Vectors, size: Tensor, pending: dict[int, _Vectors]) -> None:
+        """From rows, whose 2-norms are ``size``, to the units that they take from."""
+        numbers = vectors.numbers
+        for source, block in stage.blocks.items():
+            if source == INPUT:
+                continue
+            more = source in pending
+            to = pending[source] if more else pending.setdefault(source, _Vectors(self._room.take(), block.width))
+            total = to.grow(len(numbers))
+            block.add_back(total, numbers)
+            gamma = (block.terms + 8) * UNIT * UP
+            off = (block.norm * vectors.error + gamma * block.frobenius * size) * NORM_UP
+            to.error = (to.error + off + 2 * UNIT * _norms(total)) * NORM_UP if more else off
+
+    def _taken(self, vectors: _Vectors, rounded: Tensor) -> tuple[Tensor, Tensor]:
+        """``[n, cases]``: what vectors take of what was rounded; and ``[n]``, their 2-norms."""
+        numbers, error = vectors.numbers, vectors.error
+        cases = 1 if self._owner is not None else len(rounded)
+        taken = torch.empty(len(numbers), cases, dtype=torch.float64, device="cpu")
+        size = torch.empty(len(numbers), dtype=torch.float64, device="cpu")
+        alone = self._owner is None or len(rounded) == 1
         norms = torch.linalg.vector_norm(rounded, dim=1) * NORM_UP + NORM_UNDERFLOW
-        if self._owner is None or len(rounded) == 1:
-            taken: Tensor = those.abs() @ rounded.T + error[:, None] * norms
-        else:
-            owner = self._owner[: len(those)]
-            taken = ((those.abs() * rounded[owner]).sum(dim=1) + error * norms[owner])[:, None]
-        return taken
+        for some, absolute in self._room.sizes(numbers):
+            size[some] = _norms(absolute)
+            if alone:
+                torch.matmul(absolute, rounded.T, out=taken[some])
+            else:
+                assert self._owner is not None
+                taken[some] = absolute.mul_(rounded[self._owner[some]]).sum(dim=1, keepdim=True)
+        if not alone:
+            assert self._owner is not None
+            norms = norms[self._owner[: len(numbers)], None]
+        return taken + error[:, None] * norms, size
 
 
 def _norms(vectors: Tensor) -> Tensor:

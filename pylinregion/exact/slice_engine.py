@@ -312,7 +312,7 @@ def engines_of(many: ManySlices, slices: Slices, max_bytes: int | None = None) -
         slices: Where, of a scale that :meth:`ManySlices.check_scale` lets through.
         max_bytes: What folds may take; None: the memory budget.
     """
-    for part, systems in many.folded(slices, max_bytes):
+    for part, systems in many.folded(slices, max_bytes, cells=True):
         alone: Iterable[SliceSystems | BudgetExceededError]
         alone = [systems] if isinstance(systems, BudgetExceededError) else systems.each()
         for number, own in enumerate(alone):

@@ -38,7 +38,7 @@ _MANY_COLUMNS = 16  # of a slice
 _LOOSE = 1e-7  # of a narrow stage's values: where norms leave it off by more, its rows are bounded one by one
 _NARROW = 1024  # rows
 _MATTERS = 0.01  # of the range of a line: a smaller part of it that is error settles next to nothing
-_WORTH = 1e-5  # decisions of a row that are expected to be left to integers: to find sharper bounds takes longer
+_WORTH = 1e-6  # decisions of a row that are expected to be left to integers: to find sharper bounds takes longer
 _SHARP = 1e-10  # of what a row changes by: coordinates of corners that are known less well are found in integers
 _ALIVE = 4  # arrays of columns at the same time: of a stage, of the one before, and beside both; measured
 _NO_MATTER = 1 << 28  # bytes that nobody is asked for
@@ -63,6 +63,7 @@ class _Values:
         born: What they are of their own lines that are not settled.
         size: ``[B, n]``: bounds of their values with all terms taken without signs.
         error: ``[B]``: a bound of the 2-norm of what they are off by, anywhere on the slice.
+        each: ``[B, n]``: of what each of those that are settled is off by, if not by norms; None: not known.
         some: ``[B, n]``: 0 where they are 0 all over the slice, for all that they read is, else 1.
         noise: ``[B]``: the 2-norm that rounding is expected to have, where outputs are asked for.
     """
@@ -72,6 +73,7 @@ class _Values:
     born: _Born
     size: Tensor
     error: Array
+    each: Tensor | None
     some: Tensor
     noise: Array
 
@@ -166,19 +168,20 @@ class SliceFolder:
         """Of several slices together."""
         return max(1, _MOST_NUMBERS // max(1, self.widest))
 
-    def fold(self, slices: Slices, max_bytes: int | None = None) -> SliceSystems:
+    def fold(self, slices: Slices, max_bytes: int | None = None, cells: bool = False) -> SliceSystems:
         """Fold it over slices of a scale that :func:`pylinregion.exact.line_system.check_scale` lets through.
 
         Args:
             slices: Where.
             max_bytes: What the fold of one slice may take; None: the memory budget.
+            cells: Whether corners of cells will be asked for: rows are then bounded so that float64 tells them.
 
         Raises:
             TooManyColumnsError: Of two slices or more.
             BudgetExceededError: One slice takes more than ``max_bytes``.
         """
         most = self.most_columns if len(slices) > 1 else None
-        return self._folded(slices, max_bytes, most, _nothing)[0].systems()
+        return self._folded(slices, max_bytes, most, _nothing, cells)[0].systems()
 
     def fold_segments(
         self, segments: Slices, *, most: int | None, between: Callable[[], object]
@@ -194,11 +197,16 @@ class SliceFolder:
             TooManyColumnsError: There are more than ``most``.
             BudgetExceededError: They take more than the memory budget.
         """
-        fold, values = self._folded(segments, None, most, between)
+        fold, values = self._folded(segments, None, most, between, cells=len(segments) == 1)
         return fold.systems(), fold.output_forms(values[self.end - 1]) if self.outputs else None
 
     def _folded(
-        self, slices: Slices, max_bytes: int | None, most: int | None, between: Callable[[], object]
+        self,
+        slices: Slices,
+        max_bytes: int | None,
+        most: int | None,
+        between: Callable[[], object],
+        cells: bool,
     ) -> tuple[_Fold, dict[int, _Values]]:
         rows = (slices.axes + 1) * len(slices)
         if rows * max(self.widest, slices.origins.shape[1]) > _MOST_NUMBERS and len(slices) > 1:
@@ -209,7 +217,7 @@ class SliceFolder:
             between()
             made = fold.rows(number, values)
             values[number] = fold.through_units(stage.units, self.stages.first_lines[number], made)
-        fold.tighten()
+        fold.tighten(cells)
         return fold, values
 
 
@@ -254,7 +262,16 @@ class _Fold:
         columns = torch.zeros(0, affine.shape[2], dtype=torch.float64, device="cpu")
         size = torch.from_numpy(np.einsum("bkn,bk->bn", np.abs(affine), self.extent)) * UP
         nothing = np.zeros(self.count)
-        return _Values(torch.from_numpy(affine), columns, _none_born(), size, nothing, torch.ones_like(size), nothing)
+        return _Values(
+            torch.from_numpy(affine),
+            columns,
+            _none_born(),
+            size,
+            nothing,
+            torch.zeros_like(size),
+            torch.ones_like(size),
+            nothing,
+        )
 
     def rows(self, number: int, values: dict[int, _Values]) -> _Rows:
         """The rows of a stage: what :func:`~pylinregion.exact.line_system.line_system` does, for all slices.
@@ -279,7 +296,10 @@ class _Fold:
             if may_vanish:
                 some += block.absolute.times(value.some) if bool((value.some == 0).any()) else block.touched
             if value.error.any():
-                each += torch.from_numpy(value.error)[:, None] * self.network.row_norms[number][source]
+                by_norms = torch.from_numpy(value.error)[:, None] * self.network.row_norms[number][source]
+                each += (
+                    by_norms if value.each is None else torch.minimum(by_norms, block.absolute.times(value.each) * UP)
+                )
                 error += block.norm * value.error
             if self.network.outputs:
                 sizes = sum(torch.linalg.vector_norm(x, dim=1) for x in (value.size, *value.affine[:, :-1].unbind(1)))
@@ -298,6 +318,8 @@ class _Fold:
         each += rounded
         error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
         rows = _Rows(affine, columns, size, error * NORM_UP, each * UP, (some != 0).double(), noise)
+        if self.count == 1:
+            rows.error = np.minimum(rows.error, _norms(rows.each))
         self.known.append(self._sharpen_all(number, rows) if affine.shape[2] <= _NARROW else None)
         return rows
 
@@ -311,8 +333,7 @@ class _Fold:
         owner, row = np.repeat(loose, n), np.tile(np.arange(n), len(loose))
         found = torch.from_numpy(self._pulled_back(owner, np.full(len(row), number), row)).reshape(len(loose), n)
         rows.each[loose] = torch.minimum(rows.each[loose], found)
-        norms = torch.linalg.vector_norm(rows.each, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
-        rows.error = np.minimum(rows.error, norms)
+        rows.error = np.minimum(rows.error, _norms(rows.each))
         return rows.each
 
     def _pulled_back(self, owner: Int64s, stage: Int64s, row: Int64s) -> Array:
@@ -351,11 +372,8 @@ class _Fold:
             block.add_times(columns[some], value.columns[some])
         for begin in range(0, len(born.numbers), step):
             some = slice(begin, begin + step)
-            images = block.images(born.units[some])
-            entries = born.entries[some]
-            if not (entries == 1).all():
-                images *= torch.from_numpy(entries)[:, None]
-            columns[born.numbers[some][0] : born.numbers[some][-1] + 1] += images
+            numbers = born.numbers[some]
+            block.add_images(columns[int(numbers[0]) : int(numbers[-1]) + 1], born.units[some], born.entries[some])
         return columns
 
     def through_units(self, units: Units, first_line: int, rows: _Rows) -> _Values:
@@ -461,13 +479,13 @@ class _Fold:
         slack = each + rounding * own
         relaxed = affine
         if len(columns):
-            count = len(columns)
-            relaxed = affine + self._sums(columns, self.relaxed[:count])
             reach = np.einsum("ck,ck->c", np.abs(self.relaxed), self.extent[self.owner]) + self.radius
-            factors = np.stack([(self.radius + rounding * reach)[:count], self.high[:count]], axis=1)
-            sums = self._sums(columns, factors, absolute=True)
-            slack += sums[:, 0]
-            own += sums[:, 1]
+            of_sizes = np.stack([self.radius + rounding * reach, self.high], axis=1)
+            factors = np.concatenate([self.relaxed, of_sizes], axis=1)[: len(columns)]
+            sums = self._sums(columns, factors, signed=self.axes + 1)
+            relaxed = affine + sums[:, :-2]
+            slack += sums[:, -2]
+            own += sums[:, -1]
         slack = slack * NORM_UP + UNDERFLOW
         return _Lines(relaxed, slack, *self._over_corners(relaxed, slack)), torch.minimum(size, own * NORM_UP)
 
@@ -520,11 +538,11 @@ class _Fold:
         rest, radius = lines.slack.clone(), torch.zeros_like(lines.slack)  # what rounding and errors are off; columns
         if len(columns):
             radii = self.radius[: len(columns), None]
-            rest += self._sums(columns, -radii, absolute=True)[:, 0]
+            rest += self._sums(columns, -radii)[:, 0]
             owner = self.owner[: len(columns)]
             leaders = leader if self.count == 1 else leader[torch.from_numpy(owner)]
             apart = columns - columns.take_along_dim(leaders, dim=1)
-            radius += self._sums(apart, radii, absolute=True)[:, 0]
+            radius += self._sums(apart, radii)[:, 0]
             rest += self._rounding() * lines.slack  # of the sum that was taken away
         slack = (radius + rest + rest.take_along_dim(leader, dim=1)) * NORM_UP
         most = self._over_corners(difference, slack)[1].numpy()
@@ -615,37 +633,51 @@ class _Fold:
         some += torch.from_numpy(np.broadcast_to(constant, piece.shape) != 0)
         if len(born.numbers):
             some[own] = 1
-        return _Values(affine, columns, born, size, error, (some != 0).double(), steepest * rows.noise)
+        own_each = None
+        if self.count == 1:
+            own_each = rows.each * steep.abs() * UP + (0 if rounded is None else rounded)
+        return _Values(affine, columns, born, size, error, own_each, (some != 0).double(), steepest * rows.noise)
 
     def _sort(self) -> None:
         """The columns by slice: in ``order``, those of slice b from ``segments[b]`` on."""
         self.order = np.argsort(self.owner, kind="stable")
         self.segments = np.searchsorted(self.owner[self.order], np.arange(self.count + 1))
 
-    def _sums(self, columns: Tensor, factors: Array, absolute: bool = False) -> Tensor:
+    def _sums(self, columns: Tensor, factors: Array, signed: int = 0) -> Tensor:
         """``[B, f, n]``: the sums of a slice's first columns ``[k, n]``, times factors ``[k, f]``.
 
         Args:
             columns: The first so many.
             factors: Of each.
-            absolute: Of the columns' absolute values.
+            signed: So many of the factors are of the columns, the others of their absolute values.
         """
         count, n = columns.shape
         given = torch.from_numpy(np.ascontiguousarray(factors))
         out = torch.zeros(self.count, factors.shape[1], n, dtype=torch.float64, device="cpu")
-        owner = torch.from_numpy(self.owner[:count])
-        step = max(1, _IN_CACHE // n) if absolute else count
+        step = max(1, _IN_CACHE // n)
+        sizes = torch.empty(min(step, count), n, dtype=torch.float64, device="cpu")
+        if self.count > 1 and signed:
+            self._add_sums(out[:, :signed], columns, given[:, :signed], slice(0, count))
         for begin in range(0, count, step):
-            some = slice(begin, begin + step)
-            part = columns[some].abs() if absolute else columns[some]
-            if self.count == 1:
-                out[0] += given[some].T @ part
-            elif count >= _MANY_COLUMNS * self.count:
-                self._add_by_slice(out, part, given[some], owner[some])
-            else:
-                for k in range(factors.shape[1]):
-                    out[:, k].index_add_(0, owner[some], part * given[some, k : k + 1])
+            some = slice(begin, min(begin + step, count))
+            part = columns[some]
+            if self.count == 1 and signed:
+                self._add_sums(out[:, :signed], part, given[some, :signed], some)
+            part = torch.abs(part, out=sizes[: len(part)])
+            self._add_sums(out[:, signed:], part, given[some, signed:], some)
         return out
+
+    def _add_sums(self, out: Tensor, part: Tensor, factors: Tensor, some: slice) -> None:
+        """Add those of some columns to ``[B, f, n]``."""
+        if self.count == 1:
+            out[0].addmm_(factors.T, part)
+            return
+        owner = torch.from_numpy(self.owner[some])
+        if len(part) >= _MANY_COLUMNS * self.count:
+            self._add_by_slice(out, part, factors, owner)
+        else:
+            for k in range(factors.shape[1]):
+                out[:, k].index_add_(0, owner, part * factors[:, k : k + 1])
 
     def _add_by_slice(self, out: Tensor, columns: Tensor, factors: Tensor, owner: Tensor) -> None:
         order = torch.argsort(owner, stable=True)
@@ -655,13 +687,13 @@ class _Fold:
                 own = order[begin:end]
                 out[number] += factors[own].T @ columns[own]
 
-    def tighten(self) -> None:
+    def tighten(self, cells: bool) -> None:
         """Bound what rows are off by one by one, if the norms of all together are worth little."""
         spans = self.extent[:, :-1] if self.axes == 2 else np.ptp(self.corners[:, :, :1], axis=1)
         change = (np.abs(self.form[:, :-1]) * spans[self.owner]).sum(axis=1)
         decisions = np.diff(self.segments)[self.owner]  # of a row: against each of its slice, about
         loose = self.error * decisions > _WORTH * change
-        if self.count == 1:  # whose cells may be asked for
+        if cells:
             loose |= self.error > _SHARP * change
         loose = np.flatnonzero(loose)
         if not len(loose):
@@ -713,6 +745,10 @@ def _alone(units: Units, off: Bits) -> Bits:
     assert units.groups is not None
     left = np.add.reduceat(~off, units.groups[:-1], axis=1, dtype=np.int64)
     return np.asarray(~off & (left[:, units.neuron_of_line] == 1))
+
+
+def _norms(each: Tensor) -> Array:
+    return np.asarray(torch.linalg.vector_norm(each, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW)
 
 
 def _nothing() -> None:

@@ -52,7 +52,7 @@ def count_in_tiles(walks: SliceWalks, slice_: Slices, how: How) -> SliceCounts:
         )
 
     try:
-        return _in_tiles(walks, slice_, how, look, joined)
+        return _in_tiles(walks, slice_, how, look, joined, cells=False)
     except _StoppedError as error:
         nothing = np.zeros((1, (walks.stages.lines + 7) // 8), np.uint8)
         return SliceCounts(error.regions[None], nothing, np.zeros((1, 4), np.int64), np.zeros(1, np.int64), 0)
@@ -96,7 +96,7 @@ def cells_in_tiles(walks: SliceWalks, slice_: Slices, how: How, max_bytes: int |
         return mesh | _told(regions, np.sum([each.decisions for _, each in counts], axis=0), stopped=False)
 
     try:
-        return _in_tiles(walks, slice_, how, look, joined)
+        return _in_tiles(walks, slice_, how, look, joined, cells=True)
     except _StoppedError as error:
         return _told(error.regions, np.zeros(4, np.int64), stopped=True)
 
@@ -107,13 +107,14 @@ def _in_tiles(
     how: How,
     look: Callable[[SliceSystems, Slices], tuple[TileCounts, Found]],
     joined: Callable[[list[tuple[Tile, tuple[TileCounts, Found]]]], Joined | None],
+    cells: bool,
 ) -> Joined:
     """What is found on the tiles, put together: of the first tiling with which that goes."""
     max_bytes = memory.budget(how.max_bytes) // how.threads
 
     def fold(tile: Tile) -> tuple[SliceSystems, Slices]:
         where = tiled(slice_, tile)
-        return walks.folder.fold(where, max_bytes), where
+        return walks.folder.fold(where, max_bytes, cells), where
 
     room = columns_that_fit(max_bytes, walks.folder.widest)
     count = tiles_a_side(slice_, room, lambda tile: int(fold(tile)[0].begin[-1]))

@@ -84,6 +84,10 @@ class Convolution(LinearMap):
         """By the kernel of the extension, the other way."""
         return self._convolved(g, self.rows, False).reshape(*g.shape[:-1], self.width)
 
+    def add_back(self, out: Tensor, g: Tensor) -> None:
+        """By the kernel of the extension, which adds sums that it has begun with 0."""
+        add_convolved(self._told, g.detach(), False, out)
+
     def _convolved(self, x: Tensor, size: int, forwards: bool) -> Tensor:
         return convolved(self._told, x.detach().reshape(-1, size), forwards)
 
@@ -93,8 +97,14 @@ class Convolution(LinearMap):
 
     def images(self, units: Int64s) -> Tensor:
         """Each is the kernel of a channel, at its place."""
+        out = torch.zeros(len(units), self.rows, dtype=torch.float64, device="cpu")
+        self.add_images(out, units, np.ones(len(units)))
+        return out
+
+    def add_images(self, out: Tensor, units: Int64s, factors: Array) -> None:
+        """At the places of kernels alone."""
         here, there = (self.target, self.source) if self.transposed else (self.source, self.target)
-        out = torch.zeros(len(units), there[0], math.prod(there[1:]), dtype=torch.float64, device="cpu")
+        numbers = out.view(len(units), there[0], math.prod(there[1:]))
         channel, *place = np.unravel_index(units, here)
         outputs, inputs, *kernel = self.weight.shape
         theirs, own = (inputs, outputs // self.groups) if self.transposed else (outputs // self.groups, inputs)
@@ -112,13 +122,12 @@ class Convolution(LinearMap):
                 fits &= (position >= 0) & (position < there[1 + d])
                 to = to * there[1 + d] + position
             some = np.flatnonzero(fits)
-            index = [torch.from_numpy(each) for each in (some[:, None], channels[some], to[some, None])]
             if self.transposed:
                 values = weights[channel[some], :, number]
             else:
                 values = weights[channels[some], (channel[some] % own)[:, None], number]
-            out[index[0], index[1], index[2]] = torch.from_numpy(values)
-        return out.flatten(1)
+            index = tuple(torch.from_numpy(each) for each in (some[:, None], channels[some], to[some, None]))
+            numbers[index] += torch.from_numpy(values * factors[some, None])
 
     @cached_property
     def row_norms(self) -> Array:

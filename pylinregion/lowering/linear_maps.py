@@ -69,11 +69,22 @@ class LinearMap(abc.ABC):
     def back(self, g: Tensor) -> Tensor:
         """``g W`` for vectors ``[..., rows]``: ``[..., width]``; the same tensor if :attr:`is_identity`."""
 
+    def add_back(self, out: Tensor, g: Tensor) -> None:
+        """Add ``g W`` for vectors ``[n, rows]``, each sum as a whole, to ``[n, width]`` in one piece of memory."""
+        out += self.back(g)
+
     def images(self, units: Int64s) -> Tensor:
         """``W`` of some unit vectors: its columns, as rows ``[len(units), rows]`` that the caller may change."""
         vectors = torch.zeros(len(units), self.width, dtype=torch.float64, device="cpu")
         vectors[torch.arange(len(units)), torch.from_numpy(units)] = 1
         return self.times(vectors)
+
+    def add_images(self, out: Tensor, units: Int64s, factors: Array) -> None:
+        """Add the same, each times a factor, to ``[len(units), rows]``."""
+        images = self.images(units)
+        if not (factors == 1).all():
+            images *= torch.from_numpy(factors)[:, None]
+        out += images
 
     @cached_property
     @abc.abstractmethod

@@ -1,5 +1,7 @@
 """Slices that are folded together: the counts of each alone, the bounds of each row, and what is settled."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -109,7 +111,9 @@ def test_rows_are_within_their_bounds_and_what_is_settled_is(kind, structure, wo
     shape = (case.plane.shape[0], 8, 7, 6, 2)
     for seed, activation in enumerate(("relu", "leaky_relu 0.01", "hardsigmoid", "steps")):
         case = Case(random_stages(structure, kind, shape, activation, seed), case.plane, case.corners)
-        assert check_bounds(case.stages, around(case, 3, seed), seed) < 1
+        together = around(case, 3, seed)
+        for slices in (together, together.part(slice(0, 1))):  # one alone has bounds of each row besides
+            assert check_bounds(case.stages, slices, seed) < 1
 
 
 @pytest.mark.part(16)
@@ -120,6 +124,23 @@ def test_candidates_are_within_their_bounds(kind, worth, monkeypatch):
     for seed in range(3):
         case = maxima_case(kind, SLICE_KINDS[seed], seed)
         check_bounds(case.stages, around(case, 3, seed), seed)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_large_numbers_have_rounded_is_kept_when_they_cancel(count, monkeypatch):
+    """Sizes are small behind a difference of large numbers, what it is off by is not."""
+    monkeypatch.setattr(slice_fold, "_WORTH", math.inf)  # bounds of the way forwards alone
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 6), nn.ReLU()).double()
+    with torch.no_grad():
+        model[0].bias.fill_(1e9 / 3)
+        model[2].weight[:, 4:] = -model[2].weight[:, :4]
+        model[2].bias.fill_(1.0)
+        model[4].bias.copy_(-model[4].weight.sum(dim=1))  # all of its lines pass through the middle
+    u, v = np.random.default_rng(0).normal(size=(2, 1, 3))
+    slices = Slices(u, v, np.zeros((count, 3)), np.tile(box(-1, 1), (count, 1, 1)))
+    stages = stages_of(plr.capture(model, torch.zeros(1, 3).double()))
+    assert 1e-9 < check_bounds(stages, slices, 0) < 1
 
 
 def test_bounds_of_deep_networks_of_two_kinks_do_not_grow_by_what_units_cut_off():

@@ -16,6 +16,7 @@ from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import Engine, engines_of
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.regions import many_partitions
+from pylinregion.regions.enumeration import prepared
 
 
 def net(*widths):
@@ -149,6 +150,26 @@ def test_cells_of_slices_folded_together_are_those_of_each_alone(seed, monkeypat
         for name in ("offsets", "indices", "edges", "edge_cells", "edge_rows"):
             assert np.array_equal(getattr(found.cells, name), getattr(alone.cells, name)), name
         assert np.abs(found.cells.vertices - alone.cells.vertices).max() <= 1e-9 * np.abs(case.corners).max()
+
+
+def test_rows_of_many_slices_tell_corners_as_well_as_those_of_one():
+    """As of a deep network whose norms say little: else coordinates would be looked up in integers."""
+    torch.manual_seed(0)
+    widths = [4, *[12] * 20, 1]
+    model = nn.Sequential(*[part for pair in pairwise(widths) for part in (nn.Linear(*pair), nn.ReLU())][:-1]).double()
+    with torch.no_grad():
+        for module in model[::2]:
+            module.weight.mul_(2.2), module.bias.mul_(2.2)
+    slices = around((4,), 3, radius=0.1)
+    stages = prepared(model, slices[0], None, 1, None, None).stages
+    together = together_of(slices)
+    folded = [engine._systems for engine in engines_of(ManySlices(stages), together)]
+    folder = slice_fold.SliceFolder(stages)
+    alone = [folder.fold(together.part(slice(k, k + 1)), cells=True).error for k in range(3)]
+    assert sum(map(len, alone)) > 20
+    for own, others in zip(folded, alone, strict=True):
+        change = 0.1 * np.abs(own.affine[:2]).sum(axis=0)
+        assert np.all(own.error <= np.maximum(2 * others, 4 * slice_fold._SHARP * change))
 
 
 @pytest.mark.parametrize("cells", [True, False])
