@@ -19,7 +19,7 @@ from pylinregion.native.exact_engines import most_folds
 
 STAGES_FOR_NORMS = 4  # in networks with fewer layers the bounds of single rows are as good, and cheaper
 _AMPLIFICATION = 440  # powers of two; see check_scale
-_MOST_LINES, _MOST_TERMS = 1 << 21, 1 << 22  # likewise
+_MOST_LINES, _MOST_TERMS = (1 << 31) - 1, 1 << 22  # of a network: the core numbers them in 32 bits; likewise
 
 
 @dataclass
@@ -99,10 +99,10 @@ def _through_between(direct: Array) -> Array:
 def check_scale(stages: Stages, plane: Array, corners: Array) -> str | None:
     """Why the numbers of a network or slice are too large for the bounds to hold in float64; None if they are not.
 
-    What underflows is off by less than 2^-1074, and each stage amplifies it by at most the largest sum of absolute
-    weights of a row. As long as all stages together amplify by less than 2^440, that stays far below the 2^-500 that
-    every bound contains; and nothing overflows. The constants that cover the rounding of bounds themselves hold for
-    2^21 kinks and sums of 2^22 terms (docs/exactness.md, 4.1).
+    What underflows is off by less than 2^-1074, and what is off somewhere, or the values themselves, grow to no more
+    than :attr:`Stages.amplification` tells, times the numbers of the slice. As long as that is less than 2^440, it
+    stays far below the 2^-500 that every bound contains; and nothing overflows. The constants that cover the rounding
+    of bounds themselves hold for sums of 2^22 terms (docs/exactness.md, 4.1).
     """
     if stages.lines > _MOST_LINES:
         return f"it has {stages.lines} kinks, and {_MOST_LINES} is the limit"
@@ -110,15 +110,11 @@ def check_scale(stages: Stages, plane: Array, corners: Array) -> str | None:
     if terms > _MOST_TERMS:
         return f"an affine map sums {terms} values, and {_MOST_TERMS} is the limit"
     total = sum(float(np.log2(max(1.0, np.abs(numbers).max(initial=0.0)))) for numbers in (plane, corners))
-    for number, stage in enumerate(stages.stages):
-        with np.errstate(over="ignore"):
-            rows = sum((block.row_sums for block in stage.blocks.values()), np.abs(stage.bias))
-            rows = rows * np.abs(stage.units.slopes).max(initial=1.0) + np.abs(stage.units.kinks).max(initial=0.0)
-            rows = rows + np.abs(stage.units.intercepts).max(initial=0.0)
-        total += max(0.0, float(np.log2(rows.max(initial=1.0))))
-        if not total < _AMPLIFICATION:
+    for number, amplified in enumerate(stages.amplification):
+        if not total + amplified < _AMPLIFICATION:
             return (
-                f"the weights up to affine map {number} amplify by 2^{total:.0f}, and 2^{_AMPLIFICATION} is the limit"
+                f"the weights up to affine map {number} amplify by 2^{total + amplified:.0f}, and "
+                f"2^{_AMPLIFICATION} is the limit"
             )
     return None
 

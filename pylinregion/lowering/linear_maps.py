@@ -23,6 +23,7 @@ from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UP, frobenius_norm, norm_of_any
 
 _COLUMNS_AT_ONCE = 1 << 24  # numbers of a matrix that is formed
+_ROWS_AT_ONCE = 1 << 20  # numbers of a matrix that are looked at
 
 
 class LinearMap(abc.ABC):
@@ -106,12 +107,14 @@ class LinearMap(abc.ABC):
         """``|W|``."""
         return self.with_numbers(np.abs)
 
+    def absolute_times(self, x: Tensor) -> Tensor:
+        """``|W| x`` for one vector ``[width]`` that is not negative, rounded: ``[rows]``."""
+        return self.absolute.times(x[None])[0]
+
     @cached_property
     def row_sums(self) -> Array:
         """``[rows]``: the sums of absolute values, rounded."""
-        ones = torch.ones(1, self.width, dtype=torch.float64, device="cpu")
-        with np.errstate(over="ignore"):
-            return np.asarray(self.absolute.times(ones)[0].numpy())
+        return np.asarray(self.absolute_times(torch.ones(self.width, dtype=torch.float64, device="cpu")).numpy())
 
     @cached_property
     def touched(self) -> Tensor:
@@ -242,6 +245,14 @@ class Dense(LinearMap):
         norms: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * torch.from_numpy(self.row_norms) * NORM_UP
         return norms
 
+    def absolute_times(self, x: Tensor) -> Tensor:
+        """Some rows at a time, of one place: ``|W|`` may be as large as all the rest of a network."""
+        if self.places > 1:
+            return super().absolute_times(x)
+        step = max(1, _ROWS_AT_ONCE // max(1, self.weight.shape[1]))
+        parts = (self._weight[begin : begin + step] for begin in range(0, len(self._weight), step))
+        return torch.cat([x[:0], *(part.abs() @ x for part in parts)])
+
     def on_columns(self, x: Tensor) -> Tensor:
         """A product of matrices."""
         return self._weight @ x if self.places == 1 else super().on_columns(x)
@@ -259,7 +270,7 @@ class Dense(LinearMap):
     @cached_property
     def row_norms(self) -> Array:
         """Those of one place, for each."""
-        norms = np.sqrt((self.weight * self.weight).sum(axis=1)) * NORM_UP + NORM_UNDERFLOW
+        norms = np.sqrt(np.einsum("rk,rk->r", self.weight, self.weight)) * NORM_UP + NORM_UNDERFLOW
         return np.tile(norms, self.places)
 
     @cached_property

@@ -7,11 +7,13 @@ float64 factors that torch computes for it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pylinregion._util.arrays import Array
@@ -20,6 +22,7 @@ from pylinregion.lowering.multiples import Multiples, multiples, no_multiples
 from pylinregion.lowering.units import Units
 
 INPUT = -1
+_LARGEST = 2.0**512
 SMALL_MATRIX = 1 << 22
 LARGEST_MATRIX = 1 << 27  # numbers of a map that is taken as a matrix
 
@@ -115,6 +118,33 @@ class Stages:
         return [
             {source: (block.norm, block.frobenius) for source, block in stage.blocks.items()} for stage in self.stages
         ]
+
+    @cached_property
+    def amplification(self) -> list[float]:
+        """Of each stage, as powers of two: what it makes at most of inputs of 1, and of 1 in any number before it.
+
+        That is the largest number of a vector that goes through the network with all terms taken without signs, and
+        to which every stage adds 1. It ends where numbers become so
+        large that no bound holds for them.
+        """
+        found: list[float] = []
+        values = {INPUT: torch.ones(self.inputs, dtype=torch.float64, device="cpu")}
+        last_reader = {source: number for number, stage in enumerate(self.stages) for source in stage.blocks}
+        for number, stage in enumerate(self.stages):
+            size = torch.from_numpy(np.abs(stage.bias) + 1)
+            for source, block in stage.blocks.items():
+                size += block.absolute_times(values[source])
+                if last_reader[source] == number:
+                    del values[source]
+            units = stage.units
+            size *= float(np.abs(units.slopes).max(initial=1.0))
+            size += float(np.abs(units.kinks).max(initial=0.0)) + float(np.abs(units.intercepts).max(initial=0.0))
+            largest = float(size.numpy().max(initial=1.0))
+            found.append(math.log2(largest) if largest < math.inf else math.inf)
+            if not largest < _LARGEST:
+                break
+            values[number] = size
+        return found
 
     @cached_property
     def same_lines(self) -> NDArray[np.int64]:

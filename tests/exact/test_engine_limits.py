@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from cases import processes
-from cases.engine import IDENTITY_PLANE, Case, box, check_case, generic, perceptron, plane_of, slow
+from cases.engine import IDENTITY_PLANE, Case, box, check_case, generic, perceptron, plane_of, slow, stage
 from cases.networks import SLICE_KINDS, random_network, random_slice
 from cases.parts import SCALE, some
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.exact.line_system import check_scale
 from pylinregion.exact.slice_engine import Engine
-from pylinregion.lowering.stages import Stages
+from pylinregion.lowering.stages import INPUT, Stages
 
 SLOW_MACHINE = 10 if "libasan" in os.environ.get("LD_PRELOAD", "") else 1  # how much longer things may take
 
@@ -278,10 +278,34 @@ def test_polygons_whose_products_underflow(scale):
 
 
 def test_networks_of_too_many_kinks_are_refused():
-    stages = generic((2, 5, 1))
-    many = Stages([*stages.stages], stages.layers)
-    many.stages = many.stages * (1 << 20)
-    assert check_scale(many, IDENTITY_PLANE, box(-1, 1)) == "it has 5242880 kinks, and 2097152 is the limit"
+    stages = generic((2, 1 << 14, 1))
+    many = Stages(stages.stages * (1 << 17), stages.layers)
+    assert check_scale(many, IDENTITY_PLANE, box(-1, 1)) == "it has 2147483648 kinks, and 2147483647 is the limit"
+
+
+def test_amplification_is_that_of_all_paths():
+    """Of a network in which every stage reads all before it: the sums over paths, from one matrix of all stages."""
+    rng = np.random.default_rng(5)
+    sizes, blocks, stages = [3, 4, 2, 5, 3], {}, []
+    for number, rows in enumerate(sizes[1:]):
+        reads = {source: rng.normal(size=(rows, sizes[source + 1])) for source in range(INPUT, number)}
+        stages.append(stage(reads, rng.normal(size=rows), ["relu"] * rows))
+        blocks |= {(number + 1, source + 1): matrix for source, matrix in reads.items()}
+    names = range(len(sizes))
+    direct = np.block([[np.abs(blocks.get((r, c), np.zeros((sizes[r], sizes[c])))) for c in names] for r in names])
+    given = np.concatenate([np.ones(3), *(1 + np.abs(each.bias) for each in stages)])
+    through = np.linalg.solve(np.eye(sum(sizes)) - direct, given)
+    expected = [part.max() for part in np.split(through, np.cumsum(sizes)[:-1])[1:]]
+    assert np.allclose(np.exp2(Stages(stages).amplification), expected, rtol=1e-12)
+
+
+def test_branches_do_not_amplify_together():
+    """The largest sums of 100 maps multiply to more than 2^1000, but a number passes only one of them, and the sum."""
+    branches = [stage({INPUT: np.full((2, 2), 1000.0)}, np.ones(2), ["relu"] * 2) for _ in range(100)]
+    total = stage({number: np.ones((1, 2)) for number in range(100)}, np.zeros(1), ["identity"])
+    stages = Stages([*branches, total])
+    assert check_scale(stages, IDENTITY_PLANE, box(-1, 1)) is None
+    assert stages.amplification[-1] == np.log2(1 + 100 * 2 * (2 * 1000 + 2))
 
 
 def test_affine_maps_of_too_many_values_are_refused():
