@@ -9,9 +9,9 @@ way; these go on as affine functions, or as nothing. What is left is what
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from pylinregion._util import memory
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import BudgetExceededError
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
+from pylinregion.exact.fixed_point import MOST_DIGITS, Digits, FixedPoint
 from pylinregion.exact.row_errors import SettledStage, pulled_back
 from pylinregion.exact.slice_systems import SliceOutputs, Slices, SliceSystems
 from pylinregion.lowering.linear_maps import LinearMap
@@ -42,7 +43,9 @@ _WORTH = 1e-6  # decisions of a row that are expected to be left to integers: to
 _SHARP = 1e-10  # of what a row changes by: coordinates of corners that are known less well are found in integers
 _ALIVE = 4  # arrays of columns at the same time: of a stage, of the one before, and beside both; measured
 _NO_MATTER = 1 << 28  # bytes that nobody is asked for
-_OPERATIONS = 32  # more than a relaxed form, its bounds and what they enter round, besides the sums of columns: 5.2
+_PRODUCTS_OF_DIGITS = 4  # of a column, in a fold in digits, which is 0 nearly everywhere: what to choose it by
+_PRECISION = 48  # bits, besides those by which errors may grow: digits are kept for so many
+_OPERATIONS = 40  # more than a relaxed form, its bounds and what they enter round, besides the sums of columns: 5.2
 
 
 class _Born(NamedTuple):
@@ -66,6 +69,7 @@ class _Values:
         each: ``[B, n]``: of what each of those that are settled is off by, if not by norms; None: not known.
         some: ``[B, n]``: 0 where they are 0 all over the slice, for all that they read is, else 1.
         noise: ``[B]``: the 2-norm that rounding is expected to have, where outputs are asked for.
+        digits: In a fold in digits all that ``affine`` has, then the columns, with those that are born.
     """
 
     affine: Tensor
@@ -76,6 +80,7 @@ class _Values:
     each: Tensor | None
     some: Tensor
     noise: Array
+    digits: FixedPoint | None = None
 
 
 @dataclass
@@ -88,7 +93,7 @@ class _Rows:
         size: ``[B, n]``: bounds of their values with all terms taken without signs.
         error: ``[B]``: a bound of the 2-norm of what they are off by.
         each: ``[B, n]``: of what each is off by.
-        some, noise: As of values.
+        some, noise, digits: As of values.
     """
 
     affine: Tensor
@@ -98,6 +103,7 @@ class _Rows:
     each: Tensor
     some: Tensor
     noise: Array
+    digits: FixedPoint | None = None
 
 
 @dataclass
@@ -127,6 +133,10 @@ class TooManyColumnsError(Exception):
     def __init__(self, stage: int = 0, columns: int = 0) -> None:
         super().__init__()
         self.stage, self.columns = stage, columns
+
+
+class _LooseBoundsError(Exception):
+    """To find sharper bounds row by row takes longer than to fold in digits."""
 
 
 def bytes_of_fold(columns: int, widest: int) -> int:
@@ -162,6 +172,23 @@ class SliceFolder:
         self.widest = max((stage.rows for stage in kept), default=0)
         self.last_reader = {source: number for number, stage in enumerate(kept) for source in stage.blocks}
         self.maxima = any(stage.units.groups is not None for stage in kept)
+
+    @cached_property
+    def digits(self) -> Digits | None:
+        """Those of a fold in digits; None: it is not for this network."""
+        kept = self.stages.stages[: self.end]
+        plain = all(stage.units.denominator == 1 and np.isin(stage.units.slopes, (-1, 0, 1)).all() for stage in kept)
+        if self.outputs or not plain:
+            return None
+        growth = {INPUT: 1.0}
+        for number, stage in enumerate(kept):
+            growth[number] = 1 + sum(block.norm * growth[source] for source, block in stage.blocks.items())
+        largest = max(growth.values())
+        if not largest < math.inf:
+            return None
+        digits = Digits.for_maps([[*stage.blocks.values()] for stage in kept], _PRECISION + math.log2(largest))
+        maps = (block for stage in kept for block in stage.blocks.values())
+        return digits if all(digits.split(block.numbers, MOST_DIGITS) is not None for block in maps) else None
 
     @property
     def most_columns(self) -> int:
@@ -211,21 +238,57 @@ class SliceFolder:
         rows = (slices.axes + 1) * len(slices)
         if rows * max(self.widest, slices.origins.shape[1]) > _MOST_NUMBERS and len(slices) > 1:
             raise TooManyColumnsError
-        fold = _Fold(self, slices, max_bytes, most)
+        fold, values = self._folded_as_pays(slices, max_bytes, most, between)
+        fold.tighten(cells)
+        return fold, values
+
+    def _folded_as_pays(
+        self, slices: Slices, max_bytes: int | None, most: int | None, between: Callable[[], object]
+    ) -> tuple[_Fold, dict[int, _Values]]:
+        """In float64, or in digits where its bounds are so loose that these take less time."""
+        try:
+            return self._folded_in(None, slices, max_bytes, most, between, True)
+        except _LooseBoundsError:
+            try:
+                return self._folded_in(self.digits, slices, max_bytes, most, between, False)
+            except (BudgetExceededError, TooManyColumnsError):  # there is no room for digits
+                return self._folded_in(None, slices, max_bytes, most, between, False)
+
+    def _folded_in(
+        self,
+        digits: Digits | None,
+        slices: Slices,
+        max_bytes: int | None,
+        most: int | None,
+        between: Callable[[], object],
+        may_end: bool,
+    ) -> tuple[_Fold, dict[int, _Values]]:
+        """In float64, or in digits; ``may_end``: if bounds are so loose that digits take less time."""
+        fold = _Fold(self, slices, max_bytes, most, digits, may_end)
         values = {INPUT: fold.plane(slices)}
         for number, stage in enumerate(self.stages.stages[: self.end]):
             between()
             made = fold.rows(number, values)
             values[number] = fold.through_units(stage.units, self.stages.first_lines[number], made)
-        fold.tighten(cells)
         return fold, values
 
 
 class _Fold:
     """A fold on its way, and all columns so far, in the order of their birth."""
 
-    def __init__(self, network: SliceFolder, slices: Slices, max_bytes: int | None, most: int | None = None) -> None:
+    def __init__(
+        self,
+        network: SliceFolder,
+        slices: Slices,
+        max_bytes: int | None,
+        most: int | None = None,
+        digits: Digits | None = None,
+        may_end: bool = False,
+    ) -> None:
         self.network = network
+        self.digits = digits
+        self.may_end = may_end
+        self.pulled = 0  # rows that were bounded one by one
         self.max_bytes = max_bytes
         self.most_columns = most
         self.count = len(slices)
@@ -240,7 +303,7 @@ class _Fold:
         self.line = np.zeros(0, np.int64)
         self.first_of_group = np.zeros(0, np.int64)  # the first column of the same maximum on the same slice
         self.unit = np.zeros(0, np.int64)  # the row of its stage that each is a line of
-        self.at_kink = np.zeros(0)  # what taking the kink from it rounds
+        self.at_kink = np.zeros(0)  # what taking the kink from it rounds, and digits that float64 does not hold
         none = np.zeros((0, self.axes + 1))
         self.form, self.error = none, np.zeros(0)  # that row
         self.relaxed, self.radius = none, np.zeros(0)  # what it contributes is within so much of that
@@ -262,7 +325,7 @@ class _Fold:
         columns = torch.zeros(0, affine.shape[2], dtype=torch.float64, device="cpu")
         size = torch.from_numpy(np.einsum("bkn,bk->bn", np.abs(affine), self.extent)) * UP
         nothing = np.zeros(self.count)
-        return _Values(
+        values = _Values(
             torch.from_numpy(affine),
             columns,
             _none_born(),
@@ -272,6 +335,10 @@ class _Fold:
             torch.ones_like(size),
             nothing,
         )
+        if self.digits is not None:
+            values.digits = self.digits.of(values.affine.flatten(0, 1))
+            values.error, values.each = self._cut(values.digits, affine.shape[2]), None
+        return values
 
     def rows(self, number: int, values: dict[int, _Values]) -> _Rows:
         """The rows of a stage: what :func:`~pylinregion.exact.line_system.line_system` does, for all slices.
@@ -288,6 +355,7 @@ class _Fold:
         error, noise = np.zeros(self.count), np.zeros(self.count)
         affine: Tensor | None = None
         columns: Tensor | None = None
+        in_digits: list[tuple[LinearMap, FixedPoint]] = []
         for source, block in sorted(stage.blocks.items(), reverse=True):  # those with most columns first
             value = values[source]
             if self.network.last_reader[source] == number:
@@ -304,24 +372,69 @@ class _Fold:
             if self.network.outputs:
                 sizes = sum(torch.linalg.vector_norm(x, dim=1) for x in (value.size, *value.affine[:, :-1].unbind(1)))
                 noise += block.frobenius / math.sqrt(block.width) * (value.noise + UNIT * sizes.numpy())
+            if value.digits is not None:
+                in_digits.append((block, value.digits))
+                continue
             may_write = source not in values
             part = self._times(value, block)
             affine = part if affine is None else affine + part
             columns = self._add_columns(columns, value, block, may_write)
-        assert affine is not None and columns is not None
-        affine = affine.clone() if len(stage.blocks) == 1 else affine
-        affine[:, -1] += bias
-        if self.network.maxima and len(columns):
-            columns = columns[torch.from_numpy(self.first_of_group[: len(columns)])]
-        rounded = size * rounding
+        digits = None
+        if self.digits is not None:
+            digits = self._rows_in_digits(self.digits, in_digits, bias)
+            affine, columns = self._as_floats(self.digits, digits)
+            rounded = torch.from_numpy(self._cut(digits, 1))[:, None].expand(-1, len(bias))
+        else:
+            assert affine is not None and columns is not None
+            affine = affine.clone() if len(stage.blocks) == 1 else affine
+            affine[:, -1] += bias
+            if self.network.maxima and len(columns):
+                columns = columns[torch.from_numpy(self.first_of_group[: len(columns)])]
+            rounded = size * rounding
         self.rounded.append(rounded)
         each += rounded
         error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
-        rows = _Rows(affine, columns, size, error * NORM_UP, each * UP, (some != 0).double(), noise)
+        rows = _Rows(affine, columns, size, error * NORM_UP, each * UP, (some != 0).double(), noise, digits)
         if self.count == 1:
             rows.error = np.minimum(rows.error, _norms(rows.each))
         self.known.append(self._sharpen_all(number, rows) if affine.shape[2] <= _NARROW else None)
         return rows
+
+    @property
+    def _constants(self) -> Tensor:
+        """The vectors of digits that constants are added to."""
+        return torch.arange(self.count) * (self.axes + 1) + self.axes
+
+    def _rows_in_digits(self, digits: Digits, maps: Sequence[tuple[LinearMap, FixedPoint]], bias: Tensor) -> FixedPoint:
+        """What the rows of a stage take from values in digits."""
+        vectors = max(x.vectors for _, x in maps)
+        self._check_bytes(len(self.owner), vectors * len(bias) * (4 * _ALIVE * digits.kept + 8 * _ALIVE))
+        found = digits.rows(maps, vectors, bias, self._constants)
+        first = (self.axes + 1) * self.count
+        if self.network.maxima and vectors > first:
+            firsts = torch.from_numpy(first + self.first_of_group[: vectors - first])
+            found = found.take(torch.cat([torch.arange(first), firsts]))
+        return found
+
+    def _as_floats(self, digits: Digits, x: FixedPoint) -> tuple[Tensor, Tensor]:
+        """The affine functions ``[B, axes + 1, n]`` and the columns, rounded."""
+        floats = digits.floats(x)
+        first = (self.axes + 1) * self.count
+        return floats[:first].reshape(self.count, self.axes + 1, floats.shape[1]), floats[first:]
+
+    def _cut(self, x: FixedPoint, n: int) -> Array:
+        """``[B]``: a bound of the 2-norm, anywhere on the slice, of what was cut off from the digits of n numbers."""
+        sizes = self.extent.sum(axis=1) + np.bincount(self.owner, self.high, minlength=self.count)
+        return np.asarray(sizes * (x.off * math.sqrt(n)) * NORM_UP)
+
+    def _look_for_digits(self, rows: int) -> None:
+        """End this fold if bounding so many more rows one by one would take longer than to fold it in digits."""
+        self.pulled += rows
+        if not self.may_end or self.axes == 1:
+            return
+        columns = (self.axes + 1) * self.count + len(self.owner)
+        if self.pulled > _PRODUCTS_OF_DIGITS * columns and self.network.digits is not None:
+            raise _LooseBoundsError
 
     def _sharpen_all(self, number: int, rows: _Rows) -> Tensor | None:
         """Bound a narrow stage row by row if norms say too little of it: ``[B, rows]`` of what each is off by."""
@@ -330,6 +443,7 @@ class _Fold:
         if not len(loose):
             return None
         n = rows.affine.shape[2]
+        self._look_for_digits(n * len(loose))
         owner, row = np.repeat(loose, n), np.tile(np.arange(n), len(loose))
         found = torch.from_numpy(self._pulled_back(owner, np.full(len(row), number), row)).reshape(len(loose), n)
         rows.each[loose] = torch.minimum(rows.each[loose], found)
@@ -400,6 +514,7 @@ class _Fold:
         at = torch.from_numpy(owner), torch.from_numpy(line)
         loose = (each[at] > _MATTERS * (lines.high[at] - lines.low[at])).numpy()
         if loose.any():
+            self._look_for_digits(int(loose.sum()))
             at = at[0][loose], at[1][loose]
             found = self._pulled_back(owner[loose], np.full(len(at[0]), len(self.steps)), row_of[line[loose]])
             sharp = torch.from_numpy(found) + (at_kinks[at] if units.kinks.any() else 0)
@@ -416,12 +531,15 @@ class _Fold:
         self.owner = np.concatenate([self.owner, owner])
         self.line = np.concatenate([self.line, first_line + line])
         at = torch.from_numpy(owner), torch.from_numpy(line)
+        at_kink = at_kinks[at].numpy() if units.kinks.any() else np.zeros(len(line))
+        error = each[at].numpy()
+        if self.digits is not None:
+            held = 5 * UNIT * size[at].numpy()
+            at_kink, error = at_kink + held, error + held
         self.form = np.concatenate([self.form, affine[at[0], :, at[1]].numpy()])
-        self.error = np.concatenate([self.error, each[at].numpy() * UP + UNDERFLOW])
+        self.error = np.concatenate([self.error, error * UP + UNDERFLOW])
         self.unit = np.concatenate([self.unit, row_of[line]])
-        self.at_kink = np.concatenate(
-            [self.at_kink, at_kinks[at].numpy() if units.kinks.any() else np.zeros(len(line))]
-        )
+        self.at_kink = np.concatenate([self.at_kink, at_kink])
         if self.network.outputs:
             self.noise = np.concatenate([self.noise, rows.noise[owner] / math.sqrt(n)])
         self.births.append(len(self.owner))
@@ -450,7 +568,9 @@ class _Fold:
     def _check_room(self, columns: int) -> None:
         if self.most_columns is not None and columns > self.most_columns:
             raise TooManyColumnsError(len(self.steps), columns)
-        size = bytes_of_fold(columns, self.network.widest)
+        self._check_bytes(columns, bytes_of_fold(columns, self.network.widest))
+
+    def _check_bytes(self, columns: int, size: int) -> None:
         if size <= _NO_MATTER:
             return
         budget = memory.budget(self.max_bytes)
@@ -611,6 +731,8 @@ class _Fold:
             slope = units.slopes[at] / units.denominator
             constant = units.intercepts[at] / units.denominator
         steep = torch.from_numpy(slope)
+        if rows.digits is not None:
+            return self._pieces_in_digits(rows, size, slope, np.broadcast_to(constant, slope.shape), born)
         affine = rows.affine.mul_(steep[:, None])
         affine[:, -1] += torch.from_numpy(constant)
         columns = rows.columns
@@ -637,6 +759,35 @@ class _Fold:
         if self.count == 1:
             own_each = rows.each * steep.abs() * UP + (0 if rounded is None else rounded)
         return _Values(affine, columns, born, size, error, own_each, (some != 0).double(), steepest * rows.noise)
+
+    def _pieces_in_digits(self, rows: _Rows, size: Tensor, slope: Array, constant: Array, born: _Born) -> _Values:
+        """The same in digits: slopes are -1, 0 and 1, so that nothing is rounded."""
+        assert self.digits is not None and rows.digits is not None
+        first = (self.axes + 1) * self.count
+        owner = np.concatenate([np.repeat(np.arange(self.count), self.axes + 1), self.owner])[: rows.digits.vectors]
+        steep, added = torch.from_numpy(slope), torch.from_numpy(constant.copy())
+        found = rows.digits
+        found.multiply(steep, torch.from_numpy(owner))
+        error = rows.error
+        if constant.any():
+            found = self.digits.plus(found, added, self._constants)
+            error = error + self._cut(found, slope.shape[1])
+        if len(born.numbers):
+            at, units = torch.from_numpy(first + born.numbers), torch.from_numpy(born.units)
+            vectors = first + int(born.numbers[-1]) + 1
+            found = self.digits.with_units(found, vectors, at, units, torch.from_numpy(born.entries))
+            error = error + self._cut(found, slope.shape[1])
+        size = size * steep.abs() + added.abs()
+        some = rows.some * (steep != 0) + (added != 0)
+        if len(born.numbers):
+            own = torch.from_numpy(self.owner[born.numbers]), torch.from_numpy(born.units)
+            highs = torch.from_numpy(np.abs(born.entries) * self.high[born.numbers])
+            size.index_put_(own, highs, accumulate=True)
+            some[own] = 1
+        cut = torch.from_numpy((error - rows.error) * NORM_UP)[:, None].expand(-1, slope.shape[1])
+        self.steps.append((steep, cut if constant.any() or len(born.numbers) else None))
+        nothing = torch.zeros(0, slope.shape[1], dtype=torch.float64, device="cpu")
+        return _Values(rows.affine, nothing, born, size, error * NORM_UP, None, (some != 0).double(), rows.noise, found)
 
     def _sort(self) -> None:
         """The columns by slice: in ``order``, those of slice b from ``segments[b]`` on."""

@@ -1,0 +1,259 @@
+"""Vectors as integers of many digits, pushed through linear maps without rounding; what is cut off is told.
+
+Where bounds of float64's rounding multiply to more than the values themselves, a fold is done in this
+(docs/exactness.md, 5.5). A digit is an integer of few bits, so that a map of digits, applied to digits, is exact in
+float64: the maps are those of :mod:`pylinregion.lowering.linear_maps`, of digits of their numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pylinregion._util.arrays import Array
+from pylinregion._util.rounding import UP
+from pylinregion.lowering.linear_maps import LinearMap
+
+MOST_DIGITS = 6  # of the numbers of a map: 53 bits, and what their exponents are apart
+_LEAST = -960  # a power of two: what is less is cut off
+_AT_ONCE = 1 << 21  # digits that are multiplied at a time
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """``sum over p of digits[p] 2^(bits (top - p))``.
+
+    Attributes:
+        digits: ``[levels, vectors, n]`` float32: integers of at most ``2^(bits - 1)``.
+        top: The level of the first.
+        off: At least what was cut off from any number when this was made.
+    """
+
+    digits: Tensor
+    top: int
+    off: float = 0.0
+
+    @property
+    def vectors(self) -> int:
+        """How many there are."""
+        return self.digits.shape[1]
+
+    def take(self, vectors: Tensor) -> FixedPoint:
+        """Some of the vectors."""
+        return FixedPoint(self.digits[:, vectors], self.top, self.off)
+
+    def multiply(self, signs: Tensor, owner: Tensor) -> None:
+        """Multiply each vector by one of several ``[signs, n]`` of -1, 0 and 1."""
+        for number, own in enumerate(owner.tolist()):
+            self.digits[:, number] *= signs[own].float()
+
+
+class Digits:
+    """How many bits a digit has, and how many digits are kept.
+
+    Args:
+        bits: Of a digit, at most 24.
+        kept: Digits.
+    """
+
+    def __init__(self, bits: int, kept: int) -> None:
+        self.bits, self.kept = bits, kept
+
+    @classmethod
+    def for_maps(cls, stages: Sequence[Sequence[LinearMap]], precision: float) -> Digits:
+        """Digits so wide that the products of a row, of all maps of a stage, are exact in float64.
+
+        Args:
+            stages: The maps of each stage.
+            precision: Bits that are kept at least, in units of the largest number.
+        """
+        products = max((sum(block.terms for block in maps) for maps in stages), default=1) * MOST_DIGITS
+        bits = min(24, (52 - math.ceil(math.log2(products)) + 2) // 2)
+        return cls(bits, 1 + math.ceil(precision / bits))
+
+    def scale(self, level: int) -> float:
+        """What a digit of a level counts."""
+        return math.ldexp(1.0, max(self.bits * level, _LEAST))
+
+    def split(self, numbers: Array, most: int) -> tuple[list[Array], int] | None:
+        """Numbers as digits, exactly: the first level first, and that level; None: there are more than ``most``."""
+        top = self._level(float(np.abs(numbers).max(initial=0.0)))
+        if self.bits * (top - most) < _LEAST:
+            return None
+        found, rest = [], numbers
+        for level in range(top, top - most, -1):
+            digit = np.rint(rest / self.scale(level))
+            rest = rest - digit * self.scale(level)
+            found.append(digit)
+            if not rest.any():
+                return found, top
+        return None
+
+    def of(self, x: Tensor) -> FixedPoint:
+        """Vectors ``[vectors, n]`` of float64."""
+        levels: dict[int, Tensor] = {}
+        off = self._add_numbers(levels, x, torch.arange(len(x)), len(x))
+        return self._one(self._carried(levels, *x.shape), off)
+
+    def with_units(self, x: FixedPoint, vectors: int, at: Tensor, units: Tensor, entries: Tensor) -> FixedPoint:
+        """Vectors 0 behind the others, in some of which one number is another integer.
+
+        Args:
+            x: The others.
+            vectors: How many there are then.
+            at, units, entries: Vectors, the place in each, and what is there: an integer of one digit.
+        """
+        more = torch.zeros(1, vectors - x.vectors, x.digits.shape[2], dtype=torch.float32, device="cpu")
+        more[0, at - x.vectors, units] = entries.float()
+        found = _Parts(self, vectors, x.digits.shape[2])
+        found.add(0, x)
+        found.add(x.vectors, FixedPoint(more, 0))
+        return found.together()
+
+    def floats(self, x: FixedPoint) -> Tensor:
+        """``[vectors, n]`` float64, each off by 4 roundings of itself at most."""
+        total = torch.zeros(x.digits.shape[1:], dtype=torch.float64, device="cpu")
+        for number in range(len(x.digits) - 1, -1, -1):
+            total += x.digits[number].double() * self.scale(x.top - number)
+        return total
+
+    def rows(self, maps: Sequence[tuple[LinearMap, FixedPoint]], vectors: int, bias: Tensor, to: Tensor) -> FixedPoint:
+        """The sum of maps of vectors, and of a bias.
+
+        Args:
+            maps: Each with what it is applied to: its first vectors, those behind are 0.
+            vectors: How many there are.
+            bias: ``[n]``.
+            to: The vectors to which it is added.
+        """
+        rows = len(bias)
+        splits = [(*_known(self.split(block.numbers, MOST_DIGITS)), block, x) for block, x in maps]
+        given_maps = [([_of_digits(block, digit) for digit in digits], top, x) for digits, top, block, x in splits]
+        step = max(1, _AT_ONCE // (self.kept * max(rows, *(block.width for block, _ in maps))))
+        found = _Parts(self, vectors, rows)
+        for begin in range(0, vectors, step):
+            end = min(begin + step, vectors)
+            levels: dict[int, Tensor] = {}
+            for digit_maps, top, x in given_maps:
+                count = min(end, x.vectors) - begin
+                if count <= 0:
+                    continue
+                given = x.digits[:, begin : begin + count].double()
+                for number, block in enumerate(digit_maps):
+                    product = block.times(given.reshape(-1, block.width)).reshape(len(given), count, rows)
+                    for place in range(len(given)):
+                        _add(levels, top - number + x.top - place, product[place], end - begin)
+            some = to[(to >= begin) & (to < end)] - begin
+            if len(some):
+                found.off = max(found.off, self._add_numbers(levels, bias.expand(len(some), -1), some, end - begin))
+            found.add(begin, self._carried(levels, end - begin, rows))
+        return found.together()
+
+    def plus(self, x: FixedPoint, numbers: Tensor, to: Tensor) -> FixedPoint:
+        """Vectors, to some of which numbers ``[len(to), n]`` are added."""
+        levels = {x.top - number: digit.double() for number, digit in enumerate(x.digits)}
+        off = self._add_numbers(levels, numbers, to, x.vectors)
+        return self._one(self._carried(levels, x.vectors, x.digits.shape[2]), off)
+
+    def _add_numbers(self, levels: dict[int, Tensor], numbers: Tensor, to: Tensor, vectors: int) -> float:
+        """Add numbers ``[len(to), n]`` to some vectors; returns at least what is cut off from any of them."""
+        top = self._level(float(numbers.abs().max()) if numbers.numel() else 0.0)
+        last = min(top - self.kept, min(levels, default=top))
+        rest = numbers
+        for level in range(top, last - 1, -1):
+            if not bool(rest.any()) or self.bits * level < _LEAST:
+                break
+            digit = torch.round(rest / self.scale(level))
+            rest = rest - digit * self.scale(level)
+            whole = torch.zeros(vectors, numbers.shape[1], dtype=torch.float64, device="cpu")
+            whole[to] = digit
+            _add(levels, level, whole, vectors)
+        return float(rest.abs().max()) if numbers.numel() else 0.0
+
+    def _carried(self, levels: dict[int, Tensor], vectors: int, n: int) -> FixedPoint:
+        """Digits again, from sums of products at each level: all of them."""
+        zero = torch.zeros(vectors, n, dtype=torch.float64, device="cpu")
+        level, highest = min(levels, default=0), max(levels, default=0)
+        carry, found = zero, []
+        base = 2.0**self.bits
+        while level <= highest or bool(carry.any()):
+            total = levels.pop(level, zero) + carry
+            carry = torch.round(total / base)
+            found.append((total - carry * base).float())
+            level += 1
+        while len(found) > 1 and not bool(found[-1].any()):
+            found.pop()
+            level -= 1
+        found.reverse()
+        return FixedPoint(torch.stack(found), level - 1)
+
+    def _one(self, part: FixedPoint, off: float) -> FixedPoint:
+        found = _Parts(self, part.vectors, part.digits.shape[2])
+        found.off = off
+        found.add(0, part)
+        return found.together()
+
+    def _level(self, largest: float) -> int:
+        """The level from which digits of numbers of this size go down."""
+        return math.ceil((math.frexp(largest)[1] + 1) / self.bits) - 1 if largest else 0
+
+
+class _Parts:
+    """Vectors that come part by part: of one top, and the first digits of each."""
+
+    def __init__(self, kind: Digits, vectors: int, n: int) -> None:
+        self._kind = kind
+        self._digits = torch.zeros(kind.kept, vectors, n, dtype=torch.float32, device="cpu")
+        self._top: int | None = None
+        self._cut = False
+        self.off = 0.0  # of what is added besides
+
+    def add(self, begin: int, part: FixedPoint) -> None:
+        """The next vectors, from ``begin`` on."""
+        if not bool(part.digits.any()):
+            return
+        if self._top is None:
+            self._top = part.top
+        if part.top > self._top:
+            self._lower(begin, part.top - self._top)
+            self._top = part.top
+        first = self._top - part.top
+        own = part.digits[: max(0, self._kind.kept - first)]
+        self._digits[first : first + len(own), begin : begin + part.vectors] = own
+        self._cut = self._cut or bool(part.digits[len(own) :].any())
+
+    def _lower(self, vectors: int, levels: int) -> None:
+        """Put levels in front of those that there are."""
+        kept = max(0, self._kind.kept - levels)
+        for number in range(vectors):
+            before = self._digits[:, number].clone()
+            self._cut = self._cut or bool(before[kept:].any())
+            self._digits[:, number] = 0
+            self._digits[len(before) - kept :, number] = before[:kept]
+
+    def together(self) -> FixedPoint:
+        """All of them; ``off``: what is cut off is less than the last digit's unit."""
+        top = 0 if self._top is None else self._top
+        cut = self._kind.scale(top - self._kind.kept + 1) if self._cut else 0.0
+        return FixedPoint(self._digits, top, (self.off + 2 * cut) * UP)
+
+
+def _known(split: tuple[list[Array], int] | None) -> tuple[list[Array], int]:
+    assert split is not None
+    return split
+
+
+def _of_digits(block: LinearMap, digits: Array) -> LinearMap:
+    return block.with_numbers(lambda _: digits)
+
+
+def _add(levels: dict[int, Tensor], level: int, part: Tensor, vectors: int) -> None:
+    """Add the first vectors of a level."""
+    if level not in levels:
+        levels[level] = torch.zeros(vectors, part.shape[1], dtype=torch.float64, device="cpu")
+    levels[level][: len(part)] += part

@@ -1,0 +1,186 @@
+"""Folds in digits: vectors and maps of them in fractions, bounds of what is cut off, and who is folded so."""
+
+from fractions import Fraction as F
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import pylinregion as plr
+from cases.engine import random_case
+from cases.maxima import maxima_case
+from cases.networks import SLICE_KINDS
+from cases.row_bounds import check_bounds
+from pylinregion.exact import slice_fold
+from pylinregion.exact.fixed_point import Digits
+from pylinregion.exact.slice_engine import Engine, FoldedEngine
+from pylinregion.exact.slice_fold import SliceFolder
+from pylinregion.exact.slice_systems import Slices
+from pylinregion.lowering.convolution_map import Convolution
+from pylinregion.lowering.linear_maps import Dense, Terms
+
+
+def values(digits, x):
+    """``[vectors, n]`` in fractions."""
+    scales = [F(2) ** (digits.bits * (x.top - place)) for place in range(len(x.digits))]
+    return [
+        [sum((F(int(d)) * scale for d, scale in zip(each, scales, strict=True)), F(0)) for each in vector]
+        for vector in x.digits.movedim(0, 2).tolist()
+    ]
+
+
+def spread(rng, *shape):
+    return rng.normal(size=shape) * 2.0 ** rng.integers(-8, 8, size=shape)
+
+
+@pytest.mark.parametrize("kept", [2, 3, 5, 9])
+def test_maps_of_digits_are_those_of_fractions_but_for_what_is_cut_off(kept):
+    rng = np.random.default_rng(kept)
+    dense, terms = (
+        Dense(spread(rng, 8, 18)),
+        Terms(rng.permuted(np.tile(np.arange(6), (8, 1)), axis=1)[:, :3], spread(rng, 8, 3), 6),
+    )
+    kernel = Convolution(spread(rng, 2, 2, 2, 2), (2, 3, 3), (2, 2, 2), (1, 1), (0, 0), (1, 1))
+    bias = spread(rng, 8) * 1e-3
+    bits = Digits.for_maps([[dense, terms, kernel]], 100).bits
+    digits = Digits(bits, kept)
+    given = [spread(rng, count, width) for count, width in ((4, 18), (3, 6), (5, 18))]
+    parts = [digits.of(torch.from_numpy(each)) for each in given]
+    for part, each in zip(parts, given, strict=True):
+        off = [
+            abs(a - F(b))
+            for row, own in zip(values(digits, part), each.tolist(), strict=True)
+            for a, b in zip(row, own, strict=True)
+        ]
+        assert max(off) <= F(part.off) and (kept < 5 or part.off == 0)
+    found = digits.rows(
+        list(zip((dense, terms, kernel), parts, strict=True)), 6, torch.from_numpy(bias), torch.tensor([2, 5])
+    )
+    inputs = [values(digits, part) for part in parts]
+    got, most = values(digits, found), F(0)
+    for k in range(6):
+        for r in range(8):
+            true = F(float(bias[r])) if k in (2, 5) else F(0)
+            for block, x in zip((dense, terms, kernel), inputs, strict=True):
+                if k < len(x):
+                    true += sum(F(float(w)) * each for w, each in zip(block.dense()[r], x[k], strict=True))
+            most = max(most, abs(true - got[k][r]))
+    assert most <= F(found.off)
+    assert (most > 0) == (kept < 9)
+    floats = digits.floats(found).tolist()
+    for row, own in zip(got, floats, strict=True):
+        assert all(abs(a - F(b)) <= 4 * F(2) ** -53 * abs(a) for a, b in zip(row, own, strict=True))
+
+
+@pytest.mark.parametrize("scale", [2.0**-60, 1.0, 2.0**60])
+def test_units_and_numbers_that_are_added(scale):
+    rng = np.random.default_rng(3)
+    digits = Digits(20, 6)
+    start = spread(rng, 3, 4) * scale
+    x = digits.of(torch.from_numpy(start))
+    x.multiply(torch.tensor([[1.0, 0, -1, 1]], dtype=torch.float64), torch.zeros(3, dtype=torch.int64))
+    off = x.off
+    x = digits.plus(x, torch.full((1, 4), 6.0, dtype=torch.float64), torch.tensor([1]))
+    off += x.off
+    x = digits.with_units(x, 6, torch.tensor([3, 5]), torch.tensor([1, 2]), torch.tensor([1.0, -2.0]))
+    expected = [[F(float(v)) * s for v, s in zip(row, (1, 0, -1, 1), strict=True)] for row in start]
+    expected[1] = [each + 6 for each in expected[1]]
+    expected += [[F(int(n)) for n in row] for row in ([0, 1, 0, 0], [0, 0, 0, 0], [0, 0, -2, 0])]
+    differences = [
+        abs(a - b) for row, own in zip(values(digits, x), expected, strict=True) for a, b in zip(row, own, strict=True)
+    ]
+    assert max(differences) <= F(off + x.off) and (scale != 1 or not any(differences))
+
+
+@pytest.fixture
+def in_digits(monkeypatch):
+    """All slices are folded in digits."""
+    folded = SliceFolder._folded_in
+
+    def always(self, digits, *arguments):
+        assert self.digits is not None
+        return folded(self, self.digits, *arguments[:-1], False)
+
+    monkeypatch.setattr(SliceFolder, "_folded_in", always)
+
+
+def cases():
+    for seed in range(16):
+        yield random_case(7000 + seed)[0], seed
+    for seed, kind in enumerate(("generic", "grid", "duplicated")):
+        yield maxima_case(kind, SLICE_KINDS[seed], seed), seed
+
+
+def is_plain(stages):
+    return SliceFolder(stages).digits is not None
+
+
+@pytest.mark.usefixtures("in_digits")
+@pytest.mark.parametrize("precision", [48, 8, 0])
+def test_bounds_hold_however_few_digits_are_kept(precision, monkeypatch):
+    monkeypatch.setattr(slice_fold, "_PRECISION", precision)
+    tried = 0
+    for case, seed in cases():
+        if is_plain(case.stages):
+            slices = Slices(*case.plane.T[:2, None].copy(), case.plane.T[2:].copy(), case.corners[None])
+            assert check_bounds(case.stages, slices, seed) < 1
+            tried += 1
+    assert tried > 3
+
+
+@pytest.mark.usefixtures("in_digits")
+def test_cells_are_those_of_the_dense_system():
+    tried = 0
+    for case, _ in cases():
+        if is_plain(case.stages):
+            dense, folded = (
+                kind(case.stages, case.plane, case.corners).enumerate(cells=True) for kind in (Engine, FoldedEngine)
+            )
+            assert folded.regions == dense.regions
+            assert np.array_equal(np.asarray(folded.cells.patterns), dense.cells.patterns)
+            tried += 1
+    assert tried > 3
+
+
+class Deep(nn.Module):
+    """Many convolutions with batch norms: norms grow by more than two from one to the next, values do not."""
+
+    def __init__(self, blocks, channels):
+        super().__init__()
+        layers = []
+        for number in range(blocks):
+            layers += [
+                nn.Conv2d(3 if number == 0 else channels, channels, 3, padding=1),
+                nn.BatchNorm2d(channels),
+                nn.ReLU6(),
+            ]
+        self.layers, self.head = nn.Sequential(*layers), nn.Linear(channels, 3)
+
+    def forward(self, x):
+        return self.head(self.layers(x).mean((2, 3)))
+
+
+def test_deep_networks_are_folded_in_digits_where_that_takes_less(monkeypatch):
+    torch.manual_seed(1)
+    model = Deep(22, 5)
+    with torch.no_grad():
+        for _ in range(8):
+            model(torch.randn(32, 3, 8, 8))
+    model.eval()
+    where = plr.Slice.around(torch.randn(3, 8, 8), 0.05)
+    folds = []
+    folded = SliceFolder._folded_in
+
+    def seen(self, digits, *arguments):
+        folds.append(digits is not None)
+        return folded(self, digits, *arguments)
+
+    monkeypatch.setattr(SliceFolder, "_folded_in", seen)
+    found = plr.partition(model, where)
+    assert folds == [False, True]
+    found.verify(model)
+    monkeypatch.setattr(SliceFolder, "_folded_in", lambda self, *arguments: folded(self, *arguments[:-1], False))
+    other = plr.partition(model, where)
+    assert found.n_regions == other.n_regions > 5
+    assert found.certificate.exact == 0 or found.certificate.exact <= other.certificate.exact
