@@ -18,8 +18,10 @@ from torch import Tensor
 from pylinregion._util.arrays import Array
 from pylinregion._util.rounding import UP
 from pylinregion.lowering.linear_maps import LinearMap
+from pylinregion.lowering.stages import INPUT, Stage
 
 MOST_DIGITS = 6  # of the numbers of a map: 53 bits, and what their exponents are apart
+_PRECISION = 48  # bits, besides those by which errors may grow: digits are kept for so many
 _LEAST = -960  # a power of two: what is less is cut off
 _AT_ONCE = 1 << 21  # digits that are multiplied at a time
 
@@ -51,6 +53,21 @@ class FixedPoint:
         """Multiply each vector by one of several ``[signs, n]`` of -1, 0 and 1."""
         for number, own in enumerate(owner.tolist()):
             self.digits[:, number] *= signs[own].float()
+
+
+def digits_for(stages: Sequence[Stage]) -> Digits | None:
+    """Digits in which bounds stay small through some stages; None: their slopes or numbers are not of the kind."""
+    if not all(stage.units.denominator == 1 and np.isin(stage.units.slopes, (-1, 0, 1)).all() for stage in stages):
+        return None
+    growth = {INPUT: 1.0}  # what norms make of 1 in any stage
+    for number, stage in enumerate(stages):
+        growth[number] = 1 + sum(block.norm * growth[source] for source, block in stage.blocks.items())
+    largest = max(growth.values())
+    if not largest < math.inf:
+        return None
+    digits = Digits.for_maps([[*stage.blocks.values()] for stage in stages], _PRECISION + math.log2(largest))
+    maps = (block for stage in stages for block in stage.blocks.values())
+    return digits if all(digits.split(block.numbers, MOST_DIGITS) is not None for block in maps) else None
 
 
 class Digits:
@@ -122,6 +139,11 @@ class Digits:
             total += x.digits[number].double() * self.scale(x.top - number)
         return total
 
+    def back(self, maps: Sequence[tuple[LinearMap, FixedPoint]], vectors: int) -> FixedPoint:
+        """The sum of vectors ``g W`` for maps and what goes back through them."""
+        zero = torch.zeros(maps[0][0].width, dtype=torch.float64, device="cpu")
+        return self._products(maps, vectors, zero, torch.zeros(0, dtype=torch.int64), forwards=False)
+
     def rows(self, maps: Sequence[tuple[LinearMap, FixedPoint]], vectors: int, bias: Tensor, to: Tensor) -> FixedPoint:
         """The sum of maps of vectors, and of a bias.
 
@@ -131,10 +153,15 @@ class Digits:
             bias: ``[n]``.
             to: The vectors to which it is added.
         """
+        return self._products(maps, vectors, bias, to, forwards=True)
+
+    def _products(
+        self, maps: Sequence[tuple[LinearMap, FixedPoint]], vectors: int, bias: Tensor, to: Tensor, *, forwards: bool
+    ) -> FixedPoint:
         rows = len(bias)
         splits = [(*_known(self.split(block.numbers, MOST_DIGITS)), block, x) for block, x in maps]
         given_maps = [([_of_digits(block, digit) for digit in digits], top, x) for digits, top, block, x in splits]
-        step = max(1, _AT_ONCE // (self.kept * max(rows, *(block.width for block, _ in maps))))
+        step = max(1, _AT_ONCE // (self.kept * max(max(block.shape) for block, _ in maps)))
         found = _Parts(self, vectors, rows)
         for begin in range(0, vectors, step):
             end = min(begin + step, vectors)
@@ -145,7 +172,8 @@ class Digits:
                     continue
                 given = x.digits[:, begin : begin + count].double()
                 for number, block in enumerate(digit_maps):
-                    product = block.times(given.reshape(-1, block.width)).reshape(len(given), count, rows)
+                    flat = given.flatten(0, 1)
+                    product = (block.times(flat) if forwards else block.back(flat)).reshape(len(given), count, rows)
                     for place in range(len(given)):
                         _add(levels, top - number + x.top - place, product[place], end - begin)
             some = to[(to >= begin) & (to < end)] - begin

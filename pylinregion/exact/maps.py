@@ -6,6 +6,7 @@ depth first, so those that agree are neighbours in the list: what is shared is f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
+from pylinregion.exact.fixed_point import FixedPoint, digits_for
 from pylinregion.exact.pattern_table import Patterns
 from pylinregion.geometry.slice import Slice
 from pylinregion.lowering.linear_maps import LinearMap
@@ -316,6 +318,40 @@ def jacobians(stages: Stages, patterns: Patterns) -> tuple[Tensor, Tensor]:
             slopes[source] = slopes[source] + product if source in slopes else product
             errors[source] = errors[source] + off if source in errors else off
     return slopes[INPUT].expand(len(bits), -1, -1), errors[INPUT].expand(len(bits), -1)
+
+
+def jacobians_in_digits(stages: Stages, patterns: Patterns) -> tuple[Tensor, Tensor] | None:
+    """The same in integers of many digits; None: not for this network (docs/exactness.md, 5.5)."""
+    digits = digits_for(stages.stages)
+    if digits is None:
+        return None
+    bits = np.unpackbits(patterns, axis=1, count=stages.lines, bitorder="little")
+    outputs, last = stages.stages[-1].rows, len(stages.stages) - 1
+    vectors = len(bits) * outputs
+    owner = torch.arange(len(bits)).repeat_interleave(outputs)
+    start = digits.of(torch.eye(outputs, dtype=torch.float64, device="cpu").repeat(len(bits), 1))
+    parts: dict[int, list[tuple[LinearMap, FixedPoint, float]]] = {}
+
+    def taken(number: int) -> tuple[FixedPoint, float]:
+        """What the outputs take from a stage's units, and a bound of what each vector is off by."""
+        given = parts.pop(number)
+        found = digits.back([(block, x) for block, x, _ in given], vectors)
+        own = math.sqrt(found.digits.shape[2]) * found.off
+        return found, (sum(block.norm * error for block, _, error in given) + own) * NORM_UP
+
+    for number, first in reversed(list(enumerate(stages.first_lines))):
+        if number != last and number not in parts:
+            continue
+        stage = stages.stages[number]
+        x, error = (start, 0.0) if number == last else taken(number)
+        on = bits[:, first : first + stage.units.lines]
+        x.multiply(torch.from_numpy(stage.units.slopes[pieces(stage.units, on)]), owner)
+        for source, block in stage.blocks.items():
+            parts.setdefault(source, []).append((block, x, error))
+    found, error = taken(INPUT)
+    floats = digits.floats(found)
+    bounds = (error + 4 * UNIT * floats.norm(dim=1)) * NORM_UP + NORM_UNDERFLOW
+    return floats.reshape(len(bits), outputs, -1), bounds.reshape(len(bits), outputs)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from pylinregion._util.arrays import Array
+from pylinregion._util.arrays import Array, Int64s
 from pylinregion.exact import maps
 from pylinregion.exact.map_errors import maps_and_errors
 from pylinregion.exact.maps import Maps, Reals
@@ -14,6 +15,7 @@ from pylinregion.exact.pattern_table import Patterns, part_of
 from pylinregion.exact.residues import exact_maps
 from pylinregion.lowering.stages import Stages
 
+_AT_ONCE = 1 << 23  # numbers of a stage's vectors, in digits
 _WORTH = 1e-6  # of itself, what a map may be off by, proven
 
 
@@ -73,10 +75,23 @@ def jacobians(stages: Stages, patterns: Patterns) -> Tensor:
     result, bounds = maps.jacobians(stages, patterns)
     left = np.flatnonzero(~(bounds <= _WORTH * result.norm(dim=2)).all(dim=1).numpy())
     if len(left):
-        everywhere = np.eye(stages.inputs, stages.inputs + 1)  # and the constant
         result = result.clone()
+        step = max(1, _AT_ONCE // (max(stage.rows for stage in stages.stages) * result.shape[1]))
+        proven = [_proven_in_digits(stages, patterns, left[at : at + step], result) for at in range(0, len(left), step)]
+        left = left[~np.concatenate(proven)]
+    if len(left):
+        everywhere = np.eye(stages.inputs, stages.inputs + 1)  # and the constant
         result[left] = torch.from_numpy(exact_maps(stages, everywhere, patterns[left])[:, :, :-1].copy())
     return result
+
+
+def _proven_in_digits(stages: Stages, patterns: Patterns, regions: Int64s, result: Tensor) -> NDArray[np.bool_]:
+    """Write the derivatives on some regions; returns for which of them that is proven."""
+    found = maps.jacobians_in_digits(stages, part_of(patterns, regions))
+    if found is None:
+        return np.zeros(len(regions), dtype=bool)
+    result[regions], bounds = found
+    return np.asarray((bounds <= _WORTH * found[0].norm(dim=2)).all(dim=1).numpy())
 
 
 def _are_worth(found: Array, bounds: Array, extents: Array, part: float) -> Array:

@@ -24,7 +24,7 @@ from pylinregion._util import memory
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import BudgetExceededError
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
-from pylinregion.exact.fixed_point import MOST_DIGITS, Digits, FixedPoint
+from pylinregion.exact.fixed_point import Digits, FixedPoint, digits_for
 from pylinregion.exact.row_errors import SettledStage, pulled_back
 from pylinregion.exact.slice_systems import SliceOutputs, Slices, SliceSystems
 from pylinregion.lowering.linear_maps import LinearMap
@@ -44,7 +44,6 @@ _SHARP = 1e-10  # of what a row changes by: coordinates of corners that are know
 _ALIVE = 4  # arrays of columns at the same time: of a stage, of the one before, and beside both; measured
 _NO_MATTER = 1 << 28  # bytes that nobody is asked for
 _PRODUCTS_OF_DIGITS = 4  # of a column, in a fold in digits, which is 0 nearly everywhere: what to choose it by
-_PRECISION = 48  # bits, besides those by which errors may grow: digits are kept for so many
 _OPERATIONS = 40  # more than a relaxed form, its bounds and what they enter round, besides the sums of columns: 5.2
 
 
@@ -176,19 +175,7 @@ class SliceFolder:
     @cached_property
     def digits(self) -> Digits | None:
         """Those of a fold in digits; None: it is not for this network."""
-        kept = self.stages.stages[: self.end]
-        plain = all(stage.units.denominator == 1 and np.isin(stage.units.slopes, (-1, 0, 1)).all() for stage in kept)
-        if self.outputs or not plain:
-            return None
-        growth = {INPUT: 1.0}
-        for number, stage in enumerate(kept):
-            growth[number] = 1 + sum(block.norm * growth[source] for source, block in stage.blocks.items())
-        largest = max(growth.values())
-        if not largest < math.inf:
-            return None
-        digits = Digits.for_maps([[*stage.blocks.values()] for stage in kept], _PRECISION + math.log2(largest))
-        maps = (block for stage in kept for block in stage.blocks.values())
-        return digits if all(digits.split(block.numbers, MOST_DIGITS) is not None for block in maps) else None
+        return None if self.outputs else digits_for(self.stages.stages[: self.end])
 
     @property
     def most_columns(self) -> int:

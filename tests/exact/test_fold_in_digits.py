@@ -12,7 +12,7 @@ from cases.engine import random_case
 from cases.maxima import maxima_case
 from cases.networks import SLICE_KINDS
 from cases.row_bounds import check_bounds
-from pylinregion.exact import slice_fold
+from pylinregion.exact import fixed_point, maps, proven_maps, residues
 from pylinregion.exact.fixed_point import Digits
 from pylinregion.exact.slice_engine import Engine, FoldedEngine
 from pylinregion.exact.slice_fold import SliceFolder
@@ -119,7 +119,7 @@ def is_plain(stages):
 @pytest.mark.usefixtures("in_digits")
 @pytest.mark.parametrize("precision", [48, 8, 0])
 def test_bounds_hold_however_few_digits_are_kept(precision, monkeypatch):
-    monkeypatch.setattr(slice_fold, "_PRECISION", precision)
+    monkeypatch.setattr(fixed_point, "_PRECISION", precision)
     tried = 0
     for case, seed in cases():
         if is_plain(case.stages):
@@ -184,3 +184,25 @@ def test_deep_networks_are_folded_in_digits_where_that_takes_less(monkeypatch):
     other = plr.partition(model, where)
     assert found.n_regions == other.n_regions > 5
     assert found.certificate.exact == 0 or found.certificate.exact <= other.certificate.exact
+
+
+def test_derivatives_of_deep_networks_need_no_integers(monkeypatch):
+    """What goes back from the outputs in digits is what the integers give, rounded."""
+    torch.manual_seed(2)
+    model = Deep(14, 4)
+    with torch.no_grad():
+        for _ in range(4):
+            model(torch.randn(16, 3, 6, 6))
+    model.eval()
+    part = plr.partition(model, plr.Slice.around(torch.randn(3, 6, 6), 0.05))
+    patterns = np.asarray(part.patterns)[:3]
+    plain, by_norms = maps.jacobians(part.stages, patterns)
+    assert (by_norms > 1e-14 * plain.norm(dim=2)).all()
+    everywhere = np.eye(108, 109)
+    true = torch.from_numpy(residues.exact_maps(part.stages, everywhere, patterns)[:, :, :-1].copy())
+    found, bounds = maps.jacobians_in_digits(part.stages, patterns)
+    off = (found - true).norm(dim=2)
+    assert (off <= bounds).all() and (bounds <= 1e-14 * true.norm(dim=2)).all()
+    monkeypatch.setattr(proven_maps, "exact_maps", None)
+    monkeypatch.setattr(proven_maps, "_WORTH", 1e-14)  # as if they were so deep that norms prove nothing
+    assert torch.equal(proven_maps.jacobians(part.stages, patterns), found)
