@@ -14,7 +14,7 @@ from cases.networks import SLICE_KINDS
 from cases.row_bounds import check_bounds
 from pylinregion.exact import fixed_point, maps, proven_maps, residues
 from pylinregion.exact.fixed_point import Digits
-from pylinregion.exact.slice_engine import Engine, FoldedEngine
+from pylinregion.exact.slice_engine import Engine, folded_engine
 from pylinregion.exact.slice_fold import SliceFolder
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.convolution_map import Convolution
@@ -135,7 +135,7 @@ def test_cells_are_those_of_the_dense_system():
     for case, _ in cases():
         if is_plain(case.stages):
             dense, folded = (
-                kind(case.stages, case.plane, case.corners).enumerate(cells=True) for kind in (Engine, FoldedEngine)
+                kind(case.stages, case.plane, case.corners).enumerate(cells=True) for kind in (Engine, folded_engine)
             )
             assert folded.regions == dense.regions
             assert np.array_equal(np.asarray(folded.cells.patterns), dense.cells.patterns)
