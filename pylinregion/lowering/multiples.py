@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,8 +97,7 @@ def _kernels(block: LinearMap) -> list[Array]:
 def _of_terms(block: Terms, bias: Array, given: Multiples) -> Multiples:
     """``factor u + bias`` and another are multiples if their units are, and ``bias / factor`` by the same number."""
     place, factor = block.place[:, 0], block.factor[:, 0]
-    numbers, ratio = np.unique(np.stack([factor, bias, given.ratio[place]], axis=1), axis=0, return_inverse=True)
-    ratio = ratio.reshape(-1)
+    numbers, ratio = _unique_rows(np.stack([factor, bias, given.ratio[place]], axis=1))
     if len(numbers) > _MOST_FRACTIONS:
         return no_multiples(block.rows)
     steep = [Fraction(f) * given.ratios[int(r)] for f, _, r in numbers.tolist()]  # of the first multiple of its unit
@@ -107,10 +107,16 @@ def _of_terms(block: Terms, bias: Array, given: Multiples) -> Multiples:
     key = np.where(factor != 0, given.first[place] * len(names) + name[ratio], -1 - np.arange(block.rows))
     _, lead, same = np.unique(key, return_index=True, return_inverse=True)
     first = lead[same.reshape(-1)]
-    pairs, own = np.unique(np.stack([ratio, ratio[first]], axis=1), axis=0, return_inverse=True)
-    return Multiples(
-        first, own.reshape(-1), [steep[a] / steep[b] if a != b else Fraction(1) for a, b in pairs.tolist()]
-    )
+    pairs, own = _unique_rows(np.stack([ratio, ratio[first]], axis=1))
+    return Multiples(first, own, [steep[a] / steep[b] if a != b else Fraction(1) for a, b in pairs.tolist()])
+
+
+def _unique_rows(rows: NDArray[Any]) -> tuple[NDArray[Any], Int64s]:
+    """The different rows, and which each is: equal ones come in runs, those of a channel."""
+    starts = np.ones(len(rows), dtype=bool)
+    starts[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    unique, of_run = np.unique(rows[starts], axis=0, return_inverse=True)
+    return unique, of_run.reshape(-1)[np.cumsum(starts) - 1]
 
 
 def _of_rows(rows: Array) -> Multiples:
