@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
-from itertools import pairwise
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +24,8 @@ from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import BudgetExceededError
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
 from pylinregion.exact.fixed_point import Digits, FixedPoint, digits_for
+from pylinregion.exact.open_lines import OpenLines, RowsOfLines
+from pylinregion.exact.over_polygons import OverPolygons
 from pylinregion.exact.row_errors import SettledStage, pulled_back
 from pylinregion.exact.slice_systems import SliceOutputs, Slices, SliceSystems
 from pylinregion.lowering.linear_maps import LinearMap
@@ -34,8 +35,6 @@ from pylinregion.lowering.units import Units
 Bits = NDArray[np.bool_]
 _MOST_NUMBERS = 2**22  # of the forms, or the columns, of a stage on all slices
 _AT_ONCE = 2**20  # numbers that a map takes or gives at a time
-_IN_CACHE = 2**17  # numbers that are read again at once
-_MANY_COLUMNS = 16  # of a slice
 _LOOSE = 1e-7  # of a narrow stage's values: where norms leave it off by more, its rows are bounded one by one
 _NARROW = 1024  # rows
 _MATTERS = 0.01  # of the range of a line: a smaller part of it that is error settles next to nothing
@@ -44,7 +43,6 @@ _SHARP = 1e-10  # of what a row changes by: coordinates of corners that are know
 _ALIVE = 4  # arrays of columns at the same time: of a stage, of the one before, and beside both; measured
 _NO_MATTER = 1 << 28  # bytes that nobody is asked for
 _PRODUCTS_OF_DIGITS = 4  # of a column, in a fold in digits, which is 0 nearly everywhere: what to choose it by
-_OPERATIONS = 40  # more than a relaxed form, its bounds and what they enter round, besides the sums of columns: 5.2
 
 
 class _Born(NamedTuple):
@@ -103,22 +101,6 @@ class _Rows:
     some: Tensor
     noise: Array
     digits: FixedPoint | None = None
-
-
-@dataclass
-class _Lines:
-    """The lines of a stage over the polygons: a row is within ``slack`` of ``relaxed``.
-
-    Attributes:
-        relaxed: ``[B, axes + 1, lines]``.
-        slack: ``[B, lines]``.
-        low, high: ``[B, lines]``: bounds of the row.
-    """
-
-    relaxed: Tensor
-    slack: Tensor
-    low: Tensor
-    high: Tensor
 
 
 class TooManyColumnsError(Exception):
@@ -261,7 +243,7 @@ class SliceFolder:
 
 
 class _Fold:
-    """A fold on its way, and all columns so far, in the order of their birth."""
+    """A fold on its way."""
 
     def __init__(
         self,
@@ -281,27 +263,13 @@ class _Fold:
         self.count = len(slices)
         self.axes = slices.axes
         self.corners = slices.corners
-        self.corner_points = torch.from_numpy(slices.corners[:, :, : slices.axes].copy())
-        extent = np.abs(slices.corners[:, :, : self.axes]).max(axis=1) * NORM_UP
-        self.extent = np.concatenate([extent, np.ones((self.count, 1))], axis=1)
+        self.extent = slices.extent
         self.on: Bits = np.zeros((self.count, network.stages.lines), dtype=bool)
-        self.births = [0]  # columns after each stage with lines
-        self.owner = np.zeros(0, np.int64)  # the slice of each
-        self.line = np.zeros(0, np.int64)
-        self.first_of_group = np.zeros(0, np.int64)  # the first column of the same maximum on the same slice
-        self.unit = np.zeros(0, np.int64)  # the row of its stage that each is a line of
-        self.at_kink = np.zeros(0)  # what taking the kink from it rounds, and digits that float64 does not hold
-        none = np.zeros((0, self.axes + 1))
-        self.form, self.error = none, np.zeros(0)  # that row
-        self.relaxed, self.radius = none, np.zeros(0)  # what it contributes is within so much of that
-        self.high = np.zeros(0)  # and is not larger
-        self.taken: list[tuple[Int64s, Int64s, Array]] = []  # from which column, to which, how much
-        self.whole: list[tuple[int, Int64s, Array]] = []  # of one slice: from so many first columns, to which
+        self.open = OpenLines(self.count, self.axes)
+        self.over = OverPolygons(slices, self.open)
         self.known: list[Tensor | None] = []  # by stage [B, rows]: what they are off by, if that was bounded one by one
         self.rounded: list[Tensor] = []  # by stage [B, rows]: what its own arithmetic rounds
         self.steps: list[tuple[Tensor, Tensor | None]] = []  # by stage [B, units]: the settled slope, what that rounds
-        self.noise = np.zeros(0)  # of each column's row
-        self._sort()
 
     def plane(self, slices: Slices) -> _Values:
         """The input."""
@@ -376,7 +344,7 @@ class _Fold:
             affine = affine.clone() if len(stage.blocks) == 1 else affine
             affine[:, -1] += bias
             if self.network.maxima and len(columns):
-                columns = columns[torch.from_numpy(self.first_of_group[: len(columns)])]
+                columns = columns[torch.from_numpy(self.open.relaxed.first_of_group[: len(columns)])]
             rounded = size * rounding
         self.rounded.append(rounded)
         each += rounded
@@ -395,11 +363,11 @@ class _Fold:
     def _rows_in_digits(self, digits: Digits, maps: Sequence[tuple[LinearMap, FixedPoint]], bias: Tensor) -> FixedPoint:
         """What the rows of a stage take from values in digits."""
         vectors = max(x.vectors for _, x in maps)
-        self._check_bytes(len(self.owner), vectors * len(bias) * (4 * _ALIVE * digits.kept + 8 * _ALIVE))
+        self._check_bytes(len(self.open), vectors * len(bias) * (4 * _ALIVE * digits.kept + 8 * _ALIVE))
         found = digits.rows(maps, vectors, bias, self._constants)
         first = (self.axes + 1) * self.count
         if self.network.maxima and vectors > first:
-            firsts = torch.from_numpy(first + self.first_of_group[: vectors - first])
+            firsts = torch.from_numpy(first + self.open.relaxed.first_of_group[: vectors - first])
             found = found.take(torch.cat([torch.arange(first), firsts]))
         return found
 
@@ -411,7 +379,7 @@ class _Fold:
 
     def _cut(self, x: FixedPoint, n: int) -> Array:
         """``[B]``: a bound of the 2-norm, anywhere on the slice, of what was cut off from the digits of n numbers."""
-        sizes = self.extent.sum(axis=1) + np.bincount(self.owner, self.high, minlength=self.count)
+        sizes = self.extent.sum(axis=1) + np.bincount(self.open.owner, self.open.relaxed.high, minlength=self.count)
         return np.asarray(sizes * (x.off * math.sqrt(n)) * NORM_UP)
 
     def _look_for_digits(self, rows: int) -> None:
@@ -419,7 +387,7 @@ class _Fold:
         self.pulled += rows
         if not self.may_end or self.axes == 1:
             return
-        columns = (self.axes + 1) * self.count + len(self.owner)
+        columns = (self.axes + 1) * self.count + len(self.open)
         if self.pulled > _PRODUCTS_OF_DIGITS * columns and self.network.digits is not None:
             raise _LooseBoundsError
 
@@ -495,8 +463,8 @@ class _Fold:
             affine = affine.clone()
             affine[:, -1] -= kinks
         zero = None if bool((rows.some != 0).all()) else (rows.some if one_each else rows.some[:, taken]) == 0
-        lines, size = self._bounds(affine, columns, each, size)
-        on, off = self._decided(units, columns, lines, zero)
+        lines, size = self.over.bounds(affine, columns, each, size)
+        on, off = self.over.decided(units, columns, lines, zero)
         owner, line = np.nonzero(~(on | off))
         at = torch.from_numpy(owner), torch.from_numpy(line)
         loose = (each[at] > _MATTERS * (lines.high[at] - lines.low[at])).numpy()
@@ -507,30 +475,27 @@ class _Fold:
             sharp = torch.from_numpy(found) + (at_kinks[at] if units.kinks.any() else 0)
             each = each.clone()
             each[at] = torch.minimum(each[at], sharp * UP)
-            lines, size = self._bounds(affine, columns, each, size)
-            on, off = self._decided(units, columns, lines, zero)
+            lines, size = self.over.bounds(affine, columns, each, size)
+            on, off = self.over.decided(units, columns, lines, zero)
             owner, line = np.nonzero(~(on | off))
         self.on[:, first_line : first_line + units.lines] = on
-        self._check_room(len(self.owner) + len(owner))
-        numbers = len(self.owner) + np.arange(len(owner))
-        self._take(owner, line, columns, numbers)
-        self._relax(units, lines, owner, line)
-        self.owner = np.concatenate([self.owner, owner])
-        self.line = np.concatenate([self.line, first_line + line])
+        self._check_room(len(self.open) + len(owner))
+        numbers = len(self.open) + np.arange(len(owner))
+        self.open.take(owner, line, columns)
         at = torch.from_numpy(owner), torch.from_numpy(line)
         at_kink = at_kinks[at].numpy() if units.kinks.any() else np.zeros(len(line))
         error = each[at].numpy()
         if self.digits is not None:
             held = 5 * UNIT * size[at].numpy()
             at_kink, error = at_kink + held, error + held
-        self.form = np.concatenate([self.form, affine[at[0], :, at[1]].numpy()])
-        self.error = np.concatenate([self.error, error * UP + UNDERFLOW])
-        self.unit = np.concatenate([self.unit, row_of[line]])
-        self.at_kink = np.concatenate([self.at_kink, at_kink])
-        if self.network.outputs:
-            self.noise = np.concatenate([self.noise, rows.noise[owner] / math.sqrt(n)])
-        self.births.append(len(self.owner))
-        self._sort()
+        rows_of_lines = RowsOfLines(
+            form=affine[at[0], :, at[1]].numpy(),
+            error=error * UP + UNDERFLOW,
+            at_kink=at_kink,
+            noise=rows.noise[owner] / math.sqrt(n),
+        )
+        relaxed = self.over.relaxed(units, lines, owner, line)
+        self.open.add(owner, first_line + line, row_of[line], rows_of_lines, relaxed)
         if one_each:
             piece = on.astype(np.int64)
         else:
@@ -542,15 +507,6 @@ class _Fold:
             reached = (size + torch.from_numpy(np.abs(units.kinks))) * UP
             size = rows.size.scatter_reduce(1, torch.from_numpy(row_of).expand(self.count, -1), reached, "amin")
         return self._pieces(units, rows, size, piece, _Born(numbers, row_of[line], jump))
-
-    def _decided(self, units: Units, columns: Tensor, lines: _Lines, zero: Tensor | None) -> tuple[Bits, Bits]:
-        """Which lines are on, and off, all over their slice; ``zero``: whether rows are 0; None: none is."""
-        on, off = (self._settled if units.groups is None else self._settled_maxima)(units, columns, lines)
-        if zero is not None:
-            off |= ~on & self._zero(units, zero)
-            if units.groups is not None:
-                on |= _alone(units, off)
-        return on, off
 
     def _check_room(self, columns: int) -> None:
         if self.most_columns is not None and columns > self.most_columns:
@@ -576,139 +532,6 @@ class _Fold:
             1,
         )
 
-    def _bounds(self, affine: Tensor, columns: Tensor, each: Tensor, size: Tensor) -> tuple[_Lines, Tensor]:
-        """The lines over the polygons, and what their values are at most, with all terms taken without signs."""
-        extent = torch.from_numpy(self.extent)
-        rounding = self._rounding()
-        own = affine[:, -1].abs()
-        for k in range(self.axes):
-            own += affine[:, k].abs() * extent[:, k : k + 1]
-        slack = each + rounding * own
-        relaxed = affine
-        if len(columns):
-            reach = np.einsum("ck,ck->c", np.abs(self.relaxed), self.extent[self.owner]) + self.radius
-            of_sizes = np.stack([self.radius + rounding * reach, self.high], axis=1)
-            factors = np.concatenate([self.relaxed, of_sizes], axis=1)[: len(columns)]
-            sums = self._sums(columns, factors, signed=self.axes + 1)
-            relaxed = affine + sums[:, :-2]
-            slack += sums[:, -2]
-            own += sums[:, -1]
-        slack = slack * NORM_UP + UNDERFLOW
-        return _Lines(relaxed, slack, *self._over_corners(relaxed, slack)), torch.minimum(size, own * NORM_UP)
-
-    def _rounding(self) -> float:
-        """Of sums over the columns of a slice, in units of their terms' sizes."""
-        return (int(np.bincount(self.owner, minlength=1).max()) + _OPERATIONS) * UNIT * UP
-
-    def _over_corners(self, form: Tensor, slack: Tensor) -> tuple[Tensor, Tensor]:
-        """The range of affine functions ``[B, axes + 1, n]`` on the polygons, wider by ``slack`` on both sides."""
-        corners = self.corner_points
-        values = torch.baddbmm(form[:, -1:].expand(-1, corners.shape[1], -1), corners, form[:, :-1]).unbind(1)
-        low, high = reduce(torch.minimum, values), reduce(torch.maximum, values)
-        return low - slack, high + slack
-
-    def _settled(self, units: Units, columns: Tensor, lines: _Lines) -> tuple[Bits, Bits]:
-        """Which lines are on, and off, all over their slice."""
-        on, off = (lines.low > 0).numpy(), (lines.high < 0).numpy()
-        several = np.diff(units.line_begin)
-        if several.max() > 1:  # kinks ascend: what is above one is above those before it
-            place = np.arange(units.lines) - np.repeat(units.line_begin[:-1], several)
-            for k in range(1, int(several.max())):
-                at = np.flatnonzero(place == k)
-                off[:, at] |= off[:, at - 1]
-            for k in range(int(several.max()) - 1, 0, -1):
-                at = np.flatnonzero(place == k)
-                on[:, at - 1] |= on[:, at]
-        return on, off
-
-    def _zero(self, units: Units, zero: Tensor) -> Bits:
-        """Which lines are off because their rows ``[B, lines]`` are 0, as what the weights read tells.
-
-        A neuron at its breakpoint is on the lower piece; of candidates that are equal the first wins.
-        """
-        if units.groups is None:
-            return np.asarray(zero.numpy() & (units.kinks == 0))
-        before = np.cumsum(zero.numpy(), axis=1) - zero.numpy()
-        first = before[:, units.groups[:-1]][:, units.neuron_of_line]
-        return np.asarray(zero.numpy() & (before > first))
-
-    def _settled_maxima(self, units: Units, columns: Tensor, lines: _Lines) -> tuple[Bits, Bits]:
-        """Which candidates win, and lose, all over their slice; each against the one with the largest lower bound."""
-        assert units.groups is not None
-        begin, group = units.groups[:-1], units.neuron_of_line
-        size = int(np.diff(units.groups).max())
-        padded = np.full((self.count, len(begin), size), -np.inf)
-        padded[:, group, np.arange(units.lines) - begin[group]] = lines.low.numpy()
-        best = (begin + padded.argmax(axis=2))[:, group]  # [B, lines]
-        leader = torch.from_numpy(best)
-        difference = lines.relaxed - lines.relaxed.take_along_dim(leader[:, None], dim=2)
-        rest, radius = lines.slack.clone(), torch.zeros_like(lines.slack)  # what rounding and errors are off; columns
-        if len(columns):
-            radii = self.radius[: len(columns), None]
-            rest += self._sums(columns, -radii)[:, 0]
-            owner = self.owner[: len(columns)]
-            leaders = leader if self.count == 1 else leader[torch.from_numpy(owner)]
-            apart = columns - columns.take_along_dim(leaders, dim=1)
-            radius += self._sums(apart, radii)[:, 0]
-            rest += self._rounding() * lines.slack  # of the sum that was taken away
-        slack = (radius + rest + rest.take_along_dim(leader, dim=1)) * NORM_UP
-        most = self._over_corners(difference, slack)[1].numpy()
-        off = most < 0
-        self.lead, self.most = best, most
-        return _alone(units, off), off
-
-    def _take(self, owner: Int64s, line: Int64s, columns: Tensor, numbers: Int64s) -> None:
-        """Keep what new columns take from those of their slices."""
-        if self.count == 1:
-            self.whole.append((len(columns), numbers, columns[:, torch.from_numpy(line)].numpy()))
-            return
-        counts = np.diff(self.segments)[owner]
-        begin = np.cumsum(counts) - counts
-        place = np.arange(counts.sum()) - np.repeat(begin, counts) + np.repeat(self.segments[owner], counts)
-        source = self.order[place]
-        targets, lines = np.repeat(numbers, counts), np.repeat(line, counts)
-        known = source < len(columns)  # of later ones no row takes anything
-        if not known.all():
-            source, targets, lines = source[known], targets[known], lines[known]
-        much = columns[torch.from_numpy(source), torch.from_numpy(lines)].numpy()
-        self.taken.append((source, targets, much))
-
-    def _relax(self, units: Units, lines: _Lines, owner: Int64s, line: Int64s) -> None:
-        """What new columns contribute is within a radius of an affine function: of ``max(z, 0)``, or a maximum."""
-        at = torch.from_numpy(owner), torch.from_numpy(line)
-        low = np.minimum(lines.low[at].numpy(), 0)
-        high = np.maximum(lines.high[at].numpy(), 0)
-        relaxed = lines.relaxed[at[0], :, at[1]].numpy()
-        off = lines.slack[at].numpy()
-        first = len(self.owner) + np.arange(len(owner))
-        if units.groups is None:
-            width = high - low
-            slope = np.divide(high, width, out=np.zeros_like(width), where=width > 0)
-            middle = -slope * low / 2
-            relaxed = relaxed * slope[:, None]
-            relaxed[:, -1] += middle
-            radius = middle + slope * off
-        else:  # the first of a maximum stands for it: the best, and up to so much more
-            group = units.neuron_of_line[line]
-            leads = np.ones(len(owner), dtype=bool)
-            leads[1:] = (owner[1:] != owner[:-1]) | (group[1:] != group[:-1])
-            first = first[leads][np.cumsum(leads) - 1]
-            firsts = np.flatnonzero(leads)
-            most = self.most[owner, line]
-            more = np.maximum(np.maximum.reduceat(most, firsts), 0) if len(firsts) else np.zeros(0)
-            lead = torch.from_numpy(owner[firsts]), torch.from_numpy(self.lead[owner[firsts], line[firsts]])
-            relaxed, radius = np.zeros((len(owner), self.axes + 1)), np.zeros(len(owner))
-            relaxed[firsts] = lines.relaxed[lead[0], :, lead[1]].numpy()
-            relaxed[firsts, -1] += more / 2
-            radius[firsts] = lines.slack[lead].numpy() + more / 2
-            high = np.maximum(high, -low)
-        size = np.einsum("ck,ck->c", np.abs(relaxed), self.extent[owner])
-        radius = (radius + _OPERATIONS * UNIT * (size + radius)) * NORM_UP
-        self.first_of_group = np.concatenate([self.first_of_group, first])
-        self.relaxed = np.concatenate([self.relaxed, relaxed])
-        self.radius = np.concatenate([self.radius, radius])
-        self.high = np.concatenate([self.high, high * NORM_UP])
-
     def _pieces(self, units: Units, rows: _Rows, size: Tensor, piece: Int64s, born: _Born) -> _Values:
         """Units on the pieces that they are settled on: ``[B, rows]``, those below all lines that are not settled."""
         if units.gated:
@@ -724,11 +547,13 @@ class _Fold:
         affine[:, -1] += torch.from_numpy(constant)
         columns = rows.columns
         if len(columns):
-            columns = columns.mul_(steep if self.count == 1 else steep[torch.from_numpy(self.owner[: len(columns)])])
+            columns = columns.mul_(
+                steep if self.count == 1 else steep[torch.from_numpy(self.open.owner[: len(columns)])]
+            )
         size = size * steep.abs() + torch.from_numpy(np.abs(constant))
         if len(born.numbers):
-            own = torch.from_numpy(self.owner[born.numbers]), torch.from_numpy(born.units)
-            highs = torch.from_numpy(np.abs(born.entries) * self.high[born.numbers])
+            own = torch.from_numpy(self.open.owner[born.numbers]), torch.from_numpy(born.units)
+            highs = torch.from_numpy(np.abs(born.entries) * self.open.relaxed.high[born.numbers])
             size.index_put_(own, highs, accumulate=True)
         steepest = float(np.abs(units.slopes).max(initial=0.0)) / units.denominator
         error = rows.error * steepest * NORM_UP
@@ -751,7 +576,9 @@ class _Fold:
         """The same in digits: slopes are -1, 0 and 1, so that nothing is rounded."""
         assert self.digits is not None and rows.digits is not None
         first = (self.axes + 1) * self.count
-        owner = np.concatenate([np.repeat(np.arange(self.count), self.axes + 1), self.owner])[: rows.digits.vectors]
+        owner = np.concatenate([np.repeat(np.arange(self.count), self.axes + 1), self.open.owner])[
+            : rows.digits.vectors
+        ]
         steep, added = torch.from_numpy(slope), torch.from_numpy(constant.copy())
         found = rows.digits
         found.multiply(steep, torch.from_numpy(owner))
@@ -767,8 +594,8 @@ class _Fold:
         size = size * steep.abs() + added.abs()
         some = rows.some * (steep != 0) + (added != 0)
         if len(born.numbers):
-            own = torch.from_numpy(self.owner[born.numbers]), torch.from_numpy(born.units)
-            highs = torch.from_numpy(np.abs(born.entries) * self.high[born.numbers])
+            own = torch.from_numpy(self.open.owner[born.numbers]), torch.from_numpy(born.units)
+            highs = torch.from_numpy(np.abs(born.entries) * self.open.relaxed.high[born.numbers])
             size.index_put_(own, highs, accumulate=True)
             some[own] = 1
         cut = torch.from_numpy((error - rows.error) * NORM_UP)[:, None].expand(-1, slope.shape[1])
@@ -776,113 +603,38 @@ class _Fold:
         nothing = torch.zeros(0, slope.shape[1], dtype=torch.float64, device="cpu")
         return _Values(rows.affine, nothing, born, size, error * NORM_UP, None, (some != 0).double(), rows.noise, found)
 
-    def _sort(self) -> None:
-        """The columns by slice: in ``order``, those of slice b from ``segments[b]`` on."""
-        self.order = np.argsort(self.owner, kind="stable")
-        self.segments = np.searchsorted(self.owner[self.order], np.arange(self.count + 1))
-
-    def _sums(self, columns: Tensor, factors: Array, signed: int = 0) -> Tensor:
-        """``[B, f, n]``: the sums of a slice's first columns ``[k, n]``, times factors ``[k, f]``.
-
-        Args:
-            columns: The first so many.
-            factors: Of each.
-            signed: So many of the factors are of the columns, the others of their absolute values.
-        """
-        count, n = columns.shape
-        given = torch.from_numpy(np.ascontiguousarray(factors))
-        out = torch.zeros(self.count, factors.shape[1], n, dtype=torch.float64, device="cpu")
-        step = max(1, _IN_CACHE // n)
-        sizes = torch.empty(min(step, count), n, dtype=torch.float64, device="cpu")
-        if self.count > 1 and signed:
-            self._add_sums(out[:, :signed], columns, given[:, :signed], slice(0, count))
-        for begin in range(0, count, step):
-            some = slice(begin, min(begin + step, count))
-            part = columns[some]
-            if self.count == 1 and signed:
-                self._add_sums(out[:, :signed], part, given[some, :signed], some)
-            part = torch.abs(part, out=sizes[: len(part)])
-            self._add_sums(out[:, signed:], part, given[some, signed:], some)
-        return out
-
-    def _add_sums(self, out: Tensor, part: Tensor, factors: Tensor, some: slice) -> None:
-        """Add those of some columns to ``[B, f, n]``."""
-        if self.count == 1:
-            out[0].addmm_(factors.T, part)
-            return
-        owner = torch.from_numpy(self.owner[some])
-        if len(part) >= _MANY_COLUMNS * self.count:
-            self._add_by_slice(out, part, factors, owner)
-        else:
-            for k in range(factors.shape[1]):
-                out[:, k].index_add_(0, owner, part * factors[:, k : k + 1])
-
-    def _add_by_slice(self, out: Tensor, columns: Tensor, factors: Tensor, owner: Tensor) -> None:
-        order = torch.argsort(owner, stable=True)
-        ends = torch.bincount(owner, minlength=self.count).cumsum(0).tolist()
-        for number, (begin, end) in enumerate(pairwise([0, *ends])):
-            if end > begin:
-                own = order[begin:end]
-                out[number] += factors[own].T @ columns[own]
-
     def tighten(self, cells: bool) -> None:
         """Bound what rows are off by one by one, if the norms of all together are worth little."""
         spans = self.extent[:, :-1] if self.axes == 2 else np.ptp(self.corners[:, :, :1], axis=1)
-        change = (np.abs(self.form[:, :-1]) * spans[self.owner]).sum(axis=1)
-        decisions = np.diff(self.segments)[self.owner]  # of a row: against each of its slice, about
-        loose = self.error * decisions > _WORTH * change
+        owner, rows = self.open.owner, self.open.rows
+        change = (np.abs(rows.form[:, :-1]) * spans[owner]).sum(axis=1)
+        decisions = self.open.of_slices()[owner]  # of a row: against each of its slice, about
+        loose = rows.error * decisions > _WORTH * change
         if cells:
-            loose |= self.error > _SHARP * change
+            loose |= rows.error > _SHARP * change
         loose = np.flatnonzero(loose)
         if not len(loose):
             return
         stages = self.network.stages.stages
-        stage = np.repeat([number for number, each in enumerate(stages) if each.units.lines], np.diff(self.births))
+        stage = np.repeat([number for number, each in enumerate(stages) if each.units.lines], np.diff(self.open.births))
         self.known = [None] * len(self.known)  # few rows are left: they are pulled back all the way
-        found = self._pulled_back(self.owner[loose], stage[loose], self.unit[loose])
-        self.error[loose] = np.minimum(self.error[loose], (found + self.at_kink[loose]) * UP + UNDERFLOW)
+        found = self._pulled_back(owner[loose], stage[loose], self.open.unit[loose])
+        rows.error[loose] = np.minimum(rows.error[loose], (found + rows.at_kink[loose]) * UP + UNDERFLOW)
 
     def systems(self) -> SliceSystems:
         """What is left."""
-        place = np.empty(len(self.order), np.int64)
-        place[self.order] = np.arange(len(self.order))
-        place -= self.segments[self.owner]  # within its slice
-        sizes = np.diff(self.segments)
-        begin = np.cumsum(sizes * (sizes + 8)) - sizes * (sizes + 8)
-        columns = np.zeros(int((sizes * (sizes + 8)).sum()))
-        for count, numbers, matrix in self.whole:
-            columns.reshape(-1, len(self.owner) + 8)[:count, numbers] = matrix
-        for source, target, much in self.taken:
-            owner = self.owner[source]
-            columns[begin[owner] + place[source] * (sizes[owner] + 8) + place[target]] = much
-        born = [np.bincount(self.owner[a:b], minlength=self.count) for a, b in pairwise(self.births)]
-        affine = np.zeros((3, len(self.owner)))
-        affine[: self.axes], affine[2] = self.form[self.order, :-1].T, self.form[self.order, -1]
-        return SliceSystems(
-            begin=self.segments,
-            stage_begin=np.cumsum([np.zeros(self.count, np.int64), *born], axis=0).T.copy(),
-            line=np.concatenate([self.line[self.order], np.zeros(8, np.int64)]).astype(np.int32),
-            on=np.packbits(self.on, axis=1, bitorder="little"),
-            affine=affine,
-            error=self.error[self.order],
-            columns=columns,
-        )
+        return self.open.systems(self.on)
 
     def output_forms(self, last: _Values) -> SliceOutputs:
         """The units of the last stage."""
-        columns = np.zeros((len(self.owner), last.affine.shape[2]))
+        columns = np.zeros((len(self.open), last.affine.shape[2]))
         columns[: len(last.columns)] = last.columns.numpy()
         blocks = self.network.stages.stages[-1].blocks.values()
         own = sum((block.row_norms for block in blocks), np.zeros(columns.shape[1]))
         shares = own / sum(block.frobenius for block in blocks)
-        return SliceOutputs(last.affine.numpy(), columns[self.order], shares, last.noise, self.noise[self.order])
-
-
-def _alone(units: Units, off: Bits) -> Bits:
-    """Which candidates are left alone in their groups."""
-    assert units.groups is not None
-    left = np.add.reduceat(~off, units.groups[:-1], axis=1, dtype=np.int64)
-    return np.asarray(~off & (left[:, units.neuron_of_line] == 1))
+        return SliceOutputs(
+            last.affine.numpy(), columns[self.open.order], shares, last.noise, self.open.rows.noise[self.open.order]
+        )
 
 
 def _norms(each: Tensor) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pylinregion._util.arrays import Array, Int64s
+from pylinregion._util.rounding import NORM_UP
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class Slices:
     def axes(self) -> int:
         """Of the plane; 1: these are segments."""
         return 1 if self.corners.shape[1] == 2 else 2
+
+    @property
+    def extent(self) -> Array:
+        """``[B, axes + 1]``: bounds of ``|s|``, of ``|t|``, and 1."""
+        far = np.abs(self.corners[:, :, : self.axes]).max(axis=1) * NORM_UP
+        return np.concatenate([far, np.ones((len(self), 1))], axis=1)
 
     def __len__(self) -> int:
         return len(self.origins)

@@ -16,12 +16,13 @@ from cases.row_bounds import check_bounds
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.exact import slice_fold
 from pylinregion.exact.many_slices import ManySlices
+from pylinregion.exact.open_lines import OpenLines
+from pylinregion.exact.over_polygons import LineBounds, OverPolygons
 from pylinregion.exact.slice_engine import Engine
 from pylinregion.exact.slice_fold import SliceFolder
 from pylinregion.exact.slice_systems import Slices
-from pylinregion.lowering.linear_maps import Dense
 from pylinregion.lowering.lower import stages_of
-from pylinregion.lowering.stages import Stage, Stages
+from pylinregion.lowering.stages import Stages
 from pylinregion.lowering.units import Units
 
 
@@ -218,17 +219,16 @@ def test_what_a_layer_is_off_by_is_handed_on():
 
 def test_kinks_nearer_to_each_other_than_their_bounds_are_settled_in_their_order():
     units = Units(np.array([0, 2]), np.array([1e9, 1e9 + 1e-6]), np.array([0.0, 1.0, 3.0]), np.zeros(3))
-    stages = Stages([Stage({-1: Dense(np.ones((1, 2)))}, np.zeros(1), units), stage({0: [[1.0]]}, [0.0], "identity")])
     for low, high, on, off in (
         ((-1.0, 1.0), (3.0, 2.0), (True, True), (False, False)),
         ((-3.0, -2.0), (-1.0, 1.0), (False, False), (True, True)),
         ((1.0, -1.0), (3.0, 2.0), (True, False), (False, False)),
     ):
         bounds = [torch.tensor([numbers], dtype=torch.float64) for numbers in ([0.0, 0.0], low, high)]
-        lines = slice_fold._Lines(torch.zeros(1, 3, 2), *bounds)
+        lines = LineBounds(torch.zeros(1, 3, 2), *bounds)
         where = Slices(np.eye(2)[:1], np.eye(2)[1:], np.zeros((1, 2)), box(-1, 1)[None])
-        fold = slice_fold._Fold(SliceFolder(stages), where, None)
-        found = fold._settled(units, np.zeros((0, 2)), lines)
+        over = OverPolygons(where, OpenLines(1, 2))
+        found = over.decided(units, torch.zeros(0, 2), lines, None)
         assert [tuple(each[0].tolist()) for each in found] == [on, off]
 
 

@@ -1,0 +1,185 @@
+"""Which lines of a stage are settled on the polygons of slices, and what those contribute that are not.
+
+Over a polygon what a row takes from open lines is relaxed to affine functions; docs/exactness.md, 5.2, has the bounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pylinregion._util.arrays import Int64s
+from pylinregion._util.rounding import NORM_UP, UNDERFLOW, UNIT, UP
+from pylinregion.exact.open_lines import OpenLines, RelaxedLines
+from pylinregion.exact.slice_systems import Slices
+from pylinregion.lowering.units import Units
+
+Bits = NDArray[np.bool_]
+_OPERATIONS = 40  # more than a relaxed form, its bounds and what they enter round, besides the sums of columns: 5.2
+
+
+@dataclass
+class LineBounds:
+    """The lines of a stage over the polygons: a row is within ``slack`` of ``relaxed``.
+
+    Attributes:
+        relaxed: ``[B, axes + 1, lines]``.
+        slack: ``[B, lines]``.
+        low, high: ``[B, lines]``: bounds of the row.
+    """
+
+    relaxed: Tensor
+    slack: Tensor
+    low: Tensor
+    high: Tensor
+
+
+class OverPolygons:
+    """Looks at stages, one behind the other, in the course of a fold.
+
+    Args:
+        slices: The polygons.
+        open_lines: Of the stages so far.
+    """
+
+    def __init__(self, slices: Slices, open_lines: OpenLines) -> None:
+        self._open = open_lines
+        self._count, self._axes = len(slices), slices.axes
+        self._corners = torch.from_numpy(slices.corners[:, :, : slices.axes].copy())
+        self._extent = slices.extent
+
+    def bounds(self, affine: Tensor, columns: Tensor, each: Tensor, size: Tensor) -> tuple[LineBounds, Tensor]:
+        """The lines over the polygons, and what their values are at most, with all terms taken without signs."""
+        extent = torch.from_numpy(self._extent)
+        rounding = self._rounding()
+        own = affine[:, -1].abs()
+        for k in range(self._axes):
+            own += affine[:, k].abs() * extent[:, k : k + 1]
+        slack = each + rounding * own
+        relaxed = affine
+        if len(columns):
+            given = self._open.relaxed
+            reach = np.einsum("ck,ck->c", np.abs(given.form), self._extent[self._open.owner]) + given.radius
+            of_sizes = np.stack([given.radius + rounding * reach, given.high], axis=1)
+            factors = np.concatenate([given.form, of_sizes], axis=1)[: len(columns)]
+            sums = self._open.sums(columns, factors, signed=self._axes + 1)
+            relaxed = affine + sums[:, :-2]
+            slack += sums[:, -2]
+            own += sums[:, -1]
+        slack = slack * NORM_UP + UNDERFLOW
+        return LineBounds(relaxed, slack, *self._over_corners(relaxed, slack)), torch.minimum(size, own * NORM_UP)
+
+    def _rounding(self) -> float:
+        """Of sums over the columns of a slice, in units of their terms' sizes."""
+        return (int(np.bincount(self._open.owner, minlength=1).max()) + _OPERATIONS) * UNIT * UP
+
+    def _over_corners(self, form: Tensor, slack: Tensor) -> tuple[Tensor, Tensor]:
+        """The range of affine functions ``[B, axes + 1, n]`` on the polygons, wider by ``slack`` on both sides."""
+        corners = self._corners
+        values = torch.baddbmm(form[:, -1:].expand(-1, corners.shape[1], -1), corners, form[:, :-1]).unbind(1)
+        low, high = reduce(torch.minimum, values), reduce(torch.maximum, values)
+        return low - slack, high + slack
+
+    def decided(self, units: Units, columns: Tensor, lines: LineBounds, zero: Tensor | None) -> tuple[Bits, Bits]:
+        """Which lines are on, and off, all over their slice; ``zero``: whether rows are 0; None: none is."""
+        on, off = (self._settled if units.groups is None else self._settled_maxima)(units, columns, lines)
+        if zero is not None:
+            off |= ~on & self._zero(units, zero)
+            if units.groups is not None:
+                on |= _alone(units, off)
+        return on, off
+
+    def _settled(self, units: Units, columns: Tensor, lines: LineBounds) -> tuple[Bits, Bits]:
+        """Which lines are on, and off, all over their slice."""
+        on, off = (lines.low > 0).numpy(), (lines.high < 0).numpy()
+        several = np.diff(units.line_begin)
+        if several.max() > 1:  # kinks ascend: what is above one is above those before it
+            place = np.arange(units.lines) - np.repeat(units.line_begin[:-1], several)
+            for k in range(1, int(several.max())):
+                at = np.flatnonzero(place == k)
+                off[:, at] |= off[:, at - 1]
+            for k in range(int(several.max()) - 1, 0, -1):
+                at = np.flatnonzero(place == k)
+                on[:, at - 1] |= on[:, at]
+        return on, off
+
+    def _zero(self, units: Units, zero: Tensor) -> Bits:
+        """Which lines are off because their rows ``[B, lines]`` are 0, as what the weights read tells.
+
+        A neuron at its breakpoint is on the lower piece; of candidates that are equal the first wins.
+        """
+        if units.groups is None:
+            return np.asarray(zero.numpy() & (units.kinks == 0))
+        before = np.cumsum(zero.numpy(), axis=1) - zero.numpy()
+        first = before[:, units.groups[:-1]][:, units.neuron_of_line]
+        return np.asarray(zero.numpy() & (before > first))
+
+    def _settled_maxima(self, units: Units, columns: Tensor, lines: LineBounds) -> tuple[Bits, Bits]:
+        """Which candidates win, and lose, all over their slice; each against the one with the largest lower bound."""
+        assert units.groups is not None
+        begin, group = units.groups[:-1], units.neuron_of_line
+        size = int(np.diff(units.groups).max())
+        padded = np.full((self._count, len(begin), size), -np.inf)
+        padded[:, group, np.arange(units.lines) - begin[group]] = lines.low.numpy()
+        best = (begin + padded.argmax(axis=2))[:, group]  # [B, lines]
+        leader = torch.from_numpy(best)
+        difference = lines.relaxed - lines.relaxed.take_along_dim(leader[:, None], dim=2)
+        rest, radius = lines.slack.clone(), torch.zeros_like(lines.slack)  # what rounding and errors are off; columns
+        if len(columns):
+            radii = self._open.relaxed.radius[: len(columns), None]
+            rest += self._open.sums(columns, -radii)[:, 0]
+            owner = self._open.owner[: len(columns)]
+            leaders = leader if self._count == 1 else leader[torch.from_numpy(owner)]
+            apart = columns - columns.take_along_dim(leaders, dim=1)
+            radius += self._open.sums(apart, radii)[:, 0]
+            rest += self._rounding() * lines.slack  # of the sum that was taken away
+        slack = (radius + rest + rest.take_along_dim(leader, dim=1)) * NORM_UP
+        most = self._over_corners(difference, slack)[1].numpy()
+        off = most < 0
+        self._lead, self._most = best, most
+        return _alone(units, off), off
+
+    def relaxed(self, units: Units, lines: LineBounds, owner: Int64s, line: Int64s) -> RelaxedLines:
+        """What new columns contribute is within a radius of an affine function: of ``max(z, 0)``, or a maximum."""
+        at = torch.from_numpy(owner), torch.from_numpy(line)
+        low = np.minimum(lines.low[at].numpy(), 0)
+        high = np.maximum(lines.high[at].numpy(), 0)
+        relaxed = lines.relaxed[at[0], :, at[1]].numpy()
+        off = lines.slack[at].numpy()
+        first = len(self._open) + np.arange(len(owner))
+        if units.groups is None:
+            width = high - low
+            slope = np.divide(high, width, out=np.zeros_like(width), where=width > 0)
+            middle = -slope * low / 2
+            relaxed = relaxed * slope[:, None]
+            relaxed[:, -1] += middle
+            radius = middle + slope * off
+        else:  # the first of a maximum stands for it: the best, and up to so much more
+            group = units.neuron_of_line[line]
+            leads = np.ones(len(owner), dtype=bool)
+            leads[1:] = (owner[1:] != owner[:-1]) | (group[1:] != group[:-1])
+            first = first[leads][np.cumsum(leads) - 1]
+            firsts = np.flatnonzero(leads)
+            most = self._most[owner, line]
+            more = np.maximum(np.maximum.reduceat(most, firsts), 0) if len(firsts) else np.zeros(0)
+            lead = torch.from_numpy(owner[firsts]), torch.from_numpy(self._lead[owner[firsts], line[firsts]])
+            relaxed, radius = np.zeros((len(owner), self._axes + 1)), np.zeros(len(owner))
+            relaxed[firsts] = lines.relaxed[lead[0], :, lead[1]].numpy()
+            relaxed[firsts, -1] += more / 2
+            radius[firsts] = lines.slack[lead].numpy() + more / 2
+            high = np.maximum(high, -low)
+        size = np.einsum("ck,ck->c", np.abs(relaxed), self._extent[owner])
+        radius = (radius + _OPERATIONS * UNIT * (size + radius)) * NORM_UP
+        return RelaxedLines(relaxed, radius, high * NORM_UP, first)
+
+
+def _alone(units: Units, off: Bits) -> Bits:
+    """Which candidates are left alone in their groups."""
+    assert units.groups is not None
+    left = np.add.reduceat(~off, units.groups[:-1], axis=1, dtype=np.int64)
+    return np.asarray(~off & (left[:, units.neuron_of_line] == 1))
