@@ -16,7 +16,7 @@ constexpr double kUnit = 0x1p-53;
 template <class T> constexpr double kUnitOf = std::numeric_limits<T>::epsilon() / 2;  // the same of float and double
 
 // Rounds up a sum of non-negative numbers, such as a bound. One of 2 * 2^21 terms is low by at most 2 * 2^21 u
-// < 4.7e-10 of itself, each use adds a few u: less than 1e-9 (4.1; networks with more than 2^21 lines are refused).
+// < 4.7e-10 of itself, each use adds a few u: less than 1e-9 (4.1; systems of more than 2^21 lines are refused).
 constexpr double kInflate = 1 + 1e-9;
 // >= n u / (1 - n u), what a sum of n products rounds by in units of its terms' sizes: n u <= 2^22 u < 1e-9 (2, 4.1).
 inline double gamma(int64_t n) { return static_cast<double>(n) * kUnit * kInflate; }

@@ -19,7 +19,8 @@ from pylinregion.native.exact_engines import most_folds
 
 STAGES_FOR_NORMS = 4  # in networks with fewer layers the bounds of single rows are as good, and cheaper
 _AMPLIFICATION = 440  # powers of two; see check_scale
-_MOST_LINES, _MOST_TERMS = (1 << 31) - 1, 1 << 22  # of a network: the core numbers them in 32 bits; likewise
+_MOST_TERMS = 1 << 22  # likewise
+MOST_LINES = (1 << 31) - 1  # of a network: the core numbers them in 32 bits
 
 
 @dataclass
@@ -96,16 +97,17 @@ def _through_between(direct: Array) -> Array:
     return norms
 
 
-def check_scale(stages: Stages, plane: Array, corners: Array) -> str | None:
+def check_scale(stages: Stages, plane: Array, corners: Array, most_lines: int = MOST_LINES) -> str | None:
     """Why the numbers of a network or slice are too large for the bounds to hold in float64; None if they are not.
 
     What underflows is off by less than 2^-1074, and what is off somewhere, or the values themselves, grow to no more
     than :attr:`Stages.amplification` tells, times the numbers of the slice. As long as that is less than 2^440, it
     stays far below the 2^-500 that every bound contains; and nothing overflows. The constants that cover the rounding
-    of bounds themselves hold for sums of 2^22 terms (docs/exactness.md, 4.1).
+    of bounds themselves hold for sums of 2^22 terms, and for systems of 2^21 lines (docs/exactness.md, 4.1): where all
+    lines are one system, these are the most that there may be.
     """
-    if stages.lines > _MOST_LINES:
-        return f"it has {stages.lines} kinks, and {_MOST_LINES} is the limit"
+    if stages.lines > most_lines:
+        return f"it has {stages.lines} kinks, and {most_lines} is the limit"
     terms = max(sum(block.terms for block in stage.blocks.values()) for stage in stages.stages)
     if terms > _MOST_TERMS:
         return f"an affine map sums {terms} values, and {_MOST_TERMS} is the limit"

@@ -13,10 +13,10 @@ from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion._util.rounding import frobenius_norm, spectral_norm
 from pylinregion.exact.breakpoints import Breakpoints
-from pylinregion.exact.line_system import check_scale
+from pylinregion.exact.line_system import MOST_LINES, check_scale
 from pylinregion.exact.proven_maps import affine_maps
 from pylinregion.exact.tournament import Tournament
-from pylinregion.lowering.stages import Stages
+from pylinregion.lowering.stages import MOST_LINES_AT_ONCE, Stages
 from pylinregion.native.exact_engines import Report, TraceProblem
 
 _WORTH = 1e-9  # of itself, what a map may be off by: what the core's estimate of its noise is compared with
@@ -53,6 +53,8 @@ class SegmentTracer(abc.ABC):
         UnsupportedModelError: Weights that are not finite, or so large that the outputs could overflow.
     """
 
+    _most_lines = MOST_LINES
+
     def __init__(self, stages: Stages, inputs: Sequence[Array] = ()) -> None:
         for number, stage in enumerate(stages.stages):
             numbers = (block.numbers for block in stage.blocks.values())
@@ -60,7 +62,9 @@ class SegmentTracer(abc.ABC):
                 raise UnsupportedModelError(f"the weights of affine map {number} are NaN or infinite")
         self._stages = stages
         largest = max((float(np.abs(numbers).max(initial=0.0)) for numbers in inputs), default=0.0)
-        if (reason := check_scale(self._followed, np.full((1, 1), largest), np.ones((1, 2)))) is not None:
+        if (
+            reason := check_scale(self._followed, np.full((1, 1), largest), np.ones((1, 2)), self._most_lines)
+        ) is not None:
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {reason}")
 
     @property
@@ -149,6 +153,8 @@ class SegmentTracer(abc.ABC):
 
 class Tracer(SegmentTracer):
     """A network whose stages are matrices, ready for segments: stage by stage along each, all jumps in one product."""
+
+    _most_lines = MOST_LINES_AT_ONCE
 
     def __init__(self, stages: Stages, inputs: Sequence[Array] = ()) -> None:
         self._tournament = Tournament(stages.as_matrices)

@@ -61,7 +61,7 @@ def tracer_of(stages: Stages, inputs: Sequence[Array] = ()) -> SegmentTracer:
     Raises:
         UnsupportedModelError: As of :class:`SegmentTracer`.
     """
-    return Tracer(stages, inputs) if stages.are_matrices else FoldedTracer(stages, inputs)
+    return Tracer(stages, inputs) if stages.are_one_system else FoldedTracer(stages, inputs)
 
 
 @dataclass(frozen=True)

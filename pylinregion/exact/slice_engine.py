@@ -19,7 +19,7 @@ from pylinregion.exact.pattern_table import Patterns, PatternTable
 from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.exact.slice_walks import core_arrays
 from pylinregion.geometry.mesh import Mesh, narrow
-from pylinregion.lowering.stages import Stages
+from pylinregion.lowering.stages import MOST_LINES_AT_ONCE, Stages
 from pylinregion.native.exact_engines import MeshOfParts, Report, SliceProblem
 
 
@@ -199,7 +199,7 @@ class Engine(SliceWalk):
         self.stages = stages
         self.plane = np.ascontiguousarray(plane, dtype=np.float64)
         self.corners = np.ascontiguousarray(corners, dtype=np.float64)
-        if (reason := check_scale(stages, self.plane, self.corners)) is not None:
+        if (reason := check_scale(stages, self.plane, self.corners, MOST_LINES_AT_ONCE)) is not None:
             raise UnsupportedModelError(f"exact methods do not cover weights of this scale: {reason}")
         self.system = line_system(stages, self.plane, self.corners)
         system = self.system
@@ -284,7 +284,7 @@ def engine_of(stages: Stages, plane: Array, corners: Array, max_bytes: int | Non
     Raises:
         UnsupportedModelError: Weights so large that the bounds could overflow.
     """
-    return Engine(stages, plane, corners) if stages.are_matrices else folded_engine(stages, plane, corners, max_bytes)
+    return Engine(stages, plane, corners) if stages.are_one_system else folded_engine(stages, plane, corners, max_bytes)
 
 
 def folded_engine(stages: Stages, plane: Array, corners: Array, max_bytes: int | None = None) -> FoldedEngine:

@@ -29,7 +29,7 @@ from pylinregion.exact.over_polygons import OverPolygons
 from pylinregion.exact.row_errors import SettledStage, pulled_back
 from pylinregion.exact.slice_systems import SliceOutputs, Slices, SliceSystems
 from pylinregion.lowering.linear_maps import LinearMap
-from pylinregion.lowering.stages import INPUT, Stages
+from pylinregion.lowering.stages import INPUT, MOST_LINES_AT_ONCE, Stages
 from pylinregion.lowering.units import Units
 
 Bits = NDArray[np.bool_]
@@ -41,6 +41,7 @@ _MATTERS = 0.01  # of the range of a line: a smaller part of it that is error se
 _WORTH = 1e-6  # decisions of a row that are expected to be left to integers: to find sharper bounds takes longer
 _SHARP = 1e-10  # of what a row changes by: coordinates of corners that are known less well are found in integers
 _ALIVE = 4  # arrays of columns at the same time: of a stage, of the one before, and beside both; measured
+_MOST_BYTES = 8 * MOST_LINES_AT_ONCE**2  # 32 TiB
 _NO_MATTER = 1 << 28  # bytes that nobody is asked for
 _PRODUCTS_OF_DIGITS = 4  # of a column, in a fold in digits, which is 0 nearly everywhere: what to choose it by
 
@@ -516,7 +517,7 @@ class _Fold:
     def _check_bytes(self, columns: int, size: int) -> None:
         if size <= _NO_MATTER:
             return
-        budget = memory.budget(self.max_bytes)
+        budget = min(memory.budget(self.max_bytes), _MOST_BYTES)
         if size <= budget:
             return
         takes = f"to follow them through the network takes {size} bytes, more than the memory budget of {budget} bytes"

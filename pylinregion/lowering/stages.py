@@ -23,6 +23,7 @@ from pylinregion.lowering.units import Units
 
 INPUT = -1
 _LARGEST = 2.0**512
+MOST_LINES_AT_ONCE = 1 << 21  # of a system: the constants of rounding hold for so many (docs/exactness.md, 4.1)
 SMALL_MATRIX = 1 << 22
 LARGEST_MATRIX = 1 << 27  # numbers of a map that is taken as a matrix
 
@@ -95,9 +96,9 @@ class Stages:
         ]
 
     @property
-    def are_matrices(self) -> bool:
-        """Whether all that lies between the units is given as matrices, or does no more than pass numbers on."""
-        return all(
+    def are_one_system(self) -> bool:
+        """Whether all lines are taken as one system: few enough, and nothing but small matrices between the units."""
+        return self.lines <= MOST_LINES_AT_ONCE and all(
             isinstance(block, (Dense, Terms)) and block.rows * block.width <= SMALL_MATRIX
             for stage in self.stages
             for block in stage.blocks.values()

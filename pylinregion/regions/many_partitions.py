@@ -120,7 +120,7 @@ def _with_cells(
             with plain_torch(), _named(number):
                 engine = next(engines[len(slices[number].polygon)])
                 found = enumerated(engine, ready.threads, True, max_regions, budget)
-                if ready.stages.are_matrices and found.cells is not None:  # whose patterns are an array
+                if ready.stages.are_one_system and found.cells is not None:  # whose patterns are an array
                     cells = replace(found.cells, patterns=np.asarray(found.cells.patterns))
                     found = replace(found, cells=cells)
             yield found_partition(ready, slices[number], found)

@@ -14,10 +14,16 @@ from cases import processes
 from cases.engine import IDENTITY_PLANE, Case, box, check_case, generic, perceptron, plane_of, slow, stage
 from cases.networks import SLICE_KINDS, random_network, random_slice
 from cases.parts import SCALE, some
-from pylinregion._util.errors import UnsupportedModelError
+from pylinregion._util.errors import BudgetExceededError, UnsupportedModelError
+from pylinregion.exact import slice_fold
 from pylinregion.exact.line_system import check_scale
+from pylinregion.exact.segment_engine import Tracer
 from pylinregion.exact.slice_engine import Engine
-from pylinregion.lowering.stages import INPUT, Stages
+from pylinregion.exact.slice_fold import SliceFolder
+from pylinregion.exact.slice_systems import Slices
+from pylinregion.lowering.linear_maps import Dense
+from pylinregion.lowering.stages import INPUT, Stage, Stages
+from pylinregion.lowering.units import Units
 
 SLOW_MACHINE = 10 if "libasan" in os.environ.get("LD_PRELOAD", "") else 1  # how much longer things may take
 
@@ -281,6 +287,26 @@ def test_networks_of_too_many_kinks_are_refused():
     stages = generic((2, 1 << 14, 1))
     many = Stages(stages.stages * (1 << 17), stages.layers)
     assert check_scale(many, IDENTITY_PLANE, box(-1, 1)) == "it has 2147483648 kinks, and 2147483647 is the limit"
+
+
+def test_more_lines_than_the_constants_of_rounding_hold_for_are_no_one_system():
+    """Of one layer there is no matrix of lines and lines that would be too large."""
+    lines = (1 << 21) + 1
+    units = Units(np.arange(lines + 1), np.zeros(lines), np.tile([0.0, 1.0], lines), np.zeros(2 * lines))
+    stages = Stages([Stage({INPUT: Dense(np.ones((lines, 2)))}, np.ones(lines), units)])
+    assert not stages.are_one_system
+    for make in (lambda: Engine(stages, IDENTITY_PLANE, box(-1, 1)), lambda: Tracer(stages)):
+        with pytest.raises(UnsupportedModelError, match=f"it has {lines} kinks, and {lines - 1} is the limit"):
+            make()
+
+
+def test_a_fold_that_leaves_more_lines_is_refused_whatever_memory_is_there(monkeypatch):
+    monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
+    monkeypatch.setattr(slice_fold, "_MOST_BYTES", slice_fold.bytes_of_fold(4, 5))
+    folder = SliceFolder(generic((2, 5, 1)))
+    slices = Slices(np.eye(2)[:1], np.eye(2)[1:], np.zeros((1, 2)), box(-9, 9)[None])
+    with pytest.raises(BudgetExceededError, match="5 or more neurons are on both sides"):
+        folder.fold(slices, max_bytes=1 << 60)
 
 
 def test_amplification_is_that_of_all_paths():

@@ -88,7 +88,7 @@ def stages_on_a_slice(seed, size=8):
 def test_convolutions_take_the_fold_and_no_matrix():
     _, stages, where = stages_on_a_slice(0)
     kinds = [type(block) for stage in stages.stages for block in stage.blocks.values()]
-    assert kinds.count(Convolution) == 5 and not stages.are_matrices
+    assert kinds.count(Convolution) == 5 and not stages.are_one_system
     assert isinstance(engine_of(stages, where.plane, where.polygon), FoldedEngine)
 
 

@@ -225,7 +225,7 @@ def test_convolutions_are_traced_as_their_matrices_are(zero_bias, held, monkeypa
             model[0].weight[1] = -2 * model[0].weight[0]  # a channel twice
     stages = stages_of(captured(model, (2, 8, 8)))
     hold(held, stages, monkeypatch, 60)
-    assert not stages.are_matrices and isinstance(tracer_of(stages), FoldedTracer)
+    assert not stages.are_one_system and isinstance(tracer_of(stages), FoldedTracer)
     first, second = np.random.default_rng(0).standard_normal((2, 3, 128))
     if zero_bias:
         second = -first / 2  # through the point where all lines meet

@@ -143,7 +143,7 @@ def test_a_slice_that_does_not_fit_is_counted_in_tiles_that_do(monkeypatch):
     looked = []
     look = tiled_slice.tiled
     monkeypatch.setattr(tiled_slice, "tiled", lambda slice_, tile: looked.append(tile) or look(slice_, tile))
-    assert not stages.are_matrices
+    assert not stages.are_one_system
     for threads in (1, 2):
         tiled = plr.partition(net, where, cells=False, memory_budget=bytes_of_whole - 1, threads=threads)
         assert tiled.regions_per_layer == whole.regions_per_layer and len(looked) > 4
