@@ -10,8 +10,8 @@ import numpy as np
 from pylinregion._util import memory
 from pylinregion._util.errors import BudgetExceededError, UnsupportedModelError
 from pylinregion.exact.breakpoints import Breakpoints
+from pylinregion.exact.fold_room import TooManyColumnsError, bytes_of_fold
 from pylinregion.exact.line_system import check_scale
-from pylinregion.exact.slice_fold import TooManyColumnsError, bytes_of_fold
 from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.exact.slice_walks import How, SliceCounts, SliceWalks
 from pylinregion.exact.tiled_slice import cells_in_tiles, count_in_tiles

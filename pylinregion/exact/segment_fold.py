@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion.exact.breakpoints import Breakpoints, offsets_of
+from pylinregion.exact.fold_room import TooManyColumnsError
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.segment_engine import Ends, SegmentTracer, Tracer
 from pylinregion.exact.segment_maps import maps_along
-from pylinregion.exact.slice_fold import SliceFolder, TooManyColumnsError
+from pylinregion.exact.slice_fold import SliceFolder
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.exact.walks_on_threads import SharedReport, in_order
 from pylinregion.lowering.stages import Stages

@@ -8,128 +8,16 @@ way; these go on as affine functions, or as nothing. What is left is what
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
+from collections.abc import Callable
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from pylinregion._util import memory
-from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.errors import BudgetExceededError
-from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
-from pylinregion.exact.fixed_point import Digits, FixedPoint, digits_for
-from pylinregion.exact.open_lines import OpenLines, RowsOfLines
-from pylinregion.exact.over_polygons import OverPolygons
-from pylinregion.exact.row_errors import SettledStage, pulled_back
+from pylinregion.exact.fixed_point import Digits
+from pylinregion.exact.fold_pass import FoldedNetwork, FoldPass, LooseBoundsError, Values
+from pylinregion.exact.fold_room import Room, TooManyColumnsError
 from pylinregion.exact.slice_systems import SliceOutputs, Slices, SliceSystems
-from pylinregion.lowering.linear_maps import LinearMap
-from pylinregion.lowering.stages import INPUT, MOST_LINES_AT_ONCE, Stages
-from pylinregion.lowering.units import Units
+from pylinregion.lowering.stages import INPUT, Stages
 
-Bits = NDArray[np.bool_]
 _MOST_NUMBERS = 2**22  # of the forms, or the columns, of a stage on all slices
-_AT_ONCE = 2**20  # numbers that a map takes or gives at a time
-_LOOSE = 1e-7  # of a narrow stage's values: where norms leave it off by more, its rows are bounded one by one
-_NARROW = 1024  # rows
-_MATTERS = 0.01  # of the range of a line: a smaller part of it that is error settles next to nothing
-_WORTH = 1e-6  # decisions of a row that are expected to be left to integers: to find sharper bounds takes longer
-_SHARP = 1e-10  # of what a row changes by: coordinates of corners that are known less well are found in integers
-_ALIVE = 4  # arrays of columns at the same time: of a stage, of the one before, and beside both; measured
-_MOST_BYTES = 8 * MOST_LINES_AT_ONCE**2  # 32 TiB
-_NO_MATTER = 1 << 28  # bytes that nobody is asked for
-_PRODUCTS_OF_DIGITS = 4  # of a column, in a fold in digits, which is 0 nearly everywhere: what to choose it by
-
-
-class _Born(NamedTuple):
-    """Columns that begin in a stage: their numbers, the unit that each is of, and what it is times the line's unit."""
-
-    numbers: Int64s
-    units: Int64s
-    entries: Array
-
-
-@dataclass
-class _Values:
-    """The units of a stage on all slices.
-
-    Attributes:
-        affine: ``[B, axes + 1, n]``: what s (and t) and 1 give.
-        columns: ``[columns before, n]``: what they take from units that were unsettled before.
-        born: What they are of their own lines that are not settled.
-        size: ``[B, n]``: bounds of their values with all terms taken without signs.
-        error: ``[B]``: a bound of the 2-norm of what they are off by, anywhere on the slice.
-        each: ``[B, n]``: of what each of those that are settled is off by, if not by norms; None: not known.
-        some: ``[B, n]``: 0 where they are 0 all over the slice, for all that they read is, else 1.
-        noise: ``[B]``: the 2-norm that rounding is expected to have, where outputs are asked for.
-        digits: In a fold in digits all that ``affine`` has, then the columns, with those that are born.
-    """
-
-    affine: Tensor
-    columns: Tensor
-    born: _Born
-    size: Tensor
-    error: Array
-    each: Tensor | None
-    some: Tensor
-    noise: Array
-    digits: FixedPoint | None = None
-
-
-@dataclass
-class _Rows:
-    """The rows of a stage on all slices.
-
-    Attributes:
-        affine: ``[B, axes + 1, n]``.
-        columns: ``[columns so far, n]``.
-        size: ``[B, n]``: bounds of their values with all terms taken without signs.
-        error: ``[B]``: a bound of the 2-norm of what they are off by.
-        each: ``[B, n]``: of what each is off by.
-        some, noise, digits: As of values.
-    """
-
-    affine: Tensor
-    columns: Tensor
-    size: Tensor
-    error: Array
-    each: Tensor
-    some: Tensor
-    noise: Array
-    digits: FixedPoint | None = None
-
-
-class TooManyColumnsError(Exception):
-    """So many slices take more numbers than are held at a time; fewer will do, or a part of the only one.
-
-    Attributes:
-        stage: How many stages had been folded by then.
-        columns: How many columns there were.
-    """
-
-    def __init__(self, stage: int = 0, columns: int = 0) -> None:
-        super().__init__()
-        self.stage, self.columns = stage, columns
-
-
-class _LooseBoundsError(Exception):
-    """To find sharper bounds row by row takes longer than to fold in digits."""
-
-
-def bytes_of_fold(columns: int, widest: int) -> int:
-    """What the fold of one slice takes, with so many columns; ``widest``: of a :class:`SliceFolder`."""
-    return 8 * (_ALIVE * columns * widest + columns * columns)
-
-
-def columns_that_fit(max_bytes: int, widest: int) -> int:
-    """How many columns the fold of one slice may have."""
-    half = _ALIVE * widest / 2
-    return int(math.sqrt(half**2 + max_bytes / 8) - half)
 
 
 class SliceFolder:
@@ -141,24 +29,12 @@ class SliceFolder:
     """
 
     def __init__(self, stages: Stages, outputs: bool = False) -> None:
-        self.stages = stages
-        self.outputs = outputs
-        with_lines = [number for number, stage in enumerate(stages.stages) if stage.units.lines]
-        self.end = with_lines[-1] + 1 if with_lines else 0  # the stages behind cut nothing
-        if outputs:
-            self.end = len(stages.stages)
-        kept = stages.stages[: self.end]
-        self.row_norms = [
-            {source: torch.from_numpy(block.row_norms) for source, block in stage.blocks.items()} for stage in kept
-        ]
-        self.widest = max((stage.rows for stage in kept), default=0)
-        self.last_reader = {source: number for number, stage in enumerate(kept) for source in stage.blocks}
-        self.maxima = any(stage.units.groups is not None for stage in kept)
+        self.network = FoldedNetwork(stages, outputs)
 
-    @cached_property
-    def digits(self) -> Digits | None:
-        """Those of a fold in digits; None: it is not for this network."""
-        return None if self.outputs else digits_for(self.stages.stages[: self.end])
+    @property
+    def widest(self) -> int:
+        """The most rows of a stage."""
+        return self.network.widest
 
     @property
     def most_columns(self) -> int:
@@ -178,7 +54,8 @@ class SliceFolder:
             BudgetExceededError: One slice takes more than ``max_bytes``.
         """
         most = self.most_columns if len(slices) > 1 else None
-        return self._folded(slices, max_bytes, most, _nothing, cells)[0].systems()
+        room = Room(slices.axes, self.widest, most, max_bytes)
+        return self._folded(slices, room, _nothing, cells)[0].systems()
 
     def fold_segments(
         self, segments: Slices, *, most: int | None, between: Callable[[], object]
@@ -194,458 +71,45 @@ class SliceFolder:
             TooManyColumnsError: There are more than ``most``.
             BudgetExceededError: They take more than the memory budget.
         """
-        fold, values = self._folded(segments, None, most, between, cells=len(segments) == 1)
-        return fold.systems(), fold.output_forms(values[self.end - 1]) if self.outputs else None
+        room = Room(segments.axes, self.widest, most, None)
+        fold, values = self._folded(segments, room, between, cells=len(segments) == 1)
+        outputs = fold.output_forms(values[self.network.end - 1]) if self.network.outputs else None
+        return fold.systems(), outputs
 
     def _folded(
-        self,
-        slices: Slices,
-        max_bytes: int | None,
-        most: int | None,
-        between: Callable[[], object],
-        cells: bool,
-    ) -> tuple[_Fold, dict[int, _Values]]:
+        self, slices: Slices, room: Room, between: Callable[[], object], cells: bool
+    ) -> tuple[FoldPass, dict[int, Values]]:
         rows = (slices.axes + 1) * len(slices)
         if rows * max(self.widest, slices.origins.shape[1]) > _MOST_NUMBERS and len(slices) > 1:
             raise TooManyColumnsError
-        fold, values = self._folded_as_pays(slices, max_bytes, most, between)
+        fold, values = self._passed_as_pays(slices, room, between)
         fold.tighten(cells)
         return fold, values
 
-    def _folded_as_pays(
-        self, slices: Slices, max_bytes: int | None, most: int | None, between: Callable[[], object]
-    ) -> tuple[_Fold, dict[int, _Values]]:
+    def _passed_as_pays(
+        self, slices: Slices, room: Room, between: Callable[[], object]
+    ) -> tuple[FoldPass, dict[int, Values]]:
         """In float64, or in digits where its bounds are so loose that these take less time."""
         try:
-            return self._folded_in(None, slices, max_bytes, most, between, True)
-        except _LooseBoundsError:
+            return self._passed(None, True, slices, room, between)
+        except LooseBoundsError:
             try:
-                return self._folded_in(self.digits, slices, max_bytes, most, between, False)
+                return self._passed(self.network.digits, False, slices, room, between)
             except (BudgetExceededError, TooManyColumnsError):  # there is no room for digits
-                return self._folded_in(None, slices, max_bytes, most, between, False)
+                return self._passed(None, False, slices, room, between)
 
-    def _folded_in(
-        self,
-        digits: Digits | None,
-        slices: Slices,
-        max_bytes: int | None,
-        most: int | None,
-        between: Callable[[], object],
-        may_end: bool,
-    ) -> tuple[_Fold, dict[int, _Values]]:
-        """In float64, or in digits; ``may_end``: if bounds are so loose that digits take less time."""
-        fold = _Fold(self, slices, max_bytes, most, digits, may_end)
+    def _passed(
+        self, digits: Digits | None, may_end: bool, slices: Slices, room: Room, between: Callable[[], object]
+    ) -> tuple[FoldPass, dict[int, Values]]:
+        fold = FoldPass(self.network, slices, room, digits, may_end)
+        stages = self.network.stages
         values = {INPUT: fold.plane(slices)}
-        for number, stage in enumerate(self.stages.stages[: self.end]):
+        for number, stage in enumerate(stages.stages[: self.network.end]):
             between()
             made = fold.rows(number, values)
-            values[number] = fold.through_units(stage.units, self.stages.first_lines[number], made)
+            values[number] = fold.through_units(stage.units, stages.first_lines[number], made)
         return fold, values
-
-
-class _Fold:
-    """A fold on its way."""
-
-    def __init__(
-        self,
-        network: SliceFolder,
-        slices: Slices,
-        max_bytes: int | None,
-        most: int | None = None,
-        digits: Digits | None = None,
-        may_end: bool = False,
-    ) -> None:
-        self.network = network
-        self.digits = digits
-        self.may_end = may_end
-        self.pulled = 0  # rows that were bounded one by one
-        self.max_bytes = max_bytes
-        self.most_columns = most
-        self.count = len(slices)
-        self.axes = slices.axes
-        self.corners = slices.corners
-        self.extent = slices.extent
-        self.on: Bits = np.zeros((self.count, network.stages.lines), dtype=bool)
-        self.open = OpenLines(self.count, self.axes)
-        self.over = OverPolygons(slices, self.open)
-        self.known: list[Tensor | None] = []  # by stage [B, rows]: what they are off by, if that was bounded one by one
-        self.rounded: list[Tensor] = []  # by stage [B, rows]: what its own arithmetic rounds
-        self.steps: list[tuple[Tensor, Tensor | None]] = []  # by stage [B, units]: the settled slope, what that rounds
-
-    def plane(self, slices: Slices) -> _Values:
-        """The input."""
-        affine = np.empty((self.count, self.axes + 1, slices.origins.shape[1]))
-        affine[:, 0], affine[:, -1] = slices.u, slices.origins
-        if self.axes == 2:
-            affine[:, 1] = slices.v
-        columns = torch.zeros(0, affine.shape[2], dtype=torch.float64, device="cpu")
-        size = torch.from_numpy(np.einsum("bkn,bk->bn", np.abs(affine), self.extent)) * UP
-        nothing = np.zeros(self.count)
-        values = _Values(
-            torch.from_numpy(affine),
-            columns,
-            _none_born(),
-            size,
-            nothing,
-            torch.zeros_like(size),
-            torch.ones_like(size),
-            nothing,
-        )
-        if self.digits is not None:
-            values.digits = self.digits.of(values.affine.flatten(0, 1))
-            values.error, values.each = self._cut(values.digits, affine.shape[2]), None
-        return values
-
-    def rows(self, number: int, values: dict[int, _Values]) -> _Rows:
-        """The rows of a stage: what :func:`~pylinregion.exact.line_system.line_system` does, for all slices.
-
-        Values that no later stage reads are dropped, and their memory is written into.
-        """
-        stage = self.network.stages.stages[number]
-        bias = torch.from_numpy(stage.bias)
-        lost = self.axes == 1 and INPUT in stage.blocks  # by the direction of a segment
-        rounding = UNIT * UP * (1 + lost + sum(block.terms + 8 for block in stage.blocks.values()))
-        size = bias.abs().expand(self.count, -1).clone()
-        each, some = torch.zeros_like(size), (size != 0).double()
-        may_vanish = not stage.bias.all()  # a row with a bias is not 0
-        error, noise = np.zeros(self.count), np.zeros(self.count)
-        affine: Tensor | None = None
-        columns: Tensor | None = None
-        in_digits: list[tuple[LinearMap, FixedPoint]] = []
-        for source, block in sorted(stage.blocks.items(), reverse=True):  # those with most columns first
-            value = values[source]
-            if self.network.last_reader[source] == number:
-                del values[source]
-            size += block.sizes(value.size)
-            if may_vanish:
-                some += block.absolute.times(value.some) if bool((value.some == 0).any()) else block.touched
-            if value.error.any():
-                by_norms = torch.from_numpy(value.error)[:, None] * self.network.row_norms[number][source]
-                each += (
-                    by_norms if value.each is None else torch.minimum(by_norms, block.absolute.times(value.each) * UP)
-                )
-                error += block.norm * value.error
-            if self.network.outputs:
-                sizes = sum(torch.linalg.vector_norm(x, dim=1) for x in (value.size, *value.affine[:, :-1].unbind(1)))
-                noise += block.frobenius / math.sqrt(block.width) * (value.noise + UNIT * sizes.numpy())
-            if value.digits is not None:
-                in_digits.append((block, value.digits))
-                continue
-            may_write = source not in values
-            part = self._times(value, block)
-            affine = part if affine is None else affine + part
-            columns = self._add_columns(columns, value, block, may_write)
-        digits = None
-        if self.digits is not None:
-            digits = self._rows_in_digits(self.digits, in_digits, bias)
-            affine, columns = self._as_floats(self.digits, digits)
-            rounded = torch.from_numpy(self._cut(digits, 1))[:, None].expand(-1, len(bias))
-        else:
-            assert affine is not None and columns is not None
-            affine = affine.clone() if len(stage.blocks) == 1 else affine
-            affine[:, -1] += bias
-            if self.network.maxima and len(columns):
-                columns = columns[torch.from_numpy(self.open.relaxed.first_of_group[: len(columns)])]
-            rounded = size * rounding
-        self.rounded.append(rounded)
-        each += rounded
-        error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
-        rows = _Rows(affine, columns, size, error * NORM_UP, each * UP, (some != 0).double(), noise, digits)
-        if self.count == 1:
-            rows.error = np.minimum(rows.error, _norms(rows.each))
-        self.known.append(self._sharpen_all(number, rows) if affine.shape[2] <= _NARROW else None)
-        return rows
-
-    @property
-    def _constants(self) -> Tensor:
-        """The vectors of digits that constants are added to."""
-        return torch.arange(self.count) * (self.axes + 1) + self.axes
-
-    def _rows_in_digits(self, digits: Digits, maps: Sequence[tuple[LinearMap, FixedPoint]], bias: Tensor) -> FixedPoint:
-        """What the rows of a stage take from values in digits."""
-        vectors = max(x.vectors for _, x in maps)
-        self._check_bytes(len(self.open), vectors * len(bias) * (4 * _ALIVE * digits.kept + 8 * _ALIVE))
-        found = digits.rows(maps, vectors, bias, self._constants)
-        first = (self.axes + 1) * self.count
-        if self.network.maxima and vectors > first:
-            firsts = torch.from_numpy(first + self.open.relaxed.first_of_group[: vectors - first])
-            found = found.take(torch.cat([torch.arange(first), firsts]))
-        return found
-
-    def _as_floats(self, digits: Digits, x: FixedPoint) -> tuple[Tensor, Tensor]:
-        """The affine functions ``[B, axes + 1, n]`` and the columns, rounded."""
-        floats = digits.floats(x)
-        first = (self.axes + 1) * self.count
-        return floats[:first].reshape(self.count, self.axes + 1, floats.shape[1]), floats[first:]
-
-    def _cut(self, x: FixedPoint, n: int) -> Array:
-        """``[B]``: a bound of the 2-norm, anywhere on the slice, of what was cut off from the digits of n numbers."""
-        sizes = self.extent.sum(axis=1) + np.bincount(self.open.owner, self.open.relaxed.high, minlength=self.count)
-        return np.asarray(sizes * (x.off * math.sqrt(n)) * NORM_UP)
-
-    def _look_for_digits(self, rows: int) -> None:
-        """End this fold if bounding so many more rows one by one would take longer than to fold it in digits."""
-        self.pulled += rows
-        if not self.may_end or self.axes == 1:
-            return
-        columns = (self.axes + 1) * self.count + len(self.open)
-        if self.pulled > _PRODUCTS_OF_DIGITS * columns and self.network.digits is not None:
-            raise _LooseBoundsError
-
-    def _sharpen_all(self, number: int, rows: _Rows) -> Tensor | None:
-        """Bound a narrow stage row by row if norms say too little of it: ``[B, rows]`` of what each is off by."""
-        size = torch.linalg.vector_norm(rows.affine[:, -1], dim=1).numpy()
-        loose = np.flatnonzero(rows.error > _LOOSE * size)
-        if not len(loose):
-            return None
-        n = rows.affine.shape[2]
-        self._look_for_digits(n * len(loose))
-        owner, row = np.repeat(loose, n), np.tile(np.arange(n), len(loose))
-        found = torch.from_numpy(self._pulled_back(owner, np.full(len(row), number), row)).reshape(len(loose), n)
-        rows.each[loose] = torch.minimum(rows.each[loose], found)
-        rows.error = np.minimum(rows.error, _norms(rows.each))
-        return rows.each
-
-    def _pulled_back(self, owner: Int64s, stage: Int64s, row: Int64s) -> Array:
-        """What rows of stages so far are off by, bounded one by one."""
-        count = len(self.rounded)
-        later = torch.ones(1, self.rounded[-1].shape[1], dtype=torch.float64, device="cpu")  # of units not yet settled
-        steps, known = [*self.steps, (later, None)][:count], [*self.known, None][:count]
-        settled = [
-            SettledStage(slopes, rounded, rounded_units, own)
-            for (slopes, rounded_units), rounded, own in zip(steps, self.rounded, known, strict=True)
-        ]
-        return pulled_back(self.network.stages.stages, settled, stage, row, owner=owner).errors[:, 0] * UP + UNDERFLOW
-
-    def _times(self, value: _Values, block: LinearMap) -> Tensor:
-        shared = value.affine[:1, :-1]
-        if self.count > 1 and bool((value.affine[:, :-1] == shared).all()):  # directions that slices share
-            out = torch.empty(self.count, self.axes + 1, block.rows, dtype=torch.float64, device="cpu")
-            out[:, :-1], out[:, -1] = block.times(shared[0]), block.times(value.affine[:, -1])
-            return out
-        return block.times(value.affine.flatten(0, 1)).reshape(self.count, self.axes + 1, block.rows)
-
-    def _add_columns(self, columns: Tensor | None, value: _Values, block: LinearMap, may_write: bool) -> Tensor:
-        """What rows take from the columns of a value, added to what they take from others."""
-        born, before = value.born, len(value.columns)
-        end = int(born.numbers[-1]) + 1 if len(born.numbers) else before
-        if columns is None and end == before and block.in_place:
-            kept = value.columns if may_write else value.columns.clone()
-            return kept if block.is_identity else kept.mul_(block.factors)
-        if columns is None:
-            columns = torch.from_numpy(np.zeros((end, block.rows)))  # pages that nobody writes are not there
-        elif len(columns) < end:
-            columns = torch.cat([columns, torch.from_numpy(np.zeros((end - len(columns), block.rows)))])
-        step = max(1, _AT_ONCE // max(block.rows, block.width))
-        for begin in range(0, before, step):
-            some = slice(begin, min(begin + step, before))
-            block.add_times(columns[some], value.columns[some])
-        for begin in range(0, len(born.numbers), step):
-            some = slice(begin, begin + step)
-            numbers = born.numbers[some]
-            block.add_images(columns[int(numbers[0]) : int(numbers[-1]) + 1], born.units[some], born.entries[some])
-        return columns
-
-    def through_units(self, units: Units, first_line: int, rows: _Rows) -> _Values:
-        """The units of a stage from its rows; lines that are not settled get columns."""
-        n = len(units.line_begin) - 1
-        if units.lines == 0:
-            return self._pieces(units, rows, rows.size, np.zeros((self.count, n), np.int64), _none_born())
-        row_of = np.repeat(np.arange(n), np.diff(units.line_begin))
-        affine, columns, each, size = rows.affine, rows.columns, rows.each, rows.size
-        one_each = len(row_of) == n and bool((np.diff(units.line_begin) == 1).all())
-        if not one_each:
-            taken = torch.from_numpy(row_of)
-            affine, columns, each, size = affine[:, :, taken], columns[:, taken], each[:, taken], size[:, taken]
-        if units.kinks.any():
-            kinks = torch.from_numpy(units.kinks)
-            at_kinks = 2 * UNIT * (affine[:, -1].abs() + kinks.abs())
-            each = each + at_kinks
-            affine = affine.clone()
-            affine[:, -1] -= kinks
-        zero = None if bool((rows.some != 0).all()) else (rows.some if one_each else rows.some[:, taken]) == 0
-        lines, size = self.over.bounds(affine, columns, each, size)
-        on, off = self.over.decided(units, columns, lines, zero)
-        owner, line = np.nonzero(~(on | off))
-        at = torch.from_numpy(owner), torch.from_numpy(line)
-        loose = (each[at] > _MATTERS * (lines.high[at] - lines.low[at])).numpy()
-        if loose.any():
-            self._look_for_digits(int(loose.sum()))
-            at = at[0][loose], at[1][loose]
-            found = self._pulled_back(owner[loose], np.full(len(at[0]), len(self.steps)), row_of[line[loose]])
-            sharp = torch.from_numpy(found) + (at_kinks[at] if units.kinks.any() else 0)
-            each = each.clone()
-            each[at] = torch.minimum(each[at], sharp * UP)
-            lines, size = self.over.bounds(affine, columns, each, size)
-            on, off = self.over.decided(units, columns, lines, zero)
-            owner, line = np.nonzero(~(on | off))
-        self.on[:, first_line : first_line + units.lines] = on
-        self._check_room(len(self.open) + len(owner))
-        numbers = len(self.open) + np.arange(len(owner))
-        self.open.take(owner, line, columns)
-        at = torch.from_numpy(owner), torch.from_numpy(line)
-        at_kink = at_kinks[at].numpy() if units.kinks.any() else np.zeros(len(line))
-        error = each[at].numpy()
-        if self.digits is not None:
-            held = 5 * UNIT * size[at].numpy()
-            at_kink, error = at_kink + held, error + held
-        rows_of_lines = RowsOfLines(
-            form=affine[at[0], :, at[1]].numpy(),
-            error=error * UP + UNDERFLOW,
-            at_kink=at_kink,
-            noise=rows.noise[owner] / math.sqrt(n),
-        )
-        relaxed = self.over.relaxed(units, lines, owner, line)
-        self.open.add(owner, first_line + line, row_of[line], rows_of_lines, relaxed)
-        if one_each:
-            piece = on.astype(np.int64)
-        else:
-            below = np.concatenate([np.zeros((self.count, 1), np.int64), np.cumsum(on, axis=1)], axis=1)
-            piece = below[:, units.line_begin[1:]] - below[:, units.line_begin[:-1]]
-        lower = line + row_of[line]  # the piece below each line
-        jump = (units.slopes[lower + 1] - units.slopes[lower]) / units.denominator
-        if not one_each or units.kinks.any():  # of rows: lines are less by their kinks
-            reached = (size + torch.from_numpy(np.abs(units.kinks))) * UP
-            size = rows.size.scatter_reduce(1, torch.from_numpy(row_of).expand(self.count, -1), reached, "amin")
-        return self._pieces(units, rows, size, piece, _Born(numbers, row_of[line], jump))
-
-    def _check_room(self, columns: int) -> None:
-        if self.most_columns is not None and columns > self.most_columns:
-            raise TooManyColumnsError(len(self.steps), columns)
-        self._check_bytes(columns, bytes_of_fold(columns, self.network.widest))
-
-    def _check_bytes(self, columns: int, size: int) -> None:
-        if size <= _NO_MATTER:
-            return
-        budget = min(memory.budget(self.max_bytes), _MOST_BYTES)
-        if size <= budget:
-            return
-        takes = f"to follow them through the network takes {size} bytes, more than the memory budget of {budget} bytes"
-        if self.axes == 1:  # which is cut as long as that helps
-            raise BudgetExceededError(
-                f"on a stretch of this segment, however short, {columns} or more neurons are on both sides, and "
-                f"{takes}. Take a segment that keeps away from there, or set {memory.BUDGET_VARIABLE} to more",
-                1,
-            )
-        raise BudgetExceededError(
-            f"on this slice {columns} or more neurons are on both sides, and {takes}. Take a slice of "
-            f"{0.9 * (budget / size) ** 0.5:.2g} of its width and height, fewer layers, or raise memory_budget",
-            1,
-        )
-
-    def _pieces(self, units: Units, rows: _Rows, size: Tensor, piece: Int64s, born: _Born) -> _Values:
-        """Units on the pieces that they are settled on: ``[B, rows]``, those below all lines that are not settled."""
-        if units.gated:
-            slope, constant = piece.astype(np.float64), np.zeros((1, 1))
-        else:
-            at = units.line_begin[:-1] + np.arange(piece.shape[1]) + piece
-            slope = units.slopes[at] / units.denominator
-            constant = units.intercepts[at] / units.denominator
-        steep = torch.from_numpy(slope)
-        if rows.digits is not None:
-            return self._pieces_in_digits(rows, size, slope, np.broadcast_to(constant, slope.shape), born)
-        affine = rows.affine.mul_(steep[:, None])
-        affine[:, -1] += torch.from_numpy(constant)
-        columns = rows.columns
-        if len(columns):
-            columns = columns.mul_(
-                steep if self.count == 1 else steep[torch.from_numpy(self.open.owner[: len(columns)])]
-            )
-        size = size * steep.abs() + torch.from_numpy(np.abs(constant))
-        if len(born.numbers):
-            own = torch.from_numpy(self.open.owner[born.numbers]), torch.from_numpy(born.units)
-            highs = torch.from_numpy(np.abs(born.entries) * self.open.relaxed.high[born.numbers])
-            size.index_put_(own, highs, accumulate=True)
-        steepest = float(np.abs(units.slopes).max(initial=0.0)) / units.denominator
-        error = rows.error * steepest * NORM_UP
-        plain = units.denominator == 1 and np.isin(units.slopes, (-1, 0, 1)).all() and not units.intercepts.any()
-        rounded: Tensor | None = None
-        if not (plain and (np.abs(born.entries) <= 1).all()):
-            rounded = 8 * UNIT * UP * size
-            error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
-        self.steps.append((steep, rounded))
-        some = rows.some * (steep != 0)
-        some += torch.from_numpy(np.broadcast_to(constant, piece.shape) != 0)
-        if len(born.numbers):
-            some[own] = 1
-        own_each = None
-        if self.count == 1:
-            own_each = rows.each * steep.abs() * UP + (0 if rounded is None else rounded)
-        return _Values(affine, columns, born, size, error, own_each, (some != 0).double(), steepest * rows.noise)
-
-    def _pieces_in_digits(self, rows: _Rows, size: Tensor, slope: Array, constant: Array, born: _Born) -> _Values:
-        """The same in digits: slopes are -1, 0 and 1, so that nothing is rounded."""
-        assert self.digits is not None and rows.digits is not None
-        first = (self.axes + 1) * self.count
-        owner = np.concatenate([np.repeat(np.arange(self.count), self.axes + 1), self.open.owner])[
-            : rows.digits.vectors
-        ]
-        steep, added = torch.from_numpy(slope), torch.from_numpy(constant.copy())
-        found = rows.digits
-        found.multiply(steep, torch.from_numpy(owner))
-        error = rows.error
-        if constant.any():
-            found = self.digits.plus(found, added, self._constants)
-            error = error + self._cut(found, slope.shape[1])
-        if len(born.numbers):
-            at, units = torch.from_numpy(first + born.numbers), torch.from_numpy(born.units)
-            vectors = first + int(born.numbers[-1]) + 1
-            found = self.digits.with_units(found, vectors, at, units, torch.from_numpy(born.entries))
-            error = error + self._cut(found, slope.shape[1])
-        size = size * steep.abs() + added.abs()
-        some = rows.some * (steep != 0) + (added != 0)
-        if len(born.numbers):
-            own = torch.from_numpy(self.open.owner[born.numbers]), torch.from_numpy(born.units)
-            highs = torch.from_numpy(np.abs(born.entries) * self.open.relaxed.high[born.numbers])
-            size.index_put_(own, highs, accumulate=True)
-            some[own] = 1
-        cut = torch.from_numpy((error - rows.error) * NORM_UP)[:, None].expand(-1, slope.shape[1])
-        self.steps.append((steep, cut if constant.any() or len(born.numbers) else None))
-        nothing = torch.zeros(0, slope.shape[1], dtype=torch.float64, device="cpu")
-        return _Values(rows.affine, nothing, born, size, error * NORM_UP, None, (some != 0).double(), rows.noise, found)
-
-    def tighten(self, cells: bool) -> None:
-        """Bound what rows are off by one by one, if the norms of all together are worth little."""
-        spans = self.extent[:, :-1] if self.axes == 2 else np.ptp(self.corners[:, :, :1], axis=1)
-        owner, rows = self.open.owner, self.open.rows
-        change = (np.abs(rows.form[:, :-1]) * spans[owner]).sum(axis=1)
-        decisions = self.open.of_slices()[owner]  # of a row: against each of its slice, about
-        loose = rows.error * decisions > _WORTH * change
-        if cells:
-            loose |= rows.error > _SHARP * change
-        loose = np.flatnonzero(loose)
-        if not len(loose):
-            return
-        stages = self.network.stages.stages
-        stage = np.repeat([number for number, each in enumerate(stages) if each.units.lines], np.diff(self.open.births))
-        self.known = [None] * len(self.known)  # few rows are left: they are pulled back all the way
-        found = self._pulled_back(owner[loose], stage[loose], self.open.unit[loose])
-        rows.error[loose] = np.minimum(rows.error[loose], (found + rows.at_kink[loose]) * UP + UNDERFLOW)
-
-    def systems(self) -> SliceSystems:
-        """What is left."""
-        return self.open.systems(self.on)
-
-    def output_forms(self, last: _Values) -> SliceOutputs:
-        """The units of the last stage."""
-        columns = np.zeros((len(self.open), last.affine.shape[2]))
-        columns[: len(last.columns)] = last.columns.numpy()
-        blocks = self.network.stages.stages[-1].blocks.values()
-        own = sum((block.row_norms for block in blocks), np.zeros(columns.shape[1]))
-        shares = own / sum(block.frobenius for block in blocks)
-        return SliceOutputs(
-            last.affine.numpy(), columns[self.open.order], shares, last.noise, self.open.rows.noise[self.open.order]
-        )
-
-
-def _norms(each: Tensor) -> Array:
-    return np.asarray(torch.linalg.vector_norm(each, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW)
 
 
 def _nothing() -> None:
     pass
-
-
-def _none_born() -> _Born:
-    none = np.zeros(0, np.int64)
-    return _Born(none, none, np.zeros(0))

@@ -10,8 +10,8 @@ import numpy as np
 
 from pylinregion._util import memory
 from pylinregion._util.arrays import Int64s
+from pylinregion.exact.fold_room import columns_that_fit
 from pylinregion.exact.pattern_table import PatternTable
-from pylinregion.exact.slice_fold import columns_that_fit
 from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.exact.slice_walks import DECISIONS, How, SliceCounts, SliceWalks
 from pylinregion.exact.tile_walks import on_tiles, tiled, tiles_a_side

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from pylinregion._util import checks, memory
 from pylinregion._util.errors import BudgetExceededError, UnsupportedModelError
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.exact.many_slices import ManySlices
-from pylinregion.exact.slice_engine import EngineCells, Enumeration, engines_of
+from pylinregion.exact.slice_engine import EngineCells, Enumeration, SliceWalk, engines_of
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.network import Network
@@ -29,6 +29,7 @@ from pylinregion.regions.enumeration import (
 )
 from pylinregion.regions.partition import Partition
 
+Found = Enumeration[EngineCells]
 _AT_ONCE = 256  # slices that are folded together, at most
 _NUMBERS_AT_ONCE = 1 << 22  # of their origins
 
@@ -91,68 +92,63 @@ def partitions(
                 f"{list(given[0].input_shape)}"
             )
         check_extent(f"slices[{number}]", each)
-    if cells:
-        return _with_cells(ready, given, max_regions, memory_budget)
-    return _counted(ready, given, max_regions, memory_budget)
+    many = ManySlices(ready.stages, _are_central(ready, given))
+    look = (_with_cells if cells else _counted)(ready, many, max_regions, memory_budget)
+    return _one_by_one(ready, given, look)
 
 
 def _with_cells(
-    ready: Prepared, slices: list[Slice], max_regions: int | None, memory_budget: int | None
-) -> Iterator[Partition]:
-    with plain_torch():
-        many = ManySlices(ready.stages, _are_central(ready, slices))
-        budget = memory.budget(memory_budget)
-    waiting = _batches(slices)
-    while waiting:
-        batch = waiting.pop()
-        engines = {}
-        try:
-            with plain_torch(), _named(batch[0]):
-                for corners, together in _together(slices, batch):
-                    many.check_scale(together)
-                    engines[corners] = engines_of(many, together, memory_budget)
-        except UnsupportedModelError:
-            if len(batch) == 1:
-                raise
-            waiting += _one_by_one(batch)
-            continue
-        for number in batch:
-            with plain_torch(), _named(number):
-                engine = next(engines[len(slices[number].polygon)])
-                found = enumerated(engine, ready.threads, True, max_regions, budget)
-                if ready.stages.are_one_system and found.cells is not None:  # whose patterns are an array
-                    cells = replace(found.cells, patterns=np.asarray(found.cells.patterns))
-                    found = replace(found, cells=cells)
-            yield found_partition(ready, slices[number], found)
+    ready: Prepared, many: ManySlices, max_regions: int | None, memory_budget: int | None
+) -> Callable[[Slices], Iterator[Found]]:
+    budget = memory.budget(memory_budget)
+
+    def found_by(engine: SliceWalk) -> Found:
+        found = enumerated(engine, ready.threads, True, max_regions, budget)
+        if ready.stages.are_one_system and found.cells is not None:  # whose patterns are an array
+            cells = replace(found.cells, patterns=np.asarray(found.cells.patterns))
+            found = replace(found, cells=cells)
+        return found
+
+    def look(together: Slices) -> Iterator[Found]:
+        many.check_scale(together)
+        return map(found_by, engines_of(many, together, memory_budget))
+
+    return look
 
 
 def _counted(
-    ready: Prepared, slices: list[Slice], max_regions: int | None, memory_budget: int | None
-) -> Iterator[Partition]:
-    with plain_torch():
-        many = ManySlices(ready.stages, _are_central(ready, slices))
+    ready: Prepared, many: ManySlices, max_regions: int | None, memory_budget: int | None
+) -> Callable[[Slices], Iterator[Found]]:
+    def counts(regions: list[int], decisions: list[int]) -> Found:
+        check_count(max(regions, default=1), max_regions)
+        filtered, exact, zeros, folds = decisions
+        return Enumeration(regions, False, filtered, exact, zeros, None, folds)
+
+    def look(together: Slices) -> Iterator[Found]:
+        found = many.count(together, threads=ready.threads, max_regions=max_regions, max_bytes=memory_budget)
+        return map(counts, found.regions.tolist(), found.decisions.tolist())
+
+    return look
+
+
+def _one_by_one(ready: Prepared, slices: list[Slice], look: Callable[[Slices], Iterator[Found]]) -> Iterator[Partition]:
+    """The partitions of slices, in their order; ``look``: at some slices together, what is found on each."""
     waiting = _batches(slices)
     while waiting:
         batch = waiting.pop()
-        counted = {}
         try:
             with plain_torch(), _named(batch[0]):
-                for corners, together in _together(slices, batch):
-                    found = many.count(
-                        together, threads=ready.threads, max_regions=max_regions, max_bytes=memory_budget
-                    )
-                    counted[corners] = zip(found.regions.tolist(), found.decisions.tolist(), strict=True)
+                found = {corners: look(together) for corners, together in _together(slices, batch)}
         except (BudgetExceededError, UnsupportedModelError):
             if len(batch) == 1:
                 raise
-            waiting += _one_by_one(batch)
+            # One of them is refused: those before it come.
+            waiting += [range(number, number + 1) for number in reversed(batch)]
             continue
         for number in batch:
-            regions, (filtered, exact, zeros, folds) = next(counted[len(slices[number].polygon)])
-            with _named(number):
-                check_count(max(regions, default=1), max_regions)
-            counts = Enumeration[EngineCells](regions, False, filtered, exact, zeros, None, folds)
-            yield found_partition(ready, slices[number], counts)
+            with plain_torch(), _named(number):
+                own = next(found[len(slices[number].polygon)])
+            yield found_partition(ready, slices[number], own)
 
 
 @contextlib.contextmanager
@@ -164,11 +160,6 @@ def _named(number: int) -> Iterator[None]:
         raise BudgetExceededError(f"slices[{number}]: {error}", error.n_regions) from None
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"slices[{number}]: {error}") from None
-
-
-def _one_by_one(batch: range) -> list[range]:
-    """Batches of one, the last first, of slices one of which is refused: so those before it come."""
-    return [range(number, number + 1) for number in reversed(batch)]
 
 
 def _are_central(ready: Prepared, slices: list[Slice]) -> bool:

@@ -15,7 +15,7 @@ from cases.engine import IDENTITY_PLANE, Case, box, check_case, generic, percept
 from cases.networks import SLICE_KINDS, random_network, random_slice
 from cases.parts import SCALE, some
 from pylinregion._util.errors import BudgetExceededError, UnsupportedModelError
-from pylinregion.exact import slice_fold
+from pylinregion.exact import fold_room
 from pylinregion.exact.line_system import check_scale
 from pylinregion.exact.segment_engine import Tracer
 from pylinregion.exact.slice_engine import Engine
@@ -301,8 +301,8 @@ def test_more_lines_than_the_constants_of_rounding_hold_for_are_no_one_system():
 
 
 def test_a_fold_that_leaves_more_lines_is_refused_whatever_memory_is_there(monkeypatch):
-    monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
-    monkeypatch.setattr(slice_fold, "_MOST_BYTES", slice_fold.bytes_of_fold(4, 5))
+    monkeypatch.setattr(fold_room, "_NO_MATTER", 0)
+    monkeypatch.setattr(fold_room, "_MOST_BYTES", fold_room.bytes_of_fold(4, 5))
     folder = SliceFolder(generic((2, 5, 1)))
     slices = Slices(np.eye(2)[:1], np.eye(2)[1:], np.zeros((1, 2)), box(-9, 9)[None])
     with pytest.raises(BudgetExceededError, match="5 or more neurons are on both sides"):

@@ -96,13 +96,13 @@ def test_units_and_numbers_that_are_added(scale):
 @pytest.fixture
 def in_digits(monkeypatch):
     """All slices are folded in digits."""
-    folded = SliceFolder._folded_in
+    passed = SliceFolder._passed
 
-    def always(self, digits, *arguments):
-        assert self.digits is not None
-        return folded(self, self.digits, *arguments[:-1], False)
+    def always(self, digits, may_end, *arguments):
+        assert self.network.digits is not None
+        return passed(self, self.network.digits, False, *arguments)
 
-    monkeypatch.setattr(SliceFolder, "_folded_in", always)
+    monkeypatch.setattr(SliceFolder, "_passed", always)
 
 
 def cases():
@@ -113,7 +113,7 @@ def cases():
 
 
 def is_plain(stages):
-    return SliceFolder(stages).digits is not None
+    return SliceFolder(stages).network.digits is not None
 
 
 @pytest.mark.usefixtures("in_digits")
@@ -161,26 +161,32 @@ class Deep(nn.Module):
         return self.head(self.layers(x).mean((2, 3)))
 
 
-def test_deep_networks_are_folded_in_digits_where_that_takes_less(monkeypatch):
-    torch.manual_seed(1)
-    model = Deep(22, 5)
+def settled(blocks, channels, side, seed):
+    """A network whose batch norms have seen inputs, and a slice around another."""
+    torch.manual_seed(seed)
+    model = Deep(blocks, channels)
     with torch.no_grad():
         for _ in range(8):
-            model(torch.randn(32, 3, 8, 8))
-    model.eval()
-    where = plr.Slice.around(torch.randn(3, 8, 8), 0.05)
+            model(torch.randn(32, 3, side, side))
+    return model.eval(), plr.Slice.around(torch.randn(3, side, side), 0.05)
+
+
+def test_deep_networks_are_folded_in_digits_where_that_takes_less(monkeypatch):
+    model, where = settled(22, 5, 8, seed=1)
     folds = []
-    folded = SliceFolder._folded_in
+    passed = SliceFolder._passed
 
     def seen(self, digits, *arguments):
         folds.append(digits is not None)
-        return folded(self, digits, *arguments)
+        return passed(self, digits, *arguments)
 
-    monkeypatch.setattr(SliceFolder, "_folded_in", seen)
+    monkeypatch.setattr(SliceFolder, "_passed", seen)
     found = plr.partition(model, where)
     assert folds == [False, True]
     found.verify(model)
-    monkeypatch.setattr(SliceFolder, "_folded_in", lambda self, *arguments: folded(self, *arguments[:-1], False))
+    monkeypatch.setattr(
+        SliceFolder, "_passed", lambda self, digits, _, *arguments: passed(self, digits, False, *arguments)
+    )
     other = plr.partition(model, where)
     assert found.n_regions == other.n_regions > 5
     assert found.certificate.exact == 0 or found.certificate.exact <= other.certificate.exact
@@ -188,13 +194,7 @@ def test_deep_networks_are_folded_in_digits_where_that_takes_less(monkeypatch):
 
 def test_derivatives_of_deep_networks_need_no_integers(monkeypatch):
     """What goes back from the outputs in digits is what the integers give, rounded."""
-    torch.manual_seed(2)
-    model = Deep(14, 4)
-    with torch.no_grad():
-        for _ in range(4):
-            model(torch.randn(16, 3, 6, 6))
-    model.eval()
-    part = plr.partition(model, plr.Slice.around(torch.randn(3, 6, 6), 0.05))
+    part = plr.partition(*settled(14, 4, 6, seed=2))
     patterns = np.asarray(part.patterns)[:3]
     plain, by_norms = maps.jacobians(part.stages, patterns)
     assert (by_norms > 1e-14 * plain.norm(dim=2)).all()

@@ -10,7 +10,7 @@ from cases.engine import random_case
 from cases.maxima import maxima_case
 from cases.networks import NETWORK_KINDS, SLICE_KINDS
 from cases.row_bounds import check_bounds
-from pylinregion.exact import slice_fold
+from pylinregion.exact import fold_pass, fold_room
 from pylinregion.exact.pattern_table import changing_lines
 from pylinregion.exact.slice_engine import Engine, FoldedEngine, engine_of, folded_engine
 from pylinregion.exact.slice_systems import Slices
@@ -110,10 +110,10 @@ def test_decisions_in_integers_are_those_of_float64():
 
 
 @pytest.mark.part(2)
-@pytest.mark.parametrize("worth", [slice_fold._WORTH, -1.0])
+@pytest.mark.parametrize("worth", [fold_pass._WORTH, -1.0])
 def test_rows_of_convolutions_are_within_their_bounds(worth, monkeypatch):
     """Against fractions: by norms, and row by row."""
-    monkeypatch.setattr(slice_fold, "_WORTH", worth)
+    monkeypatch.setattr(fold_pass, "_WORTH", worth)
     _, stages, where = stages_on_a_slice(2, 6)
     u, v, origin = (np.ascontiguousarray(column)[None] for column in where.plane.T)
     corners = np.stack([where.polygon * 2.0**-k for k in (3, 6)])
@@ -146,7 +146,7 @@ def test_duplicated_channels_and_zero_biases_tie_exactly():
 
 
 def test_a_slice_that_takes_more_memory_than_there_may_be_is_refused_with_one_that_fits(monkeypatch):
-    monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
+    monkeypatch.setattr(fold_room, "_NO_MATTER", 0)
     net, _, where = stages_on_a_slice(0)
     said = r"(\d+) or more neurons are on both sides, .* memory budget of 20000 bytes. Take a slice of (0\.\d+) of its"
     with pytest.raises(plr.BudgetExceededError, match=said):

@@ -14,7 +14,7 @@ from cases.networks import NETWORK_KINDS, SLICE_KINDS
 from cases.parts import SCALE
 from cases.row_bounds import check_bounds
 from pylinregion._util.errors import UnsupportedModelError
-from pylinregion.exact import slice_fold
+from pylinregion.exact import fold_pass, fold_room, slice_fold
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.open_lines import OpenLines
 from pylinregion.exact.over_polygons import LineBounds, OverPolygons
@@ -104,10 +104,10 @@ def test_counts_of_networks_with_maxima(kind, slice_kind):
 @pytest.mark.part(32)
 @pytest.mark.parametrize("structure", [name for name in STRUCTURES if name != "wide"])
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
-@pytest.mark.parametrize("worth", [slice_fold._WORTH, -1.0])  # by norms, or row by row, of all rows
+@pytest.mark.parametrize("worth", [fold_pass._WORTH, -1.0])  # by norms, or row by row, of all rows
 def test_rows_are_within_their_bounds_and_what_is_settled_is(kind, structure, worth, monkeypatch):
     for name in ("_WORTH", "_LOOSE", "_MATTERS")[: 3 if worth < 0 else 1]:
-        monkeypatch.setattr(slice_fold, name, worth)
+        monkeypatch.setattr(fold_pass, name, worth)
     case, _ = random_case(7 + NETWORK_KINDS.index(kind))
     shape = (case.plane.shape[0], 8, 7, 6, 2)
     for seed, activation in enumerate(("relu", "leaky_relu 0.01", "hardsigmoid", "steps")):
@@ -119,9 +119,9 @@ def test_rows_are_within_their_bounds_and_what_is_settled_is(kind, structure, wo
 
 @pytest.mark.part(16)
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
-@pytest.mark.parametrize("worth", [slice_fold._WORTH, -1.0])
+@pytest.mark.parametrize("worth", [fold_pass._WORTH, -1.0])
 def test_candidates_are_within_their_bounds(kind, worth, monkeypatch):
-    monkeypatch.setattr(slice_fold, "_WORTH", worth)
+    monkeypatch.setattr(fold_pass, "_WORTH", worth)
     for seed in range(3):
         case = maxima_case(kind, SLICE_KINDS[seed], seed)
         check_bounds(case.stages, around(case, 3, seed), seed)
@@ -130,7 +130,7 @@ def test_candidates_are_within_their_bounds(kind, worth, monkeypatch):
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_large_numbers_have_rounded_is_kept_when_they_cancel(count, monkeypatch):
     """Sizes are small behind a difference of large numbers, what it is off by is not."""
-    monkeypatch.setattr(slice_fold, "_WORTH", math.inf)  # bounds of the way forwards alone
+    monkeypatch.setattr(fold_pass, "_WORTH", math.inf)  # bounds of the way forwards alone
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 6), nn.ReLU()).double()
     with torch.no_grad():
@@ -200,7 +200,7 @@ def test_slices_on_which_too_much_is_left_are_folded_in_parts(monkeypatch):
         found = ManySlices(stages).count(slices)
         assert np.array_equal(found.regions, whole.regions) and np.array_equal(found.changes, whole.changes)
         assert np.array_equal(found.rows, whole.rows) and np.array_equal(found.decisions, whole.decisions)
-    with pytest.raises(slice_fold.TooManyColumnsError):
+    with pytest.raises(fold_room.TooManyColumnsError):
         SliceFolder(stages).fold(slices)
 
 

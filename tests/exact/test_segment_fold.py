@@ -17,7 +17,7 @@ from cases.maxima import any_case
 from cases.networks import NETWORK_KINDS
 from cases.traces import SEGMENT_KINDS, check_against_oracle, network_of, parts, random_segments
 from pylinregion.counting import exact_count
-from pylinregion.exact import segment_fold, segment_maps, slice_fold
+from pylinregion.exact import fold_room, segment_fold, segment_maps, slice_fold
 from pylinregion.exact.segment_engine import Tracer
 from pylinregion.exact.segment_fold import FoldedTracer, tracer_of
 from pylinregion.lowering.lower import stages_of
@@ -275,7 +275,7 @@ def test_a_network_whose_matrices_would_be_too_large_is_traced():
 
 @pytest.mark.turns(2)
 def test_neurons_that_all_change_at_one_point_take_memory_and_are_named(monkeypatch):
-    monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
+    monkeypatch.setattr(fold_room, "_NO_MATTER", 0)
     monkeypatch.setattr(slice_fold, "_MOST_NUMBERS", 100)
     monkeypatch.setenv("PYLINREGION_MEMORY_BUDGET", "100000")
     model = nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(288, 1))

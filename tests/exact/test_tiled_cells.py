@@ -12,7 +12,7 @@ from cases.parts import SCALE
 from cases.random_layers import random_model, random_place, small_slice
 from cases.tilings import GRIDS, force, residual_net
 from pylinregion._util.errors import BudgetExceededError
-from pylinregion.exact import slice_fold
+from pylinregion.exact import fold_room
 from pylinregion.exact.slice_engine import folded_engine
 from pylinregion.geometry.tiles import Tiling
 from pylinregion.lowering.lower import stages_of
@@ -100,12 +100,12 @@ def test_tiles_have_the_cells_of_convolutional_networks(seed, monkeypatch):
 
 
 def test_a_partition_that_does_not_fit_is_found_in_tiles(monkeypatch):
-    monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
+    monkeypatch.setattr(fold_room, "_NO_MATTER", 0)
     net = residual_net()
     where = plr.Slice.around(0.1 * torch.randn(1, 12, 12, dtype=torch.float64), 0.2)
     whole = plr.partition(net, where)
     engine = folded_engine(whole.stages, where.plane, where.polygon)
-    budget = slice_fold.bytes_of_fold(int(engine._systems.begin[-1]), engine._many._walks.folder.widest) - 1
+    budget = fold_room.bytes_of_fold(int(engine._systems.begin[-1]), engine._many._walks.folder.widest) - 1
     for threads in (1, 2):
         tiled = plr.partition(net, where, memory_budget=budget, threads=threads)
         assert tiled.regions_per_layer == whole.regions_per_layer and tiled.n_regions > 50

@@ -14,7 +14,7 @@ from cases.networks import NETWORK_KINDS, SLICE_KINDS
 from cases.parts import SCALE
 from cases.random_layers import random_model, random_place, small_slice
 from cases.tilings import GRIDS, counted_in_tiles, force, residual_net, slices_of
-from pylinregion.exact import slice_fold, tile_walks, tiled_slice
+from pylinregion.exact import fold_room, tile_walks, tiled_slice
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import folded_engine
 from pylinregion.exact.slice_systems import Slices
@@ -125,21 +125,21 @@ def test_a_slice_is_cut_into_as_few_tiles_as_fit(exponent, expected):
 def test_as_many_columns_fit_as_take_no_more_bytes():
     for widest in (1, 100, 16384):
         for columns in (1, 7, 3000):
-            size = slice_fold.bytes_of_fold(columns, widest)
-            assert slice_fold.columns_that_fit(size, widest) == columns
-            assert slice_fold.columns_that_fit(size - 1, widest) == columns - 1
+            size = fold_room.bytes_of_fold(columns, widest)
+            assert fold_room.columns_that_fit(size, widest) == columns
+            assert fold_room.columns_that_fit(size - 1, widest) == columns - 1
 
 
 @pytest.mark.turns(2)
 def test_a_slice_that_does_not_fit_is_counted_in_tiles_that_do(monkeypatch):
-    monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
+    monkeypatch.setattr(fold_room, "_NO_MATTER", 0)
     net = residual_net()
     where = plr.Slice.around(0.1 * torch.randn(1, 12, 12, dtype=torch.float64), 1.0)
     whole = plr.partition(net, where, cells=False, threads=1)
     stages = whole.stages
     engine = folded_engine(stages, where.plane, where.polygon)
     widest = engine._many._walks.folder.widest
-    bytes_of_whole = slice_fold.bytes_of_fold(int(engine._systems.begin[-1]), widest)
+    bytes_of_whole = fold_room.bytes_of_fold(int(engine._systems.begin[-1]), widest)
     looked = []
     look = tiled_slice.tiled
     monkeypatch.setattr(tiled_slice, "tiled", lambda slice_, tile: looked.append(tile) or look(slice_, tile))
@@ -155,7 +155,7 @@ def test_a_slice_that_does_not_fit_is_counted_in_tiles_that_do(monkeypatch):
 
 @pytest.mark.turns(2)
 def test_a_tile_that_does_not_fit_is_halved(forced, monkeypatch):
-    monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
+    monkeypatch.setattr(fold_room, "_NO_MATTER", 0)
     stages = generic((2, 12, 12, 1), seed=2)
     where = slices_of(IDENTITY_PLANE, box(-1, 1))
     many = ManySlices(stages)
@@ -164,7 +164,7 @@ def test_a_tile_that_does_not_fit_is_halved(forced, monkeypatch):
     halves = []
     halve = Tiling.halves
     monkeypatch.setattr(Tiling, "halves", lambda self, tile: halves.append(tile) or halve(self, tile))
-    budget = slice_fold.bytes_of_fold(int(whole.rows[0]), 12) // 3
+    budget = fold_room.bytes_of_fold(int(whole.rows[0]), 12) // 3
     found = counted_in_tiles(many, where, max_bytes=budget)
     assert np.array_equal(found.regions, whole.regions) and np.array_equal(found.changes, whole.changes)
     assert len(halves) > 2 and found.rows[0] > whole.rows[0]

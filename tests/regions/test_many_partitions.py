@@ -11,7 +11,7 @@ import pylinregion as plr
 from cases.engine import random_case
 from cases.parts import SCALE
 from cases.tilings import residual_net
-from pylinregion.exact import slice_fold, tile_walks, tiled_slice
+from pylinregion.exact import fold_pass, fold_room, slice_fold, tile_walks, tiled_slice
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import Engine, engines_of
 from pylinregion.exact.slice_systems import Slices
@@ -169,13 +169,13 @@ def test_rows_of_many_slices_tell_corners_as_well_as_those_of_one():
     assert sum(map(len, alone)) > 20
     for own, others in zip(folded, alone, strict=True):
         change = 0.1 * np.abs(own.affine[:2]).sum(axis=0)
-        assert np.all(own.error <= np.maximum(2 * others, 4 * slice_fold._SHARP * change))
+        assert np.all(own.error <= np.maximum(2 * others, 4 * fold_pass._SHARP * change))
 
 
 @pytest.mark.parametrize("cells", [True, False])
 def test_a_slice_that_does_not_fit_is_found_in_tiles_among_the_others(cells, monkeypatch):
     """Of counts the budget was not heard of."""
-    monkeypatch.setattr(slice_fold, "bytes_of_fold", lambda columns, widest: columns << 30)
+    monkeypatch.setattr(fold_room, "bytes_of_fold", lambda columns, widest: columns << 30)
     monkeypatch.setattr(tiled_slice, "columns_that_fit", lambda max_bytes, widest: max_bytes >> 30)
     tiled = []
     monkeypatch.setattr(tiled_slice, "tiles_a_side", lambda *given: tiled.append(1) or tile_walks.tiles_a_side(*given))
@@ -198,10 +198,10 @@ def test_a_slice_that_does_not_fit_is_found_in_tiles_among_the_others(cells, mon
 
 def test_so_many_columns_of_many_slices_that_memory_is_short_are_folded_in_parts(monkeypatch):
     """All slices at once were given to the tiles of one."""
-    monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
+    monkeypatch.setattr(fold_room, "_NO_MATTER", 0)
     model, slices = net(4, 12, 12, 1), around((4,), 6)
     expected = [plr.partition(model, each).n_regions for each in slices]
-    monkeypatch.setenv("PYLINREGION_MEMORY_BUDGET", str(slice_fold.bytes_of_fold(30, 12)))
+    monkeypatch.setenv("PYLINREGION_MEMORY_BUDGET", str(fold_room.bytes_of_fold(30, 12)))
     assert [part.n_regions for part in plr.partitions(model, slices, cells=False)] == expected
     x = torch.stack([each.origin for each in slices])
     frame = torch.stack([slices[0].u, slices[0].v])

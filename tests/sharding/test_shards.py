@@ -14,7 +14,7 @@ from cases import processes
 from cases.shards import model, network, points, where
 from cases.tilings import residual_net
 from pylinregion._util import npz
-from pylinregion.exact import slice_fold
+from pylinregion.exact import fold_room
 from pylinregion.sharding import sharded_counts
 
 
@@ -328,7 +328,7 @@ def test_a_part_that_takes_too_much_memory(tmp_path):
 
 def test_a_slice_whose_columns_do_not_fit_has_no_parts_until_they_do(tmp_path, monkeypatch):
     """What was to be raised, the memory budget, had no say in it."""
-    monkeypatch.setattr(slice_fold, "_NO_MATTER", 0)
+    monkeypatch.setattr(fold_room, "_NO_MATTER", 0)
     net, slice_ = residual_net(), plr.Slice.around(torch.zeros(1, 12, 12), 0.1)
     wanted = plr.partition(net, slice_, cells=False)
     said = (
@@ -350,7 +350,6 @@ import torch
 from torch import distributed
 import pylinregion as plr
 from pylinregion._util import npz
-from pylinregion.exact import slice_fold
 from pylinregion.sharding import sharded_counts
 from cases.shards import model, points, where
 

@@ -1,0 +1,508 @@
+"""The pass of a fold: a stage's rows from the units before, and its units from the rows, on all slices.
+
+docs/exactness.md, 5.2, has the bounds; 5.3 those of single rows, 5.5 those in digits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pylinregion._util.arrays import Array, Int64s
+from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
+from pylinregion.exact.fixed_point import Digits, FixedPoint, digits_for
+from pylinregion.exact.fold_room import Room, bytes_of_digits
+from pylinregion.exact.open_lines import OpenLines, RowsOfLines
+from pylinregion.exact.over_polygons import Bits, OverPolygons
+from pylinregion.exact.row_errors import SettledStage, pulled_back
+from pylinregion.exact.slice_systems import SliceOutputs, Slices, SliceSystems
+from pylinregion.lowering.linear_maps import LinearMap
+from pylinregion.lowering.stages import INPUT, Stages
+from pylinregion.lowering.units import Units
+
+_AT_ONCE = 2**20  # numbers that a map takes or gives at a time
+_LOOSE = 1e-7  # of a narrow stage's values: where norms leave it off by more, its rows are bounded one by one
+_NARROW = 1024  # rows
+_MATTERS = 0.01  # of the range of a line: a smaller part of it that is error settles next to nothing
+_WORTH = 1e-6  # decisions of a row that are expected to be left to integers: to find sharper bounds takes longer
+_SHARP = 1e-10  # of what a row changes by: coordinates of corners that are known less well are found in integers
+_PRODUCTS_OF_DIGITS = 4  # of a column, in a fold in digits, which is 0 nearly everywhere: what to choose it by
+
+
+class Born(NamedTuple):
+    """Columns that begin in a stage: their numbers, the unit that each is of, and what it is times the line's unit."""
+
+    numbers: Int64s
+    units: Int64s
+    entries: Array
+
+
+@dataclass
+class Values:
+    """The units of a stage on all slices.
+
+    Attributes:
+        affine: ``[B, axes + 1, n]``: what s (and t) and 1 give.
+        columns: ``[columns before, n]``: what they take from units that were unsettled before.
+        born: What they are of their own lines that are not settled.
+        size: ``[B, n]``: bounds of their values with all terms taken without signs.
+        error: ``[B]``: a bound of the 2-norm of what they are off by, anywhere on the slice.
+        each: ``[B, n]``: of what each of those that are settled is off by, if not by norms; None: not known.
+        some: ``[B, n]``: 0 where they are 0 all over the slice, for all that they read is, else 1.
+        noise: ``[B]``: the 2-norm that rounding is expected to have, where outputs are asked for.
+        digits: In a fold in digits all that ``affine`` has, then the columns, with those that are born.
+    """
+
+    affine: Tensor
+    columns: Tensor
+    born: Born
+    size: Tensor
+    error: Array
+    each: Tensor | None
+    some: Tensor
+    noise: Array
+    digits: FixedPoint | None = None
+
+
+@dataclass
+class Rows:
+    """The rows of a stage on all slices.
+
+    Attributes:
+        affine: ``[B, axes + 1, n]``.
+        columns: ``[columns so far, n]``.
+        size: ``[B, n]``: bounds of their values with all terms taken without signs.
+        error: ``[B]``: a bound of the 2-norm of what they are off by.
+        each: ``[B, n]``: of what each is off by.
+        some, noise, digits: As of values.
+    """
+
+    affine: Tensor
+    columns: Tensor
+    size: Tensor
+    error: Array
+    each: Tensor
+    some: Tensor
+    noise: Array
+    digits: FixedPoint | None = None
+
+
+class LooseBoundsError(Exception):
+    """To find sharper bounds row by row takes longer than to fold in digits."""
+
+
+class FoldedNetwork:
+    """What a fold reads of a network.
+
+    Args:
+        stages: Its.
+        outputs: Whether what it gives is asked for, too.
+    """
+
+    def __init__(self, stages: Stages, outputs: bool) -> None:
+        self.stages = stages
+        self.outputs = outputs
+        with_lines = [number for number, stage in enumerate(stages.stages) if stage.units.lines]
+        self.end = with_lines[-1] + 1 if with_lines else 0  # the stages behind cut nothing
+        if outputs:
+            self.end = len(stages.stages)
+        kept = stages.stages[: self.end]
+        self.row_norms = [
+            {source: torch.from_numpy(block.row_norms) for source, block in stage.blocks.items()} for stage in kept
+        ]
+        self.widest = max((stage.rows for stage in kept), default=0)
+        self.last_reader = {source: number for number, stage in enumerate(kept) for source in stage.blocks}
+        self.maxima = any(stage.units.groups is not None for stage in kept)
+
+    @cached_property
+    def digits(self) -> Digits | None:
+        """Those of a fold in digits; None: it is not for this network."""
+        return None if self.outputs else digits_for(self.stages.stages[: self.end])
+
+
+class FoldPass:
+    """A pass through the stages, on its way.
+
+    Args:
+        network: What is folded.
+        slices: Where.
+        room: What it may take.
+        digits: Those that it is done in; None: in float64.
+        may_end: Whether it ends with a :class:`LooseBoundsError` where digits would take less time.
+    """
+
+    def __init__(
+        self, network: FoldedNetwork, slices: Slices, room: Room, digits: Digits | None, may_end: bool
+    ) -> None:
+        self.network = network
+        self.room = room
+        self.digits = digits
+        self.may_end = may_end
+        self.pulled = 0  # rows that were bounded one by one
+        self.count = len(slices)
+        self.axes = slices.axes
+        self.corners = slices.corners
+        self.extent = slices.extent
+        self.on: Bits = np.zeros((self.count, network.stages.lines), dtype=bool)
+        self.open = OpenLines(self.count, self.axes)
+        self.over = OverPolygons(slices, self.open)
+        self.known: list[Tensor | None] = []  # by stage [B, rows]: what they are off by, if that was bounded one by one
+        self.rounded: list[Tensor] = []  # by stage [B, rows]: what its own arithmetic rounds
+        self.steps: list[tuple[Tensor, Tensor | None]] = []  # by stage [B, units]: the settled slope, what that rounds
+
+    def plane(self, slices: Slices) -> Values:
+        """The input."""
+        affine = np.empty((self.count, self.axes + 1, slices.origins.shape[1]))
+        affine[:, 0], affine[:, -1] = slices.u, slices.origins
+        if self.axes == 2:
+            affine[:, 1] = slices.v
+        columns = torch.zeros(0, affine.shape[2], dtype=torch.float64, device="cpu")
+        size = torch.from_numpy(np.einsum("bkn,bk->bn", np.abs(affine), self.extent)) * UP
+        nothing = np.zeros(self.count)
+        values = Values(
+            torch.from_numpy(affine),
+            columns,
+            _none_born(),
+            size,
+            nothing,
+            torch.zeros_like(size),
+            torch.ones_like(size),
+            nothing,
+        )
+        if self.digits is not None:
+            values.digits = self.digits.of(values.affine.flatten(0, 1))
+            values.error, values.each = self._cut(values.digits, affine.shape[2]), None
+        return values
+
+    def rows(self, number: int, values: dict[int, Values]) -> Rows:
+        """The rows of a stage: what :func:`~pylinregion.exact.line_system.line_system` does, for all slices.
+
+        Values that no later stage reads are dropped, and their memory is written into.
+        """
+        stage = self.network.stages.stages[number]
+        bias = torch.from_numpy(stage.bias)
+        lost = self.axes == 1 and INPUT in stage.blocks  # by the direction of a segment
+        rounding = UNIT * UP * (1 + lost + sum(block.terms + 8 for block in stage.blocks.values()))
+        size = bias.abs().expand(self.count, -1).clone()
+        each, some = torch.zeros_like(size), (size != 0).double()
+        may_vanish = not stage.bias.all()  # a row with a bias is not 0
+        error, noise = np.zeros(self.count), np.zeros(self.count)
+        affine: Tensor | None = None
+        columns: Tensor | None = None
+        in_digits: list[tuple[LinearMap, FixedPoint]] = []
+        for source, block in sorted(stage.blocks.items(), reverse=True):  # those with most columns first
+            value = values[source]
+            if self.network.last_reader[source] == number:
+                del values[source]
+            size += block.sizes(value.size)
+            if may_vanish:
+                some += block.absolute.times(value.some) if bool((value.some == 0).any()) else block.touched
+            if value.error.any():
+                by_norms = torch.from_numpy(value.error)[:, None] * self.network.row_norms[number][source]
+                each += (
+                    by_norms if value.each is None else torch.minimum(by_norms, block.absolute.times(value.each) * UP)
+                )
+                error += block.norm * value.error
+            if self.network.outputs:
+                sizes = sum(torch.linalg.vector_norm(x, dim=1) for x in (value.size, *value.affine[:, :-1].unbind(1)))
+                noise += block.frobenius / math.sqrt(block.width) * (value.noise + UNIT * sizes.numpy())
+            if value.digits is not None:
+                in_digits.append((block, value.digits))
+                continue
+            may_write = source not in values
+            part = self._times(value, block)
+            affine = part if affine is None else affine + part
+            columns = self._add_columns(columns, value, block, may_write)
+        digits = None
+        if self.digits is not None:
+            digits = self._rows_in_digits(self.digits, in_digits, bias)
+            affine, columns = self._as_floats(self.digits, digits)
+            rounded = torch.from_numpy(self._cut(digits, 1))[:, None].expand(-1, len(bias))
+        else:
+            assert affine is not None and columns is not None
+            affine = affine.clone() if len(stage.blocks) == 1 else affine
+            affine[:, -1] += bias
+            if self.network.maxima and len(columns):
+                columns = columns[torch.from_numpy(self.open.relaxed.first_of_group[: len(columns)])]
+            rounded = size * rounding
+        self.rounded.append(rounded)
+        each += rounded
+        error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
+        rows = Rows(affine, columns, size, error * NORM_UP, each * UP, (some != 0).double(), noise, digits)
+        if self.count == 1:
+            rows.error = np.minimum(rows.error, _norms(rows.each))
+        self.known.append(self._sharpen_all(number, rows) if affine.shape[2] <= _NARROW else None)
+        return rows
+
+    @property
+    def _constants(self) -> Tensor:
+        """The vectors of digits that constants are added to."""
+        return torch.arange(self.count) * (self.axes + 1) + self.axes
+
+    def _rows_in_digits(self, digits: Digits, maps: Sequence[tuple[LinearMap, FixedPoint]], bias: Tensor) -> FixedPoint:
+        """What the rows of a stage take from values in digits."""
+        vectors = max(x.vectors for _, x in maps)
+        self.room.check_bytes(len(self.open), bytes_of_digits(vectors, len(bias), digits.kept))
+        found = digits.rows(maps, vectors, bias, self._constants)
+        first = (self.axes + 1) * self.count
+        if self.network.maxima and vectors > first:
+            firsts = torch.from_numpy(first + self.open.relaxed.first_of_group[: vectors - first])
+            found = found.take(torch.cat([torch.arange(first), firsts]))
+        return found
+
+    def _as_floats(self, digits: Digits, x: FixedPoint) -> tuple[Tensor, Tensor]:
+        """The affine functions ``[B, axes + 1, n]`` and the columns, rounded."""
+        floats = digits.floats(x)
+        first = (self.axes + 1) * self.count
+        return floats[:first].reshape(self.count, self.axes + 1, floats.shape[1]), floats[first:]
+
+    def _cut(self, x: FixedPoint, n: int) -> Array:
+        """``[B]``: a bound of the 2-norm, anywhere on the slice, of what was cut off from the digits of n numbers."""
+        sizes = self.extent.sum(axis=1) + np.bincount(self.open.owner, self.open.relaxed.high, minlength=self.count)
+        return np.asarray(sizes * (x.off * math.sqrt(n)) * NORM_UP)
+
+    def _look_for_digits(self, rows: int) -> None:
+        """End this fold if bounding so many more rows one by one would take longer than to fold it in digits."""
+        self.pulled += rows
+        if not self.may_end or self.axes == 1:
+            return
+        columns = (self.axes + 1) * self.count + len(self.open)
+        if self.pulled > _PRODUCTS_OF_DIGITS * columns and self.network.digits is not None:
+            raise LooseBoundsError
+
+    def _sharpen_all(self, number: int, rows: Rows) -> Tensor | None:
+        """Bound a narrow stage row by row if norms say too little of it: ``[B, rows]`` of what each is off by."""
+        size = torch.linalg.vector_norm(rows.affine[:, -1], dim=1).numpy()
+        loose = np.flatnonzero(rows.error > _LOOSE * size)
+        if not len(loose):
+            return None
+        n = rows.affine.shape[2]
+        self._look_for_digits(n * len(loose))
+        owner, row = np.repeat(loose, n), np.tile(np.arange(n), len(loose))
+        found = torch.from_numpy(self._pulled_back(owner, np.full(len(row), number), row)).reshape(len(loose), n)
+        rows.each[loose] = torch.minimum(rows.each[loose], found)
+        rows.error = np.minimum(rows.error, _norms(rows.each))
+        return rows.each
+
+    def _pulled_back(self, owner: Int64s, stage: Int64s, row: Int64s) -> Array:
+        """What rows of stages so far are off by, bounded one by one."""
+        count = len(self.rounded)
+        later = torch.ones(1, self.rounded[-1].shape[1], dtype=torch.float64, device="cpu")  # of units not yet settled
+        steps, known = [*self.steps, (later, None)][:count], [*self.known, None][:count]
+        settled = [
+            SettledStage(slopes, rounded, rounded_units, own)
+            for (slopes, rounded_units), rounded, own in zip(steps, self.rounded, known, strict=True)
+        ]
+        return pulled_back(self.network.stages.stages, settled, stage, row, owner=owner).errors[:, 0] * UP + UNDERFLOW
+
+    def _times(self, value: Values, block: LinearMap) -> Tensor:
+        shared = value.affine[:1, :-1]
+        if self.count > 1 and bool((value.affine[:, :-1] == shared).all()):  # directions that slices share
+            out = torch.empty(self.count, self.axes + 1, block.rows, dtype=torch.float64, device="cpu")
+            out[:, :-1], out[:, -1] = block.times(shared[0]), block.times(value.affine[:, -1])
+            return out
+        return block.times(value.affine.flatten(0, 1)).reshape(self.count, self.axes + 1, block.rows)
+
+    def _add_columns(self, columns: Tensor | None, value: Values, block: LinearMap, may_write: bool) -> Tensor:
+        """What rows take from the columns of a value, added to what they take from others."""
+        born, before = value.born, len(value.columns)
+        end = int(born.numbers[-1]) + 1 if len(born.numbers) else before
+        if columns is None and end == before and block.in_place:
+            kept = value.columns if may_write else value.columns.clone()
+            return kept if block.is_identity else kept.mul_(block.factors)
+        if columns is None:
+            columns = torch.from_numpy(np.zeros((end, block.rows)))  # pages that nobody writes are not there
+        elif len(columns) < end:
+            columns = torch.cat([columns, torch.from_numpy(np.zeros((end - len(columns), block.rows)))])
+        step = max(1, _AT_ONCE // max(block.rows, block.width))
+        for begin in range(0, before, step):
+            some = slice(begin, min(begin + step, before))
+            block.add_times(columns[some], value.columns[some])
+        for begin in range(0, len(born.numbers), step):
+            some = slice(begin, begin + step)
+            numbers = born.numbers[some]
+            block.add_images(columns[int(numbers[0]) : int(numbers[-1]) + 1], born.units[some], born.entries[some])
+        return columns
+
+    def through_units(self, units: Units, first_line: int, rows: Rows) -> Values:
+        """The units of a stage from its rows; lines that are not settled get columns."""
+        n = len(units.line_begin) - 1
+        if units.lines == 0:
+            return self._pieces(units, rows, rows.size, np.zeros((self.count, n), np.int64), _none_born())
+        row_of = np.repeat(np.arange(n), np.diff(units.line_begin))
+        affine, columns, each, size = rows.affine, rows.columns, rows.each, rows.size
+        one_each = len(row_of) == n and bool((np.diff(units.line_begin) == 1).all())
+        if not one_each:
+            taken = torch.from_numpy(row_of)
+            affine, columns, each, size = affine[:, :, taken], columns[:, taken], each[:, taken], size[:, taken]
+        if units.kinks.any():
+            kinks = torch.from_numpy(units.kinks)
+            at_kinks = 2 * UNIT * (affine[:, -1].abs() + kinks.abs())
+            each = each + at_kinks
+            affine = affine.clone()
+            affine[:, -1] -= kinks
+        zero = None if bool((rows.some != 0).all()) else (rows.some if one_each else rows.some[:, taken]) == 0
+        lines, size = self.over.bounds(affine, columns, each, size)
+        on, off = self.over.decided(units, columns, lines, zero)
+        owner, line = np.nonzero(~(on | off))
+        at = torch.from_numpy(owner), torch.from_numpy(line)
+        loose = (each[at] > _MATTERS * (lines.high[at] - lines.low[at])).numpy()
+        if loose.any():
+            self._look_for_digits(int(loose.sum()))
+            at = at[0][loose], at[1][loose]
+            found = self._pulled_back(owner[loose], np.full(len(at[0]), len(self.steps)), row_of[line[loose]])
+            sharp = torch.from_numpy(found) + (at_kinks[at] if units.kinks.any() else 0)
+            each = each.clone()
+            each[at] = torch.minimum(each[at], sharp * UP)
+            lines, size = self.over.bounds(affine, columns, each, size)
+            on, off = self.over.decided(units, columns, lines, zero)
+            owner, line = np.nonzero(~(on | off))
+        self.on[:, first_line : first_line + units.lines] = on
+        self.room.check(len(self.open) + len(owner), len(self.steps))
+        numbers = len(self.open) + np.arange(len(owner))
+        self.open.take(owner, line, columns)
+        at = torch.from_numpy(owner), torch.from_numpy(line)
+        at_kink = at_kinks[at].numpy() if units.kinks.any() else np.zeros(len(line))
+        error = each[at].numpy()
+        if self.digits is not None:
+            held = 5 * UNIT * size[at].numpy()
+            at_kink, error = at_kink + held, error + held
+        rows_of_lines = RowsOfLines(
+            form=affine[at[0], :, at[1]].numpy(),
+            error=error * UP + UNDERFLOW,
+            at_kink=at_kink,
+            noise=rows.noise[owner] / math.sqrt(n),
+        )
+        relaxed = self.over.relaxed(units, lines, owner, line)
+        self.open.add(owner, first_line + line, row_of[line], rows_of_lines, relaxed)
+        if one_each:
+            piece = on.astype(np.int64)
+        else:
+            below = np.concatenate([np.zeros((self.count, 1), np.int64), np.cumsum(on, axis=1)], axis=1)
+            piece = below[:, units.line_begin[1:]] - below[:, units.line_begin[:-1]]
+        lower = line + row_of[line]  # the piece below each line
+        jump = (units.slopes[lower + 1] - units.slopes[lower]) / units.denominator
+        if not one_each or units.kinks.any():  # of rows: lines are less by their kinks
+            reached = (size + torch.from_numpy(np.abs(units.kinks))) * UP
+            size = rows.size.scatter_reduce(1, torch.from_numpy(row_of).expand(self.count, -1), reached, "amin")
+        return self._pieces(units, rows, size, piece, Born(numbers, row_of[line], jump))
+
+    def _pieces(self, units: Units, rows: Rows, size: Tensor, piece: Int64s, born: Born) -> Values:
+        """Units on the pieces that they are settled on: ``[B, rows]``, those below all lines that are not settled."""
+        if units.gated:
+            slope, constant = piece.astype(np.float64), np.zeros((1, 1))
+        else:
+            at = units.line_begin[:-1] + np.arange(piece.shape[1]) + piece
+            slope = units.slopes[at] / units.denominator
+            constant = units.intercepts[at] / units.denominator
+        steep = torch.from_numpy(slope)
+        if rows.digits is not None:
+            return self._pieces_in_digits(rows, size, slope, np.broadcast_to(constant, slope.shape), born)
+        affine = rows.affine.mul_(steep[:, None])
+        affine[:, -1] += torch.from_numpy(constant)
+        columns = rows.columns
+        if len(columns):
+            columns = columns.mul_(
+                steep if self.count == 1 else steep[torch.from_numpy(self.open.owner[: len(columns)])]
+            )
+        size = size * steep.abs() + torch.from_numpy(np.abs(constant))
+        if len(born.numbers):
+            own = torch.from_numpy(self.open.owner[born.numbers]), torch.from_numpy(born.units)
+            highs = torch.from_numpy(np.abs(born.entries) * self.open.relaxed.high[born.numbers])
+            size.index_put_(own, highs, accumulate=True)
+        steepest = float(np.abs(units.slopes).max(initial=0.0)) / units.denominator
+        error = rows.error * steepest * NORM_UP
+        plain = units.denominator == 1 and np.isin(units.slopes, (-1, 0, 1)).all() and not units.intercepts.any()
+        rounded: Tensor | None = None
+        if not (plain and (np.abs(born.entries) <= 1).all()):
+            rounded = 8 * UNIT * UP * size
+            error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
+        self.steps.append((steep, rounded))
+        some = rows.some * (steep != 0)
+        some += torch.from_numpy(np.broadcast_to(constant, piece.shape) != 0)
+        if len(born.numbers):
+            some[own] = 1
+        own_each = None
+        if self.count == 1:
+            own_each = rows.each * steep.abs() * UP + (0 if rounded is None else rounded)
+        return Values(affine, columns, born, size, error, own_each, (some != 0).double(), steepest * rows.noise)
+
+    def _pieces_in_digits(self, rows: Rows, size: Tensor, slope: Array, constant: Array, born: Born) -> Values:
+        """The same in digits: slopes are -1, 0 and 1, so that nothing is rounded."""
+        assert self.digits is not None and rows.digits is not None
+        first = (self.axes + 1) * self.count
+        owner = np.concatenate([np.repeat(np.arange(self.count), self.axes + 1), self.open.owner])[
+            : rows.digits.vectors
+        ]
+        steep, added = torch.from_numpy(slope), torch.from_numpy(constant.copy())
+        found = rows.digits
+        found.multiply(steep, torch.from_numpy(owner))
+        error = rows.error
+        if constant.any():
+            found = self.digits.plus(found, added, self._constants)
+            error = error + self._cut(found, slope.shape[1])
+        if len(born.numbers):
+            at, units = torch.from_numpy(first + born.numbers), torch.from_numpy(born.units)
+            vectors = first + int(born.numbers[-1]) + 1
+            found = self.digits.with_units(found, vectors, at, units, torch.from_numpy(born.entries))
+            error = error + self._cut(found, slope.shape[1])
+        size = size * steep.abs() + added.abs()
+        some = rows.some * (steep != 0) + (added != 0)
+        if len(born.numbers):
+            own = torch.from_numpy(self.open.owner[born.numbers]), torch.from_numpy(born.units)
+            highs = torch.from_numpy(np.abs(born.entries) * self.open.relaxed.high[born.numbers])
+            size.index_put_(own, highs, accumulate=True)
+            some[own] = 1
+        cut = torch.from_numpy((error - rows.error) * NORM_UP)[:, None].expand(-1, slope.shape[1])
+        self.steps.append((steep, cut if constant.any() or len(born.numbers) else None))
+        nothing = torch.zeros(0, slope.shape[1], dtype=torch.float64, device="cpu")
+        return Values(rows.affine, nothing, born, size, error * NORM_UP, None, (some != 0).double(), rows.noise, found)
+
+    def tighten(self, cells: bool) -> None:
+        """Bound what rows are off by one by one, if the norms of all together are worth little."""
+        spans = self.extent[:, :-1] if self.axes == 2 else np.ptp(self.corners[:, :, :1], axis=1)
+        owner, rows = self.open.owner, self.open.rows
+        change = (np.abs(rows.form[:, :-1]) * spans[owner]).sum(axis=1)
+        decisions = self.open.of_slices()[owner]  # of a row: against each of its slice, about
+        loose = rows.error * decisions > _WORTH * change
+        if cells:
+            loose |= rows.error > _SHARP * change
+        loose = np.flatnonzero(loose)
+        if not len(loose):
+            return
+        stages = self.network.stages.stages
+        stage = np.repeat([number for number, each in enumerate(stages) if each.units.lines], np.diff(self.open.births))
+        self.known = [None] * len(self.known)  # few rows are left: they are pulled back all the way
+        found = self._pulled_back(owner[loose], stage[loose], self.open.unit[loose])
+        rows.error[loose] = np.minimum(rows.error[loose], (found + rows.at_kink[loose]) * UP + UNDERFLOW)
+
+    def systems(self) -> SliceSystems:
+        """What is left."""
+        return self.open.systems(self.on)
+
+    def output_forms(self, last: Values) -> SliceOutputs:
+        """The units of the last stage."""
+        columns = np.zeros((len(self.open), last.affine.shape[2]))
+        columns[: len(last.columns)] = last.columns.numpy()
+        blocks = self.network.stages.stages[-1].blocks.values()
+        own = sum((block.row_norms for block in blocks), np.zeros(columns.shape[1]))
+        shares = own / sum(block.frobenius for block in blocks)
+        return SliceOutputs(
+            last.affine.numpy(), columns[self.open.order], shares, last.noise, self.open.rows.noise[self.open.order]
+        )
+
+
+def _norms(each: Tensor) -> Array:
+    return np.asarray(torch.linalg.vector_norm(each, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW)
+
+
+def _none_born() -> Born:
+    none = np.zeros(0, np.int64)
+    return Born(none, none, np.zeros(0))
