@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +15,12 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
+from pylinregion.exact.backward_bounds import BackwardBounds
 from pylinregion.exact.fixed_point import Digits, FixedPoint, digits_for
 from pylinregion.exact.fold_room import Room, bytes_of_digits
+from pylinregion.exact.fold_values import Born, LinesOfRows, Rows, Values
 from pylinregion.exact.open_lines import OpenLines, RowsOfLines
-from pylinregion.exact.over_polygons import Bits, OverPolygons
+from pylinregion.exact.over_polygons import Bits, LineBounds, OverPolygons
 from pylinregion.exact.row_errors import SettledStage, pulled_back
 from pylinregion.exact.slice_systems import SliceOutputs, Slices, SliceSystems
 from pylinregion.lowering.linear_maps import LinearMap
@@ -34,64 +34,6 @@ _MATTERS = 0.01  # of the range of a line: a smaller part of it that is error se
 _WORTH = 1e-6  # decisions of a row that are expected to be left to integers: to find sharper bounds takes longer
 _SHARP = 1e-10  # of what a row changes by: coordinates of corners that are known less well are found in integers
 _PRODUCTS_OF_DIGITS = 4  # of a column, in a fold in digits, which is 0 nearly everywhere: what to choose it by
-
-
-class Born(NamedTuple):
-    """Columns that begin in a stage: their numbers, the unit that each is of, and what it is times the line's unit."""
-
-    numbers: Int64s
-    units: Int64s
-    entries: Array
-
-
-@dataclass
-class Values:
-    """The units of a stage on all slices.
-
-    Attributes:
-        affine: ``[B, axes + 1, n]``: what s (and t) and 1 give.
-        columns: ``[columns before, n]``: what they take from units that were unsettled before.
-        born: What they are of their own lines that are not settled.
-        size: ``[B, n]``: bounds of their values with all terms taken without signs.
-        error: ``[B]``: a bound of the 2-norm of what they are off by, anywhere on the slice.
-        each: ``[B, n]``: of what each of those that are settled is off by, if not by norms; None: not known.
-        some: ``[B, n]``: 0 where they are 0 all over the slice, for all that they read is, else 1.
-        noise: ``[B]``: the 2-norm that rounding is expected to have, where outputs are asked for.
-        digits: In a fold in digits all that ``affine`` has, then the columns, with those that are born.
-    """
-
-    affine: Tensor
-    columns: Tensor
-    born: Born
-    size: Tensor
-    error: Array
-    each: Tensor | None
-    some: Tensor
-    noise: Array
-    digits: FixedPoint | None = None
-
-
-@dataclass
-class Rows:
-    """The rows of a stage on all slices.
-
-    Attributes:
-        affine: ``[B, axes + 1, n]``.
-        columns: ``[columns so far, n]``.
-        size: ``[B, n]``: bounds of their values with all terms taken without signs.
-        error: ``[B]``: a bound of the 2-norm of what they are off by.
-        each: ``[B, n]``: of what each is off by.
-        some, noise, digits: As of values.
-    """
-
-    affine: Tensor
-    columns: Tensor
-    size: Tensor
-    error: Array
-    each: Tensor
-    some: Tensor
-    noise: Array
-    digits: FixedPoint | None = None
 
 
 class LooseBoundsError(Exception):
@@ -153,6 +95,8 @@ class FoldPass:
         self.on: Bits = np.zeros((self.count, network.stages.lines), dtype=bool)
         self.open = OpenLines(self.count, self.axes)
         self.over = OverPolygons(slices, self.open)
+        alone = self.count == 1  # of many slices at once each has few lines
+        self.backward = BackwardBounds(slices.corners[0, :, : self.axes], slices.extent[0]) if alone else None
         self.known: list[Tensor | None] = []  # by stage [B, rows]: what they are off by, if that was bounded one by one
         self.rounded: list[Tensor] = []  # by stage [B, rows]: what its own arithmetic rounds
         self.steps: list[tuple[Tensor, Tensor | None]] = []  # by stage [B, units]: the settled slope, what that rounds
@@ -169,7 +113,7 @@ class FoldPass:
         values = Values(
             torch.from_numpy(affine),
             columns,
-            _none_born(),
+            Born.none(),
             size,
             nothing,
             torch.zeros_like(size),
@@ -335,64 +279,101 @@ class FoldPass:
         """The units of a stage from its rows; lines that are not settled get columns."""
         n = len(units.line_begin) - 1
         if units.lines == 0:
-            return self._pieces(units, rows, rows.size, np.zeros((self.count, n), np.int64), _none_born())
-        row_of = np.repeat(np.arange(n), np.diff(units.line_begin))
-        affine, columns, each, size = rows.affine, rows.columns, rows.each, rows.size
-        one_each = len(row_of) == n and bool((np.diff(units.line_begin) == 1).all())
-        if not one_each:
-            taken = torch.from_numpy(row_of)
-            affine, columns, each, size = affine[:, :, taken], columns[:, taken], each[:, taken], size[:, taken]
-        if units.kinks.any():
-            kinks = torch.from_numpy(units.kinks)
-            at_kinks = 2 * UNIT * (affine[:, -1].abs() + kinks.abs())
-            each = each + at_kinks
-            affine = affine.clone()
-            affine[:, -1] -= kinks
-        zero = None if bool((rows.some != 0).all()) else (rows.some if one_each else rows.some[:, taken]) == 0
-        lines, size = self.over.bounds(affine, columns, each, size)
-        on, off = self.over.decided(units, columns, lines, zero)
-        owner, line = np.nonzero(~(on | off))
-        at = torch.from_numpy(owner), torch.from_numpy(line)
-        loose = (each[at] > _MATTERS * (lines.high[at] - lines.low[at])).numpy()
-        if loose.any():
-            self._look_for_digits(int(loose.sum()))
-            at = at[0][loose], at[1][loose]
-            found = self._pulled_back(owner[loose], np.full(len(at[0]), len(self.steps)), row_of[line[loose]])
-            sharp = torch.from_numpy(found) + (at_kinks[at] if units.kinks.any() else 0)
-            each = each.clone()
-            each[at] = torch.minimum(each[at], sharp * UP)
-            lines, size = self.over.bounds(affine, columns, each, size)
-            on, off = self.over.decided(units, columns, lines, zero)
-            owner, line = np.nonzero(~(on | off))
+            return self._pieces(units, rows, rows.size, np.zeros((self.count, n), np.int64), Born.none())
+        lines = self._lines(units, rows)
+        bounds, on, off = self._settle(units, lines)
         self.on[:, first_line : first_line + units.lines] = on
-        self.room.check(len(self.open) + len(owner), len(self.steps))
-        numbers = len(self.open) + np.arange(len(owner))
-        self.open.take(owner, line, columns)
-        at = torch.from_numpy(owner), torch.from_numpy(line)
-        at_kink = at_kinks[at].numpy() if units.kinks.any() else np.zeros(len(line))
-        error = each[at].numpy()
-        if self.digits is not None:
-            held = 5 * UNIT * size[at].numpy()
-            at_kink, error = at_kink + held, error + held
-        rows_of_lines = RowsOfLines(
-            form=affine[at[0], :, at[1]].numpy(),
-            error=error * UP + UNDERFLOW,
-            at_kink=at_kink,
-            noise=rows.noise[owner] / math.sqrt(n),
-        )
-        relaxed = self.over.relaxed(units, lines, owner, line)
-        self.open.add(owner, first_line + line, row_of[line], rows_of_lines, relaxed)
-        if one_each:
+        owner, line = np.nonzero(~(on | off))
+        self._open(units, first_line, lines, bounds, rows.noise / math.sqrt(n), owner, line)
+        if lines.one_each:
             piece = on.astype(np.int64)
         else:
             below = np.concatenate([np.zeros((self.count, 1), np.int64), np.cumsum(on, axis=1)], axis=1)
             piece = below[:, units.line_begin[1:]] - below[:, units.line_begin[:-1]]
-        lower = line + row_of[line]  # the piece below each line
+        lower = line + lines.row[line]  # the piece below each line
         jump = (units.slopes[lower + 1] - units.slopes[lower]) / units.denominator
-        if not one_each or units.kinks.any():  # of rows: lines are less by their kinks
+        size = lines.size
+        if not lines.one_each or lines.at_kink is not None:  # of rows: lines are less by their kinks
             reached = (size + torch.from_numpy(np.abs(units.kinks))) * UP
-            size = rows.size.scatter_reduce(1, torch.from_numpy(row_of).expand(self.count, -1), reached, "amin")
-        return self._pieces(units, rows, size, piece, Born(numbers, row_of[line], jump))
+            row_of = torch.from_numpy(lines.row).expand(self.count, -1)
+            size = rows.size.scatter_reduce(1, row_of, reached, "amin")
+        numbers = len(self.open) - len(line) + np.arange(len(line))
+        return self._pieces(units, rows, size, piece, Born(numbers, lines.row[line], jump))
+
+    def _lines(self, units: Units, rows: Rows) -> LinesOfRows:
+        """Rows less kinks."""
+        several = np.diff(units.line_begin)
+        row_of = np.repeat(np.arange(len(several)), several)
+        one_each = bool((several == 1).all())
+        affine, columns, each, size = rows.affine, rows.columns, rows.each, rows.size
+        taken = torch.from_numpy(row_of)
+        if not one_each:
+            affine, columns, each, size = affine[:, :, taken], columns[:, taken], each[:, taken], size[:, taken]
+        at_kink = None
+        if units.kinks.any():
+            kinks = torch.from_numpy(units.kinks)
+            at_kink = 2 * UNIT * (affine[:, -1].abs() + kinks.abs())
+            each = each + at_kink
+            affine = affine.clone()
+            affine[:, -1] -= kinks
+        zero = None if bool((rows.some != 0).all()) else (rows.some if one_each else rows.some[:, taken]) == 0
+        return LinesOfRows(row_of, affine, columns, each, size, at_kink, zero, one_each)
+
+    def _settle(self, units: Units, lines: LinesOfRows) -> tuple[LineBounds, Bits, Bits]:
+        """The lines of a stage over the slices, and which of them are on, and off; sizes become less, and errors."""
+        bounds, lines.size = self.over.bounds(lines.affine, lines.columns, lines.each, lines.size)
+        on, off = self.over.decided(units, lines.columns, bounds, lines.zero)
+        owner, line = np.nonzero(~(on | off))
+        at = torch.from_numpy(owner), torch.from_numpy(line)
+        loose = (lines.each[at] > _MATTERS * (bounds.high[at] - bounds.low[at])).numpy()
+        if loose.any():
+            self._look_for_digits(int(loose.sum()))
+            at = at[0][loose], at[1][loose]
+            rows = np.full(len(at[0]), len(self.steps)), lines.row[line[loose]]
+            sharp = torch.from_numpy(self._pulled_back(owner[loose], *rows))
+            if lines.at_kink is not None:
+                sharp += lines.at_kink[at]
+            lines.each = lines.each.clone()
+            lines.each[at] = torch.minimum(lines.each[at], sharp * UP)
+            bounds, lines.size = self.over.bounds(lines.affine, lines.columns, lines.each, lines.size)
+            on, off = self.over.decided(units, lines.columns, bounds, lines.zero)
+            owner, line = np.nonzero(~(on | off))
+        if self.backward is not None and len(self.backward) and units.groups is None and len(line):
+            left = torch.from_numpy(line)
+            rows_left = lines.affine[0][:, left].T, lines.columns[:, left].T, lines.each[0, left]
+            bounds.sharpen(left, self.backward.of(*rows_left))
+            on, off = self.over.decided(units, lines.columns, bounds, lines.zero)
+        return bounds, on, off
+
+    def _open(
+        self,
+        units: Units,
+        first_line: int,
+        lines: LinesOfRows,
+        bounds: LineBounds,
+        noise: Array,
+        owner: Int64s,
+        line: Int64s,
+    ) -> None:
+        """Give columns to the lines that are left."""
+        self.room.check(len(self.open) + len(owner), len(self.steps))
+        self.open.take(owner, line, lines.columns)
+        at = torch.from_numpy(owner), torch.from_numpy(line)
+        at_kink = np.zeros(len(line)) if lines.at_kink is None else lines.at_kink[at].numpy()
+        error = lines.each[at].numpy()
+        if self.digits is not None:
+            held = 5 * UNIT * lines.size[at].numpy()
+            at_kink, error = at_kink + held, error + held
+        form = lines.affine[at[0], :, at[1]].numpy()
+        rows = RowsOfLines(form=form, error=error * UP + UNDERFLOW, at_kink=at_kink, noise=noise[owner])
+        relaxed = self.over.relaxed(units, bounds, owner, line)
+        if self.backward is not None and len(line):
+            if units.groups is None:
+                low = np.minimum(bounds.low[at].numpy(), 0)
+                self.backward.add_lines(lines.columns[:, at[1]].numpy(), form, rows.error, low, relaxed.high)
+            else:
+                self.backward.add_maxima(relaxed.form, relaxed.radius, relaxed.high)
+        self.open.add(owner, first_line + line, lines.row[line], rows, relaxed)
 
     def _pieces(self, units: Units, rows: Rows, size: Tensor, piece: Int64s, born: Born) -> Values:
         """Units on the pieces that they are settled on: ``[B, rows]``, those below all lines that are not settled."""
@@ -501,8 +482,3 @@ class FoldPass:
 
 def _norms(each: Tensor) -> Array:
     return np.asarray(torch.linalg.vector_norm(each, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW)
-
-
-def _none_born() -> Born:
-    none = np.zeros(0, np.int64)
-    return Born(none, none, np.zeros(0))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Int64s
 from pylinregion._util.rounding import NORM_UP, UNDERFLOW, UNIT, UP
+from pylinregion.exact.backward_bounds import Bounds
 from pylinregion.exact.open_lines import OpenLines, RelaxedLines
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.units import Units
@@ -37,6 +38,14 @@ class LineBounds:
     slack: Tensor
     low: Tensor
     high: Tensor
+
+    def sharpen(self, at: Tensor, bounds: Bounds) -> None:
+        """Take what is sharper of other bounds of some lines of a single slice."""
+        low, high, sharper = self.low[0, at], self.high[0, at], bounds.slack < self.slack[0, at]
+        self.low[0, at] = torch.where(bounds.low > low, bounds.low, low)
+        self.high[0, at] = torch.where(bounds.high < high, bounds.high, high)
+        self.slack[0, at[sharper]] = bounds.slack[sharper]
+        self.relaxed[0][:, at[sharper]] = bounds.form[sharper].T
 
 
 class OverPolygons:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from pylinregion._util.errors import BudgetExceededError
 from pylinregion.exact.fixed_point import Digits
-from pylinregion.exact.fold_pass import FoldedNetwork, FoldPass, LooseBoundsError, Values
+from pylinregion.exact.fold_pass import FoldedNetwork, FoldPass, LooseBoundsError
 from pylinregion.exact.fold_room import Room, TooManyColumnsError
+from pylinregion.exact.fold_values import Values
 from pylinregion.exact.slice_systems import SliceOutputs, Slices, SliceSystems
 from pylinregion.lowering.stages import INPUT, Stages
 

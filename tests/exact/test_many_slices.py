@@ -134,14 +134,14 @@ def test_what_large_numbers_have_rounded_is_kept_when_they_cancel(count, monkeyp
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 6), nn.ReLU()).double()
     with torch.no_grad():
-        model[0].bias.fill_(1e9 / 3)
-        model[2].weight[:, 4:] = -model[2].weight[:, :4]
+        model[0].bias.uniform_(1e9, 2e9)
+        model[2].weight[:, 7] = -(model[2].weight[:, :7] @ model[0].bias[:7]) / model[0].bias[7]
         model[2].bias.fill_(1.0)
-        model[4].bias.copy_(-model[4].weight.sum(dim=1))  # all of its lines pass through the middle
+        model[4].bias.copy_(-model[4].weight.sum(dim=1))  # all of its lines pass near the middle
     u, v = np.random.default_rng(0).normal(size=(2, 1, 3))
     slices = Slices(u, v, np.zeros((count, 3)), np.tile(box(-1, 1), (count, 1, 1)))
     stages = stages_of(plr.capture(model, torch.zeros(1, 3).double()))
-    assert 1e-9 < check_bounds(stages, slices, 0) < 1
+    assert 1e-4 < check_bounds(stages, slices, 0) < 1
 
 
 def test_bounds_of_deep_networks_of_two_kinks_do_not_grow_by_what_units_cut_off():
@@ -199,7 +199,7 @@ def test_slices_on_which_too_much_is_left_are_folded_in_parts(monkeypatch):
         monkeypatch.setattr(slice_fold, "_MOST_NUMBERS", most)
         found = ManySlices(stages).count(slices)
         assert np.array_equal(found.regions, whole.regions) and np.array_equal(found.changes, whole.changes)
-        assert np.array_equal(found.rows, whole.rows) and np.array_equal(found.decisions, whole.decisions)
+        assert (found.rows <= whole.rows).all()  # one alone has sharper bounds
     with pytest.raises(fold_room.TooManyColumnsError):
         SliceFolder(stages).fold(slices)
 

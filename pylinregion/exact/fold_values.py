@@ -1,0 +1,98 @@
+"""What a fold has of a stage, on all slices: its rows, and its units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from pylinregion._util.arrays import Array, Int64s
+from pylinregion.exact.fixed_point import FixedPoint
+
+
+class Born(NamedTuple):
+    """Columns that begin in a stage: their numbers, the unit that each is of, and what it is times the line's unit."""
+
+    numbers: Int64s
+    units: Int64s
+    entries: Array
+
+    @classmethod
+    def none(cls) -> Born:
+        """Of a stage without any."""
+        nothing = np.zeros(0, np.int64)
+        return cls(nothing, nothing, np.zeros(0))
+
+
+@dataclass
+class Values:
+    """The units of a stage on all slices.
+
+    Attributes:
+        affine: ``[B, axes + 1, n]``: what s (and t) and 1 give.
+        columns: ``[columns before, n]``: what they take from units that were unsettled before.
+        born: What they are of their own lines that are not settled.
+        size: ``[B, n]``: bounds of their values with all terms taken without signs.
+        error: ``[B]``: a bound of the 2-norm of what they are off by, anywhere on the slice.
+        each: ``[B, n]``: of what each of those that are settled is off by, if not by norms; None: not known.
+        some: ``[B, n]``: 0 where they are 0 all over the slice, for all that they read is, else 1.
+        noise: ``[B]``: the 2-norm that rounding is expected to have, where outputs are asked for.
+        digits: In a fold in digits all that ``affine`` has, then the columns, with those that are born.
+    """
+
+    affine: Tensor
+    columns: Tensor
+    born: Born
+    size: Tensor
+    error: Array
+    each: Tensor | None
+    some: Tensor
+    noise: Array
+    digits: FixedPoint | None = None
+
+
+@dataclass
+class Rows:
+    """The rows of a stage on all slices.
+
+    Attributes:
+        affine: ``[B, axes + 1, n]``.
+        columns: ``[columns so far, n]``.
+        size: ``[B, n]``: bounds of their values with all terms taken without signs.
+        error: ``[B]``: a bound of the 2-norm of what they are off by.
+        each: ``[B, n]``: of what each is off by.
+        some, noise, digits: As of values.
+    """
+
+    affine: Tensor
+    columns: Tensor
+    size: Tensor
+    error: Array
+    each: Tensor
+    some: Tensor
+    noise: Array
+    digits: FixedPoint | None = None
+
+
+@dataclass
+class LinesOfRows:
+    """The rows of a stage less the kinks of its lines, each as often as it has lines.
+
+    Attributes:
+        row: ``[lines]``: of each, its row.
+        affine, columns, each, size: As of rows, ``[..., lines]``.
+        at_kink: ``[B, lines]``: what taking the kinks has rounded, which is in ``each``; None: there are none but 0.
+        zero: ``[B, lines]``: whether the rows are 0 for all that they read; None: none is.
+        one_each: Whether each row has one line.
+    """
+
+    row: Int64s
+    affine: Tensor
+    columns: Tensor
+    each: Tensor
+    size: Tensor
+    at_kink: Tensor | None
+    zero: Tensor | None
+    one_each: bool
