@@ -260,7 +260,7 @@ def _steps(stock: Stock, small: bool, radius: float, points: int, sampling: floa
 def asked(stock: Stock, chosen: argparse.Namespace) -> Row:
     """Ask a process of its own, which is ended when its time is over."""
     command = [sys.executable, __file__, "--one", stock.key, "--radius", str(chosen.radius), "--points"]
-    command += [str(chosen.points), *(["--small"] if chosen.small else [])]
+    command += [str(chosen.points), "--sampling", str(chosen.sampling), *(["--small"] if chosen.small else [])]
     row: Row = {"network": stock.key, "radius": chosen.radius, "outcome": "failed"}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         try:
@@ -311,7 +311,8 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--small", action="store_true", help="few channels, small images")
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="those with this in their name")
     parser.add_argument("--radius", type=float, default=1e-3, help="of the slices; default: 0.001")
-    parser.add_argument("--points", type=int, default=20_000, help="sampled in 10 minutes at most; default: 20000")
+    parser.add_argument("--points", type=int, default=20_000, help="that are sampled; default: 20000")
+    parser.add_argument("--sampling", type=float, default=600, help="seconds, by fewer points; default: 600")
     parser.add_argument("--seconds", type=float, default=1800, help="for one network; default: 1800")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # measure it in this process
     harness.add_out(parser)
@@ -320,7 +321,7 @@ def main(given: list[str] | None = None) -> int:
         harness.one_thread()
         warnings.simplefilter("ignore")  # of the libraries
         (stock,) = [stock for stock in STOCK if stock.key == chosen.one]
-        for row in measured(stock, chosen.small, chosen.radius, chosen.points):
+        for row in measured(stock, chosen.small, chosen.radius, chosen.points, chosen.sampling):
             print(json.dumps(row), flush=True)
         return 0
     rows = []

@@ -7,6 +7,7 @@ left to exact arithmetic. docs/exactness.md has the derivations; ``csrc/rounding
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ UNDERFLOW = 2.0**-500
 
 _SQUARINGS = 3
 _MOST_PRODUCTS = 1 << 32
+_AT_ONCE = 1 << 20  # numbers of a matrix that are looked at
 
 
 def spectral_norm(matrix: Array, squarings: int = _SQUARINGS, dtype: torch.dtype = torch.float64) -> float:
@@ -73,13 +75,24 @@ def spectral_norm(matrix: Array, squarings: int = _SQUARINGS, dtype: torch.dtype
 
 def frobenius_norm(matrix: Array) -> float:
     """An upper bound of the Frobenius norm."""
-    return float(np.sqrt((matrix * matrix).sum())) * UP + NORM_UNDERFLOW
+    return math.sqrt(sum(float((part * part).sum()) for part in _parts(matrix))) * UP + NORM_UNDERFLOW
+
+
+def _parts(matrix: Array) -> Iterator[Array]:
+    """The rows, some at a time: a matrix may be as large as all the rest of a network."""
+    step = max(1, _AT_ONCE * len(matrix) // max(1, matrix.size))
+    for begin in range(0, len(matrix), step):
+        yield matrix[begin : begin + step]
 
 
 def norm_of_any(matrix: Array) -> float:
     """An upper bound of the spectral norm that takes no more than a product of the matrix with one as large."""
     if matrix.size * min(matrix.shape) <= _MOST_PRODUCTS:
         return spectral_norm(matrix)
-    sizes = np.abs(matrix)
-    most = float(sizes.sum(axis=0).max(initial=0.0)) * float(sizes.sum(axis=1).max(initial=0.0))
+    columns, longest = np.zeros(matrix.shape[1]), 0.0
+    for part in _parts(matrix):
+        sizes = np.abs(part)
+        columns += sizes.sum(axis=0)
+        longest = max(longest, float(sizes.sum(axis=1).max(initial=0.0)))
+    most = float(columns.max(initial=0.0)) * longest
     return min(frobenius_norm(matrix), math.sqrt(most) * UP + NORM_UNDERFLOW)

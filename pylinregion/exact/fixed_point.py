@@ -24,6 +24,8 @@ MOST_DIGITS = 6  # of the numbers of a map: 53 bits, and what their exponents ar
 _PRECISION = 48  # bits, besides those by which errors may grow: digits are kept for so many
 _LEAST = -960  # a power of two: what is less is cut off
 _AT_ONCE = 1 << 21  # digits that are multiplied at a time
+_OF_A_MAP = 1 << 20  # numbers of a map that are taken apart at a time
+_SHARE = 8  # of a map's numbers are digits of what it is applied to, at least, before it is taken apart again
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ def digits_for(stages: Sequence[Stage]) -> Digits | None:
     if not largest < math.inf:
         return None
     digits = Digits.for_maps([[*stage.blocks.values()] for stage in stages], _PRECISION + math.log2(largest))
-    maps = (block for stage in stages for block in stage.blocks.values())
-    return digits if all(digits.split(block.numbers, MOST_DIGITS) is not None for block in maps) else None
+    maps = (part for stage in stages for block in stage.blocks.values() for part in block.row_parts(_OF_A_MAP))
+    return digits if all(digits.split(part.numbers, MOST_DIGITS) is not None for _, part in maps) else None
 
 
 class Digits:
@@ -104,7 +106,8 @@ class Digits:
             return None
         found, rest = [], numbers
         for level in range(top, top - most, -1):
-            digit = np.rint(rest / self.scale(level))
+            digit = rest * (1 / self.scale(level))
+            np.rint(digit, out=digit)
             rest = rest - digit * self.scale(level)
             found.append(digit)
             if not rest.any():
@@ -159,28 +162,42 @@ class Digits:
         self, maps: Sequence[tuple[LinearMap, FixedPoint]], vectors: int, bias: Tensor, to: Tensor, *, forwards: bool
     ) -> FixedPoint:
         rows = len(bias)
-        splits = [(*_known(self.split(block.numbers, MOST_DIGITS)), block, x) for block, x in maps]
-        given_maps = [([_of_digits(block, digit) for digit in digits], top, x) for digits, top, block, x in splits]
-        step = max(1, _AT_ONCE // (self.kept * max(max(block.shape) for block, _ in maps)))
+        most = max(_AT_ONCE, *(block.numbers.size // _SHARE for block, _ in maps))
+        step = max(1, most // (self.kept * max(max(block.shape) for block, _ in maps)))
         found = _Parts(self, vectors, rows)
         for begin in range(0, vectors, step):
             end = min(begin + step, vectors)
             levels: dict[int, Tensor] = {}
-            for digit_maps, top, x in given_maps:
+            for block, x in maps:
                 count = min(end, x.vectors) - begin
-                if count <= 0:
-                    continue
-                given = x.digits[:, begin : begin + count].double()
-                for number, block in enumerate(digit_maps):
-                    flat = given.flatten(0, 1)
-                    product = (block.times(flat) if forwards else block.back(flat)).reshape(len(given), count, rows)
-                    for place in range(len(given)):
-                        _add(levels, top - number + x.top - place, product[place], end - begin)
+                if count > 0:
+                    given = x.digits[:, begin : begin + count].double()
+                    self._add_products(levels, block, given, x.top, (end - begin, rows), forwards)
             some = to[(to >= begin) & (to < end)] - begin
             if len(some):
                 found.off = max(found.off, self._add_numbers(levels, bias.expand(len(some), -1), some, end - begin))
             found.add(begin, self._carried(levels, end - begin, rows))
         return found.together()
+
+    def _add_products(
+        self, levels: dict[int, Tensor], block: LinearMap, x: Tensor, top: int, shape: tuple[int, int], forwards: bool
+    ) -> None:
+        """Add a map of digits ``[places, vectors, n]`` from a level down, or what goes back, to levels of a shape.
+
+        A large map is taken apart some rows at a time, which are added to rows, or back to all. Whatever level their
+        digits begin at, a row has no more than ``MOST_DIGITS``, so that sums stay exact.
+        """
+        for some, part in block.row_parts(_OF_A_MAP):
+            given = (x if forwards else x[..., some]).flatten(0, 1)
+            digits, first = _known(self.split(part.numbers, MOST_DIGITS))
+            for number, digit in enumerate(digits):
+                of_digits = _of_digits(part, digit)
+                product = of_digits.times(given) if forwards else of_digits.back(given)
+                for place, found in enumerate(product.reshape(len(x), x.shape[1], -1)):
+                    level = first - number + top - place
+                    if level not in levels:
+                        levels[level] = torch.zeros(shape, dtype=torch.float64, device="cpu")
+                    levels[level][: x.shape[1], some if forwards else slice(None)] += found
 
     def plus(self, x: FixedPoint, numbers: Tensor, to: Tensor) -> FixedPoint:
         """Vectors, to some of which numbers ``[len(to), n]`` are added."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
 from pylinregion.exact.backward_bounds import BackwardBounds
+from pylinregion.exact.equal_values import Names
 from pylinregion.exact.fixed_point import Digits, FixedPoint, digits_for
 from pylinregion.exact.fold_room import Room, bytes_of_digits
 from pylinregion.exact.fold_values import Born, LinesOfRows, Rows, Values
@@ -94,6 +95,7 @@ class FoldPass:
         self.extent = slices.extent
         self.on: Bits = np.zeros((self.count, network.stages.lines), dtype=bool)
         self.open = OpenLines(self.count, self.axes)
+        self.names = Names(self.count)
         self.over = OverPolygons(slices, self.open)
         alone = self.count == 1  # of many slices at once each has few lines
         self.backward = BackwardBounds(slices.corners[0, :, : self.axes], slices.extent[0]) if alone else None
@@ -118,6 +120,7 @@ class FoldPass:
             nothing,
             torch.zeros_like(size),
             torch.ones_like(size),
+            self.names.new(size.shape[1]) if self.network.maxima else None,
             nothing,
         )
         if self.digits is not None:
@@ -141,17 +144,20 @@ class FoldPass:
         affine: Tensor | None = None
         columns: Tensor | None = None
         in_digits: list[tuple[LinearMap, FixedPoint]] = []
+        names: dict[int, Tensor] = {}
         for source, block in sorted(stage.blocks.items(), reverse=True):  # those with most columns first
             value = values[source]
             if self.network.last_reader[source] == number:
                 del values[source]
+            if value.names is not None:
+                names[source] = value.names
             size += block.sizes(value.size)
             if may_vanish:
-                some += block.absolute.times(value.some) if bool((value.some == 0).any()) else block.touched
+                some += block.absolute_times(value.some) if bool((value.some == 0).any()) else block.touched
             if value.error.any():
                 by_norms = torch.from_numpy(value.error)[:, None] * self.network.row_norms[number][source]
                 each += (
-                    by_norms if value.each is None else torch.minimum(by_norms, block.absolute.times(value.each) * UP)
+                    by_norms if value.each is None else torch.minimum(by_norms, block.absolute_times(value.each) * UP)
                 )
                 error += block.norm * value.error
             if self.network.outputs:
@@ -179,7 +185,9 @@ class FoldPass:
         self.rounded.append(rounded)
         each += rounded
         error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
-        rows = Rows(affine, columns, size, error * NORM_UP, each * UP, (some != 0).double(), noise, digits)
+        some = (some != 0).double()
+        named = self.names.of_rows(stage.blocks, stage.bias, some, names) if self.network.maxima else None
+        rows = Rows(affine, columns, size, error * NORM_UP, each * UP, some, named, noise, digits)
         if self.count == 1:
             rows.error = np.minimum(rows.error, _norms(rows.each))
         self.known.append(self._sharpen_all(number, rows) if affine.shape[2] <= _NARROW else None)
@@ -317,12 +325,12 @@ class FoldPass:
             affine = affine.clone()
             affine[:, -1] -= kinks
         zero = None if bool((rows.some != 0).all()) else (rows.some if one_each else rows.some[:, taken]) == 0
-        return LinesOfRows(row_of, affine, columns, each, size, at_kink, zero, one_each)
+        return LinesOfRows(row_of, affine, columns, each, size, at_kink, zero, rows.names, one_each)
 
     def _settle(self, units: Units, lines: LinesOfRows) -> tuple[LineBounds, Bits, Bits]:
         """The lines of a stage over the slices, and which of them are on, and off; sizes become less, and errors."""
         bounds, lines.size = self.over.bounds(lines.affine, lines.columns, lines.each, lines.size)
-        on, off = self.over.decided(units, lines.columns, bounds, lines.zero)
+        on, off = self.over.decided(units, lines.columns, bounds, lines.zero, lines.names)
         owner, line = np.nonzero(~(on | off))
         at = torch.from_numpy(owner), torch.from_numpy(line)
         loose = (lines.each[at] > _MATTERS * (bounds.high[at] - bounds.low[at])).numpy()
@@ -336,13 +344,13 @@ class FoldPass:
             lines.each = lines.each.clone()
             lines.each[at] = torch.minimum(lines.each[at], sharp * UP)
             bounds, lines.size = self.over.bounds(lines.affine, lines.columns, lines.each, lines.size)
-            on, off = self.over.decided(units, lines.columns, bounds, lines.zero)
+            on, off = self.over.decided(units, lines.columns, bounds, lines.zero, lines.names)
             owner, line = np.nonzero(~(on | off))
         if self.backward is not None and len(self.backward) and units.groups is None and len(line):
             left = torch.from_numpy(line)
             rows_left = lines.affine[0][:, left].T, lines.columns[:, left].T, lines.each[0, left]
             bounds.sharpen(left, self.backward.of(*rows_left))
-            on, off = self.over.decided(units, lines.columns, bounds, lines.zero)
+            on, off = self.over.decided(units, lines.columns, bounds, lines.zero, lines.names)
         return bounds, on, off
 
     def _open(
@@ -413,7 +421,16 @@ class FoldPass:
         own_each = None
         if self.count == 1:
             own_each = rows.each * steep.abs() * UP + (0 if rounded is None else rounded)
-        return Values(affine, columns, born, size, error, own_each, (some != 0).double(), steepest * rows.noise)
+        some = (some != 0).double()
+        named = self._named(rows, steep, torch.from_numpy(constant), some, born)
+        return Values(affine, columns, born, size, error, own_each, some, named, steepest * rows.noise)
+
+    def _named(self, rows: Rows, steep: Tensor, constant: Tensor, some: Tensor, born: Born) -> Tensor | None:
+        """The names of units on the pieces that they are settled on."""
+        if rows.names is None:
+            return None
+        unsettled = torch.from_numpy(self.open.owner[born.numbers]), torch.from_numpy(born.units)
+        return self.names.of_units(rows.names, steep, constant, some, unsettled)
 
     def _pieces_in_digits(self, rows: Rows, size: Tensor, slope: Array, constant: Array, born: Born) -> Values:
         """The same in digits: slopes are -1, 0 and 1, so that nothing is rounded."""
@@ -444,7 +461,9 @@ class FoldPass:
         cut = torch.from_numpy((error - rows.error) * NORM_UP)[:, None].expand(-1, slope.shape[1])
         self.steps.append((steep, cut if constant.any() or len(born.numbers) else None))
         nothing = torch.zeros(0, slope.shape[1], dtype=torch.float64, device="cpu")
-        return Values(rows.affine, nothing, born, size, error * NORM_UP, None, (some != 0).double(), rows.noise, found)
+        some = (some != 0).double()
+        named = self._named(rows, steep, added, some, born)
+        return Values(rows.affine, nothing, born, size, error * NORM_UP, None, some, named, rows.noise, found)
 
     def tighten(self, cells: bool) -> None:
         """Bound what rows are off by one by one, if the norms of all together are worth little."""

@@ -38,6 +38,7 @@ class Values:
         error: ``[B]``: a bound of the 2-norm of what they are off by, anywhere on the slice.
         each: ``[B, n]``: of what each of those that are settled is off by, if not by norms; None: not known.
         some: ``[B, n]``: 0 where they are 0 all over the slice, for all that they read is, else 1.
+        names: ``[B, n]``: equal for those that are the same function all over the slice; None: there are no maxima.
         noise: ``[B]``: the 2-norm that rounding is expected to have, where outputs are asked for.
         digits: In a fold in digits all that ``affine`` has, then the columns, with those that are born.
     """
@@ -49,6 +50,7 @@ class Values:
     error: Array
     each: Tensor | None
     some: Tensor
+    names: Tensor | None
     noise: Array
     digits: FixedPoint | None = None
 
@@ -63,7 +65,7 @@ class Rows:
         size: ``[B, n]``: bounds of their values with all terms taken without signs.
         error: ``[B]``: a bound of the 2-norm of what they are off by.
         each: ``[B, n]``: of what each is off by.
-        some, noise, digits: As of values.
+        some, names, noise, digits: As of values.
     """
 
     affine: Tensor
@@ -72,6 +74,7 @@ class Rows:
     error: Array
     each: Tensor
     some: Tensor
+    names: Tensor | None
     noise: Array
     digits: FixedPoint | None = None
 
@@ -85,6 +88,7 @@ class LinesOfRows:
         affine, columns, each, size: As of rows, ``[..., lines]``.
         at_kink: ``[B, lines]``: what taking the kinks has rounded, which is in ``each``; None: there are none but 0.
         zero: ``[B, lines]``: whether the rows are 0 for all that they read; None: none is.
+        names: Those of the rows; of candidates these are lines.
         one_each: Whether each row has one line.
     """
 
@@ -95,4 +99,5 @@ class LinesOfRows:
     size: Tensor
     at_kink: Tensor | None
     zero: Tensor | None
+    names: Tensor | None
     one_each: bool

@@ -394,7 +394,11 @@ def _evaluated(stages: Stages, where: Slice, st: Array) -> Evaluation:
         nothing = np.zeros(())
         z = stage.bias + sum((_applied(block, values[source]) for source, block in stage.blocks.items()), nothing)
         size = np.abs(stage.bias) + sum(
-            (_applied(block.absolute, bounds[source]) for source, block in stage.blocks.items()), nothing
+            (
+                block.absolute_times(torch.from_numpy(np.ascontiguousarray(bounds[source]))).numpy()
+                for source, block in stage.blocks.items()
+            ),
+            nothing,
         )
         rounded = _rounded(stage, values)
         each, error = rounded, _norms(rounded)

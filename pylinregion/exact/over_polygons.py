@@ -16,6 +16,7 @@ from torch import Tensor
 from pylinregion._util.arrays import Int64s
 from pylinregion._util.rounding import NORM_UP, UNDERFLOW, UNIT, UP
 from pylinregion.exact.backward_bounds import Bounds
+from pylinregion.exact.equal_values import later_equals
 from pylinregion.exact.open_lines import OpenLines, RelaxedLines
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.units import Units
@@ -94,16 +95,28 @@ class OverPolygons:
         low, high = reduce(torch.minimum, values), reduce(torch.maximum, values)
         return low - slack, high + slack
 
-    def decided(self, units: Units, columns: Tensor, lines: LineBounds, zero: Tensor | None) -> tuple[Bits, Bits]:
-        """Which lines are on, and off, all over their slice; ``zero``: whether rows are 0; None: none is."""
-        on, off = (self._settled if units.groups is None else self._settled_maxima)(units, columns, lines)
-        if zero is not None:
-            off |= ~on & self._zero(units, zero)
-            if units.groups is not None:
-                on |= _alone(units, off)
-        return on, off
+    def decided(
+        self, units: Units, columns: Tensor, lines: LineBounds, zero: Tensor | None, names: Tensor | None
+    ) -> tuple[Bits, Bits]:
+        """Which lines are on, and off, all over their slice.
 
-    def _settled(self, units: Units, columns: Tensor, lines: LineBounds) -> tuple[Bits, Bits]:
+        Args:
+            units: Their stage's.
+            columns, lines: What is known of them.
+            zero: ``[B, lines]``: whether their rows are 0; None: none is. A neuron at its breakpoint is below it.
+            names: ``[B, lines]``: of the rows of candidates; of equal ones the first wins.
+        """
+        if units.groups is None:
+            on, off = self._settled(units, lines)
+            if zero is not None:
+                off |= ~on & zero.numpy() & (units.kinks == 0)
+            return on, off
+        assert names is not None
+        off = self._lost(units, columns, lines)
+        off |= later_equals(units, names, off)
+        return _alone(units, off), off
+
+    def _settled(self, units: Units, lines: LineBounds) -> tuple[Bits, Bits]:
         """Which lines are on, and off, all over their slice."""
         on, off = (lines.low > 0).numpy(), (lines.high < 0).numpy()
         several = np.diff(units.line_begin)
@@ -117,19 +130,8 @@ class OverPolygons:
                 on[:, at - 1] |= on[:, at]
         return on, off
 
-    def _zero(self, units: Units, zero: Tensor) -> Bits:
-        """Which lines are off because their rows ``[B, lines]`` are 0, as what the weights read tells.
-
-        A neuron at its breakpoint is on the lower piece; of candidates that are equal the first wins.
-        """
-        if units.groups is None:
-            return np.asarray(zero.numpy() & (units.kinks == 0))
-        before = np.cumsum(zero.numpy(), axis=1) - zero.numpy()
-        first = before[:, units.groups[:-1]][:, units.neuron_of_line]
-        return np.asarray(zero.numpy() & (before > first))
-
-    def _settled_maxima(self, units: Units, columns: Tensor, lines: LineBounds) -> tuple[Bits, Bits]:
-        """Which candidates win, and lose, all over their slice; each against the one with the largest lower bound."""
+    def _lost(self, units: Units, columns: Tensor, lines: LineBounds) -> Bits:
+        """Which candidates lose all over their slice; each against the one with the largest lower bound."""
         assert units.groups is not None
         begin, group = units.groups[:-1], units.neuron_of_line
         size = int(np.diff(units.groups).max())
@@ -149,9 +151,8 @@ class OverPolygons:
             rest += self._rounding() * lines.slack  # of the sum that was taken away
         slack = (radius + rest + rest.take_along_dim(leader, dim=1)) * NORM_UP
         most = self._over_corners(difference, slack)[1].numpy()
-        off = most < 0
         self._lead, self._most = best, most
-        return _alone(units, off), off
+        return np.asarray(most < 0)
 
     def relaxed(self, units: Units, lines: LineBounds, owner: Int64s, line: Int64s) -> RelaxedLines:
         """What new columns contribute is within a radius of an affine function: of ``max(z, 0)``, or a maximum."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -107,9 +107,13 @@ class LinearMap(abc.ABC):
         """``|W|``."""
         return self.with_numbers(np.abs)
 
+    def row_parts(self, numbers: int) -> Iterator[tuple[slice, LinearMap]]:
+        """The map, or, of a matrix with more numbers, some of its rows after the other: which, and their map."""
+        yield slice(0, self.rows), self
+
     def absolute_times(self, x: Tensor) -> Tensor:
-        """``|W| x`` for one vector ``[width]`` that is not negative, rounded: ``[rows]``."""
-        return self.absolute.times(x[None])[0]
+        """``|W| x`` for vectors ``[..., width]`` that are not negative, rounded: ``[..., rows]``."""
+        return self.absolute.times(x)
 
     @cached_property
     def row_sums(self) -> Array:
@@ -123,7 +127,7 @@ class LinearMap(abc.ABC):
 
     def sizes(self, x: Tensor) -> Tensor:
         """At least ``|W| x`` for vectors ``[..., width]`` that are not negative: ``[..., rows]``."""
-        return self.absolute.times(x) * UP
+        return self.absolute_times(x) * UP
 
     def on_columns(self, x: Tensor) -> Tensor:
         """``W x`` for ``[width, n]``: ``[rows, n]``, in memory of its own."""
@@ -245,13 +249,22 @@ class Dense(LinearMap):
         norms: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * torch.from_numpy(self.row_norms) * NORM_UP
         return norms
 
+    def row_parts(self, numbers: int) -> Iterator[tuple[slice, LinearMap]]:
+        """Of one place, some rows after the other: the matrix may be as large as all the rest of a network."""
+        if self.places > 1 or self.weight.size <= numbers:
+            yield from super().row_parts(numbers)
+            return
+        step = max(1, numbers // self.weight.shape[1])
+        for begin in range(0, len(self.weight), step):
+            some = slice(begin, min(begin + step, len(self.weight)))
+            yield some, Dense(self.weight[some])
+
     def absolute_times(self, x: Tensor) -> Tensor:
-        """Some rows at a time, of one place: ``|W|`` may be as large as all the rest of a network."""
+        """Some rows at a time."""
         if self.places > 1:
             return super().absolute_times(x)
-        step = max(1, _ROWS_AT_ONCE // max(1, self.weight.shape[1]))
-        parts = (self._weight[begin : begin + step] for begin in range(0, len(self._weight), step))
-        return torch.cat([x[:0], *(part.abs() @ x for part in parts)])
+        parts = (part.absolute.times(x) for _, part in self.row_parts(_ROWS_AT_ONCE))
+        return torch.cat([x[..., :0], *parts], dim=-1)
 
     def on_columns(self, x: Tensor) -> Tensor:
         """A product of matrices."""

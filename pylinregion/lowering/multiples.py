@@ -19,6 +19,7 @@ from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms
 
 _MOST_FRACTIONS = 1 << 20  # numbers that are compared as such
 _LOOKED_AT = 8  # numbers of a row, at first
+_NUMBERS_AT_ONCE = 1 << 20  # of rows that are looked at
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def multiples(blocks: Mapping[int, LinearMap], bias: Array, before: Sequence[Mul
     """
     maps = sorted(blocks.items())
     if all(isinstance(block, Dense) and block.places == 1 for _, block in maps):
-        return _of_rows(np.concatenate([*(block.dense() for _, block in maps), bias[:, None]], axis=1))
+        return _of_rows([*(block.dense() for _, block in maps), bias[:, None]])
     if len(maps) != 1:
         return no_multiples(len(bias))
     ((source, block),) = maps
@@ -74,7 +75,7 @@ def _of_channels(block: LinearMap, bias: Array) -> Multiples:
     begin = 0
     for group in kernels:
         end = begin + len(group)
-        found = _of_rows(np.concatenate([group, added[begin:end, :1]], axis=1))
+        found = _of_rows([group, added[begin:end, :1]])
         first[begin:end], ratio[begin:end] = begin + found.first, len(ratios) + found.ratio
         ratios += found.ratios
         begin = end
@@ -119,20 +120,32 @@ def _unique_rows(rows: NDArray[Any]) -> tuple[NDArray[Any], Int64s]:
     return unique, of_run.reshape(-1)[np.cumsum(starts) - 1]
 
 
-def _of_rows(rows: Array) -> Multiples:
-    """The multiples among the rows of a matrix."""
-    pivots = np.abs(rows).argmax(axis=1)
-    scales = rows[np.arange(len(rows)), pivots]
-    step = max(1, rows.shape[1] // _LOOKED_AT)
-    looks = _directions(rows[:, ::step], scales)
+def _of_rows(matrices: Sequence[Array]) -> Multiples:
+    """The multiples among the rows of matrices side by side, which may be as large as all the rest of a network."""
+    count, width = len(matrices[0]), sum(matrix.shape[1] for matrix in matrices)
+    pivots, scales = np.zeros(count, np.int64), np.zeros(count)
+    looks = np.zeros((count, len(range(0, width, _apart(width)))), np.float32)
+    at_once = max(1, _NUMBERS_AT_ONCE // max(1, width))
+    for begin in range(0, count, at_once):
+        some = slice(begin, begin + at_once)
+        rows = np.concatenate([matrix[some] for matrix in matrices], axis=1)
+        pivots[some] = np.abs(rows).argmax(axis=1)
+        scales[some] = rows[np.arange(len(rows)), pivots[some]]
+        looks[some] = _directions(rows[:, :: _apart(width)], scales[some])
     _, group, sizes = np.unique(looks, axis=0, return_inverse=True, return_counts=True)
     alike = np.flatnonzero((sizes[group.reshape(-1)] > 1) & (scales != 0))  # in what was looked at
-    result = no_multiples(len(rows))
+    result = no_multiples(count)
     if not len(alike):
         return result
-    found = _of_rows_alike(rows[alike], pivots[alike], scales[alike])
+    rows = np.concatenate([matrix[alike] for matrix in matrices], axis=1)
+    found = _of_rows_alike(rows, pivots[alike], scales[alike])
     result.first[alike], result.ratio[alike] = alike[found.first], found.ratio
     return Multiples(result.first, result.ratio, found.ratios)
+
+
+def _apart(width: int) -> int:
+    """How far apart the numbers are that are looked at first."""
+    return max(1, width // _LOOKED_AT)
 
 
 def _directions(rows: Array, scales: Array) -> NDArray[np.float32]:

@@ -34,8 +34,10 @@ def spread(rng, *shape):
     return rng.normal(size=shape) * 2.0 ** rng.integers(-8, 8, size=shape)
 
 
+@pytest.mark.parametrize("numbers", [1 << 20, 40])  # of a matrix that are taken apart at a time
 @pytest.mark.parametrize("kept", [2, 3, 5, 9])
-def test_maps_of_digits_are_those_of_fractions_but_for_what_is_cut_off(kept):
+def test_maps_of_digits_are_those_of_fractions_but_for_what_is_cut_off(kept, numbers, monkeypatch):
+    monkeypatch.setattr(fixed_point, "_OF_A_MAP", numbers)
     rng = np.random.default_rng(kept)
     dense, terms = (
         Dense(spread(rng, 8, 18)),
@@ -71,6 +73,20 @@ def test_maps_of_digits_are_those_of_fractions_but_for_what_is_cut_off(kept):
     floats = digits.floats(found).tolist()
     for row, own in zip(got, floats, strict=True):
         assert all(abs(a - F(b)) <= 4 * F(2) ** -53 * abs(a) for a, b in zip(row, own, strict=True))
+
+
+@pytest.mark.parametrize("numbers", [1 << 20, 40])
+def test_what_goes_back_through_a_matrix(numbers, monkeypatch):
+    monkeypatch.setattr(fixed_point, "_OF_A_MAP", numbers)
+    rng = np.random.default_rng(0)
+    matrix, g = spread(rng, 9, 18), spread(rng, 3, 9)
+    digits = Digits(Digits.for_maps([[Dense(matrix)]], 100).bits, 9)
+    found = digits.back([(Dense(matrix), digits.of(torch.from_numpy(g)))], 3)
+    exact = [
+        [sum((F(a) * F(b) for a, b in zip(row, column, strict=True)), F(0)) for column in matrix.T.tolist()]
+        for row in g.tolist()
+    ]
+    assert found.off == 0 and values(digits, found) == exact
 
 
 @pytest.mark.parametrize("scale", [2.0**-60, 1.0, 2.0**60])

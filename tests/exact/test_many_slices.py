@@ -228,7 +228,7 @@ def test_kinks_nearer_to_each_other_than_their_bounds_are_settled_in_their_order
         lines = LineBounds(torch.zeros(1, 3, 2), *bounds)
         where = Slices(np.eye(2)[:1], np.eye(2)[1:], np.zeros((1, 2)), box(-1, 1)[None])
         over = OverPolygons(where, OpenLines(1, 2))
-        found = over.decided(units, torch.zeros(0, 2), lines, None)
+        found = over.decided(units, torch.zeros(0, 2), lines, None, None)
         assert [tuple(each[0].tolist()) for each in found] == [on, off]
 
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pylinregion._util import rounding
+from pylinregion.lowering import linear_maps
 from pylinregion.lowering.convolution_map import Convolution
 from pylinregion.lowering.convolution_norms import norm_of_convolution
 from pylinregion.lowering.linear_maps import Dense, Terms, identity_map
@@ -124,6 +126,23 @@ def test_products_are_those_of_the_matrix(case):
     product = found.on_columns(columns)
     assert np.array_equal(product.numpy(), matrix @ columns.numpy())
     assert product.untyped_storage().data_ptr() != columns.untyped_storage().data_ptr()
+
+
+def test_a_large_matrix_is_looked_at_some_rows_at_a_time(monkeypatch):
+    monkeypatch.setattr(linear_maps, "_ROWS_AT_ONCE", 12)
+    monkeypatch.setattr(rounding, "_AT_ONCE", 12)
+    monkeypatch.setattr(rounding, "_MOST_PRODUCTS", 0)
+    matrix = np.random.default_rng(0).integers(-9, 10, (7, 5)).astype(np.float64)
+    parts = [*Dense(matrix).row_parts(12)]
+    assert [(some.start, some.stop) for some, _ in parts] == [(0, 2), (2, 4), (4, 6), (6, 7)]
+    assert np.array_equal(np.concatenate([part.dense() for _, part in parts]), matrix)
+    x = np.arange(10.0).reshape(2, 5)
+    assert np.array_equal(Dense(matrix).absolute_times(torch.from_numpy(x)).numpy(), x @ np.abs(matrix).T)
+    assert [some for some, _ in Dense(matrix, 2).row_parts(12)] == [slice(0, 14)]
+    sums = np.abs(matrix).sum(axis=0).max() * np.abs(matrix).sum(axis=1).max()
+    assert rounding.norm_of_any(matrix) == pytest.approx(min(np.linalg.norm(matrix), math.sqrt(sums)), rel=1e-8)
+    diagonal = np.diag(np.arange(1.0, 6))
+    assert rounding.norm_of_any(diagonal) == pytest.approx(5, rel=1e-8)
 
 
 def test_matrices_and_their_entries(case):

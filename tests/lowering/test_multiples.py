@@ -11,11 +11,17 @@ from torch import nn
 
 import pylinregion as plr
 from cases.engine import Case, check_case
+from pylinregion.lowering import multiples
 from pylinregion.lowering.convolution_map import Convolution
 from pylinregion.lowering.linear_maps import Dense, Terms, identity_map
 from pylinregion.lowering.lower import stages_of
 from pylinregion.lowering.stages import INPUT, Stage, Stages
 from pylinregion.lowering.units import identity, same
+
+
+@pytest.fixture(autouse=True, params=[1 << 20, 30])
+def numbers_at_once(request, monkeypatch):
+    monkeypatch.setattr(multiples, "_NUMBERS_AT_ONCE", request.param)
 
 
 def relus(rows):
