@@ -10,8 +10,10 @@
 namespace pylinregion {
 
 // x: [n, width], out: [n, rows], to which it is added: width and rows of the map, or, backwards, the other way round.
-// Each number that is added is a sum of at most map.products products in some order, with fused multiply-adds or
-// without.
+// Each number that is added is a sum of at most map.products products: pieces of at most so many of one place of the
+// kernel, as many one behind the other as are no more together, are summed, with fused multiply-adds or without; then
+// these sums, one behind the other (pylinregion/lowering/convolution_map.py counts how often a product is rounded).
+constexpr int64_t kConvolutionRun = 32;
 struct Convolved {
   const LinearMap& map;
   bool forwards;

@@ -14,6 +14,9 @@ namespace {
 // A tile is so many channels of so many lanes: what the registers hold.
 constexpr int kChannels = Native::count == 8 ? 8 : 4;
 constexpr int kVectors = Native::count == 8 ? 2 : 1;
+constexpr int64_t kLine = 8;  // numbers of a vector that are moved at once: vectors may lie powers of two apart, where
+                              // lines of the cache do not stay for the next number
+constexpr int64_t kRun = kConvolutionRun;
 constexpr int64_t kTogether = kVectors * kLanes;  // vectors that are taken together
 
 using Size = std::array<int64_t, 3>;
@@ -145,8 +148,11 @@ class Together {
         for (int64_t c = 0; c < channels; ++c) {
           const int64_t row = ((c * shape_.from[0] + z) * shape_.from[1] + y) * shape_.from[2];
           double* to = in_.data() + (line * channels + c) * kTogether;
-          for (int64_t i = from_.begin[2]; i < from_.end[2]; ++i, to += channels * kTogether)
-            for (int64_t lane = 0; lane < count; ++lane) to[lane] = x[lane][row + i];
+          for (int64_t i = from_.begin[2]; i < from_.end[2]; i += kLine, to += kLine * channels * kTogether) {
+            const int64_t some = std::min(kLine, from_.end[2] - i);
+            for (int64_t lane = 0; lane < count; ++lane)
+              for (int64_t k = 0; k < some; ++k) to[k * channels * kTogether + lane] = x[lane][row + i + k];
+          }
         }
   }
   void scatter(const int64_t* numbers, int64_t count) {
@@ -158,8 +164,12 @@ class Together {
       for (int64_t z = to_.begin[0]; z < to_.end[0]; ++z)
         for (int64_t y = to_.begin[1]; y < to_.end[1]; ++y) {
           const int64_t row = ((c * shape_.to[0] + z) * shape_.to[1] + y) * shape_.to[2];
-          for (int64_t i = to_.begin[2]; i < to_.end[2]; ++i, from += kTogether)
-            for (int64_t lane = 0; lane < count; ++lane) out[lane][row + i] += from[lane];
+          for (int64_t i = to_.begin[2]; i < to_.end[2]; i += kLine) {
+            const int64_t some = std::min(kLine, to_.end[2] - i);
+            for (int64_t lane = 0; lane < count; ++lane)
+              for (int64_t k = 0; k < some; ++k) out[lane][row + i + k] += from[k * kTogether + lane];
+            from += some * kTogether;
+          }
         }
   }
 
@@ -174,9 +184,13 @@ class Together {
     for (int64_t z = to_.begin[0]; z < to_.end[0]; ++z)
       for (int64_t y = to_.begin[1]; y < to_.end[1]; ++y)
         for (int64_t x = to_.begin[2]; x < to_.end[2]; ++x, out += kTogether) {
-          V sums[kChannels][kVectors];
-          for (auto& row : sums)
-            for (V& sum : row) sum = set(0);
+          V sums[kChannels][kVectors], totals[kChannels][kVectors];
+          const auto clear = [](auto& all) {
+            for (auto& row : all)
+              for (V& sum : row) sum = set(0);
+          };
+          clear(sums), clear(totals);
+          int64_t run = 0;  // products in each of the sums
           for (int64_t a = zs.begin[at(z)]; a < zs.begin[at(z + 1)]; ++a) {
             if (zs.from[at(a)] < from_.begin[0] || zs.from[at(a)] >= from_.end[0]) continue;
             for (int64_t b = ys.begin[at(y)]; b < ys.begin[at(y + 1)]; ++b) {
@@ -187,17 +201,28 @@ class Together {
                 if (xs.from[at(c)] < from_.begin[2] || xs.from[at(c)] >= from_.end[2]) continue;
                 const double* operand = in + (line * from_.size(2) + xs.from[at(c)] - from_.begin[2]) * stride;
                 const double* w = weights + (plane * shape_.kernel[2] + xs.kernel[at(c)]) * shape_.inputs * kChannels;
-                for (int64_t i = 0; i < shape_.inputs; ++i, operand += kTogether, w += kChannels) {
-                  V lanes[kVectors];
-                  for (int v = 0; v < kVectors; ++v) lanes[v] = load(operand + v * kLanes);
-                  for (int o = 0; o < kChannels; ++o)
-                    for (int v = 0; v < kVectors; ++v) sums[o][v] = multiply_add(set(w[o]), lanes[v], sums[o][v]);
+                for (int64_t piece = 0; piece < shape_.inputs; piece += kRun) {
+                  const int64_t end = std::min(shape_.inputs, piece + kRun);
+                  if (run + end - piece > kRun) {
+                    for (int o = 0; o < kChannels; ++o)
+                      for (int v = 0; v < kVectors; ++v) totals[o][v] += sums[o][v];
+                    clear(sums);
+                    run = 0;
+                  }
+                  run += end - piece;
+                  for (int64_t i = piece; i < end; ++i, operand += kTogether, w += kChannels) {
+                    V lanes[kVectors];
+                    for (int v = 0; v < kVectors; ++v) lanes[v] = load(operand + v * kLanes);
+                    for (int o = 0; o < kChannels; ++o)
+                      for (int v = 0; v < kVectors; ++v) sums[o][v] = multiply_add(set(w[o]), lanes[v], sums[o][v]);
+                  }
                 }
               }
             }
           }
           for (int64_t o = 0; o < some; ++o)
-            for (int v = 0; v < kVectors; ++v) store(out + o * out_places * kTogether + v * kLanes, sums[o][v]);
+            for (int v = 0; v < kVectors; ++v)
+              store(out + o * out_places * kTogether + v * kLanes, totals[o][v] + sums[o][v]);
         }
   }
 

@@ -439,6 +439,7 @@ void bind_partition(py::module_& m) {
         py::arg("threads"), py::arg("out").noconvert());
   bind_trace(m);
   m.attr("most_folds") = kMostFolds;
+  m.attr("convolution_run") = kConvolutionRun;
   py::class_<MeshOfParts>(m, "MeshOfParts")
       .def(py::init<int64_t>(), py::arg("pattern_bytes"))
       .def("add", &MeshOfParts::add, py::arg("offsets").noconvert(), py::arg("xy").noconvert(),

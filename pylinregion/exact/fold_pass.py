@@ -136,7 +136,7 @@ class FoldPass:
         stage = self.network.stages.stages[number]
         bias = torch.from_numpy(stage.bias)
         lost = self.axes == 1 and INPUT in stage.blocks  # by the direction of a segment
-        rounding = UNIT * UP * (1 + lost + sum(block.terms + 8 for block in stage.blocks.values()))
+        rounding = UNIT * UP * (1 + lost + sum(block.roundings + 8 for block in stage.blocks.values()))
         size = bias.abs().expand(self.count, -1).clone()
         each, some = torch.zeros_like(size), (size != 0).double()
         may_vanish = not stage.bias.all()  # a row with a bias is not 0

@@ -212,7 +212,7 @@ class _Pull:
             to = pending[source] if more else pending.setdefault(source, _Vectors(self._room.take(), block.width))
             total = to.grow(len(numbers))
             block.add_back(total, numbers)
-            gamma = (block.terms + 8) * UNIT * UP
+            gamma = (block.roundings + 8) * UNIT * UP
             off = (block.norm * vectors.error + gamma * block.frobenius * size) * NORM_UP
             to.error = (to.error + off + 2 * UNIT * _norms(total)) * NORM_UP if more else off
 

@@ -16,7 +16,7 @@ from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP
 from pylinregion.lowering.convolution_norms import norm_of_convolution
 from pylinregion.lowering.linear_maps import LinearMap
-from pylinregion.native.convolutions import add_convolved, convolved
+from pylinregion.native.convolutions import RUN, add_convolved, convolved
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +60,19 @@ class Convolution(LinearMap):
         """Those of a whole window, or of all windows that one number is in."""
         outputs, inputs, *kernel = self.weight.shape
         return int(max(inputs, outputs // self.groups) * math.prod(kernel))
+
+    @property
+    def roundings(self) -> int:
+        """Products are summed in runs, then these: csrc/convolution/convolution.h."""
+        outputs, inputs, *kernel = self.weight.shape
+
+        def of(channels: int) -> int:
+            run = min(channels, RUN)
+            pieces = math.prod(kernel) * math.ceil(channels / run)
+            in_one = RUN // run
+            return min(in_one, pieces) * run + math.ceil(pieces / in_one)
+
+        return max(of(inputs), of(outputs // self.groups))
 
     @property
     def behind(self) -> tuple[int, ...]:

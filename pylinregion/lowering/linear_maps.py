@@ -54,6 +54,11 @@ class LinearMap(abc.ABC):
     def terms(self) -> int:
         """At least the products that a row, or a column, sums."""
 
+    @property
+    def roundings(self) -> int:
+        """At least how often a product is rounded, with the sums that it enters, in ``W x`` and ``g W``."""
+        return self.terms
+
     @abc.abstractmethod
     def with_numbers(self, change: Callable[[Array], Array]) -> LinearMap:
         """The same map of other numbers; 0 must stay 0."""

@@ -11,6 +11,7 @@ cuda_built: bool
 cuda_architectures: str
 
 most_folds: int
+convolution_run: int
 
 def simd() -> str: ...
 def has_simd(name: str) -> bool: ...

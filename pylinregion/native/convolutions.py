@@ -11,6 +11,8 @@ from torch import Tensor
 
 from pylinregion.native.extension import _C
 
+RUN: int = _C.convolution_run  # at most so many products are summed one behind the other, then these sums
+
 
 def convolved(told: Any, x: Tensor, forwards: bool) -> Tensor:
     """A convolution, or its transpose, of vectors.

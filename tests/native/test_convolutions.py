@@ -1,6 +1,7 @@
 """Convolutions by the extension against loops over places, for any sizes that it accepts."""
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -111,3 +112,28 @@ def test_vectors_that_do_not_fit_are_refused():
     for size, forwards in ((8, True), (15, False)):
         with pytest.raises(ValueError, match="x must be"):
             convolved(told, torch.zeros(1, size).double(), forwards)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16, 20, 33, 70, 128])
+@pytest.mark.parametrize("forwards", [True, False])
+def test_a_product_is_rounded_as_often_as_is_said(channels, forwards):
+    """A large product first, then many that each are lost where they are added to it one by one."""
+    kernel = 1, channels, 3, 3
+    weight = np.ones(kernel if forwards else (channels, 1, 3, 3))
+    shapes = ((channels, 3, 3), (1, 1, 1)) if forwards else ((1, 5, 5), (channels, 3, 3))
+    found = Convolution(weight, *shapes, (1, 1), (0, 0), (1, 1))
+    small = 0.9 * 2.0**-53
+    x = torch.full((1, channels * 9), small, dtype=torch.float64)
+    first, middle = (0, 0) if forwards else (8, 12)  # the place that comes first is the last, backwards
+    x[0, first] = 1
+    value = (found.times(x) if forwards else found.back(x))[0, middle].item()
+    terms = 9 * channels
+    off = abs(Fraction(value) - 1 - (terms - 1) * Fraction(small))
+    assert off <= found.roundings * Fraction(2) ** -53 * (1 + terms * Fraction(small))
+    assert found.roundings <= min(9, 32 // channels or 1) * min(channels, 32) + 9 * (channels + 31) // 32 + 9
+
+
+def test_ones_that_are_summed_in_runs_are_rounded_less_often():
+    weight = np.ones((1, 128, 3, 3))
+    found = Convolution(weight, (128, 3, 3), (1, 1, 1), (1, 1), (0, 0), (1, 1))
+    assert (found.roundings, found.terms) == (32 + 36, 9 * 128)
