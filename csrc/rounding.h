@@ -46,6 +46,8 @@ constexpr double kDeterminantUnderflow = 1e-290;
 constexpr double kQuotientUnderflow = 0x1p-1070;
 // A row of the slice's border, whose numbers are products of two coordinates, also at a point (9).
 constexpr double kBorderUnderflow = 0x1p-1000;
+// A row on a slice: more than all that underflows on the way through a network of a scale that is not refused (9).
+constexpr double kRowOnSlice = 0x1p-500;
 // A 2-norm: a square loses at most 2^-1075, n of them at most sqrt(n) 2^-537 of the norm (4.1, 11).
 constexpr double kNormUnderflow = 1e-150;
 // A row along a segment: fewer than 2^22 coefficients of 2^22 products each (11).

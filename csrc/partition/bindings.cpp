@@ -10,6 +10,7 @@
 #include "../simd.h"
 #include "binding_parts.h"
 #include "exact_rows.h"
+#include "given_rows.h"
 #include "many_slices.h"
 #include "mesh.h"
 #include "system.h"
@@ -232,39 +233,15 @@ class SliceProblem {
 // The systems of some slices as Python has them, checked.
 class GivenSystems {
  public:
-  GivenSystems(const py::dict& arrays, int64_t lines, int64_t dimensions)
-      : begin_(taken<int64_t>(arrays, "begin")),
-        stage_begin_(taken<int64_t>(arrays, "stage_begin")),
-        line_(taken<int32_t>(arrays, "line")),
-        on_(taken<uint8_t>(arrays, "on")) {
-    for (const char* name : {"a", "b", "c", "error", "columns", "u", "v", "origin", "corners"})
+  GivenSystems(const py::dict& arrays, int64_t lines, int64_t dimensions) : rows_(arrays, lines) {
+    for (const char* name : {"a", "b", "c", "u", "v", "origin", "corners"})
       doubles_.push_back(taken<double>(arrays, name));
-    const auto& [a, b, c, error, columns, u, v, origin, corners] =
-        std::tie(doubles_[0], doubles_[1], doubles_[2], doubles_[3], doubles_[4], doubles_[5], doubles_[6], doubles_[7],
-                 doubles_[8]);
-    require_shape("begin", begin_, {-1});
-    const py::ssize_t slices = begin_.shape(0) - 1;
-    require(slices >= 0 && begin_.at(0) == 0, "begin must start at 0");
-    require_shape("stage_begin", stage_begin_, {slices, -1});
-    stages = stage_begin_.shape(1) - 1;
-    require(stages >= 0, "stage_begin must have an end");
-    int64_t numbers = 0;
-    for (py::ssize_t i = 0; i < slices; ++i) {
-      const int64_t rows = begin_.at(i + 1) - begin_.at(i);
-      require(rows >= 0 && stage_begin_.at(i, 0) == 0 && stage_begin_.at(i, stages) == rows,
-              "stage_begin must end with the rows of its slice");
-      for (int64_t l = 0; l < stages; ++l)
-        require(stage_begin_.at(i, l) <= stage_begin_.at(i, l + 1), "stage_begin must ascend");
-      numbers += rows * (rows + kColumnPadding), most_rows = std::max(most_rows, rows);
-    }
-    const int64_t rows = begin_.at(slices);
-    for (const auto& [name, array] : {std::pair{"a", &a}, {"b", &b}, {"c", &c}, {"error", &error}})
-      require_shape(name, *array, {rows});
-    require_shape("line", line_, {rows + kColumnPadding});
-    for (int64_t row = 0; row < rows; ++row)
-      require(0 <= line_.at(row) && line_.at(row) < lines, "line must have numbers of lines");
-    require_shape("on", on_, {slices, (lines + 7) / 8});
-    require_shape("columns", columns, {numbers});
+    const auto& [a, b, c, u, v, origin, corners] =
+        std::tie(doubles_[0], doubles_[1], doubles_[2], doubles_[3], doubles_[4], doubles_[5], doubles_[6]);
+    stages = rows_.stages, most_rows = rows_.most_rows;
+    const int64_t slices = rows_.count;
+    for (const auto& [name, array] : {std::pair{"a", &a}, {"b", &b}, {"c", &c}})
+      require_shape(name, *array, {rows_.rows});
     require_shape("origin", origin, {slices, dimensions});
     require_shape("u", u, {-1, dimensions});
     require(u.shape(0) == slices || u.shape(0) == 1, "u must be one, or one for each slice");
@@ -280,15 +257,15 @@ class GivenSystems {
       require_shape("norms", *norms_, {2, stages, stages});
     }
     systems = {slices,
-               begin_.data(),
-               stage_begin_.data(),
-               line_.data(),
-               on_.data(),
+               rows_.begin.data(),
+               rows_.stage_begin.data(),
+               rows_.line.data(),
+               rows_.on.data(),
                a.data(),
                b.data(),
                c.data(),
-               error.data(),
-               columns.data(),
+               rows_.error.data(),
+               rows_.columns.data(),
                norms_ ? norms_->data() : nullptr,
                u.data(),
                v.data(),
@@ -305,16 +282,7 @@ class GivenSystems {
   int64_t stages = 0, most_rows = 0;
 
  private:
-  template <class T> static Numbers<T> taken(const py::dict& arrays, const char* name) {
-    require(arrays.contains(name), std::string(name) + " is missing");
-    const py::object given = arrays[name];
-    require(py::isinstance<Numbers<T>>(given), std::string(name) + " must be a row-major array of its dtype");
-    return py::cast<Numbers<T>>(given);
-  }
-
-  const Numbers<int64_t> begin_, stage_begin_;
-  const Numbers<int32_t> line_;
-  const Numbers<uint8_t> on_;
+  const GivenRows rows_;
   std::vector<Numbers<double>> doubles_;
   std::optional<Numbers<double>> norms_, borders_;
 };
@@ -438,6 +406,8 @@ void bind_partition(py::module_& m) {
   m.def("add_convolved", &add_convolved, py::arg("map"), py::arg("x").noconvert(), py::arg("forwards"),
         py::arg("threads"), py::arg("out").noconvert());
   bind_trace(m);
+  bind_dense_fold(m);
+  bind_arms(m);
   m.attr("most_folds") = kMostFolds;
   m.attr("convolution_run") = kConvolutionRun;
   py::class_<MeshOfParts>(m, "MeshOfParts")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,13 +18,16 @@ from pylinregion.caller.processes import Ranks
 from pylinregion.caller.workers import in_parallel
 from pylinregion.counting.counts import RegionCounts
 from pylinregion.counting.request import CountRequest
+from pylinregion.exact.arms import ArmsAround, star_of
 from pylinregion.exact.breakpoints import Breakpoints
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.neurons import up_to
+from pylinregion.exact.segment_engine import SegmentTracer
 from pylinregion.exact.segment_fold import tracer_of
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.lower import stages_of
 from pylinregion.lowering.stages import Stages
+from pylinregion.native.exact_engines import Report
 
 _AT_ONCE = 64  # points whose arms are traced together, at most
 _SLICES_AT_ONCE = 256  # slices that are folded together, at most
@@ -84,21 +89,63 @@ def _axes(
     stages: Stages, centres: Array, radii: Array, directions: Array, threads: int, progress: bool
 ) -> tuple[Int64s, Int64s]:
     """``[B, stages]`` and ``[B]``."""
-    reach = np.abs(centres).max(initial=0.0) + radii * np.abs(directions).max(initial=0.0)
-    tracer = tracer_of(stages, [centres, directions, reach])
-    n_directions = directions.shape[-2]
-    names = np.random.default_rng(0).integers(2**64, size=(stages.lines, 2), dtype=np.uint64)
+    arms = ArmsAround.of(stages)
+    traced = _TracedArms(stages, centres, radii, directions)
     changes = np.zeros((len(centres), len(stages.stages)), dtype=np.int64)
     regions = np.ones(len(centres), dtype=np.int64)
-    own = directions.ndim == 3
-    at_once = max(1, min(_AT_ONCE, _NAMES_AT_ONCE // (n_directions * max(1, stages.lines))))
-    with tqdm(total=len(centres), unit="point", disable=not progress) as bar:
-        for begin in range(0, len(centres), at_once):
-            here = slice(begin, min(begin + at_once, len(centres)))
+
+    def count(here: slice, threads_of_it: int, report: Report) -> None:
+        own = directions[here] if directions.ndim == 3 else directions
+        found = None if arms is None else arms.count(star_of(centres[here], own, radii[here]), report=report)
+        if found is None:
+            changed, regions[here] = traced.count(here, threads if arms is None else threads_of_it, report)
+        else:
+            changed = np.unpackbits(found.changes, axis=1, count=stages.lines, bitorder="little").view(bool)
+            regions[here] = found.regions
+        changes[here] = _neurons_of_stages(stages, changed)
+
+    if arms is None:
+        _in_parts(count, len(centres), traced.at_once, 1, progress)
+    else:
+        _in_parts(count, len(centres), arms.at_once, threads, progress)
+    return changes, regions
+
+
+class _TracedArms:
+    """Arms that are traced one by one.
+
+    Args:
+        stages: The network.
+        centres, radii, directions: Of all points.
+    """
+
+    def __init__(self, stages: Stages, centres: Array, radii: Array, directions: Array) -> None:
+        self._stages, self._centres, self._radii, self._directions = stages, centres, radii, directions
+        self._n_directions = directions.shape[-2]
+        self.at_once = max(1, min(_AT_ONCE, _NAMES_AT_ONCE // (self._n_directions * max(1, stages.lines))))
+        self._lock = threading.Lock()
+
+    @cached_property
+    def _tracer(self) -> SegmentTracer:
+        reach = np.abs(self._centres).max(initial=0.0) + self._radii * np.abs(self._directions).max(initial=0.0)
+        return tracer_of(self._stages, [self._centres, self._directions, reach])
+
+    @cached_property
+    def _names(self) -> NDArray[np.uint64]:
+        return np.random.default_rng(0).integers(2**64, size=(self._stages.lines, 2), dtype=np.uint64)
+
+    def count(self, which: slice, threads: int, report: Report) -> tuple[NDArray[np.bool_], Int64s]:
+        """``[n, lines]``: which lines change; ``[n]``: how many patterns there are, on all arms of each point."""
+        with self._lock:
+            tracer, names = self._tracer, self._names
+        own, n_directions = self._directions.ndim == 3, self._n_directions
+        changed, regions = [], []
+        for begin in range(which.start, which.stop, self.at_once):
+            here = slice(begin, min(begin + self.at_once, which.stop))
             n = here.stop - begin
             found = tracer.trace(
-                centres[here],
-                directions[here].reshape(n * n_directions, -1) if own else directions,
+                self._centres[here],
+                self._directions[here].reshape(n * n_directions, -1) if own else self._directions,
                 pairs=np.stack(
                     [
                         np.repeat(np.arange(n), n_directions),
@@ -106,16 +153,15 @@ def _axes(
                     ],
                     axis=1,
                 ),
-                radii=np.repeat(radii[here], n_directions),
+                radii=np.repeat(self._radii[here], n_directions),
                 maps=False,
                 starts=True,
                 threads=threads,
+                report=report,
             )
-            changed = _changed_lines(found, n, n_directions, stages.lines)
-            changes[here] = _neurons_of_stages(stages, changed)
-            regions[here] = _different_patterns(found, n, n_directions, names)
-            bar.update(n)
-    return changes, regions
+            changed.append(_changed_lines(found, n, n_directions, self._stages.lines))
+            regions.append(_different_patterns(found, n, n_directions, names))
+        return np.concatenate(changed), np.concatenate(regions)
 
 
 def _changed_lines(found: Breakpoints, n: int, n_directions: int, lines: int) -> NDArray[np.bool_]:
@@ -173,31 +219,42 @@ def _slices(
     slices = Slices(np.ascontiguousarray(u), np.ascontiguousarray(v), centres, radii[:, None, None] * cross)
     changes = np.zeros((len(centres), len(stages.stages)), dtype=np.int64)
     regions = np.ones(len(centres), dtype=np.int64)
-    workers = max(1, min(threads, len(centres)))
+
+    def count(here: slice, threads_of_it: int, report: Report) -> None:
+        found = many.count(slices.part(here), threads=threads_of_it, report=report)
+        if found.regions.shape[1]:
+            regions[here] = found.regions[:, -1]
+        lines = np.unpackbits(found.changes, axis=1, count=stages.lines, bitorder="little")
+        changes[here] = _neurons_of_stages(stages, lines.view(bool))
+
+    _in_parts(count, len(centres), _SLICES_AT_ONCE, threads, progress)
+    return changes, regions
+
+
+def _in_parts(
+    count: Callable[[slice, int, Report], None], points: int, at_once: int, threads: int, progress: bool
+) -> None:
+    """Count some points at a time: ``count`` is told which, how many threads it has, and whom to report to."""
+    workers = max(1, min(threads, points))
     stop = threading.Event()
 
     def report(found: int) -> None:
         if stop.is_set():
             raise _StoppedError
 
-    def count(here: slice) -> int:
-        found = many.count(slices.part(here), threads=threads if workers == 1 else 1, report=report)
-        if found.regions.shape[1]:
-            regions[here] = found.regions[:, -1]
-        lines = np.unpackbits(found.changes, axis=1, count=stages.lines, bitorder="little")
-        changes[here] = _neurons_of_stages(stages, lines.view(bool))
-        return len(found.regions)
+    def counted(here: slice) -> int:
+        count(here, threads if workers == 1 else 1, report)
+        return int(here.stop - here.start)
 
-    size = max(1, min(_SLICES_AT_ONCE, -(-len(centres) // workers)))
-    parts = [slice(begin, min(begin + size, len(centres))) for begin in range(0, len(centres), size)]
-    with tqdm(total=len(centres), unit="point", disable=not progress) as bar:
+    size = max(1, min(at_once, -(-points // workers)))
+    parts = [slice(begin, min(begin + size, points)) for begin in range(0, points, size)]
+    with tqdm(total=points, unit="point", disable=not progress) as bar:
         if workers == 1:
             for part in parts:
-                bar.update(count(part))
-            return changes, regions
+                bar.update(counted(part))
+            return
         # After an error or an interrupt those that run hear of it at their next report.
-        in_parallel(parts, count, workers, bar.update, stop=stop.set)
-    return changes, regions
+        in_parallel(parts, counted, workers, bar.update, stop=stop.set)
 
 
 def _neurons_of_stages(stages: Stages, changed: NDArray[np.bool_]) -> Int64s:

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from pylinregion._util.errors import BudgetExceededError
+from pylinregion.exact.dense_fold import DenseFolder, Star, is_chain
 from pylinregion.exact.fixed_point import Digits
 from pylinregion.exact.fold_pass import FoldedNetwork, FoldPass, LooseBoundsError
 from pylinregion.exact.fold_room import Room, TooManyColumnsError
@@ -31,6 +34,7 @@ class SliceFolder:
 
     def __init__(self, stages: Stages, outputs: bool = False) -> None:
         self.network = FoldedNetwork(stages, outputs)
+        self._dense = DenseFolder(stages) if not outputs and is_chain(stages) else None
 
     @property
     def widest(self) -> int:
@@ -56,6 +60,10 @@ class SliceFolder:
         """
         most = self.most_columns if len(slices) > 1 else None
         room = Room(slices.axes, self.widest, most, max_bytes)
+        if self._dense is not None and slices.axes == 2:
+            star = Star(slices.origins, np.stack([slices.u, slices.v], axis=1), None, slices.corners)
+            if (found := self._dense.fold(star, room, cells)) is not None:
+                return SliceSystems(**found)
         return self._folded(slices, room, _nothing, cells)[0].systems()
 
     def fold_segments(

@@ -236,6 +236,32 @@ class ManySlices:
         pieces: bool = ...,
     ) -> dict[str, object]: ...
 
+class DenseLayers:
+    # layers: weights [rows, width], bias, row norms, slopes [rows, 2]; norms of the weights (2), of the bias
+    def __init__(
+        self, layers: list[tuple[_Doubles, _Doubles, _Doubles, _Doubles, float, float, float]], lines: int
+    ) -> None: ...
+
+class DenseFold:
+    def __init__(
+        self, chain: DenseLayers, axes: int, radii: _Doubles | None, corners: _Doubles | None, sizes: _Doubles
+    ) -> None: ...
+    def layer(self, constants: _Doubles, images: _Doubles | None = ..., units: _Doubles | None = ...) -> int: ...
+    def systems(self, cells: bool) -> dict[str, Any]: ...
+
+class Arms:
+    def __init__(self, exact_stages: list[_StageArrays], dimensions: int, multiples: _Int64s) -> None: ...
+    # arrays: begin, stage_begin, line, on, affine [arms + 1, rows], error, columns
+    def count(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        directions: _Doubles,
+        origins: _Doubles,
+        radii: _Doubles | None,
+        force_exact: bool,
+        report: object,
+    ) -> dict[str, Any]: ...
+
 class SliceProblem:
     def __init__(
         self,
