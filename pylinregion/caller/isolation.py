@@ -1,7 +1,8 @@
-"""The one scope in which a user's module is run: :func:`isolated`. It is in eval mode there, and left as it was.
+"""The scopes in which a user's module is run. It is in eval mode there, and left as it was.
 
-Everything that runs the module itself does so inside: captures and the question whether they still hold, measures that
-attack the module, verification, and all that a monitor measures between two steps of training.
+:func:`beside` runs its twin, and lets threads that train the module be: captures do so, and the question whether they
+still hold. :func:`isolated` runs the module itself: measures that attack it, verification, and all that a monitor
+measures between two steps of training.
 """
 
 from __future__ import annotations
@@ -9,43 +10,67 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pylinregion.caller.reachable import Contents
-from pylinregion.caller.torch_settings import Switch, computed_parametrizations, eager, full_precision
+from pylinregion.caller.reachable import FORWARD_HOOKS, Contents
+from pylinregion.caller.torch_settings import computed_parametrizations, eager, full_precision
+from pylinregion.caller.twin import Twin
 
 
 @contextlib.contextmanager
-def isolated(module: nn.Module, *, seed: int | None = None, beside_training: bool = False) -> Iterator[None]:
+def isolated(module: nn.Module, *, seed: int | None = None) -> Iterator[None]:
     """Eval mode, and what is done inside to modes, state, gradients and chance is undone.
 
     Inside, the module is not compiled, autograd is on, autocast and TF32 are off. State is what the module's code can
-    write to: buffers, attributes, and all that :mod:`pylinregion.caller.reachable` finds.
+    write to: buffers, attributes, and all that :mod:`pylinregion.caller.reachable` finds. No other thread may run or
+    train the module meanwhile.
 
     Args:
         module: The module.
         seed: Where the random generators of torch, NumPy and Python start from; None: where they are.
-        beside_training: Another thread may train the module meanwhile. Eval mode is this thread's alone, and what is
-            undone is what is written to in Python. Values of tensors, gradients, generators and the switches of torch
-            are left alone: they are the training's, and what is run sees to them itself
-            (:func:`pylinregion.capturing.operations.run`).
     """
-    with contextlib.ExitStack() as scope:
-        if beside_training:
-            scope.enter_context(_undone(module, values=False))
-            scope.enter_context(_evaluated_here(module))
-        else:
-            scope.enter_context(_plain_autograd())
-            scope.enter_context(_undone(module, values=True))
-            scope.enter_context(_evaluated(module))
-            scope.enter_context(_without_gradients(module))
-            scope.enter_context(_chance(module, seed))
+    with (
+        _plain_autograd(),
+        _undone((*FORWARD_HOOKS, module)),
+        _evaluated(module),
+        _without_gradients(module),
+        _chance(module, seed),
+    ):
         yield
+
+
+@contextlib.contextmanager
+def beside(module: nn.Module, *, values: bool) -> Iterator[Twin]:
+    """A module's twin, in eval mode; what other threads do with the module goes on meanwhile.
+
+    What the code writes to what is shared (globals, attributes of classes, caches) is undone at the end. So are draws
+    of NumPy's and Python's own generators, unless there are other threads, which may have drawn, and the code names no
+    such generator; who runs the twin sees to torch's (:func:`pylinregion.capturing.operations.run`).
+
+    Args:
+        module: The module.
+        values: As for :class:`pylinregion.caller.twin.Twin`.
+
+    Raises:
+        NoTwin: There can be no twin.
+    """
+    with _plain_autograd():
+        with torch.no_grad():
+            twin = Twin(module, values=values)
+        known = (*twin.originals(), *(own for _, own in twin.tensors))
+        roots = (twin.module, *(hook for hooks in twin.global_hooks for hook in hooks.values()))
+        with (
+            _undone(roots, but=known) as contents,
+            twin.instead_of_global_hooks(),
+            _pythons_chance() if contents.draws or alone() else contextlib.nullcontext(),
+        ):
+            _evaluate(twin.module)
+            yield twin
 
 
 @contextlib.contextmanager
@@ -62,11 +87,11 @@ def _plain_autograd() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _undone(module: nn.Module, *, values: bool) -> Iterator[None]:
-    """What the module's code writes to in Python is undone, and with ``values`` what it writes to plain tensors."""
-    contents = Contents(module, values)
+def _undone(roots: Iterable[Any], but: Iterable[Any] = ()) -> Iterator[Contents]:
+    """What code writes to in Python, and to plain tensors, is undone."""
+    contents = Contents(roots, True, but)
     try:
-        yield
+        yield contents
     finally:
         contents.put_back()
 
@@ -93,56 +118,6 @@ def _evaluate(module: nn.Module) -> None:
             _evaluate(part)
 
 
-def _evaluated_here(module: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Eval mode for this thread alone.
-
-    Where there is another one, the flags are left as they are, and are read as False here. If a part has an ``eval`` or
-    ``train`` of its own, that is called, as in :func:`_evaluated`.
-    """
-    own = any(
-        type(part).train is not nn.Module.train
-        or type(part).eval is not nn.Module.eval
-        or not {"train", "eval"}.isdisjoint(vars(part))
-        for part in module.modules()
-    )
-    if own:
-        return _evaluated(module)
-    if len(sys._current_frames()) > 1:
-        return _seen_in_eval_mode()
-    return _not_training(module)  # a change of nn.Module makes Python look up anew what it has cached of all modules
-
-
-@Switch
-@contextlib.contextmanager
-def _seen_in_eval_mode() -> Iterator[None]:
-    def training(module: nn.Module) -> bool:
-        try:
-            return bool(vars(module)["training"]) and not _seen_in_eval_mode.here
-        except KeyError:
-            raise AttributeError("training") from None
-
-    def assign(module: nn.Module, mode: bool) -> None:
-        vars(module)["training"] = mode
-
-    nn.Module.training = property(training, assign)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del nn.Module.training
-
-
-@contextlib.contextmanager
-def _not_training(module: nn.Module) -> Iterator[None]:
-    training = [vars(part) for part in module.modules() if vars(part).get("training")]
-    for attributes in training:
-        attributes["training"] = False
-    try:
-        yield
-    finally:
-        for attributes in training:
-            attributes["training"] = True
-
-
 @contextlib.contextmanager
 def _without_gradients(module: nn.Module) -> Iterator[None]:
     """No gradients inside; afterwards the same tensors as before are there."""
@@ -161,19 +136,30 @@ def _chance(module: nn.Module, seed: int | None) -> Iterator[None]:
     """Seeded inside; afterwards the generators are where they were."""
     tensors = (*module.parameters(), *module.buffers())
     devices = sorted({tensor.device.index for tensor in tensors if tensor.is_cuda})
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), _pythons_chance():
         if seed is not None:
             torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds every device
             for device in devices:
                 torch.cuda.default_generators[device].manual_seed(seed)
             np.random.seed(seed % 2**32)
             random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy_state)
-            random.setstate(python_state)
+        yield
+
+
+@contextlib.contextmanager
+def _pythons_chance() -> Iterator[None]:
+    """Afterwards the generators of NumPy and Python are where they were."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+
+
+def alone() -> bool:
+    """Whether this is the only thread."""
+    return len(sys._current_frames()) == 1
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import dis
 import functools
 import operator
 import os
+import random
 import sys
 import sysconfig
 import types
@@ -23,32 +24,38 @@ import torch
 from torch import Tensor, nn
 
 LIMIT = 10_000  # objects that are looked into, the nearest first
-_LARGEST = 1 << 25  # entries of an array or plain tensor that is copied
+LARGEST = 1 << 25  # entries of an array or plain tensor that is copied
 
-_ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size))
-_FORWARD_HOOKS = nn.modules.module._global_forward_hooks, nn.modules.module._global_forward_pre_hooks
+ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size))
+FORWARD_HOOKS = nn.modules.module._global_forward_hooks, nn.modules.module._global_forward_pre_hooks
 _STDLIB = sys.stdlib_module_names - {"__main__"}
 _INSTALLED = tuple({sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib")})
-_HOLDERS = frozenset({"types", "argparse", "collections", "weakref"})  # libraries of types that hold what users put in
+HOLDERS = frozenset({"types", "argparse", "collections", "weakref"})  # libraries of types that hold what users put in
 _LRU_CACHE = type(functools.lru_cache(maxsize=1)(len))
-_ABSENT: Any = object()
+ABSENT: Any = object()
 
 
 class Contents:
     """What a module's code can write to, as it is now.
 
     Args:
-        module: The module. Lazy submodules will keep what they learn.
+        roots: The module, and functions that it calls. Lazy submodules will keep what they learn.
         values: Whether to copy the values of buffers and plain tensors too, and of NumPy arrays.
+        but: What is not looked into.
+
+    Attributes:
+        draws: Whether the code names NumPy's or Python's own random numbers.
     """
 
-    def __init__(self, module: nn.Module, values: bool) -> None:
+    def __init__(self, roots: Iterable[Any], values: bool, but: Iterable[Any] = ()) -> None:
+        self.draws = False
         self._values = values
         self._undo: list[Callable[[], None]] = []
         self._empty: list[Any] = []  # dictionaries and sets: most of what a module has
-        self._queue: collections.deque[Any] = collections.deque((*_FORWARD_HOOKS, module))
-        seen: dict[int, Any] = {}  # alive, so that no address is used twice
-        while self._queue and len(seen) < LIMIT:
+        self._queue: collections.deque[Any] = collections.deque(roots)
+        seen: dict[int, Any] = {id(value): value for value in but}  # alive, so that no address is used twice
+        limit = len(seen) + LIMIT
+        while self._queue and len(seen) < limit:
             value = self._queue.popleft()
             if id(value) not in seen:
                 seen[id(value)] = value
@@ -63,7 +70,7 @@ class Contents:
                 container.clear()
 
     def _follow(self, values: Iterable[Any]) -> None:
-        self._queue.extend([value for value in values if type(value) not in _ATOMS])
+        self._queue.extend([value for value in values if type(value) not in ATOMS])
 
     def _visit(self, value: Any) -> None:
         """Keep what an object holds, and go on from there."""
@@ -84,14 +91,14 @@ class Contents:
         elif isinstance(value, Tensor):
             self._keep_tensor(value)
         elif isinstance(value, np.ndarray):
-            if self._values and value.size <= _LARGEST and not value.dtype.hasobject:
+            if self._values and value.size <= LARGEST and not value.dtype.hasobject:
                 self._undo.append(functools.partial(_restore_array, value, value.copy()))
         elif isinstance(value, types.FunctionType):
             self._visit_function(value)
         elif isinstance(value, types.MethodType):
             self._follow((value.__self__, value.__func__))
         elif isinstance(value, types.CellType):
-            content = _content(value)
+            content = content_of(value)
             self._undo.append(functools.partial(_restore_cell, value, content))
             self._follow((content,))
         elif isinstance(value, functools.partial):
@@ -127,23 +134,23 @@ class Contents:
                     self._queue.append(value)
                 else:
                     self._empty.append(value)
-            elif kind not in _ATOMS:
+            elif kind not in ATOMS:
                 self._queue.append(value)
-        if not _is_library(type(module).__module__):
+        if not is_library(type(module).__module__):
             self._queue.append(type(module))
 
     def _visit_object(self, value: Any) -> None:
         kind = type(value)
         attributes = getattr(value, "__dict__", None)
-        if _is_library(kind.__module__) and _root(kind.__module__) not in _HOLDERS:
-            if isinstance(attributes, dict) and _is_installed(kind.__module__):
+        if is_library(kind.__module__) and root_of(kind.__module__) not in HOLDERS:
+            if isinstance(attributes, dict) and is_installed(kind.__module__):
                 self._keep_shallow(attributes)
             return
         if isinstance(attributes, dict):
             self._keep_dict(attributes)
-        names: tuple[str, ...] = _slots(kind)  # type: ignore[arg-type]
+        names: tuple[str, ...] = slots_of(kind)  # type: ignore[arg-type]
         for name in names:
-            content = getattr(value, name, _ABSENT)
+            content = getattr(value, name, ABSENT)
             self._undo.append(functools.partial(_restore_attribute, value, name, content))
             self._follow((content,))
         self._queue.append(kind)
@@ -161,23 +168,24 @@ class Contents:
     def _visit_class(self, owner: type) -> None:
         """The user's own part of a class: functions, and attributes of the class."""
         for kind in owner.__mro__:
-            if _is_library(kind.__module__):
+            if is_library(kind.__module__):
                 continue
             content = {name: value for name, value in vars(kind).items() if not name.startswith("__")}
             self._undo.append(functools.partial(_restore_class, kind, content))
             self._follow(content.values())
 
     def _visit_function(self, function: types.FunctionType) -> None:
-        if _is_library(function.__module__):
+        if is_library(function.__module__):
             return
         self._follow(function.__closure__ or ())
         self._follow((function.__defaults__, function.__kwdefaults__))
-        names = _names(function.__code__)
+        names = names_in(function.__code__)
         space = function.__globals__
         self._keep_names(space, names.of_globals)
         for name in names.of_globals:
             found = space.get(name)
-            if isinstance(found, types.ModuleType) and not _is_library(found.__name__):
+            self.draws |= _draws(found, names.of_attributes)
+            if isinstance(found, types.ModuleType) and not is_library(found.__name__):
                 self._keep_names(vars(found), names.of_attributes)
 
     def _keep_names(self, space: dict[str, Any], names: Iterable[str]) -> None:
@@ -190,8 +198,14 @@ class Contents:
             return
         if type(tensor) is nn.Parameter or isinstance(tensor, nn.Parameter):
             self._undo.append(functools.partial(_restore_storage, tensor, tensor.data))
-        elif self._values and tensor.numel() <= _LARGEST:
+        elif self._values and tensor.numel() <= LARGEST:
             self._undo.append(functools.partial(_restore_values, tensor, tensor.detach().clone()))
+
+
+def _draws(value: Any, attributes: tuple[str, ...]) -> bool:
+    if isinstance(value, (types.MethodType, types.BuiltinMethodType)):
+        return value.__self__ is random._inst or value.__self__ is np.random.mtrand._rand
+    return value is random or value is np.random or (value is np and "random" in attributes)
 
 
 class _Names:
@@ -209,7 +223,8 @@ class _Names:
 
 
 @functools.lru_cache(maxsize=10_000)
-def _names(code: types.CodeType) -> _Names:
+def names_in(code: types.CodeType) -> _Names:
+    """The names that a function's code uses."""
     return _Names(code)
 
 
@@ -220,24 +235,27 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _codes(constant)
 
 
-def _root(name: str | None) -> str:
+def root_of(name: str | None) -> str:
+    """The package that a Python module is in."""
     return (name or "").partition(".")[0]
 
 
-def _is_library(name: str | None) -> bool:
+def is_library(name: str | None) -> bool:
     """Whether a Python module is of the standard library, of this package, or installed."""
-    return _root(name) in _STDLIB or _is_installed(name)
+    return root_of(name) in _STDLIB or is_installed(name)
 
 
 @functools.lru_cache(maxsize=10_000)
-def _is_installed(name: str | None) -> bool:
-    root = _root(name)
+def is_installed(name: str | None) -> bool:
+    """Whether a Python module is installed, or of this package."""
+    root = root_of(name)
     file = getattr(sys.modules.get(root), "__file__", None)
     return root in ("torch", "numpy", "pylinregion") or (file is not None and file.startswith(_INSTALLED))
 
 
 @functools.lru_cache(maxsize=10_000)
-def _slots(kind: type) -> tuple[str, ...]:
+def slots_of(kind: type) -> tuple[str, ...]:
+    """The attributes of a class's objects that are in no dictionary."""
     found = []
     for owner in kind.__mro__:
         names = vars(owner).get("__slots__", ())
@@ -247,11 +265,12 @@ def _slots(kind: type) -> tuple[str, ...]:
     return tuple(name for name in found if name not in ("__dict__", "__weakref__"))
 
 
-def _content(cell: types.CellType) -> Any:
+def content_of(cell: types.CellType) -> Any:
+    """The value of a function's variable; :data:`ABSENT` if it has none yet."""
     try:
         return cell.cell_contents
-    except ValueError:  # a variable that has no value yet
-        return _ABSENT
+    except ValueError:
+        return ABSENT
 
 
 def _restore_dict(container: dict[Any, Any], content: dict[Any, Any]) -> None:
@@ -260,7 +279,7 @@ def _restore_dict(container: dict[Any, Any], content: dict[Any, Any]) -> None:
     for key in [key for key in container if key not in content]:
         del container[key]
     for key, value in content.items():
-        if container.get(key, _ABSENT) is not value:
+        if container.get(key, ABSENT) is not value:
             container[key] = value
     if list(container) != list(content):
         for key in content:
@@ -285,9 +304,9 @@ def _restore_array(array: Any, content: Any) -> None:
 
 
 def _restore_cell(cell: types.CellType, content: Any) -> None:
-    if _content(cell) is content:
+    if content_of(cell) is content:
         return
-    if content is _ABSENT:
+    if content is ABSENT:
         del cell.cell_contents
     else:
         cell.cell_contents = content
@@ -299,9 +318,9 @@ def _restore_cache(cache: Any, info: Any) -> None:
 
 
 def _restore_attribute(owner: Any, name: str, content: Any) -> None:
-    if getattr(owner, name, _ABSENT) is content:
+    if getattr(owner, name, ABSENT) is content:
         return
-    if content is _ABSENT:
+    if content is ABSENT:
         delattr(owner, name)
     else:
         object.__setattr__(owner, name, content)
@@ -311,13 +330,13 @@ def _restore_class(kind: type, content: dict[str, Any]) -> None:
     for name in [name for name in vars(kind) if not name.startswith("__") and name not in content]:
         delattr(kind, name)
     for name, value in content.items():
-        if vars(kind).get(name, _ABSENT) is not value:
+        if vars(kind).get(name, ABSENT) is not value:
             setattr(kind, name, value)
 
 
 def _restore_names(space: dict[str, Any], content: dict[str, Any]) -> None:
     for name, value in content.items():
-        if space.get(name, _ABSENT) is not value:
+        if space.get(name, ABSENT) is not value:
             space[name] = value
 
 

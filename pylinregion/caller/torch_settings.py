@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -26,6 +27,23 @@ _PRECISIONS = (  # torch's settings of float32 precision, each with the one that
 )
 
 
+def at_forks(lock: Any, in_child: Callable[[], None] = lambda: None) -> None:
+    """Let a process be forked only while no other thread has a lock, which the child would wait for for ever.
+
+    Args:
+        lock: The lock.
+        in_child: What the child does first.
+    """
+
+    def begin() -> None:
+        try:
+            in_child()
+        finally:
+            lock.release()
+
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=begin)
+
+
 class Switch:
     """A setting of the whole process, as a context manager that several threads may be in, each several times.
 
@@ -39,6 +57,7 @@ class Switch:
         self._users = 0
         self._set: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         self._own = threading.local()
+        at_forks(self._lock, self._in_child)
 
     def __call__(self) -> Switch:
         """Itself: to be entered as often as one likes."""
@@ -66,6 +85,12 @@ class Switch:
     def here(self) -> bool:
         """Whether this thread is inside."""
         return getattr(self._own, "depth", 0) > 0
+
+    def _in_child(self) -> None:
+        """Where a process was forked there is one thread, and those that were inside are not."""
+        left, self._users = self._users > 0 and not self.here, getattr(self._own, "depth", 0)
+        if left:
+            self._set.__exit__(None, None, None)
 
 
 class _Unheard(logging.Filter):
@@ -170,6 +195,7 @@ class _Threads:
         self._lock = threading.Lock()
         self._users, self._before = 0, 1
         self._own = threading.local()
+        at_forks(self._lock, self._in_child)
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[int]:
@@ -189,6 +215,9 @@ class _Threads:
             with self._lock:
                 self._users, self._own.depth = self._users - 1, depth
                 torch.set_num_threads(n_threads)
+
+    def _in_child(self) -> None:
+        self._users = getattr(self._own, "depth", 0)
 
 
 one_thread = _Threads()
@@ -266,12 +295,22 @@ def eager() -> Any:
     return torch.compiler.set_stance("force_eager")
 
 
+class _Elsewhere:
+    """A switch of torch's: off in threads that are inside, as it was in others."""
+
+    def __init__(self, switch: Switch, before: Any) -> None:
+        self._switch, self._before = switch, before
+
+    def __bool__(self) -> bool:
+        return bool(self._before) and not self._switch.here
+
+
 @Switch
 @contextlib.contextmanager
 def plain_attention() -> Iterator[None]:
     """Without the fused path of attention, which hides a ReLU."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    before: Any = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(_Elsewhere(plain_attention, before))  # type: ignore[arg-type]
     try:
         yield
     finally:
@@ -294,12 +333,13 @@ def computed_parametrizations() -> Iterator[None]:
 @contextlib.contextmanager
 def unchecked_distributions() -> Iterator[None]:
     """Distributions do not check their arguments, as under ``python -O``: that branches on values."""
-    validates = torch.distributions.Distribution._validate_args
-    torch.distributions.Distribution.set_default_validate_args(False)
+    kind: Any = torch.distributions.Distribution
+    before = kind._validate_args
+    kind._validate_args = _Elsewhere(unchecked_distributions, before)
     try:
         yield
     finally:
-        torch.distributions.Distribution.set_default_validate_args(validates)
+        kind._validate_args = before
 
 
 @contextlib.contextmanager

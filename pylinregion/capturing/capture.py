@@ -8,6 +8,7 @@ same operators (:mod:`~pylinregion.capturing.operations`).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import threading
@@ -21,11 +22,13 @@ from torch import Tensor, nn
 
 from pylinregion._util import checks
 from pylinregion._util.errors import PylinregionError, UnsupportedModelError
-from pylinregion.caller.isolation import isolated, ordinary_tensors
+from pylinregion.caller.isolation import beside, isolated, ordinary_tensors
 from pylinregion.caller.plain_torch import plain_torch
-from pylinregion.caller.torch_settings import interruptible, own_operators, silent, traceable
+from pylinregion.caller.reachable import FORWARD_HOOKS
+from pylinregion.caller.torch_settings import at_forks, interruptible, own_operators, silent, traceable
+from pylinregion.caller.twin import NoTwin, Twin
 from pylinregion.caller.wrappers import unwrap
-from pylinregion.capturing import classify, guards, operations, selfcheck, tracing
+from pylinregion.capturing import classify, guards, operations, patches, selfcheck, tracing
 from pylinregion.capturing.branches import Noting
 from pylinregion.capturing.fingerprint import Fingerprint, fingerprint
 from pylinregion.graph.network import Network
@@ -37,6 +40,7 @@ _ROWS = 2  # with which a model is asked
 _CALLS = {nn.Module._call_impl.__code__, nn.Module._wrapped_call_impl.__code__}
 
 _lock = threading.RLock()  # tracers set much of the process
+at_forks(_lock)
 _cache: weakref.WeakKeyDictionary[nn.Module, dict[Any, Network]] = weakref.WeakKeyDictionary()
 _origins: weakref.WeakKeyDictionary[Network, _Origin] = weakref.WeakKeyDictionary()
 
@@ -51,6 +55,8 @@ class _Origin:
         parts: How it is put together.
         items: Whether the network takes numbers out of tensors itself.
         transcript: What it runs; None if its parts say all.
+        itself: Whether the module is run itself, for its twin is not like it.
+        copied: Whether its twin has tensors of its own, for it writes to them.
     """
 
     module: Callable[[], nn.Module | None]
@@ -58,12 +64,14 @@ class _Origin:
     parts: Fingerprint
     items: bool
     transcript: operations.Transcript | None
+    itself: bool
+    copied: bool
 
     @staticmethod
-    def of(network: Network, module: nn.Module, rows: Tensor) -> _Origin:
+    def of(network: Network, module: nn.Module, rows: Tensor, made: _Made) -> _Origin:
         """A module as it is."""
         items = any(node.op_name in ("item", "_local_scalar_dense") for node in network.nodes)
-        origin = _Origin(reference(module), rows, fingerprint(module), items, None)
+        origin = _Origin(reference(module), rows, fingerprint(module), items, None, made.itself, made.writes)
         # Needed or not: it finds what the tracer left behind.
         transcript = origin._run(operations.transcript, network, module)
         if not origin.parts.complete:
@@ -88,16 +96,24 @@ class _Origin:
             return selfcheck.not_finite(network, self.rows) is not None
 
     def _run(self, look: Callable[..., Any], network: Network, module: nn.Module) -> Any:
-        """Let one of :mod:`pylinregion.capturing.operations` look at the module while it runs."""
-        tensors = [
-            tensor
-            for part in module.modules()
-            for own in (part._parameters, part._buffers)
-            for tensor in own.values()
-            if tensor is not None
-        ]
-        with isolated(module, beside_training=True), own_operators():
-            return look(module, self.rows.clone(), tensors, network.state.values(), self.items)
+        """Let one of :mod:`pylinregion.capturing.operations` look at the module's twin while that runs."""
+        with contextlib.ExitStack() as scope:
+            if self.itself:
+                _check_not_running(module)
+                scope.enter_context(isolated(module))
+                runs = module
+            else:
+                runs = scope.enter_context(beside(module, values=self.copied)).module
+            scope.enter_context(own_operators())
+            scope.enter_context(torch.no_grad())
+            tensors = [
+                tensor
+                for part in runs.modules()
+                for own in (part._parameters, part._buffers)
+                for tensor in own.values()
+                if tensor is not None
+            ]
+            return look(runs, self.rows.clone(), tensors, network.state.values(), self.items)
 
 
 @plain_torch()
@@ -110,8 +126,9 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
     (its hooks are called), and if it runs other operators than before, or the same with other numbers,
     :func:`pylinregion.count_regions` given the module captures again; given the network it raises.
 
-    What the forward pass and hooks write to in Python or to tensors is put back. Captures in several threads wait for
-    each other. While one thread captures a model for the first time, no other may run it.
+    The model itself is not run, but its twin: new modules with tensors of their own. So another thread may train the
+    model meanwhile. What the twin's forward pass and hooks write to globals and attributes of classes is put back.
+    Captures in several threads wait for each other. See docs/architecture.md, "Threads".
 
     Args:
         model: A module that takes one tensor (:func:`pylinregion.fix` makes one of a module of several inputs), also
@@ -127,7 +144,8 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
         UnsupportedModelError: An operator is not in the table, the model depends on chance, on the batch or branches on
             data, or the captured network does not reproduce the model. The message names operator, module and line.
             Or ``model`` is a network whose module has changed in more than the values of its tensors.
-        PylinregionError: Another thread runs the model, which is not captured yet.
+        PylinregionError: Another thread runs the model, whose code reaches the model itself by a global name, or which
+            has lazy parts: neither has a twin.
         ValueError: ``example`` has no batch dimension.
         TypeError: ``model`` or ``example`` is of another type, or the model returns no tensor.
     """
@@ -138,30 +156,39 @@ def capture(model: nn.Module | torch.export.ExportedProgram | Network, example: 
     if example.dim() < 1:
         raise ValueError("example must be [B, *input_shape], got a tensor without dimensions")
     if isinstance(model, torch.export.ExportedProgram):
-        with _lock, interruptible(), silent(), traceable():
+        with patches.no_compilation(), _lock, interruptible(), silent(), traceable():
             return _from_exported(model, tracing.example_rows(example))
     module = unwrap(model)
+    key = (tuple(example.shape[1:]), example.dtype, example.device)
     with _lock:
-        captured = _cache.setdefault(module, {})
-        key = (tuple(example.shape[1:]), example.dtype, example.device)
-        if (network := captured.get(key)) is not None and _origins[network].holds(network):
-            network.rebind()
-            if guards.broken(network) is None:
-                return network
+        if (network := _kept(module, key)) is not None:
+            return network
+    with patches.no_compilation(), _lock:  # in this order: who compiles may fork, which waits for captures
+        if (network := _kept(module, key)) is not None:  # another thread has captured it meanwhile
+            return network
         if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
             raise UnsupportedModelError(
                 "a TorchScript module cannot be captured: give the module that it was made from"
             )
-        _check_not_running(module)
         with torch.inference_mode(False):
             rows = tracing.example_rows(example)
-        with interruptible(), silent(), isolated(module), ordinary_tensors(module), traceable():
-            network = _from_module(module, rows)
+        with interruptible(), silent():
+            made = _from_module(module, rows)
+        network = made.network
         network.rebind()
-        # Afterwards: a lazy module has its shapes only then, and what was not put back shows.
-        _origins[network] = _Origin.of(network, module, rows[:_ROWS])
-        captured[key] = network
+        # Afterwards: what was not put back shows.
+        _origins[network] = _Origin.of(network, module, rows[:_ROWS], made)
+        _cache.setdefault(module, {})[key] = network
         return network
+
+
+def _kept(module: nn.Module, key: Any) -> Network | None:
+    """The network that was made of the module for such points, if it still is the module's."""
+    network = _cache.get(module, {}).get(key)
+    if network is None or not _origins[network].holds(network):
+        return None
+    network.rebind()
+    return network if guards.broken(network) is None else None
 
 
 def capture_for_shape(model: nn.Module | torch.export.ExportedProgram | Network, shape: Sequence[int]) -> Network:
@@ -200,7 +227,7 @@ def _follow(network: Network) -> None:
 
 
 def _check_not_running(module: nn.Module) -> None:
-    """No other thread is in a forward pass of the module, which would be traced along with it.
+    """No other thread is in a forward pass of the module, which is to be run and traced itself.
 
     Raises:
         PylinregionError: One is.
@@ -211,8 +238,9 @@ def _check_not_running(module: nn.Module) -> None:
         while frame is not None:
             if frame.f_code in _CALLS and frame.f_locals.get("self") in parts:
                 raise PylinregionError(
-                    "another thread runs the model, which is not captured yet: capture it before that thread begins, "
-                    "with pylinregion.capture(model, x)"
+                    "another thread runs the model, which cannot be captured meanwhile, for it has lazy parts, or its "
+                    "code reaches it by a global name: capture it before that thread begins, with "
+                    "pylinregion.capture(model, x)"
                 )
             frame = frame.f_back
 
@@ -236,10 +264,110 @@ def _dtype_and_device(model: Any) -> tuple[torch.dtype, torch.device]:
     return (torch.get_default_dtype(), torch.device("cpu")) if given is None else (given.dtype, given.device)
 
 
-def _from_module(module: nn.Module, example: Tensor) -> Network:
+class _Unlike(Exception):
+    """A module's twin does not do what the module does."""
+
+
+@dataclass
+class _Made:
+    """What comes of a module.
+
+    Attributes:
+        network: The network, with the module's own tensors.
+        itself: Whether it is from the module itself, and not from its twin.
+        writes: Whether the forward pass writes to tensors of the module.
+    """
+
+    network: Network
+    itself: bool
+    writes: bool
+
+
+def _from_module(module: nn.Module, example: Tensor) -> _Made:
+    """A network from a module's twin, or from the module itself if its twin cannot be like it.
+
+    Raises:
+        UnsupportedModelError, PylinregionError, ValueError, TypeError: As :func:`capture`.
+    """
+    if any(nn.parameter.is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        _check_not_running(module)
+        with isolated(module), traceable():
+            _run_once(module, example)
+    try:
+        with beside(module, values=True) as twin, traceable():
+            made = _network_of(twin.module, example, twin)
+        live = _Live(twin)
+        made.network.state = {name: live.of(tensor) for name, tensor in made.network.state.items()}
+    except (NoTwin, _Unlike):
+        _check_not_running(module)
+        with isolated(module), ordinary_tensors(module), traceable():
+            made = _network_of(module, example)
+    made.network.module = weakref.ref(innermost(module))
+    return made
+
+
+def _of_the_users(twin: Twin) -> list[Tensor]:
+    """The tensors of the user's modules that a twin has copies of, and should not look at."""
+    own = {id(t) for t in (*twin.module.parameters(), *twin.module.buffers())}
+    return [tensor for tensor, copy in twin.tensors if id(copy) in own and tensor.numel()]
+
+
+class _Live:
+    """Finds the tensor of the user's that a twin's is the twin of."""
+
+    def __init__(self, twin: Twin) -> None:
+        self._of = {id(own): tensor for tensor, own in twin.tensors}
+        self._at = {own.data_ptr(): (own, tensor) for tensor, own in twin.tensors if own.numel()}
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The tensor itself if it is no twin; tracers hand out others that look at the same memory."""
+        if (found := self._of.get(id(tensor))) is not None:
+            return found
+        own, live = self._at.get(tensor.data_ptr(), (tensor, tensor))
+        same = (own.shape, own.dtype, own.stride()) == (tensor.shape, tensor.dtype, tensor.stride())
+        return live if same else tensor
+
+
+def _network_of(module: nn.Module, example: Tensor, twin: Twin | None = None) -> _Made:
+    """A network from a module that is the user's twin, or itself."""
+    noted = _run_once(module, example)
+    if twin is not None and operations.reads(module, example.clone(), _of_the_users(twin)):
+        raise _Unlike
+    writes = operations.writes(module, example.clone())
+    _check_not_rewritten(module, example)
+    watched = functools.partial(operations.run, module)
+    _leave_out_observers(module, example, twin)
+    reasons: list[BaseException] = []
+    for attempt in tracing.attempts(module, example, noted.asked):
+        try:
+            with patches.of_one_thread():
+                traced = attempt()
+            network = classify.build(traced, example)
+            selfcheck.same_function(network, watched, example)
+        except tracing.FinalRefusal as error:
+            raise UnsupportedModelError(str(error)) from None
+        except UnsupportedModelError as error:
+            reasons.append(error)
+        except Exception as error:  # tracers fail in many ways; the reason is kept
+            reasons.append(error)
+        else:
+            return _Made(network, twin is None, writes)
+    ours = next((error for error in reasons if isinstance(error, UnsupportedModelError)), None)
+    if ours is not None:
+        raise ours
+    raise UnsupportedModelError(tracing.failure(reasons, module)) from reasons[0]
+
+
+def _run_once(module: nn.Module, example: Tensor) -> Noting:
+    """Run the module with values; gives what it asks of them.
+
+    Raises:
+        UnsupportedModelError, ValueError, TypeError: It cannot be run so, or returns no tensor.
+    """
     own = innermost(module)
     try:
-        with Noting(module) as noted:
+        noted = Noting(module)
+        with noted:
             output = operations.run(module, example.clone())
     except (torch.OutOfMemoryError, PylinregionError):
         raise
@@ -256,27 +384,7 @@ def _from_module(module: nn.Module, example: Tensor) -> Network:
         points = f"x must be points the model takes, got [B, {', '.join(map(str, example.shape[1:]))}]"
         raise ValueError(f"{points} {example.dtype}, and the model raised {type(error).__name__}: {error}") from error
     tracing.output_tensors(output)
-    _check_not_rewritten(module, example)
-    watched = functools.partial(operations.run, module)
-    _leave_out_observers(module, example)
-    reasons: list[BaseException] = []
-    for attempt in tracing.attempts(module, example, noted.asked):
-        try:
-            network = classify.build(attempt(), example)
-            selfcheck.same_function(network, watched, example)
-        except tracing.FinalRefusal as error:
-            raise UnsupportedModelError(str(error)) from None
-        except UnsupportedModelError as error:
-            reasons.append(error)
-        except Exception as error:  # tracers fail in many ways; the reason is kept
-            reasons.append(error)
-        else:
-            network.module = weakref.ref(own)
-            return network
-    ours = next((error for error in reasons if isinstance(error, UnsupportedModelError)), None)
-    if ours is not None:
-        raise ours
-    raise UnsupportedModelError(tracing.failure(reasons, module)) from reasons[0]
+    return noted
 
 
 def _needs_gradients(module: nn.Module, example: Tensor) -> bool:
@@ -310,10 +418,10 @@ def _check_not_rewritten(module: nn.Module, example: Tensor) -> None:
         raise UnsupportedModelError(f"the forward pass changes {written[0]}, and what it returns depends on that")
 
 
-def _leave_out_observers(module: nn.Module, example: Tensor) -> None:
+def _leave_out_observers(module: nn.Module, example: Tensor, twin: Twin | None) -> None:
     """Take away the hooks without which the model computes the same: what they keep is none of the tracers' business.
 
-    :func:`pylinregion.caller.isolation.isolated` gives them back.
+    Those of a twin are its own; :func:`pylinregion.caller.isolation.isolated` gives the module's back.
     """
     tensors = (*module.parameters(), *module.buffers())
 
@@ -323,11 +431,11 @@ def _leave_out_observers(module: nn.Module, example: Tensor) -> None:
         except Exception:  # the forward pass needs what the hook does
             return False
 
-    hooks = [(own, key) for own in _hooks(module) for key in own]
+    hooks = [(own, key) for own in _hooks(module, twin) for key in own]
     if not hooks:
         return
     transcript = operations.transcript(module, example.clone(), tensors)
-    before = [(own, dict(own)) for own in _hooks(module)]
+    before = [(own, dict(own)) for own in _hooks(module, twin)]
     for own, key in hooks:
         del own[key]
     if same():
@@ -342,8 +450,8 @@ def _leave_out_observers(module: nn.Module, example: Tensor) -> None:
             own.update(content)  # in the order that they had
 
 
-def _hooks(module: nn.Module) -> Iterator[dict[int, Callable[..., Any]]]:
-    yield from (nn.modules.module._global_forward_pre_hooks, nn.modules.module._global_forward_hooks)
+def _hooks(module: nn.Module, twin: Twin | None) -> Iterator[dict[int, Callable[..., Any]]]:
+    yield from FORWARD_HOOKS if twin is None else twin.global_hooks
     for part in module.modules():
         yield from (part._forward_pre_hooks, part._forward_hooks)
 
@@ -362,7 +470,9 @@ def _from_exported(program: torch.export.ExportedProgram, example: Tensor) -> Ne
         if example.dtype != inputs[0].dtype:
             raise TypeError(f"x must be {inputs[0].dtype}, as the program was exported, got {example.dtype}")
     try:
-        network = classify.build(tracing.traced_program(program, "ExportedProgram"), example)
+        with patches.of_one_thread():  # it may be traced once more, without mutations
+            traced = tracing.traced_program(program, "ExportedProgram")
+        network = classify.build(traced, example)
         selfcheck.same_function(network, _of_any_size(program.module()), example)
     except tracing.FinalRefusal as error:
         raise UnsupportedModelError(str(error)) from None

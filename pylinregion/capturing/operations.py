@@ -41,6 +41,18 @@ def overwritten(model: Callable[[Tensor], Any], x: Tensor) -> list[Tensor]:
     return [tensor for tensor in found if watch.was_there(tensor)]
 
 
+def reads(model: Callable[[Tensor], Any], x: Tensor, tensors: Iterable[Tensor]) -> bool:
+    """Whether a model's operators are given memory of any of these tensors."""
+    watch, _ = _watched(model, x)
+    places = {_storage(tensor) for tensor in tensors}
+    return any(_storage(tensor) in places for _, args, kwargs, _ in watch.calls for tensor in _tensors((args, kwargs)))
+
+
+def writes(model: Callable[[Tensor], Any], x: Tensor) -> bool:
+    """Whether a model's operators overwrite memory that was there before."""
+    return _watched(model, x)[0].writes
+
+
 def transcript(
     model: Callable[[Tensor], Any],
     x: Tensor,
@@ -168,6 +180,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if id(generator) not in self._drawn:
             self._drawn[id(generator)] = generator, generator.get_state()
 
+    @property
+    def writes(self) -> bool:
+        """Whether memory that was there before has been written to."""
+        return bool(self._written)
+
     def was_there(self, tensor: Tensor) -> bool:
         """Whether the tensor's memory was there before, and has been written to."""
         return _storage(tensor) in self._written
@@ -185,10 +202,14 @@ class _About:
 
     def __init__(self, func: Any) -> None:
         schema = getattr(func, "_schema", None)  # operators that take functions have none
-        unsaid = ("running_mean", "running_var") if schema is not None and "batch_norm" in schema.name else ()
+        batch_norm = schema is not None and "batch_norm" in schema.name
+        unsaid = ("running_mean", "running_var") if batch_norm else ()
+        arguments = list(enumerate(schema.arguments if schema is not None else ()))
+        # In eval mode its averages are left alone: another thread may train them, and they need not be put back.
+        self._training = next((at for at, argument in arguments if batch_norm and argument.name == "training"), None)
         self._written = [
             (position, argument.name)
-            for position, argument in enumerate(schema.arguments if schema is not None else ())
+            for position, argument in arguments
             if (argument.alias_info is not None and argument.alias_info.is_write) or argument.name in unsaid
         ]
         self.writes = bool(self._written)
@@ -202,6 +223,8 @@ class _About:
 
     def written(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
         """The arguments that it may write to."""
+        if self._training is not None and len(args) > self._training and args[self._training] is False:
+            return []
         found = [args[at] if at < len(args) else kwargs.get(name) for at, name in self._written]
         return list(_tensors(found))
 

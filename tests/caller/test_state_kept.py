@@ -214,7 +214,7 @@ def test_contents_find_slots_cells_globals_and_arrays():
             return x
 
     module = Module()
-    contents = Contents(module, values=True)
+    contents = Contents((module,), values=True)
     module(torch.zeros(1))
     assert (local, slotted.hidden(), array[0]) == (2, [1, 2], 7)
     contents.put_back()

@@ -1,7 +1,6 @@
 """Captures and counts in threads, interrupts and copies: the process and the model are left as they were."""
 
 import concurrent.futures
-import contextlib
 import copy
 import logging
 import pickle
@@ -16,7 +15,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 import pylinregion as plr
-from pylinregion.caller import isolation
 from pylinregion.caller.torch_settings import Switch, full_precision, one_thread, quiet, silent
 
 
@@ -114,62 +112,6 @@ def test_what_other_threads_say_is_heard(capsys, caplog):
         assert done.wait(60)
     thread.join()
     assert capsys.readouterr().err == "beside 1\n" and [record.name for record in caplog.records] == ["beside"]
-
-
-def test_a_model_that_another_thread_runs_is_not_captured():
-    running, leave = threading.Event(), threading.Event()
-
-    class Waits(nn.Linear):
-        def forward(self, x):
-            if threading.current_thread() is thread:
-                running.set()
-                leave.wait(60)
-            return super().forward(x).relu()
-
-    model, x = nn.Sequential(Waits(4, 4)), torch.randn(3, 4)
-    thread = threading.Thread(target=lambda: model(x))
-    thread.start()
-    assert running.wait(60)
-    with pytest.raises(plr.PylinregionError, match="another thread runs the model"):
-        plr.capture(model, x)
-    leave.set()
-    thread.join()
-    plr.capture(model, x)
-
-
-def test_a_thread_that_trains_does_not_see_that_a_model_is_asked_what_it_runs():
-    asked, seen = threading.Event(), bytearray()  # which is not put back, unlike a list
-
-    class Tells(nn.Linear):
-        def forward(self, x):
-            if asked.is_set() and threading.current_thread() is threading.main_thread():
-                other = threading.Thread(target=lambda: seen.append(self.training and model.training))
-                other.start()
-                other.join()
-                assert not self.training and not model.training
-            return super().forward(x).relu()
-
-    model, x = nn.Sequential(Tells(4, 4)), torch.randn(3, 4)
-    network = plr.capture(model, x)
-    asked.set()
-    assert plr.capture(model, x) is network
-    assert seen == b"\x01" and model.training and "training" not in vars(nn.Module)
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_model_that_is_asked_what_it_runs_has_its_modes_back(threads, monkeypatch):
-    """Where there is another thread, and where there is none; also if the model raises."""
-    monkeypatch.setattr(isolation.sys, "_current_frames", lambda: dict.fromkeys(range(threads)))
-    model, seen = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.BatchNorm1d(4), nn.ReLU())), []
-    model[1].eval()
-    flags = [part.training for part in model.modules()]
-    for error in (None, ValueError("of the model")):
-        with contextlib.suppress(ValueError), isolation.isolated(model, beside_training=True):
-            seen.append([part.training for part in model.modules()])
-            if error is not None:
-                raise error
-        assert [part.training for part in model.modules()] == flags == [True, True, False, False, False]
-    assert seen == [[False] * 5] * 2 and "training" not in vars(nn.Module)
 
 
 def test_an_interrupt_reaches_the_caller_and_leaves_all_as_it_was():
