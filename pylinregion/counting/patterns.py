@@ -90,7 +90,7 @@ def patterns(
     counted = checks.chosen_layers(layers, network.layer_names)
     if not network.layers:
         warnings.warn(f"{nothing_or_part(network)}: all inputs have the same pattern", stacklevel=3)  # past plain_torch
-    network.check_parameters()
+    network = network.at_one_time()
     return _Search(network, x, dtype or x.dtype, counted).run(batch_size, memory_budget, progress)
 
 

@@ -157,7 +157,7 @@ def checked_request(
             "takes one"
         )
     directions, own_frames = _directions(frame, network, len(x), method, n_directions, seed)
-    network.check_parameters()
+    network = network.at_one_time()
     x = x.to(options.dtype or x.dtype)
     return CountRequest(network, method, x, radii, directions.to(x.device), own_frames, counted, options)
 

@@ -9,7 +9,7 @@ import functools
 import operator
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import torch
@@ -17,8 +17,11 @@ from torch import Tensor, nn
 
 from pylinregion._util import checks
 from pylinregion._util.errors import UnsupportedModelError
+from pylinregion.caller.isolation import alone
+from pylinregion.caller.twin import copied
 from pylinregion.graph.operators import SHAPE_OF_SECOND, Degree, Kind, Op, combined_degree
 
+_ATTEMPTS = 5  # to read all weights between two steps of an optimiser
 OUTPUT = "output"  # what the outputs are called where they are one more layer; no layer has this name
 
 
@@ -86,6 +89,23 @@ class Node:
         for axis, size in enumerate(self.shape):
             count *= 1 if axis == self.batch_dim else size
         return count
+
+
+def _copies(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of tensors, which stay tied."""
+    tensors = {id(tensor): tensor for tensor in state.values()}
+    for _ in range(_ATTEMPTS):
+        before = [_version(tensor) for tensor in tensors.values()]
+        with torch.no_grad():
+            copies = {key: copied(tensor) for key, tensor in tensors.items()}
+        if before == [_version(tensor) for tensor in tensors.values()]:
+            break
+    return {name: copies[id(tensor)] for name, tensor in state.items()}
+
+
+def _version(tensor: Tensor) -> int:
+    """How often operators have written to a tensor."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def place(path: str, line: str) -> str:
@@ -279,6 +299,22 @@ class Network:
             infinite = not checks.all_finite(tensor)
             if infinite and (name in self.parameters or bool(torch.isnan(tensor).any())):
                 raise UnsupportedModelError(f"the model's {name} has NaN or infinite entries")
+
+    def at_one_time(self) -> Network:
+        """The network of the weights of now, whatever another thread does to the model's meanwhile.
+
+        Returns:
+            One with copies of the tensors; of one step of an optimiser, unless each of some attempts met another. Where
+            there is no other thread, the network itself.
+
+        Raises:
+            UnsupportedModelError: A tensor has NaN or infinite entries.
+        """
+        found = self
+        if not alone():
+            found = replace(self, state=_copies(self.state), module=None)
+        found.check_parameters()
+        return found
 
     def exact_refusal(self) -> str | None:
         """Why methods that need a piecewise affine network do not cover this one; None if they do."""

@@ -194,7 +194,7 @@ def prepared(
         raise TypeError(f"{name} must be a pylinregion.Slice, got {type(slice_).__name__}")
     threads = checked_limits(threads, max_regions, memory_budget)
     network = _captured(model, slice_.input_shape, name)
-    network.check_parameters()
+    network = network.at_one_time()
     count = _first_layers(layers, network.layer_names)
     stages = up_to(stages_of(network), count)
     check_extent(name, slice_)

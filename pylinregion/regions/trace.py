@@ -84,7 +84,7 @@ def trace(
     checks.switches(slopes=slopes, progress=progress)
     threads = checks.threads(threads)
     network, points = _captured(model, ends["start"])
-    network.check_parameters()
+    network = network.at_one_time()
     starts, stops = (each.reshape(points, math.prod(network.input_shape)).numpy() for each in ends.values())
     stages = up_to(stages_of(network), len(network.layers))
     tracer = tracer_of(stages, [starts, stops])

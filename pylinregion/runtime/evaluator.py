@@ -7,6 +7,7 @@ The affine prefix runs on the points and on the frame, the rest on the vertices,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,7 +74,8 @@ class Evaluator:
         key = (dtype, self.counted, wanted, split)
         plan = network.plans.get(key)
         if plan is None:
-            plan = network.plans[key] = _Plan(network, dtype, self.counted, wanted, split)
+            weightless = replace(network, state={}, module=None, plans={})  # for it is kept, and those of now are not
+            plan = network.plans[key] = _Plan(weightless, dtype, self.counted, wanted, split)
         given = {index: self._state(network.nodes[index]) for index in plan.constants.given}
         values = plan.constants.run(given, 0)
         constants = dict(zip(plan.constants.wanted, values, strict=True))

@@ -3,6 +3,7 @@
 import builtins
 import contextlib
 import copy
+import importlib
 import math
 import os
 import queue
@@ -396,3 +397,73 @@ def test_a_process_that_is_forked_while_a_thread_captures_can_capture():
         os._exit(2)
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.fixture
+def beside():
+    """Another thread, which does nothing."""
+    leave = threading.Event()
+    thread = threading.Thread(target=leave.wait, args=(60,))
+    thread.start()
+    yield
+    leave.set()
+    thread.join()
+
+
+def double(model):
+    """A step of an optimiser."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(-2)
+
+
+ASKED = {  # what comes after the weights are read
+    "count": (lambda m, x: plr.count_regions(m, x, 0.5, n_directions=3).changes, "counting.count.count_at_vertices"),
+    "slice": (lambda m, x: plr.count_regions(m, x, 0.5, method="slice").changes, "counting.count.count_exactly"),
+    "partition": (lambda m, x: plr.partition(m, plr.Slice.around(x[0], 1.0)).areas(), "regions.enumeration.up_to"),
+    "trace": (lambda m, x: plr.trace(m, x[0], x[1]).slopes, "regions.trace.up_to"),
+    "patterns": (lambda m, x: plr.patterns(m, x).to_bits(), "counting.patterns._Search"),
+}
+
+
+@pytest.mark.usefixtures("doubles", "beside")
+@pytest.mark.parametrize("name", ASKED)
+def test_results_are_those_of_the_weights_at_one_time(name, monkeypatch):
+    """The optimiser steps after a function has begun to compute."""
+    ask, place = ASKED[name]
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 9), nn.ReLU(), nn.Linear(9, 1))
+    x = torch.randn(40, 6)
+    wanted = ask(model, x).tolist()
+    home, _, inner = f"pylinregion.{place}".rpartition(".")
+    before = getattr(importlib.import_module(home), inner)
+
+    def stepped(*args, **kwargs):
+        double(model)
+        return before(*args, **kwargs)
+
+    monkeypatch.setattr(importlib.import_module(home), inner, stepped)
+    weight = model[0].weight.detach().clone()
+    assert ask(model, x).tolist() == wanted and not torch.equal(weight, model[0].weight)
+    monkeypatch.undo()
+    assert ask(model, x).tolist() != wanted
+
+
+@pytest.mark.usefixtures("beside")
+def test_weights_are_those_between_two_steps(monkeypatch):
+    from pylinregion.graph import network as graph
+
+    model, copied, steps = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)), graph.copied, [1]
+
+    def between(tensor):
+        copy = copied(tensor)
+        if steps:
+            steps.pop()
+            double(model)
+        return copy
+
+    network = plr.capture(model, torch.randn(3, 2))
+    monkeypatch.setattr(graph, "copied", between)
+    found = network.at_one_time()
+    assert not steps and all(torch.equal(found.state[name], tensor) for name, tensor in network.state.items())
+    assert all(found.state[name] is not tensor for name, tensor in network.state.items())
