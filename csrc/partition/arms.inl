@@ -80,7 +80,7 @@ class ArmWalk {
     system_ = &system, patterns_ = &patterns, radius_ = radius;
     n_ = static_cast<size_t>(system.rows);
     gamma_ = gamma(system.rows + kEvaluation);
-    const size_t padded_rows = static_cast<size_t>(padded(system.rows)), levels = 2 * system.stages.size() + 1;
+    const size_t padded_rows = static_cast<size_t>(padded(system.rows) + kLanes), levels = 2 * system.stages.size() + 1;
     if (numbers_.size() < 4 * levels * padded_rows) numbers_.resize(4 * levels * padded_rows);
     level_size_ = padded_rows;
     on_.assign(patterns.words(), 0);
@@ -106,9 +106,13 @@ class ArmWalk {
     return {first, first + level_size_, first + 2 * level_size_, first + 3 * level_size_};
   }
   bool is_on(int64_t row) const { return on_[static_cast<size_t>(row / 64)] >> (row % 64) & 1; }
-  void set_on(int64_t row, bool on) {
-    uint64_t& word = on_[static_cast<size_t>(row / 64)];
-    word = (word & ~(uint64_t{1} << row % 64)) | static_cast<uint64_t>(on) << row % 64;
+  // Of the rows from one on, up to eight that have a bit in `which`.
+  void set_on(int64_t row, uint64_t on, uint64_t which) {
+    const size_t word = static_cast<size_t>(row / 64);
+    const int shift = static_cast<int>(row % 64);
+    on_[word] = (on_[word] & ~(which << shift)) | on << shift;
+    if (shift > 64 - static_cast<int>(kLanes) && word + 1 < on_.size())
+      on_[word + 1] = (on_[word + 1] & ~(which >> (64 - shift))) | on >> (64 - shift);
   }
 
   // From a stage on, between two points: false if a sign or an order is not proven.
@@ -123,8 +127,7 @@ class ArmWalk {
     }
     const StageView& stage = system_->stages[number];
     const size_t first = crossings_.size();
-    for (int64_t row = stage.begin; row < stage.end; ++row)
-      if (!look_at(level(number), row, from, to)) return false;
+    if (!look_at(level(number), stage, from, to)) return false;
     const size_t end = crossings_.size();
     std::sort(crossings_.begin() + static_cast<std::ptrdiff_t>(first), crossings_.end(),
               [](const Crossing& x, const Crossing& y) { return x.point.at < y.point.at; });
@@ -139,7 +142,7 @@ class ArmWalk {
         if (is_on(row) && !crosses(row, first, end)) pass_on(stage, row, level(number), level(number, true));
     }
     for (size_t i = first; i <= end; ++i) {
-      if (i > first) set_on(crossings_[i - 1].row, crossings_[i - 1].up);
+      if (i > first) set_on(crossings_[i - 1].row, crossings_[i - 1].up, 1);
       if (more) {
         copy(level(number, true), level(number + 1), stage.end);
         for (size_t j = first; j < end; ++j)
@@ -152,19 +155,33 @@ class ArmWalk {
     return true;
   }
 
-  // Where a row is on, or where it crosses.
-  bool look_at(const ArmRows& rows, int64_t row, ArmPoint from, ArmPoint to) {
-    const double value = rows.value[row], slope = rows.slope[row], steep = std::fabs(slope);
-    const double off = (rows.error[row] + gamma_ * rows.size[row]) * kInflateNorm + kRowOnSlice;
-    const double before = value + slope * from.at, after = value + slope * to.at;
-    if (!(std::fabs(before) > (off + steep * from.off) * kInflateNorm)) return false;
-    if (!(std::fabs(after) > (off + steep * to.off) * kInflateNorm)) return false;
-    set_on(row, before > 0);
-    if ((before > 0) == (after > 0)) return true;
+  // Where the rows of a stage are on, or where they cross.
+  bool look_at(const ArmRows& rows, const StageView& stage, ArmPoint from, ArmPoint to) {
+    const V more = set(kInflateNorm);
+    for (int64_t row = stage.begin; row < stage.end; row += kLanes) {
+      const uint32_t valid = first_lanes(stage.end - row);
+      const V value = load(rows.value + row), slope = load(rows.slope + row), steep = abs(slope);
+      const V off = multiply_add(set(gamma_), load(rows.size + row), load(rows.error + row)) * more + set(kRowOnSlice);
+      const V before = multiply_add(slope, set(from.at), value), after = multiply_add(slope, set(to.at), value);
+      const V near_from = multiply_add(steep, set(from.off), off) * more,
+              near_to = multiply_add(steep, set(to.off), off) * more;
+      const uint32_t above_from = above(before, near_from), above_to = above(after, near_to);
+      const uint32_t told = (above_from | above(-before, near_from)) & (above_to | above(-after, near_to));
+      if (valid & ~told) return false;
+      set_on(row, above_from & valid, valid);
+      for (uint32_t rest = (above_from ^ above_to) & valid; rest; rest &= rest - 1) {
+        const int lane = __builtin_ctz(rest);
+        if (!cross(rows, row + lane, off[lane], from, to, above_to >> lane & 1)) return false;
+      }
+    }
+    return true;
+  }
+  bool cross(const ArmRows& rows, int64_t row, double off, ArmPoint from, ArmPoint to, bool up) {
+    const double value = rows.value[row], slope = rows.slope[row];
     const double at = std::min(to.at, std::max(from.at, -value / slope));
-    const double far = (std::fabs(value + slope * at) + off) / steep * kInflateNorm + kQuotientUnderflow;
+    const double far = (std::fabs(value + slope * at) + off) / std::fabs(slope) * kInflateNorm + kQuotientUnderflow;
     if (!(far <= radius_)) return false;
-    crossings_.push_back({{at, far}, row, after > 0});
+    crossings_.push_back({{at, far}, row, up});
     return true;
   }
 

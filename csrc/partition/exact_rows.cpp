@@ -21,15 +21,7 @@ class NetworkDigits {
     std::vector<std::vector<DigitMap>> input;  // by stage: its maps of the input
   };
 
-  explicit NetworkDigits(std::vector<ExactStage> stages) : plain_(std::move(stages)) {
-    for (const ExactStage& stage : plain_.stages()) {
-      Widths of{{}, BitRange(stage.bias, stage.rows), 1};
-      for (const ExactBlock& block : stage.blocks) of.blocks.push_back(BitRange(block.map.numbers, block.map.count));
-      for (const double* x : {stage.slopes, stage.intercepts})
-        of.units = std::max(of.units, BitRange(x, stage.pieces()).width());
-      widths_.push_back(std::move(of));
-    }
-  }
+  explicit NetworkDigits(std::vector<ExactStage> stages) : plain_(std::move(stages)) {}
 
   const std::vector<ExactStage>& stages() const { return plain_.stages(); }
   int64_t lines() const { return plain_.lines(); }
@@ -38,6 +30,7 @@ class NetworkDigits {
   // With the widest digits for which every sum on the slice stays exact without carries.
   const Prepared& on(const ExactSlice& slice) {
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (widths_.empty()) measure();
     const int bits = widest_digits(slice);
     std::unique_ptr<Prepared>& found = prepared_[bits];
     if (!found) found = std::make_unique<Prepared>(prepared(bits));
@@ -50,6 +43,16 @@ class NetworkDigits {
     BitRange bias;
     int units;  // of slopes and intercepts
   };
+  // Looks at every number of the network, which takes a while and is for nothing where float64 tells all signs.
+  void measure() {
+    for (const ExactStage& stage : plain_.stages()) {
+      Widths of{{}, BitRange(stage.bias, stage.rows), 1};
+      for (const ExactBlock& block : stage.blocks) of.blocks.push_back(BitRange(block.map.numbers, block.map.count));
+      for (const double* x : {stage.slopes, stage.intercepts})
+        of.units = std::max(of.units, BitRange(x, stage.pieces()).width());
+      widths_.push_back(std::move(of));
+    }
+  }
   int widest_digits(const ExactSlice& slice) const {
     BitRange plane;
     for (const double* x : {slice.u, slice.v, slice.origin}) plane.add(x, slice.dimensions);

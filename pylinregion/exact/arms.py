@@ -20,7 +20,7 @@ from pylinregion.lowering.stages import Stages
 from pylinregion.native import exact_engines
 from pylinregion.native.exact_engines import Report
 
-_AT_ONCE = 64  # points that are folded together, at most
+_AT_ONCE = 256  # points that are folded together, at most
 _MOST_LINES = 96  # of a point that are left, on average: with more of them it takes less time to trace each arm
 
 
