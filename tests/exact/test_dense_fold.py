@@ -136,6 +136,19 @@ def test_rows_that_read_nothing_but_zeros_are_off(all_dense):
     assert found.begin.tolist() == [0, 0, 0] and not found.on.any()
 
 
+def test_what_a_layer_is_off_by_is_handed_on(all_dense):
+    """Large weights of which little is left: the next layer is off by what they rounded, far more than by its own."""
+    rng = np.random.default_rng(0)
+    weight = 1e8 * rng.standard_normal((1, 2))
+    weight[0, 1] = -weight[0, 0] * (1 + 1e-9)
+    stages = Stages([stage({-1: weight}, [5.0], "relu"), stage({0: [[1.0], [2.0]]}, [-5.0, -10.0], "relu"),
+                     stage({1: [[1.0, 1.0]]}, [0.0], "identity")])  # fmt: skip
+    origins = rng.standard_normal((8, 1)) * np.ones((8, 2))
+    slices = Slices(np.ones((1, 2)), np.array([[0.0, 1.0]]), origins, np.stack([box(-1, 1) * [1, 1e-9]] * 8))
+    assert np.diff(SliceFolder(stages).fold(slices).begin).sum() > 8
+    assert 1e-3 < check_bounds(stages, slices, 0) < 1
+
+
 def test_which_networks_are_chains():
     for name in ACTIVATIONS:
         assert is_chain(random_stages("chain", "generic", (3, 5, 4, 1), name, 0))
