@@ -253,7 +253,7 @@ def _steps(stock: Stock, small: bool, radius: float, points: int, sampling: floa
     seconds = time.process_time() - begin
     yield {"points": points, "cells": found.cells, "doubtful": found.doubtful, "sampling": seconds}
     begin = time.process_time()
-    part.verify(model, samples=20)
+    part.verify(model, samples=4)
     yield {"verifying": time.process_time() - begin}
 
 

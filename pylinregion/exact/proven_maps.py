@@ -11,6 +11,7 @@ from pylinregion._util.arrays import Array, Int64s
 from pylinregion.exact import maps
 from pylinregion.exact.map_errors import maps_and_errors
 from pylinregion.exact.maps import Maps, Reals
+from pylinregion.exact.maps_in_digits import maps_in_digits
 from pylinregion.exact.pattern_table import Patterns, part_of
 from pylinregion.exact.residues import exact_maps
 from pylinregion.lowering.stages import Stages
@@ -24,8 +25,8 @@ def affine_maps(stages: Stages, inputs: Array, extents: Array, patterns: Pattern
 
     Of each output the slopes are off by at most a millionth of their 2-norm, and the constant by a millionth of what
     ``|a s| + |b t| + |c|`` can be. Float64 with a bound of its rounding errors proves that nearly everywhere, by norms
-    or, in deep networks, row by row, and is then mostly much nearer; what it does not prove is computed exactly and
-    rounded correctly.
+    or, in deep networks, row by row, and is then mostly much nearer; what it does not prove is computed in digits, or
+    exactly and rounded correctly.
 
     Args:
         stages: The network.
@@ -50,6 +51,14 @@ def affine_maps(stages: Stages, inputs: Array, extents: Array, patterns: Pattern
         result[left], errors = maps_and_errors(in_floats, part_of(patterns, left))
         good[left] = _are_worth(result[left], errors, extents, worth).all(axis=1)
         left = np.flatnonzero(~good)
+    step = max(1, _AT_ONCE // (max(stage.rows for stage in stages.stages) * inputs.shape[1]))
+    for some in (left[begin : begin + step] for begin in range(0, len(left), step)):
+        found = maps_in_digits(stages, inputs, part_of(patterns, some))
+        if found is None:
+            break
+        result[some] = found[0]
+        good[some] = _are_worth(*found, extents, worth).all(axis=1)
+    left = np.flatnonzero(~good)
     if len(left):
         result[left] = exact_maps(stages, inputs, patterns[left])
     return result

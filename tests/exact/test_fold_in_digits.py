@@ -14,6 +14,7 @@ from cases.networks import SLICE_KINDS
 from cases.row_bounds import check_bounds
 from pylinregion.exact import fixed_point, maps, proven_maps, residues
 from pylinregion.exact.fixed_point import Digits
+from pylinregion.exact.maps_in_digits import maps_in_digits
 from pylinregion.exact.slice_engine import Engine, folded_engine
 from pylinregion.exact.slice_fold import SliceFolder
 from pylinregion.exact.slice_systems import Slices
@@ -222,3 +223,40 @@ def test_derivatives_of_deep_networks_need_no_integers(monkeypatch):
     monkeypatch.setattr(proven_maps, "exact_maps", None)
     monkeypatch.setattr(proven_maps, "_WORTH", 1e-14)  # as if they were so deep that norms prove nothing
     assert torch.equal(proven_maps.jacobians(part.stages, patterns), found)
+
+
+class Clipped(nn.Module):
+    """Two kinks, intercepts, and overlapping pools."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 3, 3, padding=1), nn.Linear(12, 3)
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(nn.functional.relu6(4 * self.first(x)), 3, 2, 1)
+        return self.head(nn.functional.max_pool2d(self.second(x).abs() - 1, 2, 1).relu().flatten(1)[:, :12])
+
+
+@pytest.mark.parametrize("kept", [None, 3])
+@pytest.mark.parametrize("deep", [False, True])
+def test_maps_of_regions_are_those_of_integers(deep, kept, monkeypatch):
+    torch.manual_seed(0)
+    where = plr.Slice.around(torch.randn(1, 7, 7, dtype=torch.float64), 1.0)
+    part = plr.partition(*(settled(14, 4, 6, seed=2) if deep else (Clipped().double(), where)))
+    patterns = np.asarray(part.patterns)[:9]
+    if kept:
+        monkeypatch.setattr(Digits, "for_maps", lambda *_: Digits(12, kept))
+    true = residues.exact_maps(part.stages, part.slice.plane, patterns)
+    found, bounds = maps_in_digits(part.stages, part.slice.plane, patterns)
+    assert (np.abs(found - true) <= bounds + np.spacing(np.abs(true))).all()
+    if kept:
+        assert (np.abs(found - true) > 1e-13).any()
+    else:
+        assert (bounds <= 1e-14 * np.linalg.norm(true, axis=2, keepdims=True)).all()
+        monkeypatch.setattr(proven_maps, "exact_maps", None)
+        monkeypatch.setattr(
+            proven_maps, "maps_and_errors", lambda _, some: (np.zeros((1, 1, 3)), np.full((1, 1, 3), np.inf))
+        )
+        monkeypatch.setattr(proven_maps.Maps, "bounded_chunks", lambda *_: iter(()))  # as if neither proved anything
+        extents = np.abs(part.slice.polygon).max(axis=0)
+        assert np.array_equal(proven_maps.affine_maps(part.stages, part.slice.plane, extents, patterns), found)
