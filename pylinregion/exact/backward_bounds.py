@@ -29,7 +29,7 @@ class _Lines:
 
     Attributes:
         before: So many open lines are of earlier stages.
-        taken: ``[before, n]``: what their rows take from these.
+        taken: ``[before or fewer, n]``: what their rows take from the first of these; from others nothing.
         forms, off, size: ``[n, axes + 1]`` and ``[n]``: their rows, what these are off by, and at most with all terms
             taken without signs.
         chord, above: ``[n]``: ``max(z, 0)`` is at most ``chord z + above``.
@@ -97,7 +97,7 @@ class BackwardBounds:
         """Those that a stage leaves open.
 
         Args:
-            taken: ``[lines before, n]``: what their rows take from open lines before; of later ones it is 0.
+            taken: ``[k, n]``: what their rows take from the first open lines before; from the others it is nothing.
             forms: ``[n, axes + 1]``: what they are besides.
             error: ``[n]``: bounds of what they are off by.
             low, high: ``[n]``: bounds of their values, 0 between them.
@@ -184,7 +184,7 @@ class BackwardBounds:
                     below += (here - upwards) @ stage.above[:n]
                 much = here * (stage.chord[:n] if parallel else torch.where(here > 0, stage.chord[:n], stage.steep[:n]))
                 more = (self._rounding + 2 * UNIT) * stage.size
-                rest.addmm_(much, stage.taken[:, :n].T)
+                rest[:, : len(stage.taken)].addmm_(much, stage.taken[:, :n].T)
             off += much.abs() @ (stage.off + more)[:n]
             form += much @ stage.forms[:n]
         return form, above * NORM_UP, below * NORM_UP, off * NORM_UP + UNDERFLOW

@@ -160,6 +160,27 @@ def test_a_convolution_without_kinks_is_verified():
     assert part.verify(samples=10)["regions"] == 1
 
 
+class Branches(nn.Module):
+    """Layers side by side: the rows of one take nothing from the lines that another left open before."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(1, 3, 3, padding=1)
+        self.third, self.last = nn.Conv2d(6, 3, 3), nn.Conv2d(1, 2, 3)
+
+    def forward(self, x):
+        both = torch.cat([self.first(x).relu(), self.second(x).relu()], 1)
+        return torch.cat([self.third(both).relu().flatten(1), self.last(x).relu().flatten(1)], 1)
+
+
+def test_branches():
+    """Those of GoogLeNet, say: what is followed back through their lines ended in an error."""
+    torch.manual_seed(0)
+    net, x = Branches().double(), torch.randn(1, 5, 5, dtype=torch.float64)
+    where = plr.Slice.around(x, 0.5)
+    assert same_cells(stages_of(plr.capture(net, x.expand(2, -1, -1, -1))), where.plane, where.polygon) > 20
+
+
 @pytest.mark.parametrize("pool", [False, True])
 def test_what_is_zero_all_over_a_slice_takes_no_columns(pool):
     """Batch norms of scale 0, and windows of ReLUs that are off: they have been columns, one for each neuron."""
