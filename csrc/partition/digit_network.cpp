@@ -40,6 +40,14 @@ size_t DigitNetwork::stage_of(int64_t line) const {
                              1);
 }
 
+bool DigitNetwork::is_only_line(int64_t line) const {
+  const size_t l = stage_of(line);
+  const ExactStage& stage = stages_[l];
+  const int64_t place = line - first_lines_[l] + stage.line_begin[0];
+  const int64_t* end = std::upper_bound(stage.line_begin, stage.line_begin + stage.rows + 1, place);
+  return *end - *(end - 1) == 1;
+}
+
 // 1 for the row of a line, -1 for that of `less`.
 Scaled DigitNetwork::chosen_rows(size_t l, int64_t line, int64_t less) const {
   const ExactStage& stage = stages_[l];

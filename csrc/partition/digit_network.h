@@ -45,6 +45,7 @@ class DigitNetwork {
   int64_t lines() const { return first_lines_.back(); }
   size_t stage_of(int64_t line) const;
   int64_t first_line(size_t stage) const { return first_lines_[stage]; }
+  bool is_only_line(int64_t line) const;  // of its unit
 
   // The row z - kink of a line under a pattern, up to a positive factor; with `less`, another line of its stage or -1,
   // the difference of their rows, without kinks. on[line] is 1 where the line's unit is above its kink; only lines of

@@ -26,6 +26,7 @@ class NetworkDigits {
   const std::vector<ExactStage>& stages() const { return plain_.stages(); }
   int64_t lines() const { return plain_.lines(); }
   int64_t first_line_of_stage_of(int64_t line) const { return plain_.first_line(plain_.stage_of(line)); }
+  bool is_only_line(int64_t line) const { return plain_.is_only_line(line); }
 
   // With the widest digits for which every sum on the slice stays exact without carries.
   const Prepared& on(const ExactSlice& slice) {
@@ -117,6 +118,7 @@ class SliceNetwork {
 
   int64_t lines() const { return network_->lines(); }
   int64_t first_line_of_stage_of(int64_t line) const { return network_->first_line_of_stage_of(line); }
+  bool is_only_line(int64_t line) const { return network_->is_only_line(line); }
 
   // See DigitNetwork::pull_back.
   Row row(int64_t line, int64_t less, const uint8_t* on) {
@@ -228,12 +230,27 @@ const ExactRows::Row& ExactRows::row(int64_t number, const uint8_t* on) {
   const auto [line, less] = is_pair ? groups_->members(number) : std::pair<int64_t, int64_t>(number, -1);
   Row row = network_->row(line, less, on);
   Cached& cached = cache_[number];
-  cached.pattern.assign(on, on + network_->first_line_of_stage_of(line));
+  cached.pattern.assign(on, on + read_by(number));
   cached.row = std::move(row);
   return cached.row;
 }
 
+int64_t ExactRows::read_by(int64_t number) const {
+  if (number < 0) return 0;
+  return network_->first_line_of_stage_of(number >= network_->lines() ? groups_->members(number).first : number);
+}
+
+const uint8_t* ExactRows::both_off(int64_t i, int64_t j, int64_t k, const uint8_t* on) {
+  off_.assign(on, on + std::max({read_by(i), read_by(j), read_by(k)}));
+  for (const int64_t line : {i, j})
+    if (line >= 0 && line < static_cast<int64_t>(off_.size()) && network_->is_only_line(line) &&
+        groups_->of_line()[line] < 0)
+      off_[static_cast<size_t>(line)] = 0;
+  return off_.data();
+}
+
 std::array<double, 2> ExactRows::crossing(int64_t i, int64_t j, const uint8_t* on) {
+  on = both_off(i, j, kAxisRow, on);
   const Row &p = row(i, on), &q = row(j, on);
   const BigInt w = p[0] * q[1] - q[0] * p[1];
   return {BigInt::ratio(p[1] * q[2] - q[1] * p[2], w), BigInt::ratio(q[0] * p[2] - p[0] * q[2], w)};
@@ -241,6 +258,7 @@ std::array<double, 2> ExactRows::crossing(int64_t i, int64_t j, const uint8_t* o
 
 int ExactRows::sign_at(int64_t i, int64_t j, int64_t k, const uint8_t* on) {
   if (groups_->follows(i, j, k)) return 0;
+  on = both_off(i, j, k, on);
   const Row &p = row(i, on), &q = row(j, on), &r = row(k, on);
   const BigInt minor = p[0] * q[1] - q[0] * p[1];
   const BigInt det = r[0] * (p[1] * q[2] - q[1] * p[2]) - r[1] * (p[0] * q[2] - q[0] * p[2]) + r[2] * minor;

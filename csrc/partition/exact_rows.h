@@ -53,10 +53,15 @@ class ExactRows {
     Row row;
   };
   const Row& row(int64_t number, const uint8_t* on);
+  // The pattern with lines i and j off, if each is the only one of its unit: other rows are then less by multiples of
+  // theirs, which changes no sign at their crossing, and the cells around it ask for the same rows.
+  const uint8_t* both_off(int64_t i, int64_t j, int64_t k, const uint8_t* on);
+  int64_t read_by(int64_t number) const;  // so many first lines
 
   std::shared_ptr<SliceNetwork> network_;
   const Groups* groups_;
   std::unordered_map<int64_t, Cached> cache_;
+  std::vector<uint8_t> off_;
   Row axis_;
 };
 

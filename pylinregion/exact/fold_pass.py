@@ -32,7 +32,7 @@ _AT_ONCE = 2**20  # numbers that a map takes or gives at a time
 _LOOSE = 1e-7  # of a narrow stage's values: where norms leave it off by more, its rows are bounded one by one
 _NARROW = 1024  # rows
 _MATTERS = 0.01  # of the range of a line: a smaller part of it that is error settles next to nothing
-_WORTH = 1e-6  # decisions of a row that are expected to be left to integers: to find sharper bounds takes longer
+_WORTH = 1e-5  # decisions of a row that are expected to be left to integers: to find sharper bounds takes longer
 _SHARP = 1e-10  # of what a row changes by: coordinates of corners that are known less well are found in integers
 _PRODUCTS_OF_DIGITS = 4  # of a column, in a fold in digits, which is 0 nearly everywhere: what to choose it by
 
