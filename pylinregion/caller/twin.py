@@ -39,6 +39,7 @@ from pylinregion.caller.reachable import (
 _OWN_ATTRIBUTES = frozenset(vars(nn.Module()))
 _CALLABLE = (nn.Module, types.MethodType, types.FunctionType, functools.partial)
 _CONTAINERS = (dict, list, set, collections.deque)
+_EMPTY = (dict, set, collections.OrderedDict)
 _WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 _REFERENCES = (weakref.ReferenceType, types.BuiltinMethodType, *_WEAK)
 _SHARED = (type, types.ModuleType, enum.Enum, BaseException, threading.local, torch.jit.ScriptModule)
@@ -156,8 +157,12 @@ class Twin:
     def _fill_module(self, module: nn.Module, twin: Any) -> None:
         attributes = vars(twin)
         for name, value in vars(module).copy().items():
-            own = name in _OWN_ATTRIBUTES and isinstance(value, _CONTAINERS)  # whatever the limit is
-            attributes[name] = self._container(value) if own else self._twin(value)
+            if name not in _OWN_ATTRIBUTES or not isinstance(value, _CONTAINERS):
+                attributes[name] = self._twin(value)
+            elif not value and type(value) in _EMPTY:  # most of what a module has
+                attributes[name] = type(value)()
+            else:
+                attributes[name] = self._container(value)  # whatever the limit is
         self._fill_slots(module, twin)
         attributes["_compiled_call_impl"] = None  # of module.compile(): it calls the module
         inner = attributes.get("_modules", {}).get("_orig_mod")
