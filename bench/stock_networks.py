@@ -6,8 +6,8 @@ have the patterns of their cells, by what the module gives its own activations (
 network has a process of its own, with a limit of time. Exit code 1: a wrong count, or a refusal that is not expected or
 has another reason.
 
-    python bench/stock_networks.py --small            # few channels, small images: a minute
-    python bench/stock_networks.py                    # as they are used: an hour
+    python bench/stock_networks.py --small --sampling 10  # small images, few channels if they can be chosen
+    python bench/stock_networks.py                    # as they are used: hours
     python bench/stock_networks.py --only resnet18 --radius 0.01
 
 Libraries that are not installed are left out. They need not be there to use or to test the package.
