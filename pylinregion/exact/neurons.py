@@ -37,6 +37,12 @@ def up_to(stages: Stages, count: int) -> Stages:
         stages: The network.
         count: How many layers, at least 1 unless there are none; all: the whole network, with its output.
     """
+    if count not in stages.cuts:
+        stages.cuts[count] = _cut(stages, count)
+    return stages.cuts[count]
+
+
+def _cut(stages: Stages, count: int) -> Stages:
     rank = [-1] * len(stages.stages)
     for number, stage in enumerate(stages.stages):
         rank[number] = max([stage.layer, stage.after, *(rank[source] for source in stage.blocks if source != INPUT)])

@@ -192,6 +192,7 @@ class Network:
             neither.
         module: The live model, while it lives.
         plans: What evaluating it needs and its weights do not change; kept by :mod:`pylinregion.runtime.evaluator`.
+        lowered: What was made of the weights last, and these; kept by :mod:`pylinregion.lowering.kept_stages`.
     """
 
     nodes: list[Node]
@@ -208,6 +209,7 @@ class Network:
     finite: dict[int, str] = field(default_factory=dict)
     module: weakref.ref[nn.Module] | None = None
     plans: dict[Any, Any] = field(default_factory=dict, repr=False)
+    lowered: list[Any] = field(default_factory=list, repr=False)
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -312,9 +314,13 @@ class Network:
         """
         found = self
         if not alone():
-            found = replace(self, state=_copies(self.state), module=None)
+            found = self.copied()
         found.check_parameters()
         return found
+
+    def copied(self) -> Network:
+        """The network with copies of its tensors."""
+        return replace(self, state=_copies(self.state), module=None)
 
     def exact_refusal(self) -> str | None:
         """Why methods that need a piecewise affine network do not cover this one; None if they do."""

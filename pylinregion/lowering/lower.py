@@ -17,6 +17,7 @@ from pylinregion.graph.network import Network, Node, Ref
 from pylinregion.graph.operators import Kind
 from pylinregion.lowering import maxima
 from pylinregion.lowering.jumps import Jumps
+from pylinregion.lowering.kept_stages import kept_stages
 from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms, identity_map
 from pylinregion.lowering.point import Point
 from pylinregion.lowering.stages import INPUT, LARGEST_MATRIX, Stage, Stages
@@ -38,7 +39,7 @@ def stages_of(network: Network) -> Stages:
             f"exact methods need a model with one output tensor, this one has {len(network.outputs)}"
         )
     with torch.no_grad(), full_precision():
-        return _Walk(network).stages()
+        return kept_stages(network, lambda same: _Walk(same).stages())
 
 
 def refusal(network: Network) -> str | None:

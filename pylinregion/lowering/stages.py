@@ -60,10 +60,16 @@ class Stage:
 
 @dataclass
 class Stages:
-    """A network's stages in the order of computation; the last one is the output, without kinks."""
+    """A network's stages in the order of computation; the last one is the output, without kinks.
+
+    Attributes:
+        stages, layers: These, and the names of its layers.
+        cuts: What :func:`pylinregion.exact.neurons.up_to` made of them, by the number of layers.
+    """
 
     stages: list[Stage]
     layers: tuple[str, ...] = field(default_factory=tuple)
+    cuts: dict[int, Stages] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def inputs(self) -> int:
