@@ -28,7 +28,7 @@ from pylinregion.lowering.linear_maps import LinearMap
 from pylinregion.lowering.stages import INPUT, Stages
 from pylinregion.lowering.units import Units
 
-_AT_ONCE = 2**20  # numbers that a map takes or gives at a time
+_AT_ONCE = 2**20  # numbers of images of units at a time
 _LOOSE = 1e-7  # of a narrow stage's values: where norms leave it off by more, its rows are bounded one by one
 _NARROW = 1024  # rows
 _MATTERS = 0.01  # of the range of a line: a smaller part of it that is error settles next to nothing
@@ -273,10 +273,8 @@ class FoldPass:
             columns = torch.from_numpy(np.zeros((end, block.rows)))  # pages that nobody writes are not there
         elif len(columns) < end:
             columns = torch.cat([columns, torch.from_numpy(np.zeros((end - len(columns), block.rows)))])
-        step = max(1, _AT_ONCE // max(block.rows, block.width))
-        for begin in range(0, before, step):
-            some = slice(begin, min(begin + step, before))
-            block.add_times(columns[some], value.columns[some])
+        block.add_times(columns[:before], value.columns)
+        step = max(1, _AT_ONCE // block.rows)
         for begin in range(0, len(born.numbers), step):
             some = slice(begin, begin + step)
             numbers = born.numbers[some]

@@ -15,8 +15,10 @@ from torch import Tensor
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP
 from pylinregion.lowering.convolution_norms import norm_of_convolution
-from pylinregion.lowering.linear_maps import LinearMap
+from pylinregion.lowering.linear_maps import LinearMap, vectors_at_once
 from pylinregion.native.convolutions import RUN, add_convolved, convolved
+
+_NUMBERS_AT_ONCE = 2**26  # what is interrupted waits for so many
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +92,9 @@ class Convolution(LinearMap):
         return self._convolved(x, self.width, True).reshape(*x.shape[:-1], self.rows)
 
     def add_times(self, out: Tensor, x: Tensor) -> None:
-        """By the kernel of the extension, which adds."""
-        add_convolved(self._told, x.detach(), True, out)
+        """By the kernel of the extension, which takes together what is not 0 in the same places, and adds."""
+        for some in vectors_at_once(len(x), max(self.shape), _NUMBERS_AT_ONCE):
+            add_convolved(self._told, x[some].detach(), True, out[some])
 
     def back(self, g: Tensor) -> Tensor:
         """By the kernel of the extension, the other way."""

@@ -24,6 +24,7 @@ from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UP, frobenius_no
 
 _COLUMNS_AT_ONCE = 1 << 24  # numbers of a matrix that is formed
 _ROWS_AT_ONCE = 1 << 20  # numbers of a matrix that are looked at
+_NUMBERS_AT_ONCE = 1 << 20  # of vectors that a map takes or gives
 
 
 class LinearMap(abc.ABC):
@@ -69,7 +70,8 @@ class LinearMap(abc.ABC):
 
     def add_times(self, out: Tensor, x: Tensor) -> None:
         """Add ``W x`` for vectors ``[n, width]`` to ``[n, rows]``, which lies in one piece of memory."""
-        out += self.times(x)
+        for some in vectors_at_once(len(x), max(self.shape), _NUMBERS_AT_ONCE):
+            out[some] += self.times(x[some])
 
     @abc.abstractmethod
     def back(self, g: Tensor) -> Tensor:
@@ -184,6 +186,13 @@ class LinearMap(abc.ABC):
         """What ``csrc/partition/linear_map.h`` reads."""
 
 
+def vectors_at_once(count: int, size: int, numbers: int) -> Iterator[slice]:
+    """So many vectors of a size, some at a time, of so many numbers together."""
+    step = max(1, numbers // max(1, size))
+    for begin in range(0, count, step):
+        yield slice(begin, min(begin + step, count))
+
+
 @dataclass(frozen=True, eq=False)
 class Dense(LinearMap):
     """A matrix ``[rows, width]``, or the same one for each of some places: ``y[p] = W x[p]``.
@@ -230,7 +239,9 @@ class Dense(LinearMap):
 
     def add_times(self, out: Tensor, x: Tensor) -> None:
         """A product of matrices, added by it."""
-        out.view(-1, self.weight.shape[0]).addmm_(x.reshape(-1, self.weight.shape[1]), self._weight.T)
+        for some in vectors_at_once(len(x), max(self.shape), _NUMBERS_AT_ONCE):
+            to, of = out[some].view(-1, self.weight.shape[0]), x[some].reshape(-1, self.weight.shape[1])
+            to.addmm_(of, self._weight.T)
 
     def back(self, g: Tensor) -> Tensor:
         """A product of matrices."""
