@@ -24,7 +24,7 @@ from pylinregion.exact.open_lines import OpenLines, RowsOfLines
 from pylinregion.exact.over_polygons import Bits, LineBounds, OverPolygons
 from pylinregion.exact.row_errors import SettledStage, pulled_back
 from pylinregion.exact.slice_systems import SliceOutputs, Slices, SliceSystems
-from pylinregion.lowering.linear_maps import LinearMap
+from pylinregion.lowering.linear_maps import LinearMap, vectors_at_once
 from pylinregion.lowering.stages import INPUT, Stages
 from pylinregion.lowering.units import Units
 
@@ -274,9 +274,7 @@ class FoldPass:
         elif len(columns) < end:
             columns = torch.cat([columns, torch.from_numpy(np.zeros((end - len(columns), block.rows)))])
         block.add_times(columns[:before], value.columns)
-        step = max(1, _AT_ONCE // block.rows)
-        for begin in range(0, len(born.numbers), step):
-            some = slice(begin, begin + step)
+        for some in vectors_at_once(len(born.numbers), block.rows, _AT_ONCE):
             numbers = born.numbers[some]
             block.add_images(columns[int(numbers[0]) : int(numbers[-1]) + 1], born.units[some], born.entries[some])
         return columns
