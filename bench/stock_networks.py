@@ -1,10 +1,10 @@
 """Networks of torchvision, timm and Hugging Face's transformers: ``python bench/stock_networks.py``.
 
 Each with random weights, nothing is downloaded: counted exactly on a slice around a random input, or refused. What is
-counted is checked: the partition verifies itself, counting alone gives the same number, and points drawn on the slice
-have the patterns of their cells, by what the module gives its own activations (``tests/cases/sampled.py``). Every
-network has a process of its own, with a limit of time. Exit code 1: a wrong count, or a refusal that is not expected or
-has another reason.
+counted is checked: the partition verifies itself, counting alone gives the same number, and so do two tilings of the
+slice; points drawn on it have the patterns of their cells, by what the module gives its own activations
+(``tests/cases/sampled.py``). Every network has a process of its own, with a limit of time. Exit code 1: a wrong count,
+or a refusal that is not expected or has another reason.
 
     python bench/stock_networks.py --small --sampling 10  # small images, few channels if they can be chosen
     python bench/stock_networks.py                    # as they are used: hours
@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import pytest
 import torch
 from architectures import settled
 from peak_memory import process_peak
@@ -39,9 +40,14 @@ from tables import markdown
 from torch import Tensor, nn
 
 import pylinregion as plr
+from pylinregion.exact.many_slices import ManySlices
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from cases.sampled import check_samples
+from cases.tilings import counted_in_tiles, force, slices_of
+
+TILINGS = ((2, 1), (2, 3))
+_LONG = 60  # seconds of a count after which the slice is not made larger
 
 Make = Callable[[bool], nn.Module]
 
@@ -203,20 +209,23 @@ STOCK = (
 Row = dict[str, Any]
 
 
-def measured(stock: Stock, small: bool, radius: float, points: int, sampling: float = 600) -> Iterator[Row]:
+def measured(
+    stock: Stock, small: bool, radius: float, points: int, sampling: float = 600, regions: int = 1
+) -> Iterator[Row]:
     """Count one network around a random input, and check what was counted: what is known after each step.
 
     Args:
         stock: The network.
         small: With few channels, a small image.
-        radius: Of the slice.
+        radius: Of the slice, at least.
         points: How many are sampled.
         sampling: Fewer of them where their forward passes would take more than so many seconds.
+        regions: The radius is doubled until there are so many, or counting takes long.
     """
     shape = stock.small_shape if small else stock.shape
     row: Row = {"network": stock.key, "shape": list(shape), "radius": radius, "outcome": "unfinished"}
     try:
-        for step in _steps(stock, small, radius, points, sampling):
+        for step in _steps(stock, small, radius, points, sampling, regions):
             row |= step
             yield row
         row["outcome"] = "counted"
@@ -227,26 +236,37 @@ def measured(stock: Stock, small: bool, radius: float, points: int, sampling: fl
     yield row
 
 
-def _steps(stock: Stock, small: bool, radius: float, points: int, sampling: float) -> Iterator[Row]:
+def _steps(stock: Stock, small: bool, radius: float, points: int, sampling: float, regions: int) -> Iterator[Row]:
     torch.manual_seed(0)
     x = torch.randn(stock.small_shape if small else stock.shape)
     model = settled(stock.make(small), x.expand(4, *x.shape), batches=3).double()
-    around = plr.Slice.around(x, radius)
     begin = time.process_time()
     network = plr.capture(model, x[None].double())
     layers = [layer.units for layer in network.layers]
     yield {"capture": time.process_time() - begin, "layers": len(layers), "neurons": sum(layers)}
     counted: list[plr.Partition] = []
-    begin = time.process_time()
-    megabytes = process_peak(lambda: counted.append(plr.partition(model, around, cells=False)))
-    seconds = time.process_time() - begin
-    yield {"megabytes": megabytes, "seconds": seconds, "regions": counted[0].n_regions}
+    while True:
+        around = plr.Slice.around(x, radius)
+        begin = time.process_time()
+        megabytes = process_peak(lambda where=around: counted.append(plr.partition(model, where, cells=False)))
+        seconds = time.process_time() - begin
+        found = {"radius": radius, "megabytes": megabytes, "seconds": seconds, "regions": counted[-1].n_regions}
+        yield found
+        if counted[-1].n_regions >= regions or seconds > _LONG:
+            break
+        radius *= 2
     begin = time.process_time()
     part = plr.partition(model, around)
     yield {"with_cells": time.process_time() - begin}
     part.verify(samples=0)
-    if part.n_regions != counted[0].n_regions:
-        raise AssertionError(f"{part.n_regions} regions with cells, {counted[0].n_regions} without")
+    if part.n_regions != counted[-1].n_regions:
+        raise AssertionError(f"{part.n_regions} regions with cells, {counted[-1].n_regions} without")
+    begin = time.process_time()
+    for grid in TILINGS:
+        in_tiles = _in_tiles(part, around, grid)
+        if in_tiles != part.n_regions:
+            raise AssertionError(f"{part.n_regions} regions, {in_tiles} in tiles {grid}")
+    yield {"tilings": len(TILINGS), "tiling": time.process_time() - begin}
     points = max(100, min(points, int(sampling / harness.cpu_seconds(lambda: model(x[None].double())))))
     begin = time.process_time()
     found = check_samples(part, model, points, at_a_time=max(1, min(500, 10**8 // sum(layers))))
@@ -257,10 +277,25 @@ def _steps(stock: Stock, small: bool, radius: float, points: int, sampling: floa
     yield {"verifying": time.process_time() - begin}
 
 
+def _in_tiles(part: plr.Partition, where: plr.Slice, grid: tuple[int, int]) -> int:
+    """How many regions are counted in tiles, so many in either direction."""
+    with pytest.MonkeyPatch.context() as patch:
+        force(patch, *grid)
+        found = counted_in_tiles(ManySlices(part.stages), slices_of(where.plane, where.polygon))
+    return int(found.regions[0, -1])
+
+
 def asked(stock: Stock, chosen: argparse.Namespace) -> Row:
     """Ask a process of its own, which is ended when its time is over."""
     command = [sys.executable, __file__, "--one", stock.key, "--radius", str(chosen.radius), "--points"]
-    command += [str(chosen.points), "--sampling", str(chosen.sampling), *(["--small"] if chosen.small else [])]
+    command += [
+        str(chosen.points),
+        "--sampling",
+        str(chosen.sampling),
+        "--regions",
+        str(chosen.regions),
+        *(["--small"] if chosen.small else []),
+    ]
     row: Row = {"network": stock.key, "radius": chosen.radius, "outcome": "failed"}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         try:
@@ -286,15 +321,30 @@ def table(rows: list[Row]) -> str:
     def number(row: Row, name: str, form: str) -> str:
         return format(row[name], form) if row.get(name) is not None else "-"
 
-    head = ["network", "input", "neurons", "regions", "CPU s", "MB", "points", "in cells", "doubtful", "outcome"]
+    head = [
+        "network",
+        "input",
+        "neurons",
+        "r",
+        "regions",
+        "CPU s",
+        "MB",
+        "tilings",
+        "points",
+        "in cells",
+        "doubtful",
+        "outcome",
+    ]
     cells = [
         [
             row["network"],
             "x".join(map(str, row.get("shape", []))),
             number(row, "neurons", ",").replace(",", " "),
+            number(row, "radius", "g"),
             number(row, "regions", ",").replace(",", " "),
             number(row, "seconds", ".2f"),
             number(row, "megabytes", ".0f"),
+            number(row, "tilings", "d"),
             number(row, "points", "d"),
             number(row, "cells", "d"),
             number(row, "doubtful", "d"),
@@ -313,6 +363,7 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--radius", type=float, default=1e-3, help="of the slices; default: 0.001")
     parser.add_argument("--points", type=int, default=20_000, help="that are sampled; default: 20000")
     parser.add_argument("--sampling", type=float, default=600, help="seconds, by fewer points; default: 600")
+    parser.add_argument("--regions", type=int, default=100, help="twice the radius until there are; default: 100")
     parser.add_argument("--seconds", type=float, default=1800, help="for one network; default: 1800")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # measure it in this process
     harness.add_out(parser)
@@ -321,7 +372,7 @@ def main(given: list[str] | None = None) -> int:
         harness.one_thread()
         warnings.simplefilter("ignore")  # of the libraries
         (stock,) = [stock for stock in STOCK if stock.key == chosen.one]
-        for row in measured(stock, chosen.small, chosen.radius, chosen.points, chosen.sampling):
+        for row in measured(stock, chosen.small, chosen.radius, chosen.points, chosen.sampling, chosen.regions):
             print(json.dumps(row), flush=True)
         return 0
     rows = []
