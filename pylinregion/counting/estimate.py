@@ -75,8 +75,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Pilot:
-    """What was counted at a share of the radius, a point."""
+    """What was counted at a share of the radius, a point; ``first``: of those that were counted together."""
 
+    first: int
     share: float
     unsettled: float
     regions: float
@@ -109,7 +110,9 @@ def estimate(network: Network, x: Tensor, radii: Tensor, budget: int | None = No
         neurons=sum(layer.units for layer in network.layers),
         unsettled=unsettled,
         regions=regions,
-        bytes=around.many.bytes_of(math.ceil(max(each[0] for each in at_whole))),
+        bytes=max(
+            around.bytes_of(math.ceil(each[0]), pilots[-1]) for each, pilots in zip(at_whole, found, strict=True)
+        ),
         budget=room,
         seconds=seconds * len(x),
         share=share,
@@ -130,13 +133,21 @@ class _Slices:
 
     def counted(self, points: list[int], share: float) -> _Pilot:
         """Of a point, the mean over some that are counted together."""
-        centres = self._x[points].to("cpu", torch.float64).contiguous().numpy()
-        corners = share * self._radii[points].numpy()[:, None, None] * _CORNERS
+        slices = self._slices(points, share)
         begin = time.perf_counter()
-        found = self.many.count(Slices(self._u, self._v, centres, corners))
+        found = self.many.count(slices)
         seconds = (time.perf_counter() - begin) / len(points)
         regions = float(found.regions[:, -1].mean()) if found.regions.shape[1] else 1.0
-        return _Pilot(share, float(found.rows.mean()), regions, seconds)
+        return _Pilot(points[0], share, float(found.rows.mean()), regions, seconds)
+
+    def bytes_of(self, unsettled: int, pilot: _Pilot) -> int:
+        """What a fold takes that leaves so many neurons unsettled, by where a pilot leaves them."""
+        return self.many.bytes_of(unsettled, self._slices([pilot.first], pilot.share))
+
+    def _slices(self, points: list[int], share: float) -> Slices:
+        centres = self._x[points].to("cpu", torch.float64).contiguous().numpy()
+        corners = share * self._radii[points].numpy()[:, None, None] * _CORNERS
+        return Slices(self._u, self._v, centres, corners)
 
 
 def _pilots(around: _Slices, point: int, room: int) -> Iterator[_Pilot]:
@@ -148,7 +159,7 @@ def _pilots(around: _Slices, point: int, room: int) -> Iterator[_Pilot]:
         yield pilot
         larger = min(1.0, 4 * share)
         unsettled, _, seconds = _grown(pilot, None, larger)
-        if share == 1 or seconds > _SECONDS or around.many.bytes_of(math.ceil(unsettled)) > room:
+        if share == 1 or seconds > _SECONDS or around.bytes_of(math.ceil(unsettled), pilot) > room:
             return
         share = larger
 

@@ -47,7 +47,7 @@ class ArmsAround:
         self._stages = stages
         self._folder = DenseFolder(stages)
         self._problem: Any = exact_engines.Arms(stages.arrays(), stages.inputs, stages.same_lines)
-        self._widest = max(stage.rows for stage in stages.stages)
+        self._rows = [max(stage.rows for stage in stages.stages)] * len(stages.stages)
         self._pays = True
 
     @property
@@ -78,7 +78,7 @@ class ArmsAround:
         if not self._pays or self._out_of_scale(star):
             return None
         try:
-            systems = self._folder.fold(star, Room(2, self._widest, _MOST_LINES * len(star.points), None), cells=False)
+            systems = self._folder.fold(star, Room(2, self._rows, _MOST_LINES * len(star.points), None), cells=False)
         except (TooManyColumnsError, BudgetExceededError):
             systems = None
         if systems is None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,15 +16,16 @@ from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
 from pylinregion.exact.backward_bounds import BackwardBounds
 from pylinregion.exact.equal_values import Names
-from pylinregion.exact.fixed_point import Digits, FixedPoint, digits_for
+from pylinregion.exact.fixed_point import Digits, FixedPoint
 from pylinregion.exact.fold_room import Room, bytes_of_digits
 from pylinregion.exact.fold_values import Born, LinesOfRows, Rows, Values
+from pylinregion.exact.folded_network import FoldedNetwork
 from pylinregion.exact.open_lines import OpenLines, RowsOfLines
 from pylinregion.exact.over_polygons import Bits, LineBounds, OverPolygons
 from pylinregion.exact.row_errors import SettledStage, pulled_back
 from pylinregion.exact.slice_systems import SliceOutputs, Slices, SliceSystems
 from pylinregion.lowering.linear_maps import LinearMap, vectors_at_once
-from pylinregion.lowering.stages import INPUT, Stages
+from pylinregion.lowering.stages import INPUT
 from pylinregion.lowering.units import Units
 
 _AT_ONCE = 2**20  # numbers of images of units at a time
@@ -39,35 +39,6 @@ _PRODUCTS_OF_DIGITS = 4  # of a column, in a fold in digits, which is 0 nearly e
 
 class LooseBoundsError(Exception):
     """To find sharper bounds row by row takes longer than to fold in digits."""
-
-
-class FoldedNetwork:
-    """What a fold reads of a network.
-
-    Args:
-        stages: Its.
-        outputs: Whether what it gives is asked for, too.
-    """
-
-    def __init__(self, stages: Stages, outputs: bool) -> None:
-        self.stages = stages
-        self.outputs = outputs
-        with_lines = [number for number, stage in enumerate(stages.stages) if stage.units.lines]
-        self.end = with_lines[-1] + 1 if with_lines else 0  # the stages behind cut nothing
-        if outputs:
-            self.end = len(stages.stages)
-        kept = stages.stages[: self.end]
-        self.row_norms = [
-            {source: torch.from_numpy(block.row_norms) for source, block in stage.blocks.items()} for stage in kept
-        ]
-        self.widest = max((stage.rows for stage in kept), default=0)
-        self.last_reader = {source: number for number, stage in enumerate(kept) for source in stage.blocks}
-        self.maxima = any(stage.units.groups is not None for stage in kept)
-
-    @cached_property
-    def digits(self) -> Digits | None:
-        """Those of a fold in digits; None: it is not for this network."""
-        return None if self.outputs else digits_for(self.stages.stages[: self.end])
 
 
 class FoldPass:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pylinregion._util import memory
@@ -33,18 +34,18 @@ class Room:
 
     Attributes:
         axes: Of what is folded: two of slices, one of segments.
-        widest: The most rows of a stage.
+        widest: By stage, the most rows of those whose columns are there from then on (:func:`widest_behind`).
         most_columns: How many columns are held, of all slices together; None: what fits into the memory budget.
         max_bytes: What the fold of one slice may take; None: the memory budget.
     """
 
     axes: int
-    widest: int
+    widest: Sequence[int]
     most_columns: int | None
     max_bytes: int | None
 
     def check(self, columns: int, stage: int) -> None:
-        """Raise if so many columns, of so many stages, are too many.
+        """Raise if so many columns, of a stage and those before it, are too many.
 
         Raises:
             TooManyColumnsError: There are more than ``most_columns``.
@@ -52,7 +53,7 @@ class Room:
         """
         if self.most_columns is not None and columns > self.most_columns:
             raise TooManyColumnsError(stage, columns)
-        self.check_bytes(columns, bytes_of_fold(columns, self.widest))
+        self.check_bytes(columns, bytes_of_fold(columns, self.widest[stage]))
 
     def check_bytes(self, columns: int, size: int) -> None:
         """Raise a ``BudgetExceededError`` if so many bytes, for so many columns, are too many."""
@@ -75,8 +76,24 @@ class Room:
         )
 
 
+def widest_behind(rows: Sequence[int], sources: Sequence[Sequence[int]]) -> list[int]:
+    """By stage, the most rows of the stages from it on, and of those that these read.
+
+    Args:
+        rows: Of each stage.
+        sources: The stages that each reads; the input is -1.
+    """
+    found, widest, first = [0] * len(rows), 0, len(rows)
+    for stage in reversed(range(len(rows))):
+        reached = min([stage, *(source for source in sources[stage] if source >= 0)])
+        widest = max([widest, *rows[min(reached, first) : first]])
+        first = min(first, reached)
+        found[stage] = widest
+    return found
+
+
 def bytes_of_fold(columns: int, widest: int) -> int:
-    """What the fold of one slice takes, with so many columns; ``widest``: the most rows of a stage."""
+    """What the fold of one slice takes, with so many columns of stages with so many rows."""
     return 8 * (_ALIVE * columns * widest + columns * columns)
 
 

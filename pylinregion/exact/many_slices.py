@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -117,9 +118,12 @@ class ManySlices:
             return cells_in_tiles(self._walks, slice_, how, max_bytes_of_cells)
         return count_in_tiles(self._walks, slice_, how).of_one()
 
-    def bytes_of(self, rows: int) -> int:
-        """What the fold of one slice takes that leaves so many rows."""
-        return bytes_of_fold(rows, self._walks.folder.widest)
+    def bytes_of(self, rows: int, slice_: Slices) -> int:
+        """What the fold of a slice takes that leaves so many rows, in the stages in which a smaller one leaves its."""
+        folder = self._walks.folder
+        births = folder.fold(slice_).stage_begin[0]
+        share = rows / max(1, births[-1])
+        return bytes_of_fold(math.ceil(share * folder.network.columns_all_along(births)), folder.widest)
 
     def trace(
         self, systems: SliceSystems, segments: Slices, *, threads: int, force_exact: bool, report: Report | None

@@ -15,9 +15,10 @@ import numpy as np
 from pylinregion._util.errors import BudgetExceededError
 from pylinregion.exact.dense_fold import DenseFolder, Star, is_chain
 from pylinregion.exact.fixed_point import Digits
-from pylinregion.exact.fold_pass import FoldedNetwork, FoldPass, LooseBoundsError
+from pylinregion.exact.fold_pass import FoldPass, LooseBoundsError
 from pylinregion.exact.fold_room import Room, TooManyColumnsError
 from pylinregion.exact.fold_values import Values
+from pylinregion.exact.folded_network import FoldedNetwork
 from pylinregion.exact.slice_systems import SliceOutputs, Slices, SliceSystems
 from pylinregion.lowering.stages import INPUT, Stages
 
@@ -59,7 +60,7 @@ class SliceFolder:
             BudgetExceededError: One slice takes more than ``max_bytes``.
         """
         most = self.most_columns if len(slices) > 1 else None
-        room = Room(slices.axes, self.widest, most, max_bytes)
+        room = Room(slices.axes, self.network.widest_behind, most, max_bytes)
         if self._dense is not None and slices.axes == 2:
             star = Star(slices.origins, np.stack([slices.u, slices.v], axis=1), None, slices.corners)
             if (found := self._dense.fold(star, room, cells)) is not None:
@@ -80,7 +81,7 @@ class SliceFolder:
             TooManyColumnsError: There are more than ``most``.
             BudgetExceededError: They take more than the memory budget.
         """
-        room = Room(segments.axes, self.widest, most, None)
+        room = Room(segments.axes, self.network.widest_behind, most, None)
         fold, values = self._folded(segments, room, between, cells=len(segments) == 1)
         outputs = fold.output_forms(values[self.network.end - 1]) if self.network.outputs else None
         return fold.systems(), outputs

@@ -117,7 +117,8 @@ def _in_tiles(
         return walks.folder.fold(where, max_bytes, cells), where
 
     room = columns_that_fit(max_bytes, walks.folder.widest)
-    count = tiles_a_side(slice_, room, lambda tile: int(fold(tile)[0].begin[-1]))
+    network = walks.folder.network
+    count = tiles_a_side(slice_, room, lambda tile: network.columns_all_along(fold(tile)[0].stage_begin[0]))
     for tiles in on_tiles(slice_, count, lambda tile: look(*fold(tile)), how.threads, how.report):
         if all(is_generic(tile, counts) for tile, (counts, _) in tiles):
             together = joined(tiles)

@@ -105,7 +105,9 @@ def test_rows_of_arms_are_within_their_bounds(kind):
     stages = random_stages("chain", kind, (4, 9, 8, 7, 1), "leaky_relu 0.01", 2)
     rng = np.random.default_rng(5)
     points, directions, radii = rng.standard_normal((3, 4)), rng.standard_normal((6, 4)), np.array([0.01, 0.1, 1.0])
-    found = DenseFolder(stages).fold(star_of(points, directions, radii), Room(2, 9, None, None), cells=False)
+    found = DenseFolder(stages).fold(
+        star_of(points, directions, radii), Room(2, [9] * len(stages.stages), None, None), cells=False
+    )
     assert found is not None and found["affine"].shape[0] == 7
     column, seen = 0, 0
     for b, (begin, end) in enumerate(zip(found["begin"][:-1], found["begin"][1:], strict=True)):
@@ -167,7 +169,7 @@ def test_loose_bounds_are_left_to_others():
                      stage({2: np.ones((1, 6))}, [0.0], "identity")])  # fmt: skip
     points = rng.standard_normal((4, 2))
     star = star_of(points, np.eye(2), np.full(4, 1e-9))
-    assert DenseFolder(stages).fold(star, Room(2, 6, None, None), cells=False) is None
+    assert DenseFolder(stages).fold(star, Room(2, [6] * len(stages.stages), None, None), cells=False) is None
     around = ArmsAround(stages)
     assert around.count(star) is None and around.count(star_of(points, np.eye(2), np.full(4, 1e-9))) is None
 

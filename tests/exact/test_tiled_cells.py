@@ -105,7 +105,9 @@ def test_a_partition_that_does_not_fit_is_found_in_tiles(monkeypatch):
     where = plr.Slice.around(0.1 * torch.randn(1, 12, 12, dtype=torch.float64), 0.2)
     whole = plr.partition(net, where)
     engine = folded_engine(whole.stages, where.plane, where.polygon)
-    budget = fold_room.bytes_of_fold(int(engine._systems.begin[-1]), engine._many._walks.folder.widest) - 1
+    network = engine._many._walks.folder.network
+    columns = network.columns_all_along(engine._systems.stage_begin[0])
+    budget = fold_room.bytes_of_fold(columns, network.widest) - 1
     for threads in (1, 2):
         tiled = plr.partition(net, where, memory_budget=budget, threads=threads)
         assert tiled.regions_per_layer == whole.regions_per_layer and tiled.n_regions > 50

@@ -130,6 +130,21 @@ def test_as_many_columns_fit_as_take_no_more_bytes():
             assert fold_room.columns_that_fit(size - 1, widest) == columns - 1
 
 
+def test_columns_are_charged_for_the_stages_that_they_are_in():
+    """Most columns of a residual network begin in its late, narrow stages: these were charged for the widest of all."""
+    assert fold_room.widest_behind([100, 10, 5], [[-1], [0], [1]]) == [100, 100, 10]
+    assert fold_room.widest_behind([100, 10, 5, 50, 1], [[-1], [0], [1], [2, 0], [3]]) == [100, 100, 100, 100, 50]
+    assert fold_room.widest_behind([], []) == []
+    stages = generic((2, 200, 6, 6, 1), seed=3)
+    folder = ManySlices(stages)._walks.folder
+    births = np.array([0, 10, 14, 18])
+    alone = folder.network.columns_all_along(births)
+    assert 10 <= alone < 18
+    assert fold_room.bytes_of_fold(alone + 1, 200) > max(
+        fold_room.bytes_of_fold(10, 200), fold_room.bytes_of_fold(14, 200), fold_room.bytes_of_fold(18, 6)
+    )
+
+
 @pytest.mark.turns(2)
 def test_a_slice_that_does_not_fit_is_counted_in_tiles_that_do(monkeypatch):
     monkeypatch.setattr(fold_room, "_NO_MATTER", 0)
@@ -139,7 +154,8 @@ def test_a_slice_that_does_not_fit_is_counted_in_tiles_that_do(monkeypatch):
     stages = whole.stages
     engine = folded_engine(stages, where.plane, where.polygon)
     widest = engine._many._walks.folder.widest
-    bytes_of_whole = fold_room.bytes_of_fold(int(engine._systems.begin[-1]), widest)
+    columns = engine._many._walks.folder.network.columns_all_along(engine._systems.stage_begin[0])
+    bytes_of_whole = fold_room.bytes_of_fold(columns, widest)
     looked = []
     look = tiled_slice.tiled
     monkeypatch.setattr(tiled_slice, "tiled", lambda slice_, tile: looked.append(tile) or look(slice_, tile))
