@@ -4,8 +4,21 @@ from fractions import Fraction as F
 
 import numpy as np
 
+from cases.engine import box, stage
 from pylinregion.exact.slice_fold import SliceFolder
-from pylinregion.lowering.stages import INPUT
+from pylinregion.exact.slice_systems import Slices
+from pylinregion.lowering.stages import INPUT, Stages
+
+
+def little_left_of_large_weights():
+    """A network and slices on which the second layer is off by what the first has rounded, far more than by its own."""
+    rng = np.random.default_rng(0)
+    weight = 1e8 * rng.standard_normal((1, 2))
+    weight[0, 1] = -weight[0, 0] * (1 + 1e-9)
+    stages = Stages([stage({-1: weight}, [5.0], "relu"), stage({0: [[1.0], [2.0]]}, [-5.0, -10.0], "relu"),
+                     stage({1: [[1.0, 1.0]]}, [0.0], "identity")])  # fmt: skip
+    origins = rng.standard_normal((8, 1)) * np.ones((8, 2))
+    return stages, Slices(np.ones((1, 2)), np.array([[0.0, 1.0]]), origins, np.stack([box(-1, 1) * [1, 1e-9]] * 8))
 
 
 def exact_rows(stages, point):

@@ -8,7 +8,7 @@ import pytest
 from cases.engine import Case, box, generic, random_case, random_stages, stage
 from cases.networks import NETWORK_KINDS
 from cases.parts import SCALE
-from cases.row_bounds import check_bounds, exact_rows
+from cases.row_bounds import check_bounds, exact_rows, little_left_of_large_weights
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.counting.exact_count import _TracedArms
 from pylinregion.exact import arms, dense_fold, slice_fold
@@ -139,14 +139,7 @@ def test_rows_that_read_nothing_but_zeros_are_off(all_dense):
 
 
 def test_what_a_layer_is_off_by_is_handed_on(all_dense):
-    """Large weights of which little is left: the next layer is off by what they rounded, far more than by its own."""
-    rng = np.random.default_rng(0)
-    weight = 1e8 * rng.standard_normal((1, 2))
-    weight[0, 1] = -weight[0, 0] * (1 + 1e-9)
-    stages = Stages([stage({-1: weight}, [5.0], "relu"), stage({0: [[1.0], [2.0]]}, [-5.0, -10.0], "relu"),
-                     stage({1: [[1.0, 1.0]]}, [0.0], "identity")])  # fmt: skip
-    origins = rng.standard_normal((8, 1)) * np.ones((8, 2))
-    slices = Slices(np.ones((1, 2)), np.array([[0.0, 1.0]]), origins, np.stack([box(-1, 1) * [1, 1e-9]] * 8))
+    stages, slices = little_left_of_large_weights()
     assert np.diff(SliceFolder(stages).fold(slices).begin).sum() > 8
     assert 1e-3 < check_bounds(stages, slices, 0) < 1
 
