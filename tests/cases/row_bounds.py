@@ -10,13 +10,15 @@ from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.stages import INPUT, Stages
 
 
-def little_left_of_large_weights():
-    """A network and slices on which the second layer is off by what the first has rounded, far more than by its own."""
+def little_left_of_large_weights(between=0):
+    """A network on whose slices a layer is off by what the first has rounded, behind some that round little."""
     rng = np.random.default_rng(0)
     weight = 1e8 * rng.standard_normal((1, 2))
     weight[0, 1] = -weight[0, 0] * (1 + 1e-9)
-    stages = Stages([stage({-1: weight}, [5.0], "relu"), stage({0: [[1.0], [2.0]]}, [-5.0, -10.0], "relu"),
-                     stage({1: [[1.0, 1.0]]}, [0.0], "identity")])  # fmt: skip
+    layers = [stage({-1: weight}, [5.0], "relu")]
+    layers += [stage({number: [[1.0]]}, [0.0], "relu") for number in range(between)]
+    layers.append(stage({between: [[1.0], [2.0]]}, [-5.0, -10.0], "relu"))
+    stages = Stages([*layers, stage({between + 1: [[1.0, 1.0]]}, [0.0], "identity")])
     origins = rng.standard_normal((8, 1)) * np.ones((8, 2))
     return stages, Slices(np.ones((1, 2)), np.array([[0.0, 1.0]]), origins, np.stack([box(-1, 1) * [1, 1e-9]] * 8))
 

@@ -138,8 +138,9 @@ def test_rows_that_read_nothing_but_zeros_are_off(all_dense):
     assert found.begin.tolist() == [0, 0, 0] and not found.on.any()
 
 
-def test_what_a_layer_is_off_by_is_handed_on(all_dense):
-    stages, slices = little_left_of_large_weights()
+@pytest.mark.parametrize("between", [0, 1, 3])
+def test_what_a_layer_is_off_by_is_handed_on(between, all_dense):
+    stages, slices = little_left_of_large_weights(between)
     assert np.diff(SliceFolder(stages).fold(slices).begin).sum() > 8
     assert 1e-3 < check_bounds(stages, slices, 0) < 1
 

@@ -211,8 +211,9 @@ def test_slices_on_which_too_much_is_left_are_folded_in_parts(monkeypatch):
         SliceFolder(stages).fold(slices)
 
 
-def test_what_a_layer_is_off_by_is_handed_on():
-    stages, slices = little_left_of_large_weights()
+@pytest.mark.parametrize("between", [0, 1, 3])
+def test_what_a_layer_is_off_by_is_handed_on(between):
+    stages, slices = little_left_of_large_weights(between)
     assert np.diff(SliceFolder(stages).fold(slices).begin).sum() > 8
     assert 1e-3 < check_bounds(stages, slices, 0) < 1
 
