@@ -21,7 +21,7 @@ from pylinregion.lowering.linear_maps import LinearMap
 from pylinregion.lowering.stages import INPUT, Stage
 
 MOST_DIGITS = 6  # of the numbers of a map: 53 bits, and what their exponents are apart
-_PRECISION = 48  # bits, besides those by which errors may grow: digits are kept for so many
+PRECISION = 48  # bits, besides those by which errors may grow: digits are kept for so many
 _LEAST = -960  # a power of two: what is less is cut off
 _AT_ONCE = 1 << 21  # digits that are multiplied at a time
 _OF_A_MAP = 1 << 20  # numbers of a map that are taken apart at a time
@@ -57,8 +57,11 @@ class FixedPoint:
             self.digits[:, number] *= signs[own].float()
 
 
-def digits_for(stages: Sequence[Stage]) -> Digits | None:
-    """Digits in which bounds stay small through some stages; None: their slopes or numbers are not of the kind."""
+def digits_for(stages: Sequence[Stage], precision: int = PRECISION) -> Digits | None:
+    """Digits in which bounds stay small through some stages, to so many bits of the largest number.
+
+    None: the stages' slopes or numbers are not of the kind.
+    """
     if not all(stage.units.denominator == 1 and np.isin(stage.units.slopes, (-1, 0, 1)).all() for stage in stages):
         return None
     growth = {INPUT: 1.0}  # what norms make of 1 in any stage
@@ -67,7 +70,7 @@ def digits_for(stages: Sequence[Stage]) -> Digits | None:
     largest = max(growth.values())
     if not largest < math.inf:
         return None
-    digits = Digits.for_maps([[*stage.blocks.values()] for stage in stages], _PRECISION + math.log2(largest))
+    digits = Digits.for_maps([[*stage.blocks.values()] for stage in stages], precision + math.log2(largest))
     maps = (part for stage in stages for block in stage.blocks.values() for part in block.row_parts(_OF_A_MAP))
     return digits if all(digits.split(part.numbers, MOST_DIGITS) is not None for _, part in maps) else None
 

@@ -29,12 +29,13 @@ from pylinregion.lowering.stages import INPUT
 from pylinregion.lowering.units import Units
 
 _AT_ONCE = 2**20  # numbers of images of units at a time
-_LOOSE = 1e-7  # of a narrow stage's values: where norms leave it off by more, its rows are bounded one by one
+_LOOSE = 1e-3  # of what a narrow stage's values change by: if norms leave it off by more, rows are bounded one by one
 _NARROW = 1024  # rows
 _MATTERS = 0.01  # of the range of a line: a smaller part of it that is error settles next to nothing
 _WORTH = 1e-5  # decisions of a row that are expected to be left to integers: to find sharper bounds takes longer
 _SHARP = 1e-10  # of what a row changes by: coordinates of corners that are known less well are found in integers
-_PRODUCTS_OF_DIGITS = 4  # of a column, in a fold in digits, which is 0 nearly everywhere: what to choose it by
+_PRODUCTS_OF_DIGITS = 4  # passes of a vector that one in digits, 0 nearly everywhere, takes: what to choose it by
+_TAKEN_APART = 1000  # products in whose time a number of a map is taken apart into digits
 
 
 class LooseBoundsError(Exception):
@@ -59,7 +60,7 @@ class FoldPass:
         self.room = room
         self.digits = digits
         self.may_end = may_end
-        self.pulled = 0  # rows that were bounded one by one
+        self.pulled = 0  # products that bounding rows one by one took
         self.count = len(slices)
         self.axes = slices.axes
         self.corners = slices.corners
@@ -193,17 +194,21 @@ class FoldPass:
 
     def _look_for_digits(self, rows: int) -> None:
         """End this fold if bounding so many more rows one by one would take longer than to fold it in digits."""
-        self.pulled += rows
         if not self.may_end or self.axes == 1:
             return
+        end = len(self.rounded)
+        begin = max((number for number, known in enumerate(self.known) if known is not None), default=-1) + 1
+        self.pulled += rows * sum(self.network.products[begin:end])
         columns = (self.axes + 1) * self.count + len(self.open)
-        if self.pulled > _PRODUCTS_OF_DIGITS * columns and self.network.digits is not None:
+        in_digits = _PRODUCTS_OF_DIGITS * columns * sum(self.network.products) + _TAKEN_APART * self.network.numbers
+        if self.pulled > in_digits and self.network.digits is not None:
             raise LooseBoundsError
 
     def _sharpen_all(self, number: int, rows: Rows) -> Tensor | None:
         """Bound a narrow stage row by row if norms say too little of it: ``[B, rows]`` of what each is off by."""
-        size = torch.linalg.vector_norm(rows.affine[:, -1], dim=1).numpy()
-        loose = np.flatnonzero(rows.error > _LOOSE * size)
+        extent = torch.from_numpy(self.extent[:, :-1, None])
+        change = torch.linalg.vector_norm((rows.affine[:, :-1].abs() * extent).sum(dim=1), dim=1).numpy()
+        loose = np.flatnonzero(rows.error > _LOOSE * change)
         if not len(loose):
             return None
         n = rows.affine.shape[2]

@@ -31,6 +31,8 @@ class FoldedNetwork:
         self.row_norms = [
             {source: torch.from_numpy(block.row_norms) for source, block in stage.blocks.items()} for stage in kept
         ]
+        self.products = [sum(block.rows * block.terms for block in stage.blocks.values()) for stage in kept]
+        self.numbers = sum(block.numbers.size for stage in kept for block in stage.blocks.values())
         self.widest = max((stage.rows for stage in kept), default=0)
         self.widest_behind = widest_behind([stage.rows for stage in kept], [list(stage.blocks) for stage in kept])
         self.with_lines = with_lines

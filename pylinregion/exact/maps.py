@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
-from pylinregion.exact.fixed_point import FixedPoint, digits_for
+from pylinregion.exact.fixed_point import Digits, FixedPoint
 from pylinregion.exact.pattern_table import Patterns
 from pylinregion.geometry.slice import Slice
 from pylinregion.lowering.linear_maps import LinearMap
@@ -320,11 +320,8 @@ def jacobians(stages: Stages, patterns: Patterns) -> tuple[Tensor, Tensor]:
     return slopes[INPUT].expand(len(bits), -1, -1), errors[INPUT].expand(len(bits), -1)
 
 
-def jacobians_in_digits(stages: Stages, patterns: Patterns) -> tuple[Tensor, Tensor] | None:
-    """The same in integers of many digits; None: not for this network (docs/exactness.md, 5.5)."""
-    digits = digits_for(stages.stages)
-    if digits is None:
-        return None
+def jacobians_in_digits(stages: Stages, patterns: Patterns, digits: Digits) -> tuple[Tensor, Tensor]:
+    """The same in integers of many digits, those of all stages (docs/exactness.md, 5.5)."""
     bits = np.unpackbits(patterns, axis=1, count=stages.lines, bitorder="little")
     outputs, last = stages.stages[-1].rows, len(stages.stages) - 1
     vectors = len(bits) * outputs

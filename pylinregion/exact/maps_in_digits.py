@@ -9,26 +9,24 @@ import torch
 
 from pylinregion._util.arrays import Array
 from pylinregion._util.rounding import NORM_UP, UNIT
-from pylinregion.exact.fixed_point import FixedPoint, digits_for
+from pylinregion.exact.fixed_point import Digits, FixedPoint
 from pylinregion.exact.maps import pieces
 from pylinregion.exact.pattern_table import Patterns
 from pylinregion.lowering.stages import INPUT, Stages
 
 
-def maps_in_digits(stages: Stages, inputs: Array, patterns: Patterns) -> tuple[Array, Array] | None:
-    """The maps of regions, and what they may be off by; None: not for this network.
+def maps_in_digits(stages: Stages, inputs: Array, patterns: Patterns, digits: Digits) -> tuple[Array, Array]:
+    """The maps of regions, and what they may be off by.
 
     Args:
         stages: The network.
         inputs: ``[inputs, columns]``: of s, t ... and the constant.
         patterns: ``[regions, bytes]``.
+        digits: Those of all stages.
 
     Returns:
         Both ``[regions, outputs, columns]``.
     """
-    digits = digits_for(stages.stages)
-    if digits is None:
-        return None
     bits = np.unpackbits(patterns, axis=1, count=stages.lines, bitorder="little")
     count, columns = len(bits), inputs.shape[1]
     owner = torch.arange(count).repeat_interleave(columns)

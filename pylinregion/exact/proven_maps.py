@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion.exact import maps
+from pylinregion.exact.fixed_point import PRECISION, Digits, digits_for
 from pylinregion.exact.map_errors import maps_and_errors
 from pylinregion.exact.maps import Maps, Reals
 from pylinregion.exact.maps_in_digits import maps_in_digits
@@ -17,6 +20,7 @@ from pylinregion.exact.residues import exact_maps
 from pylinregion.lowering.stages import Stages
 
 _AT_ONCE = 1 << 23  # numbers of a stage's vectors, in digits
+_PRECISIONS = PRECISION, 2 * PRECISION, 3 * PRECISION  # slopes may be much less than values
 _WORTH = 1e-6  # of itself, what a map may be off by, proven
 
 
@@ -51,13 +55,9 @@ def affine_maps(stages: Stages, inputs: Array, extents: Array, patterns: Pattern
         result[left], errors = maps_and_errors(in_floats, part_of(patterns, left))
         good[left] = _are_worth(result[left], errors, extents, worth).all(axis=1)
         left = np.flatnonzero(~good)
-    step = max(1, _AT_ONCE // (max(stage.rows for stage in stages.stages) * inputs.shape[1]))
-    for some in (left[begin : begin + step] for begin in range(0, len(left), step)):
-        found = maps_in_digits(stages, inputs, part_of(patterns, some))
-        if found is None:
-            break
-        result[some] = found[0]
-        good[some] = _are_worth(*found, extents, worth).all(axis=1)
+    for some, digits in _tries(stages, good, inputs.shape[1]):
+        result[some], errors = maps_in_digits(stages, inputs, part_of(patterns, some), digits)
+        good[some] = _are_worth(result[some], errors, extents, worth).all(axis=1)
     left = np.flatnonzero(~good)
     if len(left):
         result[left] = exact_maps(stages, inputs, patterns[left])
@@ -82,25 +82,34 @@ def jacobians(stages: Stages, patterns: Patterns) -> Tensor:
         ``[regions, outputs, inputs]`` float64.
     """
     result, bounds = maps.jacobians(stages, patterns)
-    left = np.flatnonzero(~(bounds <= _WORTH * result.norm(dim=2)).all(dim=1).numpy())
-    if len(left):
-        result = result.clone()
-        step = max(1, _AT_ONCE // (max(stage.rows for stage in stages.stages) * result.shape[1]))
-        proven = [_proven_in_digits(stages, patterns, left[at : at + step], result) for at in range(0, len(left), step)]
-        left = left[~np.concatenate(proven)]
+    good = (bounds <= _WORTH * result.norm(dim=2)).all(dim=1).numpy()
+    result = result if good.all() else result.clone()
+    for some, digits in _tries(stages, good, result.shape[1]):
+        result[some], errors = maps.jacobians_in_digits(stages, part_of(patterns, some), digits)
+        good[some] = (errors <= _WORTH * result[some].norm(dim=2)).all(dim=1).numpy()
+    left = np.flatnonzero(~good)
     if len(left):
         everywhere = np.eye(stages.inputs, stages.inputs + 1)  # and the constant
         result[left] = torch.from_numpy(exact_maps(stages, everywhere, patterns[left])[:, :, :-1].copy())
     return result
 
 
-def _proven_in_digits(stages: Stages, patterns: Patterns, regions: Int64s, result: Tensor) -> NDArray[np.bool_]:
-    """Write the derivatives on some regions; returns for which of them that is proven."""
-    found = maps.jacobians_in_digits(stages, part_of(patterns, regions))
-    if found is None:
-        return np.zeros(len(regions), dtype=bool)
-    result[regions], bounds = found
-    return np.asarray((bounds <= _WORTH * found[0].norm(dim=2)).all(dim=1).numpy())
+def _tries(stages: Stages, good: NDArray[np.bool_], vectors: int) -> Iterator[tuple[Int64s, Digits]]:
+    """Regions that are not good yet, some at a time, and digits for them: few, then more for those that need more.
+
+    Args:
+        stages: The network.
+        good: ``[regions]``: read again after each try.
+        vectors: Of a region.
+    """
+    step = max(1, _AT_ONCE // (max(stage.rows for stage in stages.stages) * vectors))
+    for precision in _PRECISIONS:
+        left = np.flatnonzero(~good)
+        digits = digits_for(stages.stages, precision) if len(left) else None
+        if digits is None:
+            return
+        for begin in range(0, len(left), step):
+            yield left[begin : begin + step], digits
 
 
 def _are_worth(found: Array, bounds: Array, extents: Array, part: float) -> Array:

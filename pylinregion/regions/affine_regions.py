@@ -15,11 +15,11 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array
 from pylinregion.caller.plain_torch import plain_torch
-from pylinregion.exact.decision import Decision, DecisionBoundary, decide, with_winner
-from pylinregion.exact.pattern_table import Patterns
-from pylinregion.exact.proven_maps import affine_maps, jacobians
+from pylinregion.exact.decision import Decision, DecisionBoundary, decide
+from pylinregion.exact.pattern_table import Patterns, part_of
+from pylinregion.exact.proven_maps import affine_maps, jacobians, most_off
 from pylinregion.exact.residues import equal_maps
-from pylinregion.exact.signs import signs
+from pylinregion.exact.signs import hold, winners
 from pylinregion.geometry.point_location import Locator
 from pylinregion.geometry.slice import coordinates_of
 from pylinregion.regions.region_set import RegionSet
@@ -208,23 +208,31 @@ class AffineRegions(RegionSet):
         return result.reshape(st.shape[:-1])
 
     def _held(self, st: Array) -> NDArray[np.int64]:
-        """The first region that holds each point: one with its side of every line that the point is not on."""
-        sides = signs(self.stages, self.slice, st)
-        on, off = (np.packbits(each, axis=1, bitorder="little") for each in (sides > 0, sides < 0))
+        """The first region that holds each point."""
         point, region = self._locator.near(st)
-        pattern = self.patterns[region]
-        holds = ~((on[point] & ~pattern) | (off[point] & pattern)).any(axis=1)
-        result = np.full(len(st), self.n_regions, dtype=np.int64)
-        np.minimum.at(result, point[holds], region[holds])
-        return np.where(result < self.n_regions, result, -1)
+        order = np.lexsort((region, point))
+        point, region = point[order], region[order]
+        holds = hold(self.stages, self.slice, st, point, part_of(self.patterns, region))
+        result = np.full(len(st), -1, dtype=np.int64)
+        held, first = np.unique(point[holds], return_index=True)
+        result[held] = region[holds][first]
+        return result
 
     def _won(self, st: Array) -> NDArray[np.int64]:
         """The class at each point."""
-        sides = signs(with_winner(self.stages), self.slice, st)[:, self.stages.lines :]
-        return np.asarray(sides[:, 0] > 0 if sides.shape[1] == 1 else (sides >= 0).argmax(axis=1), dtype=np.int64)
+        regions, place = np.unique(self._held(st), return_inverse=True)
+        patterns = part_of(self.patterns, regions)
+        maps = self._maps(patterns)
+        off = most_off(maps, self._extents)[place]
+        values = (maps[place] * np.concatenate([st, np.ones((len(st), 1))], axis=1)[:, None]).sum(axis=2)
+        return winners(self.stages, self.slice, st, part_of(patterns, place), values - off, values + off)
 
     def _maps(self, patterns: Patterns) -> Array:
-        return affine_maps(self.stages, self.slice.plane, np.abs(self.slice.polygon).max(axis=0), patterns)
+        return affine_maps(self.stages, self.slice.plane, self._extents, patterns)
+
+    @cached_property
+    def _extents(self) -> Array:
+        return np.asarray(np.abs(self.slice.polygon).max(axis=0))
 
 
 def _components(regions: int, pairs: NDArray[np.integer[Any]]) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """Folds in digits: vectors and maps of them in fractions, bounds of what is cut off, and who is folded so."""
 
 from fractions import Fraction as F
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from cases.engine import random_case
 from cases.maxima import maxima_case
 from cases.networks import SLICE_KINDS
 from cases.row_bounds import check_bounds
-from pylinregion.exact import fixed_point, maps, proven_maps, residues
-from pylinregion.exact.fixed_point import Digits
+from pylinregion.exact import fixed_point, folded_network, maps, proven_maps, residues
+from pylinregion.exact.fixed_point import PRECISION, Digits, digits_for
 from pylinregion.exact.maps_in_digits import maps_in_digits
 from pylinregion.exact.slice_engine import Engine, folded_engine
 from pylinregion.exact.slice_fold import SliceFolder
@@ -136,7 +137,7 @@ def is_plain(stages):
 @pytest.mark.usefixtures("in_digits")
 @pytest.mark.parametrize("precision", [48, 8, 0])
 def test_bounds_hold_however_few_digits_are_kept(precision, monkeypatch):
-    monkeypatch.setattr(fixed_point, "_PRECISION", precision)
+    monkeypatch.setattr(folded_network, "digits_for", partial(digits_for, precision=precision))
     tried = 0
     for case, seed in cases():
         if is_plain(case.stages):
@@ -217,7 +218,7 @@ def test_derivatives_of_deep_networks_need_no_integers(monkeypatch):
     assert (by_norms > 1e-14 * plain.norm(dim=2)).all()
     everywhere = np.eye(108, 109)
     true = torch.from_numpy(residues.exact_maps(part.stages, everywhere, patterns)[:, :, :-1].copy())
-    found, bounds = maps.jacobians_in_digits(part.stages, patterns)
+    found, bounds = maps.jacobians_in_digits(part.stages, patterns, digits_for(part.stages.stages))
     off = (found - true).norm(dim=2)
     assert (off <= bounds).all() and (bounds <= 1e-14 * true.norm(dim=2)).all()
     monkeypatch.setattr(proven_maps, "exact_maps", None)
@@ -248,7 +249,7 @@ def test_maps_of_regions_are_those_of_integers(deep, kept, monkeypatch):
         monkeypatch.setattr(Digits, "for_maps", lambda *_: Digits(12, kept))
     plane = np.round(16 * part.slice.plane) / 16  # of which nothing is cut off
     true = residues.exact_maps(part.stages, plane, patterns)
-    found, bounds = maps_in_digits(part.stages, plane, patterns)
+    found, bounds = maps_in_digits(part.stages, plane, patterns, digits_for(part.stages.stages))
     assert (np.abs(found - true) <= bounds + np.spacing(np.abs(true))).all()
     if kept:
         assert (np.abs(found - true) > 1e-13).any()
@@ -261,3 +262,34 @@ def test_maps_of_regions_are_those_of_integers(deep, kept, monkeypatch):
         monkeypatch.setattr(proven_maps.Maps, "bounded_chunks", lambda *_: iter(()))  # as if neither proved anything
         extents = np.abs(part.slice.polygon).max(axis=0)
         assert np.array_equal(proven_maps.affine_maps(part.stages, plane, extents, patterns), found)
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+def test_slopes_that_vanish_beside_the_values_take_more_digits(tries, monkeypatch):
+    """The maps of a MobileNet with random weights changed by 1e-14 of their values, and were left to integers."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, 6) for _ in range(7)]
+    model = nn.Sequential(*(each for layer in layers for each in (layer, nn.ReLU())), nn.Linear(6, 2)).double()
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight.mul_(1e-2)
+            layer.bias.abs_()
+    part = plr.partition(model, plr.Slice.around(torch.randn(6).double(), 1.0))
+    patterns = np.asarray(part.patterns)
+    true = residues.exact_maps(part.stages, part.slice.plane, patterns)
+    slopes = torch.from_numpy(residues.exact_maps(part.stages, np.eye(6, 7), patterns)[:, :, :-1].copy())
+    assert 0 < np.abs(true[:, :, :2]).max() < 1e-13 and np.abs(true[:, :, 2]).max() > 0.1
+    nothing = np.zeros((1, 1, 3)), np.full((1, 1, 3), np.inf)
+    monkeypatch.setattr(proven_maps, "maps_and_errors", lambda *_: nothing)
+    monkeypatch.setattr(proven_maps.Maps, "bounded_chunks", lambda *_: iter(()))  # as if neither proved anything
+    monkeypatch.setattr(
+        proven_maps.maps, "jacobians", lambda *_: (torch.zeros_like(slopes), torch.full(slopes.shape[:2], torch.inf))
+    )
+    monkeypatch.setattr(proven_maps, "_PRECISIONS", (PRECISION // 2, 2 * PRECISION)[:tries])
+    in_integers = []
+    exact = proven_maps.exact_maps
+    monkeypatch.setattr(proven_maps, "exact_maps", lambda *given: in_integers.append(1) or exact(*given))
+    found = proven_maps.affine_maps(part.stages, part.slice.plane, np.ones(2), patterns)
+    assert np.allclose(found, true, rtol=1e-12, atol=0)
+    assert torch.allclose(proven_maps.jacobians(part.stages, patterns), slopes, rtol=1e-12, atol=0)
+    assert len(in_integers) == (tries == 1)  # what goes back vanishes as a whole

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import pylinregion as plr
-from cases.networks import random_network, random_slice
+from cases.networks import random_slice
 from cases.partitions import ACTIVATIONS, both, matched, model_of
 from cases.parts import some
 from cases.rational import evaluate as rational_values
@@ -20,11 +20,15 @@ from cases.rational import place
 from pylinregion.exact.map_errors import maps_and_errors
 from pylinregion.exact.maps import Maps, Reals, evaluate, jacobians
 from pylinregion.exact.proven_maps import affine_maps
-from pylinregion.exact.signs import signs
 from pylinregion.lowering.lower import stages_of
 from pylinregion.reference import rational
 
 PLANE = ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])
+
+
+class MaxOfPairs(nn.Module):
+    def forward(self, x):
+        return x.unflatten(1, (-1, 2)).amax(2)
 
 
 def nearly_equal(seed, shape):
@@ -98,6 +102,10 @@ def test_the_sign_of_a_difference_of_nearly_equal_neurons():
     check_points(part, oracle, network, "relu", where, points_at_edges(part, 0, 200))
 
 
+def _largest(values):
+    return [x == max(values) for x in values]
+
+
 def test_maxima_at_points_where_candidates_tie():
     """Pools over ReLUs tie at 0 on whole regions, and candidates elsewhere on lines."""
     torch.manual_seed(0)
@@ -105,36 +113,60 @@ def test_maxima_at_points_where_candidates_tie():
     model = nn.Sequential(first, nn.ReLU(), nn.Unflatten(1, (1, 8)), nn.MaxPool1d(4, 2), nn.Flatten(), nn.Linear(3, 2))
     model = model.double()
     with torch.no_grad():
+        for each in first.parameters():
+            each.mul_(4).round_()
         first.weight[1], first.bias[1] = first.weight[0], first.bias[0]
     part = plr.partition(model, plr.Slice.box(-2, 2))
-    st = points_at_edges(part, 0, 300)
-    on = signs(part.stages, part.slice, st)
+    st = np.concatenate([points_at_edges(part, 0, 300), np.argwhere(np.ones((17, 17))) / 4 - 2])
     weight, bias = (
         [[F(x) for x in row] for row in np.atleast_2d(p.detach().numpy()).tolist()] for p in first.parameters()
     )
-    bits = np.unpackbits(part.patterns[part.locate(st)], axis=1, count=part.stages.lines, bitorder="little")
-    for point, sides, pattern in zip(st, on, bits, strict=True):
+    patterns = np.unpackbits(part.patterns, axis=1, count=part.stages.lines, bitorder="little")
+    edges, ties = 0, 0
+    for point, region in zip(st, part.locate(st), strict=True):
         s, t = map(F, point.tolist())
         z = [row[0] * s + row[1] * t + b for row, b in zip(weight, bias[0], strict=True)]
-        assert sides[:8].tolist() == [(x > 0) - (x < 0) for x in z]
-        for window in range(3):
-            values = [max(x, F(0)) for x in z[2 * window : 2 * window + 4]]
-            largest = [x == max(values) for x in values]
-            told = sides[8 + 4 * window : 12 + 4 * window].tolist()
-            assert told == [int(sum(largest) == 1) if each else -1 for each in largest]
-            assert largest[pattern[8 + 4 * window : 12 + 4 * window].argmax()]
+        windows = [_largest([max(x, F(0)) for x in z[2 * window : 2 * window + 4]]) for window in range(3)]
+        holding = [
+            number
+            for number, pattern in enumerate(patterns)
+            if all(x == 0 or (x > 0) == on for x, on in zip(z, pattern[:8].tolist(), strict=True))
+            and all(each[pattern[8 + 4 * k : 12 + 4 * k].argmax()] for k, each in enumerate(windows))
+        ]
+        assert region == holding[0]
+        edges += len(holding) > 1
+        ties += any(sum(each) > 1 and max(z[2 * k : 2 * k + 4]) > 0 for k, each in enumerate(windows))
+    assert edges > 3 and ties > 3
 
 
-def test_the_signs_of_many_points_are_those_of_few(monkeypatch):
-    part, _ = both(
-        *random_network("small_int", (2, 6, 4, 2), 0), (*PLANE, np.array([[-2.0, -2], [2, -2], [2, 2], [-2, 2]]))
-    )
-    st = np.concatenate([points_at_edges(part, 1, 200), np.argwhere(np.ones((5, 5))) - 2.0])
-    whole = signs(part.stages, part.slice, st)
-    assert (whole == 0).any()
+@pytest.mark.parametrize("module", [nn.ReLU(), MaxOfPairs()], ids=["relu", "maxima"])
+def test_points_of_a_grid_on_which_all_numbers_are_exact(module, monkeypatch):
+    """Weights are integers, so that float64 does not round: which regions hold a point is told by plain arithmetic."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(2, 16), module, nn.LazyLinear(8), module, nn.LazyLinear(3)).double()
+    with torch.no_grad():
+        model(torch.zeros(1, 2).double())
+        for each in model.parameters():
+            each.mul_(4).round_()
+    part = plr.partition(model, plr.Slice.box(-2, 2))
+    st = np.argwhere(np.ones((33, 33))) / 8 - 2
+    with torch.no_grad():
+        first = model[0](torch.from_numpy(st))
+        z = torch.cat([first, model[2](module(first))], dim=1).numpy()
+        classes = model(torch.from_numpy(st)).numpy().argmax(axis=1)
+    on = np.unpackbits(part.patterns, axis=1, count=24, bitorder="little")[:, None] == 1
+    if isinstance(module, nn.ReLU):
+        holds = ((z > 0) == on) | (z == 0)
+    else:
+        pairs = z.reshape(-1, 12, 2)
+        holds = ~on | (pairs == pairs.max(axis=2, keepdims=True)).reshape(z.shape)
+    holds = holds.all(axis=2)
+    told = part.locate(st), part.class_of(st)
+    assert np.array_equal(told[0], holds.argmax(axis=0)) and np.array_equal(told[1], classes)
+    assert (holds.sum(axis=0) > 1).sum() > 100 and (holds.sum(axis=0) > 3).sum() >= 3
     monkeypatch.setattr("pylinregion.exact.signs._SIGNS", 7 * part.stages.lines)
     monkeypatch.setattr("pylinregion.exact.signs._DOUBTS", 3)
-    assert np.array_equal(signs(part.stages, part.slice, st), whole)
+    assert np.array_equal(told, (part.locate(st), part.class_of(st)))
 
 
 # ---- maps
