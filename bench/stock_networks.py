@@ -176,7 +176,7 @@ STOCK = (
     vision("shufflenet_v2_x1_0"),
     vision("squeezenet1_0"),
     vision("googlenet", init_weights=False, aux_logits=False),
-    vision("inception_v3", None, (3, 299, 299), (3, 96, 96), init_weights=False),
+    vision("inception_v3", None, (3, 299, 299), (3, 96, 96), init_weights=False, aux_logits=False),
     vision("regnet_x_400mf"),
     vision("regnet_y_400mf", GATE),
     vision("convnext_tiny", "layer_norm"),

@@ -1,6 +1,7 @@
-"""Which rows of a stage are multiples of another, whatever the input: duplicated, negated and scaled neurons.
+"""Which rows of a network are multiples of another, whatever the input: duplicated, negated and scaled neurons.
 
-The stored numbers alone tell it, exactly. What is not found costs time alone.
+Rows of one stage are, and rows of several that take the same value, as where every layer of a DenseNet has a batch norm
+of its own for the same features. The stored numbers alone tell it, exactly. What is not found costs time alone.
 """
 
 from __future__ import annotations
@@ -19,47 +20,120 @@ from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms
 
 _MOST_FRACTIONS = 1 << 20  # numbers that are compared as such
 _LOOKED_AT = 8  # numbers of a row, at first
+_BITS_OF_SHIFTS = 30  # of the numbers that are added
 _NUMBERS_AT_ONCE = 1 << 20  # of rows that are looked at
 
 
 @dataclass(frozen=True)
 class Multiples:
-    """Rows as multiples of others.
+    """Values as multiples of functions of the input, which have names.
 
     Attributes:
-        first: ``[rows]``: the first row that each is a multiple of.
-        ratio: ``[rows]``: by which of ``ratios``.
+        name: ``[n]`` int64: of what each is a multiple; by no name goes more than one function.
+        ratio: ``[n]``: by which of ``ratios``.
         ratios: None is 0.
     """
 
-    first: Int64s
+    name: Int64s
     ratio: Int64s
     ratios: Sequence[Fraction]
 
+    @classmethod
+    def own(cls, first: int, n: int) -> Multiples:
+        """Values with names of their own, from one on."""
+        return cls(np.arange(first, first + n), np.zeros(n, np.int64), [Fraction(1)])
 
-def no_multiples(rows: int) -> Multiples:
-    """Rows of which each is taken for one of its own."""
-    return Multiples(np.arange(rows), np.zeros(rows, np.int64), [Fraction(1)])
+    def named_from(self, first: int) -> Multiples:
+        """The same functions by later names."""
+        return Multiples(self.name + first, self.ratio, self.ratios)
 
 
-def multiples(blocks: Mapping[int, LinearMap], bias: Array, before: Sequence[Multiples]) -> Multiples:
-    """The multiples among the rows of a stage.
+class NamesOfRows:
+    """Names of the rows of a network, stage by stage.
 
     Args:
-        blocks, bias: The stage's.
-        before: The multiples among the units of each stage before it.
+        given: How many values there are before the first stage, by the number that stages have for these.
     """
-    maps = sorted(blocks.items())
-    if all(isinstance(block, Dense) and block.places == 1 for _, block in maps):
-        return _of_rows([*(block.dense() for _, block in maps), bias[:, None]])
-    if len(maps) != 1:
-        return no_multiples(len(bias))
-    ((source, block),) = maps
-    if not isinstance(block, Terms):
-        return _of_channels(block, bias)
-    if block.place.shape[1] > 1:
-        return no_multiples(len(bias))
-    return _of_terms(block, bias, no_multiples(block.width) if source < 0 else before[source])
+
+    def __init__(self, given: Mapping[int, int]) -> None:
+        self._names = 0
+        self._begins: list[int] = []  # the first names of what has names of its own
+        self._units = {source: self._own(n) for source, n in given.items()}
+        self._shifts: dict[Fraction, int] = {}
+        self._shifted: dict[int, tuple[Int64s, Int64s]] = {}  # what is ``f + shift``, by where f is from: keys, names
+
+    def of_stage(self, number: int, blocks: Mapping[int, LinearMap], bias: Array, units_are_rows: bool) -> Int64s:
+        """``[rows]``: the names of a stage's rows; those of rows that are multiples are equal."""
+        rows = self._of_rows(blocks, bias)
+        self._units[number] = rows if units_are_rows else self._own(len(bias))
+        return rows.name
+
+    def _own(self, n: int) -> Multiples:
+        self._begins.append(self._names)
+        self._names += n
+        return Multiples.own(self._begins[-1], n)
+
+    def _of_rows(self, blocks: Mapping[int, LinearMap], bias: Array) -> Multiples:
+        own, maps = self._own(len(bias)), sorted(blocks.items())
+        terms = [(source, block) for source, block in maps if isinstance(block, Terms)]
+        if len(terms) == len(maps):
+            return self._of_terms(terms, bias, own)
+        if all(isinstance(block, Dense) and block.places == 1 for _, block in maps):
+            return _of_rows([*(block.dense() for _, block in maps), bias[:, None]]).named_from(int(own.name[0]))
+        if len(maps) == 1:
+            return _of_channels(maps[0][1], bias).named_from(int(own.name[0]))
+        return own
+
+    def _of_terms(self, maps: Sequence[tuple[int, Terms]], bias: Array, own: Multiples) -> Multiples:
+        """A row with one term, ``factor u + bias``, is a multiple of ``f + shift`` if u is one of f."""
+        rows = len(bias)
+        count, factor = np.zeros(rows, np.int64), np.zeros(rows)
+        name, ratio, ratios = own.name.copy(), np.zeros(rows, np.int64), list(own.ratios)
+        for source, block in maps:
+            there = block.factor != 0
+            some = np.flatnonzero(there.any(axis=1))
+            at, given = there[some].argmax(axis=1), self._units[source]
+            unit, factor[some] = block.place[some, at], block.factor[some, at]
+            name[some], ratio[some] = given.name[unit], len(ratios) + given.ratio[unit]
+            ratios += given.ratios
+            count += there.sum(axis=1)
+        alone = np.flatnonzero(count == 1)
+        numbers, of_row = _unique_rows(np.stack([factor, bias, ratio], axis=1)[alone])
+        if len(numbers) > _MOST_FRACTIONS:
+            return own
+        steep = [Fraction(f) * ratios[int(r)] for f, _, r in numbers.tolist()]
+        shifts = [Fraction(b) / each for each, (_, b, _) in zip(steep, numbers.tolist(), strict=True)]
+        shift = np.array([self._shifts.setdefault(x, len(self._shifts)) if x else -1 for x in shifts], np.int64)
+        names, ratio = own.name.copy(), np.zeros(rows, np.int64)
+        names[alone] = self._shifted_by(name[alone], shift[of_row] if len(alone) else alone, names[alone])
+        ratio[alone] = 1 + of_row
+        return Multiples(names, ratio, [Fraction(1), *steep])
+
+    def _shifted_by(self, names: Int64s, shift: Int64s, new: Int64s) -> Int64s:
+        """The names of functions plus numbers.
+
+        Args:
+            names: Of the functions.
+            shift: Which number of those that have been added to any; -1: 0.
+            new: Names for those that have none yet.
+        """
+        found = names.copy()
+        shifted = np.flatnonzero(shift >= 0)
+        origin = np.searchsorted(self._begins, names[shifted], side="right")
+        for where in np.unique(origin).tolist():
+            own = shifted[origin == where]
+            keys, first, of_row = np.unique(
+                names[own] << _BITS_OF_SHIFTS | shift[own], return_index=True, return_inverse=True
+            )
+            known, their = self._shifted.get(where, (keys[:0], keys[:0]))
+            place = np.searchsorted(known, keys)
+            is_known = np.append(known, -1)[place] == keys
+            named = np.where(is_known, np.append(their, -1)[place], new[own][first])
+            found[own] = named[of_row.reshape(-1)]
+            keys, named = np.concatenate([known, keys[~is_known]]), np.concatenate([their, named[~is_known]])
+            order = np.argsort(keys)
+            self._shifted[where] = keys[order], named[order]
+        return found
 
 
 def _of_channels(block: LinearMap, bias: Array) -> Multiples:
@@ -70,18 +144,18 @@ def _of_channels(block: LinearMap, bias: Array) -> Multiples:
     by_channel = rows.reshape(-1, channels).T if isinstance(block, Dense) else rows.reshape(channels, -1)
     added = bias[by_channel]
     if (added != added[:, :1]).any():
-        return no_multiples(len(bias))
+        return Multiples.own(0, len(bias))
     first, ratio, ratios = np.zeros(channels, np.int64), np.zeros(channels, np.int64), [Fraction(1)]
     begin = 0
     for group in kernels:
         end = begin + len(group)
         found = _of_rows([group, added[begin:end, :1]])
-        first[begin:end], ratio[begin:end] = begin + found.first, len(ratios) + found.ratio
+        first[begin:end], ratio[begin:end] = begin + found.name, len(ratios) + found.ratio
         ratios += found.ratios
         begin = end
-    result = no_multiples(len(bias))
-    result.first[by_channel], result.ratio[by_channel] = by_channel[first], ratio[:, None]
-    return Multiples(result.first, result.ratio, ratios)
+    result = Multiples.own(0, len(bias))
+    result.name[by_channel], result.ratio[by_channel] = by_channel[first], ratio[:, None]
+    return Multiples(result.name, result.ratio, ratios)
 
 
 def _kernels(block: LinearMap) -> list[Array]:
@@ -93,23 +167,6 @@ def _kernels(block: LinearMap) -> list[Array]:
     if block.transposed:
         by_group = by_group.swapaxes(1, 2)
     return [group.reshape(len(group), -1) for group in by_group]
-
-
-def _of_terms(block: Terms, bias: Array, given: Multiples) -> Multiples:
-    """``factor u + bias`` and another are multiples if their units are, and ``bias / factor`` by the same number."""
-    place, factor = block.place[:, 0], block.factor[:, 0]
-    numbers, ratio = _unique_rows(np.stack([factor, bias, given.ratio[place]], axis=1))
-    if len(numbers) > _MOST_FRACTIONS:
-        return no_multiples(block.rows)
-    steep = [Fraction(f) * given.ratios[int(r)] for f, _, r in numbers.tolist()]  # of the first multiple of its unit
-    shift = [Fraction(b) / s if s else Fraction(0) for s, (_, b, _) in zip(steep, numbers.tolist(), strict=True)]
-    names: dict[Fraction, int] = {}
-    name = np.array([names.setdefault(each, len(names)) for each in shift])
-    key = np.where(factor != 0, given.first[place] * len(names) + name[ratio], -1 - np.arange(block.rows))
-    _, lead, same = np.unique(key, return_index=True, return_inverse=True)
-    first = lead[same.reshape(-1)]
-    pairs, own = _unique_rows(np.stack([ratio, ratio[first]], axis=1))
-    return Multiples(first, own, [steep[a] / steep[b] if a != b else Fraction(1) for a, b in pairs.tolist()])
 
 
 def _unique_rows(rows: NDArray[Any]) -> tuple[NDArray[Any], Int64s]:
@@ -134,13 +191,13 @@ def _of_rows(matrices: Sequence[Array]) -> Multiples:
         looks[some] = _directions(rows[:, :: _apart(width)], scales[some])
     _, group, sizes = np.unique(looks, axis=0, return_inverse=True, return_counts=True)
     alike = np.flatnonzero((sizes[group.reshape(-1)] > 1) & (scales != 0))  # in what was looked at
-    result = no_multiples(count)
+    result = Multiples.own(0, count)
     if not len(alike):
         return result
     rows = np.concatenate([matrix[alike] for matrix in matrices], axis=1)
     found = _of_rows_alike(rows, pivots[alike], scales[alike])
-    result.first[alike], result.ratio[alike] = alike[found.first], found.ratio
-    return Multiples(result.first, result.ratio, found.ratios)
+    result.name[alike], result.ratio[alike] = alike[found.name], found.ratio
+    return Multiples(result.name, result.ratio, found.ratios)
 
 
 def _apart(width: int) -> int:

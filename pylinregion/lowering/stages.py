@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pylinregion._util.arrays import Array
 from pylinregion.lowering.linear_maps import Dense, LinearMap, Terms
-from pylinregion.lowering.multiples import Multiples, multiples, no_multiples
+from pylinregion.lowering.multiples import NamesOfRows
 from pylinregion.lowering.units import Units
 
 INPUT = -1
@@ -155,20 +155,24 @@ class Stages:
 
     @cached_property
     def same_lines(self) -> NDArray[np.int64]:
-        """``[lines]``: the first line of its stage that has a multiple of each line's row; its own number if none has.
+        """``[lines]``: the first line that has a multiple of each line's row; its own number if none has.
 
         Multiples by any number that is not 0: duplicated, negated and scaled neurons. Their lines are 0 in the same
         places on every cell, whatever the pattern, so no arithmetic is needed there.
         """
         found = np.arange(self.lines)
-        before: list[Multiples] = []
-        for stage, first in zip(self.stages, self.first_lines, strict=True):
-            rows = multiples(stage.blocks, stage.bias, before)
+        names, of_row = NamesOfRows({INPUT: self.inputs}), found.copy()
+        for number, (stage, first) in enumerate(zip(self.stages, self.first_lines, strict=True)):
             units = stage.units
+            rows = names.of_stage(number, stage.blocks, stage.bias, units.are_rows)
             one_line_a_row = not units.kinks.any() and bool((np.diff(units.line_begin) == 1).all())
             if units.lines and units.groups is None and one_line_a_row:
-                found[first : first + stage.rows] = first + rows.first
-            before.append(rows if units.are_rows else no_multiples(stage.rows))
+                of_row[first : first + stage.rows] = rows
+            else:
+                of_row[first : first + units.lines] = -1
+        named = np.flatnonzero(of_row >= 0)
+        _, firsts, which = np.unique(of_row[named], return_index=True, return_inverse=True)
+        found[named] = named[firsts[which.reshape(-1)]]
         return found
 
     @property

@@ -195,6 +195,85 @@ def test_terms_of_the_input_and_of_units_with_kinks():
     assert Stages([shifted, taken]).same_lines.tolist() == [0, 0]
 
 
+def rows_by_line(stages):
+    """The row of each line in fractions, of the inputs, of all units that bend, and of 1."""
+    numbers = stages.inputs + sum(stage.rows for stage in stages.stages) + 1
+    values = {INPUT: [[Fraction(int(i == j)) for j in range(numbers)] for i in range(stages.inputs)]}
+    found, units = [], stages.inputs
+    for number, stage in enumerate(stages.stages):
+        rows = [[Fraction(0)] * (numbers - 1) + [Fraction(bias)] for bias in stage.bias.tolist()]
+        for source, matrix in stage.matrices.items():
+            for row, weights in zip(rows, matrix.tolist(), strict=True):
+                for weight, value in zip(weights, values[source], strict=True):
+                    row[:] = [x + Fraction(weight) * y for x, y in zip(row, value, strict=True)] if weight else row
+        values[number] = rows
+        if stage.units.lines:
+            found += rows
+            values[number] = [[Fraction(int(units + i == j)) for j in range(numbers)] for i in range(stage.rows)]
+            units += stage.rows
+    return found
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_layers_that_take_the_same_values(seed):
+    """Like a DenseNet: each layer has shifts and factors of its own for the units of those before it, side by side."""
+    rng = np.random.default_rng(seed)
+    steps = [Stage({INPUT: Dense(rng.integers(-2, 3, (3, 2)).astype(float))}, np.zeros(3), identity(3))]
+    features = [(0, unit) for unit in range(3)]
+    for layer in range(4):
+        n, sources = len(features), sorted({source for source, _ in features})
+        widths = {source: steps[source].rows for source in sources}
+        joined = {}
+        for source in sources:
+            place, factor = np.zeros((n, 1), np.int64), np.zeros((n, 1))
+            for row, (of, unit) in enumerate(features):
+                place[row], factor[row] = (unit, 1) if of == source else (0, 0)
+            joined[source] = Terms(place, factor, widths[source])
+        steps.append(Stage(joined, np.zeros(n), identity(n)))
+        factor, shift = rng.choice([1.0, -2.0, 1 / 3], n), rng.choice([0.0, 1.0], n)
+        shift *= np.where(rng.random(n) < 0.7, factor, 1)
+        normed = Terms(np.arange(n)[:, None], factor[:, None], n)
+        steps.append(Stage({len(steps) - 1: normed}, shift, relus(n), layer))
+        new = Dense(rng.integers(-2, 3, (2, n)).astype(float))
+        steps.append(Stage({len(steps) - 1: new}, np.zeros(2), identity(2)))
+        features += [(len(steps) - 1, unit) for unit in range(2)]
+    stages = Stages([*steps, Stage({len(steps) - 1: Dense(np.ones((1, 2)))}, np.zeros(1), identity(1))])
+    found, rows = stages.same_lines, rows_by_line(stages)
+    lines = [stage.units.lines for stage in stages.stages]
+    layer = np.repeat(np.arange(len(lines)), lines)
+    across = 0
+    for i, j in combinations(range(len(rows)), 2):
+        same_name = found[i] == found[j]
+        if any(rows[i]) and layer[i] != layer[j]:
+            assert same_name == is_multiple(rows[i], rows[j]), (i, j)
+            across += int(same_name)
+        elif same_name:
+            assert is_multiple(rows[i], rows[j]), (i, j)
+    assert across > 3 and (found[found] == found).all() and (found <= np.arange(len(found))).all()
+
+
+def test_branches_that_begin_with_a_relu_of_the_same_value():
+    """As the cells of NASNet do; the regions are the oracle's."""
+    torch.manual_seed(0)
+
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm = nn.Linear(2, 5), nn.BatchNorm1d(5)
+            self.left, self.right, self.last = nn.Linear(5, 3), nn.Linear(5, 3), nn.Linear(5, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            left, right = self.left(torch.relu(x)), self.right(torch.relu(2 * x))
+            return self.last(torch.relu(torch.cat([left + right, x[:, :2]], 1)))
+
+    stages = stages_of(plr.capture(Branches().double().eval(), torch.zeros(2, 2).double()))
+    assert len(np.unique(stages.same_lines)) == stages.lines - 5 - 2
+    plane = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    box = np.array([[-2.0, -2.0], [2.0, -2.0], [2.0, 2.0], [-2.0, 2.0]])
+    check_case(Case(stages, plane, box))
+
+
 def test_duplicated_channels_of_a_model_need_no_integers():
     """Behind a batch norm, too; the regions are the oracle's."""
     torch.manual_seed(0)
