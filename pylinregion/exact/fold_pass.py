@@ -15,7 +15,7 @@ from torch import Tensor
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
 from pylinregion.exact.backward_bounds import BackwardBounds
-from pylinregion.exact.equal_values import Names
+from pylinregion.exact.equal_values import Named, Names
 from pylinregion.exact.fixed_point import Digits, FixedPoint
 from pylinregion.exact.fold_room import Room, bytes_of_digits
 from pylinregion.exact.fold_values import Born, LinesOfRows, Rows, Values
@@ -92,7 +92,7 @@ class FoldPass:
             nothing,
             torch.zeros_like(size),
             torch.ones_like(size),
-            self.names.new(size.shape[1]) if self.network.maxima else None,
+            self.names.of_inputs(slices.numbers) if self.network.maxima else None,
             nothing,
         )
         if self.digits is not None:
@@ -116,7 +116,7 @@ class FoldPass:
         affine: Tensor | None = None
         columns: Tensor | None = None
         in_digits: list[tuple[LinearMap, FixedPoint]] = []
-        names: dict[int, Tensor] = {}
+        names: dict[int, Named] = {}
         for source, block in sorted(stage.blocks.items(), reverse=True):  # those with most columns first
             value = values[source]
             if self.network.last_reader[source] == number:
@@ -397,7 +397,7 @@ class FoldPass:
         named = self._named(rows, steep, torch.from_numpy(constant), some, born)
         return Values(affine, columns, born, size, error, own_each, some, named, steepest * rows.noise)
 
-    def _named(self, rows: Rows, steep: Tensor, constant: Tensor, some: Tensor, born: Born) -> Tensor | None:
+    def _named(self, rows: Rows, steep: Tensor, constant: Tensor, some: Tensor, born: Born) -> Named | None:
         """The names of units on the pieces that they are settled on."""
         if rows.names is None:
             return None

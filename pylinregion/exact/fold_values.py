@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from pylinregion._util.arrays import Array, Int64s
+from pylinregion.exact.equal_values import Named
 from pylinregion.exact.fixed_point import FixedPoint
 
 
@@ -50,7 +51,7 @@ class Values:
     error: Array
     each: Tensor | None
     some: Tensor
-    names: Tensor | None
+    names: Named | None
     noise: Array
     digits: FixedPoint | None = None
 
@@ -74,7 +75,7 @@ class Rows:
     error: Array
     each: Tensor
     some: Tensor
-    names: Tensor | None
+    names: Named | None
     noise: Array
     digits: FixedPoint | None = None
 
@@ -99,5 +100,5 @@ class LinesOfRows:
     size: Tensor
     at_kink: Tensor | None
     zero: Tensor | None
-    names: Tensor | None
+    names: Named | None
     one_each: bool

@@ -16,7 +16,7 @@ from torch import Tensor
 from pylinregion._util.arrays import Int64s
 from pylinregion._util.rounding import NORM_UP, UNDERFLOW, UNIT, UP
 from pylinregion.exact.backward_bounds import Bounds
-from pylinregion.exact.equal_values import later_equals
+from pylinregion.exact.equal_values import Named, later_equals
 from pylinregion.exact.open_lines import OpenLines, RelaxedLines
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.units import Units
@@ -96,7 +96,7 @@ class OverPolygons:
         return low - slack, high + slack
 
     def decided(
-        self, units: Units, columns: Tensor, lines: LineBounds, zero: Tensor | None, names: Tensor | None
+        self, units: Units, columns: Tensor, lines: LineBounds, zero: Tensor | None, names: Named | None
     ) -> tuple[Bits, Bits]:
         """Which lines are on, and off, all over their slice.
 
@@ -113,7 +113,7 @@ class OverPolygons:
             return on, off
         assert names is not None
         off = self._lost(units, columns, lines)
-        off |= later_equals(units, names, off)
+        off |= later_equals(units, names.of, off)
         return _alone(units, off), off
 
     def _settled(self, units: Units, lines: LineBounds) -> tuple[Bits, Bits]:

@@ -55,6 +55,11 @@ class Slices:
     def __len__(self) -> int:
         return len(self.origins)
 
+    @property
+    def numbers(self) -> Array:
+        """``[B, 3, inputs]``: what each input is a function by."""
+        return np.stack(np.broadcast_arrays(self.u, self.v, self.origins), axis=1)
+
     def part(self, which: slice) -> Slices:
         """Some of them."""
         u, v = (side[which] if len(side) == len(self) else side for side in (self.u, self.v))

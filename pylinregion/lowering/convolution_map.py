@@ -83,6 +83,21 @@ class Convolution(LinearMap):
         sizes = zip(self.source[1:], self.target[1:], self.stride, self.padding, self.dilation, kernel, strict=True)
         return tuple((t - 1) * stride + d * (k - 1) + 1 - s - front for s, t, stride, front, d, k in sizes)
 
+    @cached_property
+    def windows(self) -> Int64s:
+        """``[windows, kernel]``: what each holds, by its place in a channel of the source; -1 beside that."""
+        _, _, *kernel = self.weight.shape
+        found = np.zeros((1, 1), np.int64)
+        for n, count, k, stride, padding, dilation in zip(
+            self.source[1:], self.target[1:], kernel, self.stride, self.padding, self.dilation, strict=True
+        ):
+            place = np.add.outer(np.arange(count) * stride - padding, np.arange(k) * dilation)
+            place[(place < 0) | (place >= n)] = -1
+            both = found[:, None, :, None] * n + place[None, :, None]
+            both[(found < 0)[:, None, :, None] | (place < 0)[None, :, None]] = -1
+            found = both.reshape(len(found) * count, -1)
+        return found
+
     def with_numbers(self, change: Callable[[Array], Array]) -> Convolution:
         """The same windows with other kernels."""
         return replace(self, weight=np.ascontiguousarray(change(self.weight)))

@@ -79,9 +79,9 @@ class NamesOfRows:
         if len(terms) == len(maps):
             return self._of_terms(terms, bias, own)
         if all(isinstance(block, Dense) and block.places == 1 for _, block in maps):
-            return _of_rows([*(block.dense() for _, block in maps), bias[:, None]]).named_from(int(own.name[0]))
+            return _of_rows([*(block.dense() for _, block in maps), bias[:, None]]).named_from(self._begins[-1])
         if len(maps) == 1:
-            return _of_channels(maps[0][1], bias).named_from(int(own.name[0]))
+            return _of_channels(maps[0][1], bias).named_from(self._begins[-1])
         return own
 
     def _of_terms(self, maps: Sequence[tuple[int, Terms]], bias: Array, own: Multiples) -> Multiples:
