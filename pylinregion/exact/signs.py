@@ -181,7 +181,10 @@ class _Near:
                 self._signs[open_[point], begin + place] = signs
                 lines.on[point, line] = signs > 0
                 continue
-            for low, high in pairwise(np.searchsorted(self._lines, groups + first).tolist()):
+            ends = np.unique(
+                np.searchsorted(self._lines, groups + first)
+            )  # of groups without such lines nothing is left
+            for low, high in pairwise(ends.tolist()):
                 matters = self._matters[open_, low:high]
                 for number in np.flatnonzero(matters.any(axis=1)).tolist():
                     places = low + np.flatnonzero(matters[number])
