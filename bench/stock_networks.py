@@ -4,7 +4,7 @@ Each with random weights, nothing is downloaded: counted exactly on a slice arou
 counted is checked: the partition verifies itself, counting alone gives the same number, and so do two tilings of the
 slice; points drawn on it have the patterns of their cells, by what the module gives its own activations
 (``tests/cases/sampled.py``). Every network has a process of its own, with a limit of time. Exit code 1: a wrong count,
-or a refusal that is not expected or has another reason.
+or a refusal that is not expected or has another reason, or interrupted: then what was measured before is written.
 
     python bench/stock_networks.py --small --sampling 10  # small images, few channels if they can be chosen
     python bench/stock_networks.py                    # as they are used: hours
@@ -375,7 +375,22 @@ def main(given: list[str] | None = None) -> int:
         for row in measured(stock, chosen.small, chosen.radius, chosen.points, chosen.sampling, chosen.regions):
             print(json.dumps(row), flush=True)
         return 0
-    rows = []
+    rows: list[Row] = []
+    interrupted = False
+    try:
+        for row in _each(chosen):
+            rows.append(row)
+    except KeyboardInterrupt:
+        interrupted = True
+        harness.progress("interrupted: what has been measured is kept")
+    if not rows:
+        return 0
+    print(f"\n{table(rows)}")
+    harness.write({"stock": rows}, chosen.out)
+    return 0 if all(row["right"] for row in rows) and not interrupted else 1
+
+
+def _each(chosen: argparse.Namespace) -> Iterator[Row]:
     for stock in STOCK:
         if not any(name in stock.key for name in chosen.only):
             continue
@@ -383,13 +398,8 @@ def main(given: list[str] | None = None) -> int:
             harness.progress(f"{stock.key}: {stock.package} is not installed")
             continue
         row = asked(stock, chosen)
-        rows.append(row | {"right": is_right(stock, row)})
         harness.progress(f"{stock.key}: {row['outcome']}, {row.get('said') or row.get('regions')}")
-    if not rows:
-        return 0
-    print(f"\n{table(rows)}")
-    harness.write({"stock": rows}, chosen.out)
-    return 0 if all(row["right"] for row in rows) else 1
+        yield row | {"right": is_right(stock, row)}
 
 
 if __name__ == "__main__":

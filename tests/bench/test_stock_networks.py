@@ -53,6 +53,20 @@ def test_networks_are_counted_and_refusals_compared(here, tmp_path, capsys):
     assert stock_networks.main(["--only", "dense", "gated", "--points", "10", "--out", str(tmp_path)]) == 0
 
 
+def test_an_interrupt_keeps_what_was_measured(here, tmp_path, monkeypatch):
+    measure = stock_networks.asked
+
+    def until_gated(stock, chosen):
+        if stock.name == "gated":
+            raise KeyboardInterrupt
+        return measure(stock, chosen)
+
+    monkeypatch.setattr(stock_networks, "asked", until_gated)
+    assert stock_networks.main(["--points", "100", "--out", str(tmp_path)]) == 1
+    (row,) = json.loads(next(tmp_path.glob("*.json")).read_text())["stock"]
+    assert row["network"] == "torch dense" and row["right"]
+
+
 def test_what_was_found_before_the_time_was_over_is_kept(monkeypatch, tmp_path, capsys):
     slow = (
         "import json, sys, time; print(json.dumps({'regions': 7, 'outcome': 'unfinished'}), flush=True); time.sleep(60)"
