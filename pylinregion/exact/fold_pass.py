@@ -196,9 +196,7 @@ class FoldPass:
         """End this fold if bounding so many more rows one by one would take longer than to fold it in digits."""
         if not self.may_end or self.axes == 1:
             return
-        end = len(self.rounded)
-        begin = max((number for number, known in enumerate(self.known) if known is not None), default=-1) + 1
-        self.pulled += rows * sum(self.network.products[begin:end])
+        self.pulled += rows * sum(self.network.products[: len(self.rounded)])
         columns = (self.axes + 1) * self.count + len(self.open)
         in_digits = _PRODUCTS_OF_DIGITS * columns * sum(self.network.products) + _TAKEN_APART * self.network.numbers
         if self.pulled > in_digits and self.network.digits is not None:
