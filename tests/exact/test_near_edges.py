@@ -142,7 +142,7 @@ def test_maxima_at_points_where_candidates_tie():
 @pytest.mark.parametrize("module", [nn.ReLU(), MaxOfPairs()], ids=["relu", "maxima"])
 def test_points_of_a_grid_on_which_all_numbers_are_exact(module, monkeypatch):
     """Weights are integers, so that float64 does not round: which regions hold a point is told by plain arithmetic."""
-    torch.manual_seed(1)
+    torch.manual_seed(2)
     model = nn.Sequential(nn.Linear(2, 16), module, nn.LazyLinear(8), module, nn.LazyLinear(3)).double()
     with torch.no_grad():
         model(torch.zeros(1, 2).double())
