@@ -58,9 +58,11 @@ class FixedPoint:
 
 
 def digits_for(stages: Sequence[Stage], precision: int = PRECISION) -> Digits | None:
-    """Digits in which bounds stay small through some stages, to so many bits of the largest number.
+    """Digits in which bounds stay small through some stages; None: their slopes or numbers are not of the kind.
 
-    None: the stages' slopes or numbers are not of the kind.
+    Args:
+        stages: They may read each other and the input.
+        precision: Bits of the largest number that are right in the end.
     """
     if not all(stage.units.denominator == 1 and np.isin(stage.units.slopes, (-1, 0, 1)).all() for stage in stages):
         return None

@@ -16,10 +16,10 @@ from torch import Tensor
 from pylinregion._util.arrays import Array
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.exact.decision import Decision, DecisionBoundary, decide
+from pylinregion.exact.near_edges import hold, winners
 from pylinregion.exact.pattern_table import Patterns, part_of
 from pylinregion.exact.proven_maps import affine_maps, jacobians, most_off
 from pylinregion.exact.residues import equal_maps
-from pylinregion.exact.signs import hold, winners
 from pylinregion.geometry.point_location import Locator
 from pylinregion.geometry.slice import coordinates_of
 from pylinregion.regions.region_set import RegionSet

@@ -164,8 +164,8 @@ def test_points_of_a_grid_on_which_all_numbers_are_exact(module, monkeypatch):
     told = part.locate(st), part.class_of(st)
     assert np.array_equal(told[0], holds.argmax(axis=0)) and np.array_equal(told[1], classes)
     assert (holds.sum(axis=0) > 1).sum() > 100 and (holds.sum(axis=0) > 3).sum() >= 3
-    monkeypatch.setattr("pylinregion.exact.signs._SIGNS", 7 * part.stages.lines)
-    monkeypatch.setattr("pylinregion.exact.signs._DOUBTS", 3)
+    monkeypatch.setattr("pylinregion.exact.near_edges._SIGNS", 7 * part.stages.lines)
+    monkeypatch.setattr("pylinregion.exact.near_edges._DOUBTS", 3)
     assert np.array_equal(told, (part.locate(st), part.class_of(st)))
 
 

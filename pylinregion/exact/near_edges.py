@@ -181,9 +181,7 @@ class _Near:
                 self._signs[open_[point], begin + place] = signs
                 lines.on[point, line] = signs > 0
                 continue
-            ends = np.unique(
-                np.searchsorted(self._lines, groups + first)
-            )  # of groups without such lines nothing is left
+            ends = np.unique(np.searchsorted(self._lines, groups + first))  # groups without such lines are left out
             for low, high in pairwise(ends.tolist()):
                 matters = self._matters[open_, low:high]
                 for number in np.flatnonzero(matters.any(axis=1)).tolist():
