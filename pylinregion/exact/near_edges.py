@@ -95,9 +95,12 @@ class _Lines:
     """
 
     def __init__(self, stages: Stages, where: Slice, st: Array, on: NDArray[np.uint8]) -> None:
-        self._stages, self._st, self.on = stages, st, on
-        u, v, origin = (np.ascontiguousarray(column) for column in where.plane.T)
-        self._points = SlicePoints(stages=stages.arrays(), u=u, v=v, origin=origin)
+        self._stages, self._plane, self._st, self.on = stages, where.plane, st, on
+
+    @cached_property
+    def _points(self) -> SlicePoints:
+        u, v, origin = (np.ascontiguousarray(column) for column in self._plane.T)
+        return SlicePoints(stages=self._stages.arrays(), u=u, v=v, origin=origin)
 
     @cached_property
     def _rectified(self) -> Int64s:
