@@ -11,14 +11,14 @@ SAYS = {
     "cnn_by_layer": "local complexity after training",
     "displacements": "both ways find the same: True",
     "networks": "regions around a point",
-    "slice_of_a_resnet": "after each layer: blocks.0.before.1",
+    "slice_of_a_resnet": "4.convolutions.2: ",
     "slice_through_three_digits": "the decision boundary has",
 }
 
 
 ARGUMENTS = {
     "networks": [] if parts.LONG else ["PointNet", "critic, of actions"],
-    "slice_of_a_resnet": [] if parts.LONG else ["resnet.png", "0.001", "4"],
+    "slice_of_a_resnet": [] if parts.LONG else ["resnet.png", "2", "2"],
 }
 
 
