@@ -162,7 +162,8 @@ class FoldPass:
         rows = Rows(affine, columns, size, error * NORM_UP, each * UP, some, named, noise, digits)
         if self.count == 1:
             rows.error = np.minimum(rows.error, _norms(rows.each))
-        self.known.append(self._sharpen_all(number, rows) if affine.shape[2] <= _NARROW else None)
+        narrow = digits is None and affine.shape[2] <= _NARROW  # digits are so many that norms say enough
+        self.known.append(self._sharpen_all(number, rows) if narrow else None)
         return rows
 
     @property

@@ -31,11 +31,15 @@ class SliceFolder:
     Args:
         stages: The network.
         outputs: Whether what it gives is asked for, too.
+
+    Attributes:
+        in_digits: Whether the last fold that could choose ended in digits. The next one begins with them.
     """
 
     def __init__(self, stages: Stages, outputs: bool = False) -> None:
         self.network = FoldedNetwork(stages, outputs)
         self._dense = DenseFolder(stages) if not outputs and is_chain(stages) else None
+        self.in_digits = False
 
     @property
     def widest(self) -> int:
@@ -47,13 +51,16 @@ class SliceFolder:
         """Of several slices together."""
         return max(1, _MOST_NUMBERS // max(1, self.widest))
 
-    def fold(self, slices: Slices, max_bytes: int | None = None, cells: bool = False) -> SliceSystems:
+    def fold(
+        self, slices: Slices, max_bytes: int | None = None, cells: bool = False, in_digits: bool | None = None
+    ) -> SliceSystems:
         """Fold it over slices of a scale that :func:`pylinregion.exact.line_system.check_scale` lets through.
 
         Args:
             slices: Where.
             max_bytes: What the fold of one slice may take; None: the memory budget.
             cells: Whether corners of cells will be asked for: rows are then bounded so that float64 tells them.
+            in_digits: Whether to begin in digits; None: as the last one ended, so that what comes depends on that.
 
         Raises:
             TooManyColumnsError: Of two slices or more.
@@ -65,7 +72,7 @@ class SliceFolder:
             star = Star(slices.origins, np.stack([slices.u, slices.v], axis=1), None, slices.corners)
             if (found := self._dense.fold(star, room, cells)) is not None:
                 return SliceSystems(**found)
-        return self._folded(slices, room, _nothing, cells)[0].systems()
+        return self._folded(slices, room, _nothing, cells, in_digits)[0].systems()
 
     def fold_segments(
         self, segments: Slices, *, most: int | None, between: Callable[[], object]
@@ -87,26 +94,30 @@ class SliceFolder:
         return fold.systems(), outputs
 
     def _folded(
-        self, slices: Slices, room: Room, between: Callable[[], object], cells: bool
+        self, slices: Slices, room: Room, between: Callable[[], object], cells: bool, in_digits: bool | None = None
     ) -> tuple[FoldPass, dict[int, Values]]:
         rows = (slices.axes + 1) * len(slices)
         if rows * max(self.widest, slices.origins.shape[1]) > _MOST_NUMBERS and len(slices) > 1:
             raise TooManyColumnsError
-        fold, values = self._passed_as_pays(slices, room, between)
+        fold, values = self._passed_as_pays(slices, room, between, self.in_digits if in_digits is None else in_digits)
+        if in_digits is None:
+            self.in_digits = fold.digits is not None
         fold.tighten(cells)
         return fold, values
 
     def _passed_as_pays(
-        self, slices: Slices, room: Room, between: Callable[[], object]
+        self, slices: Slices, room: Room, between: Callable[[], object], in_digits: bool
     ) -> tuple[FoldPass, dict[int, Values]]:
         """In float64, or in digits where its bounds are so loose that these take less time."""
-        try:
-            return self._passed(None, True, slices, room, between)
-        except LooseBoundsError:
+        if not in_digits:
             try:
-                return self._passed(self.network.digits, False, slices, room, between)
-            except (BudgetExceededError, TooManyColumnsError):  # there is no room for digits
-                return self._passed(None, False, slices, room, between)
+                return self._passed(None, True, slices, room, between)
+            except LooseBoundsError:
+                pass
+        try:
+            return self._passed(self.network.digits, False, slices, room, between)
+        except (BudgetExceededError, TooManyColumnsError):  # there is no room for digits
+            return self._passed(None, False, slices, room, between)
 
     def _passed(
         self, digits: Digits | None, may_end: bool, slices: Slices, room: Room, between: Callable[[], object]

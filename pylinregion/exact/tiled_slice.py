@@ -112,14 +112,15 @@ def _in_tiles(
     """What is found on the tiles, put together: of the first tiling with which that goes."""
     max_bytes = memory.budget(how.max_bytes) // how.threads
 
-    def fold(tile: Tile) -> tuple[SliceSystems, Slices]:
+    def fold(tile: Tile, in_digits: bool | None = None) -> tuple[SliceSystems, Slices]:
         where = tiled(slice_, tile)
-        return walks.folder.fold(where, max_bytes, cells), where
+        return walks.folder.fold(where, max_bytes, cells, in_digits), where
 
     room = columns_that_fit(max_bytes, walks.folder.widest)
     network = walks.folder.network
     count = tiles_a_side(slice_, room, lambda tile: network.columns_all_along(fold(tile)[0].stage_begin[0]))
-    for tiles in on_tiles(slice_, count, lambda tile: look(*fold(tile)), how.threads, how.report):
+    begin = walks.folder.in_digits  # as the pilot tile: what comes must not depend on which tile is first
+    for tiles in on_tiles(slice_, count, lambda tile: look(*fold(tile, begin)), how.threads, how.report):
         if all(is_generic(tile, counts) for tile, (counts, _) in tiles):
             together = joined(tiles)
             if together is not None:

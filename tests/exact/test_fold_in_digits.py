@@ -13,8 +13,11 @@ from cases.engine import random_case
 from cases.maxima import maxima_case
 from cases.networks import SLICE_KINDS
 from cases.row_bounds import check_bounds
+from cases.tilings import counted_in_tiles, force, slices_of
 from pylinregion.exact import fixed_point, folded_network, maps, proven_maps, residues
 from pylinregion.exact.fixed_point import PRECISION, Digits, digits_for
+from pylinregion.exact.fold_pass import FoldPass, LooseBoundsError
+from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.maps_in_digits import maps_in_digits
 from pylinregion.exact.slice_engine import Engine, folded_engine
 from pylinregion.exact.slice_fold import SliceFolder
@@ -208,6 +211,42 @@ def test_deep_networks_are_folded_in_digits_where_that_takes_less(monkeypatch):
     other = plr.partition(model, where)
     assert found.n_regions == other.n_regions > 5
     assert found.certificate.exact == 0 or found.certificate.exact <= other.certificate.exact
+
+
+def test_tiles_begin_as_the_last_fold_before_them_ended(monkeypatch):
+    """In digits if that paid, whatever tile is first: no pass in float64 is begun for nothing."""
+    model, where = settled(16, 4, 8, seed=1)
+    folds = []
+    passed = SliceFolder._passed
+
+    def seen(self, digits, *arguments):
+        folds.append(digits is not None)
+        return passed(self, digits, *arguments)
+
+    monkeypatch.setattr(SliceFolder, "_passed", seen)
+
+    def loose(self, *_):
+        if self.digits is not None:
+            pytest.fail("there are enough digits")
+        raise LooseBoundsError
+
+    monkeypatch.setattr(FoldPass, "_sharpen_all", loose)
+    stages = plr.partition(model, where).stages
+    assert folds == [False, True]
+    force(monkeypatch, 2, 2)
+    many, slice_ = ManySlices(stages), slices_of(where.plane, where.polygon)
+    counts = []
+    for begin, expected in ((False, [False, True] * 4), (True, [True] * 4)):
+        many._walks.folder.in_digits = begin
+        folds.clear()
+        counts.append(counted_in_tiles(many, slice_).regions)
+        assert folds == expected and many._walks.folder.in_digits == begin
+    assert np.array_equal(*counts) and counts[0][0, -1] > 5
+    folds.clear()
+    many._walks.folder.in_digits = False
+    for _ in range(2):
+        many._walks.folder.fold(slice_)
+    assert folds == [False, True, True]
 
 
 def test_derivatives_of_deep_networks_need_no_integers(monkeypatch):
