@@ -34,7 +34,9 @@ _NARROW = 1024  # rows
 _MATTERS = 0.01  # of the range of a line: a smaller part of it that is error settles next to nothing
 _WORTH = 1e-5  # decisions of a row that are expected to be left to integers: to find sharper bounds takes longer
 _SHARP = 1e-10  # of what a row changes by: coordinates of corners that are known less well are found in integers
+_BLURRED = 1e5  # times as many corners as decisions are found in integers: they are known to 1e-6 of a slice
 _PRODUCTS_OF_DIGITS = 4  # passes of a vector that one in digits, 0 nearly everywhere, takes: what to choose it by
+_PRODUCTS_OF_INTEGERS = 10  # passes that a row in integers takes, at least: its digits grow from stage to stage
 _TAKEN_APART = 1000  # products in whose time a number of a map is taken apart into digits
 
 
@@ -198,10 +200,13 @@ class FoldPass:
         if not self.may_end or self.axes == 1:
             return
         self.pulled += rows * sum(self.network.products[: len(self.rounded)])
+        if self._takes_more_than_digits(self.pulled):
+            raise LooseBoundsError
+
+    def _takes_more_than_digits(self, products: float) -> bool:
         columns = (self.axes + 1) * self.count + len(self.open)
         in_digits = _PRODUCTS_OF_DIGITS * columns * sum(self.network.products) + _TAKEN_APART * self.network.numbers
-        if self.pulled > in_digits and self.network.digits is not None:
-            raise LooseBoundsError
+        return products > in_digits and self.network.digits is not None
 
     def _sharpen_all(self, number: int, rows: Rows) -> Tensor | None:
         """Bound a narrow stage row by row if norms say too little of it: ``[B, rows]`` of what each is off by."""
@@ -438,21 +443,33 @@ class FoldPass:
 
     def tighten(self, cells: bool) -> None:
         """Bound what rows are off by one by one, if the norms of all together are worth little."""
+        off, decisions = self._off()
+        loose = np.flatnonzero((off * decisions > _WORTH) | (cells & (off > _SHARP)))
+        if not len(loose):
+            return
+        rows, stages = self.open.rows, self.network.stages.stages
+        stage = np.repeat([number for number, each in enumerate(stages) if each.units.lines], np.diff(self.open.births))
+        self.known = [None] * len(self.known)  # few rows are left: they are pulled back all the way
+        found = self._pulled_back(self.open.owner[loose], stage[loose], self.open.unit[loose])
+        rows.error[loose] = np.minimum(rows.error[loose], (found + rows.at_kink[loose]) * UP + UNDERFLOW)
+
+    def would_pay_in_digits(self, cells: bool) -> bool:
+        """Whether a fold in digits takes less than what this one leaves to integers."""
+        if self.digits is not None or self.axes == 1:
+            return False
+        off, decisions = self._off()
+        found = np.minimum(off * (_BLURRED if cells else 1), 1) * decisions
+        in_integers = float(found[np.isfinite(off)].sum())
+        return self._takes_more_than_digits(in_integers * _PRODUCTS_OF_INTEGERS * sum(self.network.products))
+
+    def _off(self) -> tuple[Array, Int64s]:
+        """What open rows are off by, in units of what each changes by on its slice, and in how many decisions it is."""
         spans = self.extent[:, :-1] if self.axes == 2 else np.ptp(self.corners[:, :, :1], axis=1)
         owner, rows = self.open.owner, self.open.rows
         change = (np.abs(rows.form[:, :-1]) * spans[owner]).sum(axis=1)
-        decisions = self.open.of_slices()[owner]  # of a row: against each of its slice, about
-        loose = rows.error * decisions > _WORTH * change
-        if cells:
-            loose |= rows.error > _SHARP * change
-        loose = np.flatnonzero(loose)
-        if not len(loose):
-            return
-        stages = self.network.stages.stages
-        stage = np.repeat([number for number, each in enumerate(stages) if each.units.lines], np.diff(self.open.births))
-        self.known = [None] * len(self.known)  # few rows are left: they are pulled back all the way
-        found = self._pulled_back(owner[loose], stage[loose], self.open.unit[loose])
-        rows.error[loose] = np.minimum(rows.error[loose], (found + rows.at_kink[loose]) * UP + UNDERFLOW)
+        off: Array = np.full_like(change, np.inf)
+        np.divide(rows.error, change, out=off, where=change > 0)
+        return off, self.open.of_slices()[owner]  # against each of its slice, about
 
     def systems(self) -> SliceSystems:
         """What is left."""

@@ -100,9 +100,16 @@ class SliceFolder:
         if rows * max(self.widest, slices.origins.shape[1]) > _MOST_NUMBERS and len(slices) > 1:
             raise TooManyColumnsError
         fold, values = self._passed_as_pays(slices, room, between, self.in_digits if in_digits is None else in_digits)
+        fold.tighten(cells)
+        if fold.would_pay_in_digits(cells):
+            try:
+                fold, values = self._passed(self.network.digits, False, slices, room, between)
+            except (BudgetExceededError, TooManyColumnsError):  # there is no room for them
+                pass
+            else:
+                fold.tighten(cells)
         if in_digits is None:
             self.in_digits = fold.digits is not None
-        fold.tighten(cells)
         return fold, values
 
     def _passed_as_pays(

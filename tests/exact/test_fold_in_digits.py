@@ -213,6 +213,60 @@ def test_deep_networks_are_folded_in_digits_where_that_takes_less(monkeypatch):
     assert found.certificate.exact == 0 or found.certificate.exact <= other.certificate.exact
 
 
+def forgetful(seed, kept=1e-11):
+    """A network that has nearly forgotten its input: values change by so much of themselves, about kinks of theirs."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        *(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 1), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(48, 2)),
+    ).double()
+    x = torch.randn(1, 2, 8, 8, dtype=torch.float64)
+    h = x
+    with torch.no_grad():
+        model[0].weight *= kept
+        model[0].bias += 1
+        for layer in model:
+            h = layer(h)
+            if layer in (model[2], model[4]):  # of each channel one unit is 0 there
+                layer.bias -= h[0, :, 1, 1]
+                h -= h[:, :, 1:2, 1:2].clone()
+    return model.eval(), plr.Slice.around(x[0], 1.0)
+
+
+@pytest.mark.parametrize("cells", [True, False])
+def test_what_float64_leaves_to_integers_is_folded_in_digits(monkeypatch, cells):
+    model, where = forgetful(0)
+    folds = []
+    passed = SliceFolder._passed
+
+    def seen(self, digits, *arguments):
+        folds.append(digits is not None)
+        return passed(self, digits, *arguments)
+
+    monkeypatch.setattr(SliceFolder, "_passed", seen)
+    monkeypatch.setattr(FoldPass, "_look_for_digits", lambda *_: None)  # the pass in float64 goes to its end
+    found = plr.partition(model, where, cells=cells)
+    assert folds == [False, True]
+    assert found.certificate.exact == 0
+    monkeypatch.setattr(FoldPass, "would_pay_in_digits", lambda *_: False)
+    other = plr.partition(model, where, cells=cells)
+    assert folds == [False, True, False]
+    assert found.n_regions == other.n_regions > 10 and other.certificate.exact > 0
+    if cells:
+        assert np.array_equal(np.asarray(found.cells.patterns), np.asarray(other.cells.patterns))
+        assert np.allclose(found.areas(), other.areas(), rtol=1e-6)
+        found.verify(model)
+
+
+def test_what_float64_tells_is_not_folded_in_digits(monkeypatch):
+    model, where = forgetful(0, kept=0.1)
+    passed = SliceFolder._passed
+    monkeypatch.setattr(
+        SliceFolder, "_passed", lambda self, digits, *rest: passed(self, digits, *rest) if digits is None else 1 / 0
+    )
+    assert plr.partition(model, where).n_regions > 10
+
+
 def test_tiles_begin_as_the_last_fold_before_them_ended(monkeypatch):
     """In digits if that paid, whatever tile is first: no pass in float64 is begun for nothing."""
     model, where = settled(16, 4, 8, seed=1)
