@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pylinregion._util.arrays import Array
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNIT, spectral_norm
@@ -66,12 +67,17 @@ def _largest_norm(matrices: NDArray[np.complex128]) -> float:
     gamma = 4 * (max(matrices.shape[1:]) + 4) * UNIT
     errors = []
     for _ in range(_SQUARINGS):
-        errors.append(gamma * float((power.abs() ** 2).sum(dim=(1, 2)).max()) * NORM_UP)
+        errors.append(gamma * _largest_square(power) * NORM_UP)
         power = power.mH @ power
-    bound = math.sqrt(float((power.abs() ** 2).sum(dim=(1, 2)).max())) * NORM_UP
+    bound = math.sqrt(_largest_square(power)) * NORM_UP
     for error in reversed(errors):
         bound = math.sqrt(bound + error) * NORM_UP
     return bound * scale
+
+
+def _largest_square(matrices: Tensor) -> float:
+    """Of the Frobenius norms."""
+    return float(torch.view_as_real(matrices).square().sum(dim=(1, 2, 3)).max())
 
 
 def _by_places(by_group: Array) -> float:
