@@ -2,6 +2,7 @@
 // beside torch's own, and a process may fork at any time.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <exception>
 #include <new>
@@ -47,6 +48,14 @@ template <class Body> void parallel_ranges(int64_t items, int threads, const Bod
   }
   for (const std::exception_ptr& error : errors)
     if (error) std::rethrow_exception(error);
+}
+
+// Calls body(worker, next) on several threads, numbered from 0, where next() is an item that no other has been given,
+// the last ones first, or -1: of items that take unlike times.
+template <class Body> void parallel_items(int64_t items, int threads, const Body& body) {
+  std::atomic<int64_t> left{items};
+  const auto next = [&left] { return std::max<int64_t>(-1, left.fetch_sub(1) - 1); };
+  parallel_ranges(std::min<int64_t>(threads, items), threads, [&](int64_t worker, int64_t) { body(worker, next); });
 }
 
 }  // namespace pylinregion

@@ -27,4 +27,15 @@ void convolve_avx2(const Convolved&);
 void convolve_avx512(const Convolved&);
 void convolve(const Convolved&);  // by the best this machine has
 
+// The images of n units, each times a factor, are added to out: [n, rows]. An image is 0 but where a kernel reaches.
+struct Images {
+  const LinearMap& map;
+  const int64_t* units;
+  const double* factors;
+  double* out;
+  int64_t n;
+  int threads;
+};
+void add_images(const Images&);
+
 }  // namespace pylinregion

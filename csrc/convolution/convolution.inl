@@ -18,6 +18,7 @@ constexpr int64_t kLine = 8;  // numbers of a vector that are moved at once: vec
                               // lines of the cache do not stay for the next number
 constexpr int64_t kRun = kConvolutionRun;
 constexpr int64_t kTogether = kVectors * kLanes;  // vectors that are taken together
+constexpr int64_t kMostKept = 1 << 20;            // numbers of a thread's memory
 
 using Size = std::array<int64_t, 3>;
 inline size_t at(int64_t i) { return static_cast<size_t>(i); }
@@ -111,11 +112,21 @@ void reach(const Taps& taps, int64_t begin, int64_t end, int64_t& first, int64_t
       if (taps.from[at(t)] >= begin && taps.from[at(t)] < end) first = std::min(first, place), last = place + 1;
 }
 
+// What a thread works in. A thread that calls keeps that of its workers, which live for one call: new memory takes as
+// long as what is done in it.
+struct Memory {
+  std::vector<double> in, out;
+  void give_back() {
+    for (std::vector<double>* each : {&in, &out})
+      if (static_cast<int64_t>(each->capacity()) > kMostKept) *each = std::vector<double>();
+  }
+};
+
 // Some vectors at a time, a lane each.
 class Together {
  public:
-  Together(const Shape& shape, const std::vector<double>& weights, const Convolved& given)
-      : shape_(shape), weights_(weights), given_(given) {}
+  Together(const Shape& shape, const std::vector<double>& weights, const Convolved& given, Memory& memory)
+      : shape_(shape), weights_(weights), given_(given), in_(memory.in), out_(memory.out) {}
 
   // The vectors of these numbers, all 0 outside of a box.
   void run(const int64_t* numbers, int64_t count, const Box& box) {
@@ -125,7 +136,7 @@ class Together {
     from_ = box;
     gather(numbers, count);
     const int64_t out_places = to_.size(0) * to_.size(1) * to_.size(2);
-    out_.resize(at(shape_.groups * shape_.outputs * out_places * kTogether));
+    have(out_, shape_.groups * shape_.outputs * out_places * kTogether);
     const int64_t tiles = (shape_.outputs + kChannels - 1) / kChannels;
     const int64_t panel = volume(shape_.kernel) * shape_.inputs * kChannels;
     for (int64_t g = 0; g < shape_.groups; ++g)
@@ -135,11 +146,15 @@ class Together {
   }
 
  private:
+  static void have(std::vector<double>& memory, int64_t size) {
+    if (static_cast<int64_t>(memory.size()) < size) memory.resize(at(size));
+  }
   // The box of the operand, [z, y, x, channel, lane].
   void gather(const int64_t* numbers, int64_t count) {
     const int64_t channels = shape_.groups * shape_.inputs, width = volume(shape_.from) * channels;
-    in_.resize(at(channels * from_.size(0) * from_.size(1) * from_.size(2) * kTogether));
-    if (count < kTogether) std::fill(in_.begin(), in_.end(), 0.0);
+    const int64_t size = channels * from_.size(0) * from_.size(1) * from_.size(2) * kTogether;
+    have(in_, size);
+    if (count < kTogether) std::fill_n(in_.begin(), size, 0.0);
     const double* x[kTogether];
     for (int64_t lane = 0; lane < count; ++lane) x[lane] = given_.x + numbers[lane] * width;
     int64_t line = 0;
@@ -230,7 +245,7 @@ class Together {
   const std::vector<double>& weights_;
   const Convolved& given_;
   Box from_, to_;
-  std::vector<double> in_, out_;
+  std::vector<double>&in_, &out_;
 };
 
 }  // namespace
@@ -265,15 +280,19 @@ void PLR_CONVOLVE(const Convolved& given) {
   };
   std::sort(order.begin(), order.end(), less);
   const int64_t n = static_cast<int64_t>(order.size()), blocks = (n + kTogether - 1) / kTogether;
-  parallel_ranges(blocks, given.threads, [&](int64_t begin, int64_t end) {
-    Together together(shape, weights, given);
-    for (int64_t block = begin; block < end; ++block) {
+  thread_local std::vector<Memory> kept;
+  std::vector<Memory>& memory = kept;  // this thread's
+  memory.resize(std::max(memory.size(), at(std::max(1, given.threads))));
+  parallel_items(blocks, given.threads, [&](int64_t worker, const auto& next) {  // the largest boxes are last
+    Together together(shape, weights, given, memory[at(worker)]);
+    for (int64_t block = next(); block >= 0; block = next()) {
       const int64_t first = block * kTogether, count = std::min(kTogether, n - first);
       Box box;
       for (int64_t i = first; i < first + count; ++i) box.add(boxes[at(order[at(i)])]);
       together.run(order.data() + first, count, box);
     }
   });
+  for (Memory& each : memory) each.give_back();
 }
 
 }  // namespace pylinregion

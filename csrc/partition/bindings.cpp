@@ -400,10 +400,28 @@ void add_convolved(const py::tuple& told, const Numbers<double>& x, bool forward
   const py::gil_scoped_release release;
   convolve({map, forwards, x.data(), to, n, threads});
 }
+
+void add_images_of(const py::tuple& told, const Numbers<int64_t>& units, const Numbers<double>& factors, int threads,
+                   Numbers<double>& out) {
+  const MapArrays given(told, "map");
+  const LinearMap& map = given.map();
+  require(map.kind == LinearMap::Kind::convolution, "map must be a convolution");
+  require_shape("units", units, {-1});
+  const int64_t n = units.shape(0);
+  require_shape("factors", factors, {n});
+  require_shape("out", out, {n, map.rows});
+  for (int64_t i = 0; i < n; ++i)
+    require(units.data()[i] >= 0 && units.data()[i] < map.width, "units must be those that the map reads");
+  double* const to = out.mutable_data();
+  const py::gil_scoped_release release;
+  add_images({map, units.data(), factors.data(), to, n, threads});
+}
 }  // namespace
 
 void bind_partition(py::module_& m) {
   m.def("add_convolved", &add_convolved, py::arg("map"), py::arg("x").noconvert(), py::arg("forwards"),
+        py::arg("threads"), py::arg("out").noconvert());
+  m.def("add_images", &add_images_of, py::arg("map"), py::arg("units").noconvert(), py::arg("factors").noconvert(),
         py::arg("threads"), py::arg("out").noconvert());
   bind_trace(m);
   bind_dense_fold(m);

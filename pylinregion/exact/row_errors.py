@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNIT, UP
+from pylinregion.exact.walks_on_threads import in_order
 from pylinregion.lowering.stages import INPUT, Stage
 
 _NUMBERS_AT_ONCE = 1 << 19  # of a stage's vectors: they are read several times
@@ -81,11 +82,17 @@ def pulled_back(
     order = np.argsort(-stage, kind="stable")
     widest = max(each.rows for each in stages)
     step = max(_ROWS_AT_ONCE, _NUMBERS_AT_ONCE // widest)
-    room = _Room(min(step, len(order)) * widest)
-    for begin in range(0, len(order), step):
-        some = order[begin : begin + step]
-        pull = _Pull(stages, settled, None if owner is None else torch.from_numpy(owner[some]), watched, room)
-        result.errors[some], result.taken[some] = pull.back(stage[some], row[some])
+    parts = [order[begin : begin + step] for begin in range(0, len(order), step)]
+
+    def pull(own: Sequence[Int64s]) -> None:
+        room = _Room(min(step, len(order)) * widest)
+        for some in own:
+            cases_of = None if owner is None else torch.from_numpy(owner[some])
+            pulled = _Pull(stages, settled, cases_of, watched, room).back(stage[some], row[some])
+            result.errors[some], result.taken[some] = pulled
+
+    threads = min(torch.get_num_threads(), len(parts))
+    in_order([parts[first::threads] for first in range(threads)], pull, threads)
     return result
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+import torch
+
 from pylinregion.caller.plain_torch import plain_torch
+from pylinregion.caller.torch_settings import one_thread
 from pylinregion.caller.workers import in_parallel
 from pylinregion.native.exact_engines import Report
 
@@ -48,8 +52,19 @@ class SharedReport:
         self._stopped.set()
 
 
-def in_order(jobs: Sequence[Job], work: Callable[[Job], Found], threads: int, report: SharedReport) -> list[Found]:
-    """The results of jobs, done on some threads. An error or an interrupt stops the walks of all of them."""
+def in_order(
+    jobs: Sequence[Job], work: Callable[[Job], Found], threads: int, report: SharedReport | None = None
+) -> list[Found]:
+    """The results of jobs, done on some threads, on each by itself: torch's operators are not cut up there.
+
+    An error or an interrupt stops the walks of all of them.
+
+    Args:
+        jobs: What to do.
+        work: Does it.
+        threads: How many.
+        report: That of the walks; None: they are none.
+    """
     if threads <= 1 or len(jobs) <= 1:
         return [work(job) for job in jobs]
     found: dict[int, Found] = {}
@@ -61,11 +76,19 @@ def in_order(jobs: Sequence[Job], work: Callable[[Job], Found], threads: int, re
         found[result[0]] = result[1]
 
     def stop() -> None:
-        if len(found) < len(jobs):
+        if report is not None and len(found) < len(jobs):
             report.stop()
 
-    in_parallel(list(enumerate(jobs)), numbered_work, threads, keep, plain_torch, stop)
+    with one_thread():
+        in_parallel(list(enumerate(jobs)), numbered_work, threads, keep, _alone, stop)
     return [found[number] for number in range(len(jobs))]
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    torch.set_num_threads(1)  # what a new thread has is up to its OpenMP library
+    with plain_torch():
+        yield
 
 
 class _StoppedError(Exception):

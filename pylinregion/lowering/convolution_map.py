@@ -16,7 +16,7 @@ from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP
 from pylinregion.lowering.convolution_norms import norm_of_convolution
 from pylinregion.lowering.linear_maps import LinearMap, vectors_at_once
-from pylinregion.native.convolutions import RUN, add_convolved, convolved
+from pylinregion.native.convolutions import RUN, add_convolved, add_images, convolved
 
 _NUMBERS_AT_ONCE = 2**26  # what is interrupted waits for so many
 
@@ -134,31 +134,7 @@ class Convolution(LinearMap):
 
     def add_images(self, out: Tensor, units: Int64s, factors: Array) -> None:
         """At the places of kernels alone."""
-        here, there = (self.target, self.source) if self.transposed else (self.source, self.target)
-        numbers = out.view(len(units), there[0], math.prod(there[1:]))
-        channel, *place = np.unravel_index(units, here)
-        outputs, inputs, *kernel = self.weight.shape
-        theirs, own = (inputs, outputs // self.groups) if self.transposed else (outputs // self.groups, inputs)
-        channels = (channel // own * theirs)[:, None] + np.arange(theirs)
-        weights = self.weight.reshape(outputs, inputs, -1)
-        for number, at in enumerate(np.ndindex(*kernel)):
-            to = np.zeros(len(units), np.int64)
-            fits = np.ones(len(units), dtype=bool)
-            for d, k in enumerate(at):
-                if self.transposed:
-                    position = place[d] * self.stride[d] + k * self.dilation[d] - self.padding[d]
-                else:
-                    position, rest = np.divmod(place[d] + self.padding[d] - k * self.dilation[d], self.stride[d])
-                    fits &= rest == 0
-                fits &= (position >= 0) & (position < there[1 + d])
-                to = to * there[1 + d] + position
-            some = np.flatnonzero(fits)
-            if self.transposed:
-                values = weights[channel[some], :, number]
-            else:
-                values = weights[channels[some], (channel[some] % own)[:, None], number]
-            index = tuple(torch.from_numpy(each) for each in (some[:, None], channels[some], to[some, None]))
-            numbers[index] += torch.from_numpy(values * factors[some, None])
+        add_images(self._told, units, factors, out)
 
     @cached_property
     def row_norms(self) -> Array:

@@ -109,6 +109,7 @@ def linear_cpu(
 
 # map: what LinearMap.for_core gives
 def add_convolved(map: tuple[Any, ...], x: _Doubles, forwards: bool, threads: int, out: _Doubles) -> None: ...
+def add_images(map: tuple[Any, ...], units: _Int64s, factors: _Doubles, threads: int, out: _Doubles) -> None: ...
 
 class ChainLayer:
     def __init__(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pylinregion._util.arrays import Array, Int64s
 from pylinregion.native.extension import _C
 
 RUN: int = _C.convolution_run  # at most so many products are summed one behind the other, then these sums
@@ -35,3 +36,15 @@ def convolved(told: Any, x: Tensor, forwards: bool) -> Tensor:
 def add_convolved(told: Any, x: Tensor, forwards: bool, out: Tensor) -> None:
     """The same, added to ``out``, which lies in one piece of memory."""
     _C.add_convolved(told, x.contiguous().numpy(), forwards, torch.get_num_threads(), out.numpy())
+
+
+def add_images(told: Any, units: Int64s, factors: Array, out: Tensor) -> None:
+    """Images of units, each times a factor, added to ``out``.
+
+    Args:
+        told: The map.
+        units: ``[n]``: of its width.
+        factors: ``[n]``.
+        out: ``[n, rows]``, which lies in one piece of memory.
+    """
+    _C.add_images(told, units, factors, torch.get_num_threads(), out.numpy())

@@ -1,5 +1,6 @@
 """Convolutions by the extension against loops over places, for any sizes that it accepts."""
 
+import contextlib
 import itertools
 from fractions import Fraction
 
@@ -9,7 +10,17 @@ import torch
 
 from cases.parts import SCALE
 from pylinregion.lowering.convolution_map import Convolution
-from pylinregion.native.convolutions import convolved
+from pylinregion.native.convolutions import add_images, convolved
+
+
+@contextlib.contextmanager
+def on_threads(count):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def by_places(block):
@@ -57,6 +68,29 @@ def test_any_sizes(seed):
             assert np.array_equal(convolved(block.for_core(), torch.from_numpy(x), forwards).numpy(), x @ expected)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("seed", range(20 * SCALE))
+def test_images_of_units_are_added(seed, threads):
+    block, rng = odd(seed)
+    units = rng.integers(0, block.width, 9)
+    factors, before = rng.integers(-3, 4, 9).astype(np.float64), rng.integers(-9, 10, (9, block.rows)).astype(float)
+    out = torch.from_numpy(before.copy())
+    with on_threads(threads):
+        add_images(block.for_core(), units, factors, out)
+    assert np.array_equal(out.numpy(), before + factors[:, None] * by_places(block).T[units])
+
+
+def test_images_of_no_units_are_refused():
+    told = Convolution(np.ones((2, 3, 2)), (3, 5), (2, 4), (1,), (0,), (1,)).for_core()
+    for unit in (-1, 15):
+        with pytest.raises(ValueError, match="units must be those that the map reads"):
+            add_images(told, np.array([0, unit]), np.ones(2), torch.zeros(2, 8).double())
+    with pytest.raises(ValueError, match="factors must be"):
+        add_images(told, np.array([0, 1]), np.ones(3), torch.zeros(2, 8).double())
+    with pytest.raises(ValueError, match="out must be"):
+        add_images(told, np.array([0, 1]), np.ones(2), torch.zeros(2, 15).double())
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 def test_no_two_dimensions_are_alike(transposed):
     rng = np.random.default_rng(0)
@@ -77,11 +111,10 @@ def test_odd_cases_are_among_them():
 def test_none_and_many_vectors():
     block, _ = odd(0)
     for count, threads in itertools.product((0, 1000), (1, 2)):
-        torch.set_num_threads(threads)
         x = torch.ones(count, block.width, dtype=torch.float64)
-        out = convolved(block.for_core(), x, True).numpy()
+        with on_threads(threads):
+            out = convolved(block.for_core(), x, True).numpy()
         assert out.shape == (count, block.rows) and (out == by_places(block).sum(axis=1)).all()
-    torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize(
