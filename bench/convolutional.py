@@ -3,16 +3,20 @@
 Beside what any way that goes from region to region must do at least: a plain torch pass in float64 through the network
 with the three columns of every region's affine map (u, v and the point), batches of 32 regions, no decisions and no
 polygons. Of small slices around many points, beside one float64 pass with as many vectors as the fold has columns. CPU
-time on one thread; each slice in a process of its own, whose peak memory is told.
+time on one thread; each slice in a process of its own, whose peak memory is told. How many times less wall time two
+threads take is told of slices that take long, by medians, where there are two cores.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import time
+from collections.abc import Callable
 from typing import Any
 
 import harness
+import numpy as np
 import torch
 from architectures import PreActResNet18, settled
 from tables import markdown
@@ -24,6 +28,8 @@ from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.lower import stages_of
 
 AT_ONCE = 32  # regions
+REPEATS = 3  # of one and two threads
+WORTH_TWO = 0.5  # seconds
 SMALL = ("cnn", 4, 8, 0.5, 1)
 WORK = [
     ("cnn", 32, 32, 0.05, 1),
@@ -59,6 +65,20 @@ def vectors_a_second(model: nn.Module, shape: tuple[int, ...]) -> float:
     return len(batch) / times[1]
 
 
+def two_threads(count: Callable[[int], object]) -> float | None:
+    """How many times less a count takes on two of them; called with 1 and 2 in turns. None: there is one core."""
+    if len(os.sched_getaffinity(0)) < 2:
+        return None
+    times: dict[int, list[float]] = {1: [], 2: []}
+    for threads in (1, 2) * REPEATS:
+        torch.set_num_threads(threads)
+        start = time.perf_counter()
+        count(threads)
+        times[threads].append(time.perf_counter() - start)
+    harness.one_thread()
+    return float(np.median(times[1]) / np.median(times[2]))
+
+
 def columns_of(model: nn.Module, x: Tensor, radius: float) -> int:
     """How many vectors a fold pushes through the network: three for each slice, and those of neurons on both sides."""
     stages = stages_of(plr.capture(model, x[:2] if len(x) > 1 else x.repeat(2, 1, 1, 1)))
@@ -88,15 +108,20 @@ def measure(name: str, width: int, side: int, radius: float, points: int) -> dic
     row["times a plain pass"] = row["regions a second"] / (vectors / 3)
     if points > 1:
         row["of the columns' passes"] = seconds / (columns_of(model, x, radius) / vectors)
+    if seconds > WORTH_TWO:
+        row["on two threads"] = two_threads(
+            lambda threads: plr.count_regions(captured, x, radius, "slice", frame=frame, threads=threads)
+        )
     row["goal"] = GOALS.get((name, radius, points))
     return row
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    head = ["network", "r", "points", "regions", "seconds", "MiB", "regions/s", "plain pass", "columns", "goal"]
+    head = ["network", "r", "points", "regions", "seconds", "MiB", "regions/s", "plain pass", "columns"]
+    head += ["2 threads", "goal"]
 
     def cells(row: dict[str, Any]) -> list[str]:
-        columns = row.get("of the columns' passes")
+        columns, threads = row.get("of the columns' passes"), row.get("on two threads")
         return [
             f"{row['network']} w{row['width']} {row['side']}",
             f"{row['radius']:g}",
@@ -107,6 +132,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{row['regions a second']:.0f}",
             f"{row['times a plain pass']:.0f} x",
             "-" if columns is None else f"{columns:.1f} x",
+            "-" if threads is None else f"{threads:.2f} x",
             "-" if row["goal"] is None else str(row["goal"]),
         ]
 

@@ -224,6 +224,14 @@ one_thread = _Threads()
 
 
 @contextlib.contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """So many for torch's operators, which are as many as before afterwards."""
+    with one_thread():
+        torch.set_num_threads(count)
+        yield
+
+
+@contextlib.contextmanager
 def full_precision() -> Iterator[None]:
     """No TF32, no bfloat16 inside float32 products, no autocast; everything is restored afterwards.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from pylinregion._util import memory
 from pylinregion._util.errors import BudgetExceededError, UnsupportedModelError
+from pylinregion.caller.torch_settings import on_threads
 from pylinregion.exact.breakpoints import Breakpoints
 from pylinregion.exact.fold_room import TooManyColumnsError, bytes_of_fold
 from pylinregion.exact.line_system import check_scale
@@ -71,10 +73,11 @@ class ManySlices:
         size = max(1, -(-len(slices) // workers))
         parts = [slices.part(slice(begin, begin + size)) for begin in range(0, max(1, len(slices)), size)]
         found: list[SliceCounts] = []
-        for counts in in_order(parts, lambda part: list(self._counted(part, how)), workers, how.report):
-            found += counts
-            if found[-1].stopped_at >= 0:
-                break
+        with on_threads(threads) if how.threads > 1 else contextlib.nullcontext():  # a fold is torch's operators
+            for counts in in_order(parts, lambda part: list(self._counted(part, how)), workers, how.report):
+                found += counts
+                if found[-1].stopped_at >= 0:
+                    break
         return SliceCounts.joined(found)
 
     def _counted(self, slices: Slices, how: How) -> Iterator[SliceCounts]:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from pylinregion._util import checks, memory
 from pylinregion._util.errors import BudgetExceededError
 from pylinregion.caller.plain_torch import plain_torch
+from pylinregion.caller.torch_settings import on_threads
 from pylinregion.capturing.capture import capture_for_shape
 from pylinregion.exact.neurons import Neurons, up_to
 from pylinregion.exact.slice_engine import EngineCells, Enumeration, SliceWalk, engine_of
@@ -87,9 +88,9 @@ def partition(
     """
     checks.switches(cells=cells, progress=progress)
     ready = prepared(model, slice_, layers, threads, max_regions, memory_budget)
-    engine = engine_of(ready.stages, slice_.plane, slice_.polygon, memory_budget)
     budget = memory.budget(memory_budget) if cells else None
-    with tqdm(unit=" regions", disable=not progress) as bar:
+    with on_threads(ready.threads), tqdm(unit=" regions", disable=not progress) as bar:
+        engine = engine_of(ready.stages, slice_.plane, slice_.polygon, memory_budget)
         report = (lambda regions: bar.update(regions - bar.n)) if progress else None
         found = enumerated(engine, ready.threads, cells, max_regions, budget, report)
         bar.update(found.n_regions - bar.n)

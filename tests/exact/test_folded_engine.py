@@ -13,6 +13,7 @@ from cases.row_bounds import check_bounds
 from pylinregion.exact import fold_pass, fold_room
 from pylinregion.exact.pattern_table import changing_lines
 from pylinregion.exact.slice_engine import Engine, FoldedEngine, engine_of, folded_engine
+from pylinregion.exact.slice_fold import SliceFolder
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.convolution_map import Convolution
 from pylinregion.lowering.lower import stages_of
@@ -199,3 +200,25 @@ def test_what_is_zero_all_over_a_slice_takes_no_columns(pool):
     found = engine.enumerate(cells=False)
     assert found.exact == 0
     same_cells(stages, where.plane, where.polygon)
+
+
+@pytest.mark.parametrize("asked", [1, 3])
+def test_a_fold_has_the_threads_that_are_asked_for(asked, monkeypatch, threads):
+    """Its operators are torch's, which afterwards has as many as before."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+    x, seen = torch.randn(1, 1, 8, 8), []
+    fold = SliceFolder.fold
+
+    def told(*given):
+        seen.append(torch.get_num_threads())
+        return fold(*given)
+
+    monkeypatch.setattr(SliceFolder, "fold", told)
+    threads(2)
+    regions = plr.partition(model, plr.Slice.around(x[0], 0.5), threads=asked).n_regions
+    assert seen == [asked] and torch.get_num_threads() == 2 and regions > 3
+    plr.count_regions(model, x, 0.5, "slice")
+    assert seen == [asked, 2] and torch.get_num_threads() == 2
+    plr.count_regions(model, x.expand(4, -1, -1, -1), 0.5, "slice")
+    assert set(seen[2:]) == {1} and torch.get_num_threads() == 2  # points go to threads

@@ -67,23 +67,20 @@ def test_bounds_hold_of_convolutions_maxima_and_residual_connections(seed):
     assert worst < 1e-9
 
 
-def test_rows_that_are_pulled_back_on_threads(monkeypatch):
+def test_rows_that_are_pulled_back_on_threads(monkeypatch, threads):
     """Rows go to threads some at a time; what each is off by is the same to the bit, and nothing is left of threads."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 9))
     part = plr.partition(model.double(), plr.Slice.around(torch.randn(1, 8, 8), 0.5))
     monkeypatch.setattr(row_errors, "_ROWS_AT_ONCE", 2)
     monkeypatch.setattr(row_errors, "_NUMBERS_AT_ONCE", 1)
-    crews, before = [], torch.get_num_threads()
+    crews = []
     in_order = row_errors.in_order
     monkeypatch.setattr(row_errors, "in_order", lambda jobs, *rest: crews.append(len(jobs)) or in_order(jobs, *rest))
     found = []
-    for threads in (1, 3):
-        torch.set_num_threads(threads)
-        try:
-            found.append(floats(part))
-            assert torch.get_num_threads() == threads
-        finally:
-            torch.set_num_threads(before)
+    for count in (1, 3):
+        threads(count)
+        found.append(floats(part))
+        assert torch.get_num_threads() == count
     assert crews == [1, 3]
     assert all(np.array_equal(one, other) for one, other in zip(*found, strict=True))

@@ -1,6 +1,5 @@
 """Convolutions by the extension against loops over places, for any sizes that it accepts."""
 
-import contextlib
 import itertools
 from fractions import Fraction
 
@@ -11,16 +10,6 @@ import torch
 from cases.parts import SCALE
 from pylinregion.lowering.convolution_map import Convolution
 from pylinregion.native.convolutions import add_images, convolved
-
-
-@contextlib.contextmanager
-def on_threads(count):
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def by_places(block):
@@ -68,15 +57,15 @@ def test_any_sizes(seed):
             assert np.array_equal(convolved(block.for_core(), torch.from_numpy(x), forwards).numpy(), x @ expected)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("seed", range(20 * SCALE))
-def test_images_of_units_are_added(seed, threads):
+def test_images_of_units_are_added(seed, count, threads):
+    threads(count)
     block, rng = odd(seed)
     units = rng.integers(0, block.width, 9)
     factors, before = rng.integers(-3, 4, 9).astype(np.float64), rng.integers(-9, 10, (9, block.rows)).astype(float)
     out = torch.from_numpy(before.copy())
-    with on_threads(threads):
-        add_images(block.for_core(), units, factors, out)
+    add_images(block.for_core(), units, factors, out)
     assert np.array_equal(out.numpy(), before + factors[:, None] * by_places(block).T[units])
 
 
@@ -108,12 +97,12 @@ def test_odd_cases_are_among_them():
     assert any(not by_places(block).any() for block in found) and {block.transposed for block in found} == {True, False}
 
 
-def test_none_and_many_vectors():
+def test_none_and_many_vectors(threads):
     block, _ = odd(0)
-    for count, threads in itertools.product((0, 1000), (1, 2)):
+    for count, workers in itertools.product((0, 1000), (1, 2)):
+        threads(workers)
         x = torch.ones(count, block.width, dtype=torch.float64)
-        with on_threads(threads):
-            out = convolved(block.for_core(), x, True).numpy()
+        out = convolved(block.for_core(), x, True).numpy()
         assert out.shape == (count, block.rows) and (out == by_places(block).sum(axis=1)).all()
 
 
