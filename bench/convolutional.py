@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable
 from typing import Any
 
 import harness
@@ -65,15 +64,15 @@ def vectors_a_second(model: nn.Module, shape: tuple[int, ...]) -> float:
     return len(batch) / times[1]
 
 
-def two_threads(count: Callable[[int], object]) -> float | None:
-    """How many times less a count takes on two of them; called with 1 and 2 in turns. None: there is one core."""
+def two_threads(count: harness.Run) -> float | None:
+    """How many times less a count takes on two than on one, in turns; None: there is one core."""
     if len(os.sched_getaffinity(0)) < 2:
         return None
     times: dict[int, list[float]] = {1: [], 2: []}
     for threads in (1, 2) * REPEATS:
         torch.set_num_threads(threads)
         start = time.perf_counter()
-        count(threads)
+        count()
         times[threads].append(time.perf_counter() - start)
     harness.one_thread()
     return float(np.median(times[1]) / np.median(times[2]))
@@ -109,9 +108,7 @@ def measure(name: str, width: int, side: int, radius: float, points: int) -> dic
     if points > 1:
         row["of the columns' passes"] = seconds / (columns_of(model, x, radius) / vectors)
     if seconds > WORTH_TWO:
-        row["on two threads"] = two_threads(
-            lambda threads: plr.count_regions(captured, x, radius, "slice", frame=frame, threads=threads)
-        )
+        row["on two threads"] = two_threads(lambda: plr.count_regions(captured, x, radius, "slice", frame=frame))
     row["goal"] = GOALS.get((name, radius, points))
     return row
 
