@@ -18,6 +18,7 @@ constexpr int64_t kLine = 8;  // numbers of a vector that are moved at once: vec
                               // lines of the cache do not stay for the next number
 constexpr int64_t kRun = kConvolutionRun;
 constexpr int64_t kTogether = kVectors * kLanes;  // vectors that are taken together
+constexpr int64_t kWorthThreads = 1 << 19;        // operations: to begin threads takes as long as a part of these
 constexpr int64_t kMostKept = 1 << 20;            // numbers of a thread's memory
 
 using Size = std::array<int64_t, 3>;
@@ -257,7 +258,8 @@ void PLR_CONVOLVE(const Convolved& given) {
   const std::vector<double> weights = packed(given.map, shape, to_target);
   const int64_t channels = shape.groups * shape.inputs, width = volume(shape.from) * channels;
   std::vector<Box> boxes(at(given.n));
-  parallel_ranges(given.n, given.threads, [&](int64_t begin, int64_t end) {
+  const int scanning = given.n * width < kWorthThreads ? 1 : given.threads;
+  parallel_ranges(given.n, scanning, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) boxes[at(i)] = box_of(given.x + i * width, channels, shape.from);
   });
   // Neighbours together: by the middle of their boxes, in stripes as wide as the boxes are.
@@ -283,7 +285,13 @@ void PLR_CONVOLVE(const Convolved& given) {
   thread_local std::vector<Memory> kept;
   std::vector<Memory>& memory = kept;  // this thread's
   memory.resize(std::max(memory.size(), at(std::max(1, given.threads))));
-  parallel_items(blocks, given.threads, [&](int64_t worker, const auto& next) {  // the largest boxes are last
+  int64_t products = 0;
+  for (const int64_t i : order) {
+    const Box& box = boxes[at(i)];
+    products += box.size(0) * box.size(1) * box.size(2) * channels * shape.outputs * volume(shape.kernel);
+  }
+  const int threads = products / kLanes < kWorthThreads ? 1 : given.threads;
+  parallel_items(blocks, threads, [&](int64_t worker, const auto& next) {  // the largest boxes are last
     Together together(shape, weights, given, memory[at(worker)]);
     for (int64_t block = next(); block >= 0; block = next()) {
       const int64_t first = block * kTogether, count = std::min(kTogether, n - first);

@@ -99,7 +99,7 @@ def test_odd_cases_are_among_them():
 
 def test_none_and_many_vectors(threads):
     block, _ = odd(0)
-    for count, workers in itertools.product((0, 1000), (1, 2)):
+    for count, workers in itertools.product((0, 1000, 40_000), (1, 2)):
         threads(workers)
         x = torch.ones(count, block.width, dtype=torch.float64)
         out = convolved(block.for_core(), x, True).numpy()
