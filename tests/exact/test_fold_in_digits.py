@@ -192,23 +192,30 @@ def settled(blocks, channels, side, seed):
     return model.eval(), plr.Slice.around(torch.randn(3, side, side), 0.05)
 
 
-def test_deep_networks_are_folded_in_digits_where_that_takes_less(monkeypatch):
-    model, where = settled(22, 5, 8, seed=1)
-    folds = []
-    passed = SliceFolder._passed
+@pytest.fixture
+def folds(monkeypatch):
+    """Of each pass of a fold that is begun, whether it is in digits."""
+    found, passed = [], SliceFolder._passed
 
     def seen(self, digits, *arguments):
-        folds.append(digits is not None)
+        found.append(digits is not None)
         return passed(self, digits, *arguments)
 
     monkeypatch.setattr(SliceFolder, "_passed", seen)
+    return found
+
+
+def test_deep_networks_are_folded_in_digits_where_that_takes_less(monkeypatch, folds):
+    model, where = settled(22, 5, 8, seed=1)
     found = plr.partition(model, where)
     assert folds == [False, True]
     found.verify(model)
+    passed = SliceFolder._passed
     monkeypatch.setattr(
         SliceFolder, "_passed", lambda self, digits, _, *arguments: passed(self, digits, False, *arguments)
     )
     other = plr.partition(model, where)
+    assert folds == [False, True, False]
     assert found.n_regions == other.n_regions > 5
     assert found.certificate.exact == 0 or found.certificate.exact <= other.certificate.exact
 
@@ -234,16 +241,8 @@ def forgetful(seed, kept=1e-11):
 
 
 @pytest.mark.parametrize("cells", [True, False])
-def test_what_float64_leaves_to_integers_is_folded_in_digits(monkeypatch, cells):
+def test_what_float64_leaves_to_integers_is_folded_in_digits(monkeypatch, folds, cells):
     model, where = forgetful(0)
-    folds = []
-    passed = SliceFolder._passed
-
-    def seen(self, digits, *arguments):
-        folds.append(digits is not None)
-        return passed(self, digits, *arguments)
-
-    monkeypatch.setattr(SliceFolder, "_passed", seen)
     monkeypatch.setattr(FoldPass, "_look_for_digits", lambda *_: None)  # the pass in float64 goes to its end
     found = plr.partition(model, where, cells=cells)
     assert folds == [False, True]
@@ -258,26 +257,14 @@ def test_what_float64_leaves_to_integers_is_folded_in_digits(monkeypatch, cells)
         found.verify(model)
 
 
-def test_what_float64_tells_is_not_folded_in_digits(monkeypatch):
-    model, where = forgetful(0, kept=0.1)
-    passed = SliceFolder._passed
-    monkeypatch.setattr(
-        SliceFolder, "_passed", lambda self, digits, *rest: passed(self, digits, *rest) if digits is None else 1 / 0
-    )
-    assert plr.partition(model, where).n_regions > 10
+def test_what_float64_tells_is_not_folded_in_digits(folds):
+    assert plr.partition(*forgetful(0, kept=0.1)).n_regions > 10
+    assert folds == [False]
 
 
-def test_tiles_begin_as_the_last_fold_before_them_ended(monkeypatch):
+def test_tiles_begin_as_the_last_fold_before_them_ended(monkeypatch, folds):
     """In digits if that paid, whatever tile is first: no pass in float64 is begun for nothing."""
     model, where = settled(16, 4, 8, seed=1)
-    folds = []
-    passed = SliceFolder._passed
-
-    def seen(self, digits, *arguments):
-        folds.append(digits is not None)
-        return passed(self, digits, *arguments)
-
-    monkeypatch.setattr(SliceFolder, "_passed", seen)
 
     def loose(self, *_):
         if self.digits is not None:
