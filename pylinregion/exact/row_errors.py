@@ -23,6 +23,7 @@ from pylinregion.lowering.stages import INPUT, Stage
 
 _NUMBERS_AT_ONCE = 1 << 19  # of a stage's vectors: they are read several times
 _ROWS_AT_ONCE = 32  # at least: fewer would not fill the lanes of convolutions
+_NUMBERS_ON_THREADS = 1 << 26  # of such vectors on all threads: on one they may be more
 _IN_CACHE = 1 << 17  # numbers that are read twice
 
 
@@ -91,7 +92,7 @@ def pulled_back(
             pulled = _Pull(stages, settled, cases_of, watched, room).back(stage[some], row[some])
             result.errors[some], result.taken[some] = pulled
 
-    threads = min(torch.get_num_threads(), len(parts))
+    threads = min(torch.get_num_threads(), len(parts), max(1, _NUMBERS_ON_THREADS // (step * widest)))
     in_order([parts[first::threads] for first in range(threads)], pull, threads)
     return result
 

@@ -43,8 +43,11 @@ def add_images(told: Any, units: Int64s, factors: Array, out: Tensor) -> None:
 
     Args:
         told: The map.
-        units: ``[n]``: of its width.
-        factors: ``[n]``.
-        out: ``[n, rows]``, which lies in one piece of memory.
+        units: ``[n]`` int64: of its width.
+        factors: ``[n]`` float64.
+        out: ``[n, rows]`` float64 on the CPU, which lies in one piece of memory.
+
+    Raises:
+        ValueError: A shape does not fit, or the map does not read a unit.
     """
     _C.add_images(told, units, factors, torch.get_num_threads(), out.numpy())
