@@ -80,7 +80,8 @@ class ArmWalk {
     system_ = &system, patterns_ = &patterns, radius_ = radius;
     n_ = static_cast<size_t>(system.rows);
     gamma_ = gamma(system.rows + kEvaluation);
-    const size_t padded_rows = static_cast<size_t>(padded(system.rows) + kLanes), levels = 2 * system.stages.size() + 1;
+    const size_t padded_rows = static_cast<size_t>(padded(system.rows) + kLanes),
+                 levels = 2 * static_cast<size_t>(system.stages.count) + 1;
     if (numbers_.size() < 4 * levels * padded_rows) numbers_.resize(4 * levels * padded_rows);
     level_size_ = padded_rows;
     on_.assign(patterns.words(), 0);
@@ -117,15 +118,17 @@ class ArmWalk {
 
   // From a stage on, between two points: false if a sign or an order is not proven.
   bool stretch(size_t number, ArmPoint from, ArmPoint to) {
-    while (number < system_->stages.size() && system_->stages[number].begin == system_->stages[number].end) {
-      copy(level(number), level(number + 1), system_->stages[number].end);
+    const size_t stages = static_cast<size_t>(system_->stages.count);
+    const auto stage_at = [&](size_t l) -> const StageView& { return system_->stages[static_cast<int64_t>(l)]; };
+    while (number < stages && stage_at(number).begin == stage_at(number).end) {
+      copy(level(number), level(number + 1), stage_at(number).end);
       ++number;
     }
-    if (number == system_->stages.size()) {
+    if (number == stages) {
       std::copy(on_.begin(), on_.end(), patterns_->add_one());
       return true;
     }
-    const StageView& stage = system_->stages[number];
+    const StageView& stage = stage_at(number);
     const size_t first = crossings_.size();
     if (!look_at(level(number), stage, from, to)) return false;
     const size_t end = crossings_.size();
@@ -135,7 +138,7 @@ class ArmWalk {
       const ArmPoint &here = crossings_[i].point, &next = crossings_[i + 1].point;
       if (!(next.at - here.at > (next.off + here.off) * kInflateNorm)) return false;
     }
-    const bool more = number + 1 < system_->stages.size();
+    const bool more = number + 1 < stages;
     if (more) {
       copy(level(number), level(number, true), stage.end);
       for (int64_t row = stage.begin; row < stage.end; ++row)
@@ -234,13 +237,18 @@ ArmCounts PLR_COUNT_ARMS(const ArmSystems& systems, int64_t stages, const std::s
   Patterns patterns;
   ArmWalk walk;
   options.cells = &patterns;
+  std::vector<StageView> views(static_cast<size_t>(stages));
   for (int64_t i = 0; i < systems.points && !progress.stop; ++i) {
     const int64_t first = systems.begin[i], n = systems.begin[i + 1] - first, stride = n + kColumnPadding;
     patterns.restart(n);
     const uint8_t* const bits = systems.on + i * bytes;
     for (int64_t line = 0; line < lines; ++line) on[static_cast<size_t>(line)] = bits[line / 8] >> (line % 8) & 1;
     const double corners[] = {-systems.radii[i], 0, systems.radii[i], 0};
-    System system{{},
+    for (int64_t l = 0; l < stages; ++l) {
+      const int64_t* const begin = systems.stage_begin + i * (stages + 1) + l;
+      views[static_cast<size_t>(l)] = {begin[0], begin[1], n, columns + begin[0] * stride + begin[1], stride};
+    }
+    System system{{views.data(), stages},
                   lines,
                   n,
                   systems.line + first,
@@ -252,11 +260,7 @@ ArmCounts PLR_COUNT_ARMS(const ArmSystems& systems, int64_t stages, const std::s
                   nullptr,
                   corners,
                   2,
-                  &groups};
-    for (int64_t l = 0; l < stages; ++l) {
-      const int64_t* const begin = systems.stage_begin + i * (stages + 1) + l;
-      system.stages.push_back({begin[0], begin[1], n, columns + begin[0] * stride + begin[1], stride});
-    }
+                  groups.table()};
     columns += n * stride;
     for (int64_t arm = 0; arm < systems.arms && n; ++arm) {
       system.a = systems.affine + arm * rows + first;

@@ -58,7 +58,7 @@ class Arms {
     options.force_exact = force_exact;
     EngineProgress progress;
     ArmCounts found;
-    run_reporting(stack_for(rows.most_rows), report, progress.regions, progress.stop,
+    run_reporting(report, progress.regions, progress.stop,
                   [&] { found = count_arms()(systems, rows.stages, digits_, groups_, options, progress); });
     const py::ssize_t points = rows.count;
     py::dict out;

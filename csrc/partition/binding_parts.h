@@ -10,11 +10,11 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
 
-#include "deep_thread.h"
 #include "digit_network.h"
 
 namespace pylinregion {
@@ -183,15 +183,15 @@ class ExactStages {
   int64_t lines_ = 0;
 };
 
-// Runs `work` on a thread with a stack of this size, without the GIL. Meanwhile signals are heard and report(done) is
+// Runs `work` on a thread of its own, without the GIL. Meanwhile signals are heard and report(done) is
 // called, about twenty times a second; an interrupt or an error of `report` sets `stop`, and is raised after the work.
-template <class Work> void run_reporting(size_t stack, const py::object& report, const std::atomic<int64_t>& done,
+template <class Work> void run_reporting(const py::object& report, const std::atomic<int64_t>& done,
                                          std::atomic<bool>& stop, const Work& work) {
   std::exception_ptr error;
   std::mutex mutex;
   std::condition_variable ready;
   bool ended = false, interrupted = false;
-  std::optional<DeepThread> worker(std::in_place, stack, [&] {
+  std::thread worker([&] {
     try {
       work();
     } catch (...) {
@@ -216,7 +216,7 @@ template <class Work> void run_reporting(size_t stack, const py::object& report,
     }
     if (!interrupted && (PyErr_CheckSignals() != 0 || !told())) interrupted = stop = true;
   }
-  worker.reset();  // joins
+  worker.join();
   if (interrupted) throw py::error_already_set();
   if (error) std::rethrow_exception(error);
 }

@@ -103,7 +103,7 @@ class Walked {
   py::dict run(const System& system, const ExactRows& exact, py::ssize_t pattern_bytes, const py::object& report) {
     EngineProgress progress;
     EngineResult result;
-    run_reporting(stack_for(system.rows), report, progress.regions, progress.stop,
+    run_reporting(report, progress.regions, progress.stop,
                   [&] { result = enumerate_function()(system, options_, exact, progress); });
     py::dict out;
     out["regions"] = result.regions;
@@ -190,7 +190,7 @@ class SliceProblem {
   }
   int64_t lines() const { return exact_stages_.lines(); }
 
-  System system() const {
+  System system() {
     for (const auto& [name, array] :
          {std::pair{"a", &kept_.a}, {"b", &kept_.b}, {"c", &kept_.c}, {"error", &kept_.error}})
       require_shape(name, *array, {lines()});
@@ -202,30 +202,30 @@ class SliceProblem {
     require_shape("corners", kept_.corners, {-1, 2});
     const auto count = static_cast<py::ssize_t>(kept_.stages.size());
     if (kept_.norms) require_shape("norms", *kept_.norms, {2, count, count});
-    System system{{},
-                  lines(),
-                  lines(),
-                  nullptr,
-                  nullptr,
-                  kept_.a.data(),
-                  kept_.b.data(),
-                  kept_.c.data(),
-                  kept_.error.data(),
-                  data(kept_.norms),
-                  kept_.corners.data(),
-                  kept_.corners.shape(0),
-                  &groups_};
     for (const auto& [begin, end, extent, columns] : kept_.stages) {
       require(0 <= begin && begin <= end && end <= extent && extent <= lines(), "stages must be of lines in order");
       require_shape("columns", columns, {end - begin, -1});
       require(columns.shape(1) >= extent - end, "columns must have all lines up to the extent");
-      system.stages.push_back({begin, end, extent, columns.data(), columns.shape(1)});
+      stages_.push_back({begin, end, extent, columns.data(), columns.shape(1)});
     }
-    return system;
+    return {{stages_.data(), static_cast<int64_t>(stages_.size())},
+            lines(),
+            lines(),
+            nullptr,
+            nullptr,
+            kept_.a.data(),
+            kept_.b.data(),
+            kept_.c.data(),
+            kept_.error.data(),
+            data(kept_.norms),
+            kept_.corners.data(),
+            kept_.corners.shape(0),
+            groups_.table()};
   }
   const Kept kept_;
   const ExactStages exact_stages_;
   Groups groups_;
+  std::vector<StageView> stages_;
   System system_;
   ExactRows exact_;
 };
@@ -312,7 +312,7 @@ class ManySlices {
     options.pieces = pieces;
     EngineProgress progress;
     SliceCounts found;
-    run_reporting(stack_for(given.most_rows), report, progress.regions, progress.stop, [&] {
+    run_reporting(report, progress.regions, progress.stop, [&] {
       found = count_slices(enumerate_function(), given.systems, given.stages, digits_, groups_, options, progress);
     });
     const py::ssize_t slices = given.systems.slices;
@@ -334,7 +334,7 @@ class ManySlices {
     options.force_exact = force_exact;
     EngineProgress progress;
     SegmentBreakpoints found;
-    run_reporting(stack_for(given.most_rows), report, progress.regions, progress.stop, [&] {
+    run_reporting(report, progress.regions, progress.stop, [&] {
       found = trace_slices(enumerate_function(), given.systems, given.stages, digits_, groups_, options, progress);
     });
     const py::ssize_t slices = given.systems.slices, breakpoints = static_cast<py::ssize_t>(found.t.size()),
@@ -358,7 +358,8 @@ class ManySlices {
     const GivenSystems given(arrays, exact_stages_.lines(), dimensions_);
     require(given.systems.slices == 1, "the arrays must be those of one slice");
     const std::vector<uint8_t> on = settled_on(given.systems, 0, groups_.lines());
-    const System system = system_of(given.systems, 0, given.stages, given.systems.columns, on, groups_);
+    std::vector<StageView> stages;
+    const System system = system_of(given.systems, 0, given.stages, given.systems.columns, on, groups_, stages);
     const ExactRows exact(digits_, exact_slice(given.systems, 0), groups_);
     Walked walk(system.n_corners > 2, cells, threads, part, parts, force_exact, fold_ahead, max_regions, max_bytes);
     if (pieces) walk.count_pieces();

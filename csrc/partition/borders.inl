@@ -10,7 +10,7 @@ namespace {
 inline void Engine::see_pieces(const Polygon& polygon, int64_t stage) {
   for (int64_t i = 0; i < polygon.n; ++i) {
     const int64_t row = polygon.edges[i]->number;
-    if (is_border(row)) ++result_.pieces[static_cast<size_t>(stage * system_.n_corners + border_of(row))];
+    if (is_border(row)) ++tally_.pieces[stage * system_.n_corners + border_of(row)];
   }
 }
 
@@ -21,9 +21,9 @@ inline void Engine::see_zeros(const Polygon& polygon, const int8_t* signs) {
   for (int64_t i = 0, before = polygon.n - 1; i < polygon.n; before = i++) {
     const int64_t row = polygon.edges[i]->number;
     if (signs[i] != 0 || !is_border(row)) continue;
-    const size_t border = static_cast<size_t>(border_of(row));
-    if (signs[i + 1 == polygon.n ? 0 : i + 1] == 0) ++result_.zero_along[border];
-    if (is_border(polygon.edges[before]->number)) ++result_.zero_at[border];
+    const int64_t border = border_of(row);
+    if (signs[i + 1 == polygon.n ? 0 : i + 1] == 0) ++tally_.zero_along[border];
+    if (is_border(polygon.edges[before]->number)) ++tally_.zero_at[border];
   }
 }
 

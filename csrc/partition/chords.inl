@@ -3,7 +3,6 @@
 // certain is left to cutting.
 #pragma once
 #include "engine.h"
-#include "write_cells.inl"
 
 namespace pylinregion {
 namespace {
@@ -33,19 +32,18 @@ inline bool Engine::count_chords(const Cell& cell) {
           if (meet[i][j] && meet[i][l] && meet[j][l] && !certain_at_crossing(cell, i, j, l)) return false;
   }
   if (options_.changes)
-    for (int64_t i = 0; i < k; ++i) result_.sides[static_cast<size_t>(cell.unsettled.line[i])] = kSomeOn | kSomeOff;
+    for (int64_t i = 0; i < k; ++i) tally_.sides[cell.unsettled.line[i]] = kSomeOn | kSomeOff;
   if (options_.pieces) {  // the cell's own along each border, and one more for each end of a chord
     see_pieces(cell.polygon, cell.stage);
     for (int64_t i = 0; i < k; ++i)
       for (const int64_t edge : {chords[i].from.edge, chords[i].to.edge}) {
         const int64_t row = cell.polygon.edges[edge]->number;
-        if (is_border(row)) ++result_.pieces[static_cast<size_t>(cell.stage * system_.n_corners + border_of(row))];
+        if (is_border(row)) ++tally_.pieces[cell.stage * system_.n_corners + border_of(row)];
       }
   }
   const int64_t cells = 1 + k + crossings;
-  result_.regions[static_cast<size_t>(cell.stage)] += cells;
-  unreported_ += cells;
-  if (unreported_ >= kReportedAfter) report();
+  tally_.regions[cell.stage] += cells;
+  outside_.count(cells);
   return true;
 }
 

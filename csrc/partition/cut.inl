@@ -26,7 +26,7 @@ inline NewVertex Engine::known_crossing(const Polygon& polygon, int64_t i, const
   NewVertex v = crossing(polygon, i, line, z_i, z_next);
   if (!options_.cells || v.d <= shared_.blur) return v;
   const int64_t edge = polygon.n == 2 ? kAxisRow : polygon.edges[i]->number;
-  const std::array<double, 2> exact = exact_.crossing(edge, line.number, on_.data());
+  const std::array<double, 2> exact = outside_.crossing(edge, line.number, on_);
   v.x = exact[0], v.y = exact[1];
   v.d = kRatio * std::max(std::fabs(v.x), std::fabs(v.y)) + kQuotientUnderflow;
   return v;

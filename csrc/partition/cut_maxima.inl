@@ -46,11 +46,11 @@ inline bool Engine::clip_to_share(const Cell& cell, const int64_t* rivals, int64
       signs[v] = static_cast<int8_t>(difference_sign(candidates, polygon, v, row, i, j, z[v]));
       some_above |= signs[v] > 0, some_below |= signs[v] < 0;
     }
-    result_.decisions.filter += polygon.n;
+    decisions_.filter += polygon.n;
     if (options_.pieces) see_zeros(polygon, signs);
     if (!some_below && (some_above || i < j)) continue;
     if (!some_above) return false;
-    row.number = system_.groups->pair(candidates.line[std::min(i, j)], candidates.line[std::max(i, j)]);
+    row.number = system_.groups.pair(candidates.line[std::min(i, j)], candidates.line[std::max(i, j)]);
     Polygon below;
     cut_in_two(arena_, polygon, &row, signs, share.polygon, below, [&](int64_t e) {
       NewVertex cut = known_crossing(polygon, e, row, z[e], z[e + 1 == polygon.n ? 0 : e + 1]);

@@ -6,9 +6,6 @@
 // their affine part on it, and (in its Fold) what they take from each other. A line that is settled on the cell is
 // substituted (on) or dropped (off). When much has been settled, the rest is folded into a smaller system.
 #pragma once
-#include <functional>
-#include <vector>
-
 #include "../rounding.h"
 #include "arena.h"
 #include "exact_rows.h"
@@ -65,21 +62,25 @@ struct Cell {
 
 // What does not change during a walk.
 struct Shared {
-  const System& system;
-  const EngineOptions& options;
-  EngineProgress& progress;
-  double blur;     // coordinates need not be known better
-  double hs, ht;   // bounds of |s|, |t| on the slice
-  int64_t budget;  // roundings that p prepays
-  double prepaid;  // what they add to p, in units of a row's magnitude
+  System system;
+  EngineOptions options;
+  const int32_t* row_numbers;  // 0, 1, 2 ...: rows of a stage are consecutive; a few more than rows
+  const uint8_t* has_groups;   // [stages]: are its lines candidates of maxima
+  double blur;                 // coordinates need not be known better
+  double hs, ht;               // bounds of |s|, |t| on the slice
+  int64_t budget;              // roundings that p prepays
+  double prepaid;              // what they add to p, in units of a row's magnitude
 };
 
-// What a stretch of the walk has found, until it is given away.
-struct Found {
-  EngineResult result;
-  CellList cells;
-  bool waits = false;
+// Where a walk counts; see EngineResult.
+struct Tally {
+  int64_t* regions;
+  uint8_t* sides;
+  int64_t *pieces, *zero_along, *zero_at;
 };
+
+// What a walk needs of the machine that it runs on: integers, room for what it finds, those who watch it.
+class Outside;
 
 // What max(z, 0) of a line is between, as lambda * (affine form) +- radius, for all that depends on it.
 struct Relaxed {
@@ -119,15 +120,17 @@ enum Contest : int8_t { kFirstWins, kSecondWins, kBothMay, kOpen };
 
 constexpr VertexKey kUnnamed{0, 0};  // of a vertex that ShareNames has not named yet
 
-// Where on a cell a candidate is the largest of its group.
+// Where on a cell a candidate is the largest of its group; or on which side of a line it is, whose candidate is the
+// line itself, where it is on, or none.
 struct Share {
   int64_t candidate;
   Polygon polygon;
 };
+constexpr int64_t kNone = -1;
 
 class Engine {
  protected:
-  Engine(const Shared& shared, const ExactRows& exact);
+  Engine(const Shared& shared, Outside& outside);
 
   // --- memory for rows, and their sizes: rows.inl ---
   Forms take_forms(int64_t n);
@@ -135,7 +138,7 @@ class Engine {
   template <int N> Arrays<N> gathered(const Arrays<N>& from, int64_t first, const int32_t* t, int64_t n);
   double magnitude(const Forms& x, int64_t i) const;
   V magnitudes(const Forms& x, int64_t i) const;
-  const int32_t* root_lines() const { return system_.line ? system_.line : row_numbers_.data(); }
+  const int32_t* root_lines() const { return system_.line ? system_.line : shared_.row_numbers; }
   Unsettled unsettled_of(const Cell& cell) const;
   static Unsettled without_first(const Unsettled& all, int64_t n);
 
@@ -184,7 +187,7 @@ class Engine {
 
   // --- stages of maxima: settle_maxima.inl, cut_maxima.inl, share_names.inl ---
   class ShareNames;
-  bool has_groups(int64_t stage) const { return has_groups_[static_cast<size_t>(stage)]; }
+  bool has_groups(int64_t stage) const { return shared_.has_groups[stage]; }
   template <class LineOf> int64_t group_end(int64_t begin, int64_t end, LineOf&& line_of) const;
   int64_t group_end(const Unsettled& candidates, int64_t begin) const;
   static RowOnPlane difference(const Unsettled& candidates, int64_t i, int64_t j);
@@ -202,32 +205,16 @@ class Engine {
   void see_pieces(const Polygon& polygon, int64_t stage);
   void see_zeros(const Polygon& polygon, const int8_t* signs);
 
-  // --- results: write_cells.inl ---
-  void start_result();
-  void finish_stage(Cell& cell);
-  void leaf(const Polygon& polygon);
-  void write_cell(const Polygon& polygon);
-  void report();
-  void give_away();
-  Found take_found();
-
   const Shared& shared_;
   const System& system_;
   const EngineOptions& options_;
-  ExactRows exact_;
+  Outside& outside_;
   const double factor_;  // of thresholds
   const int64_t n_stages_;
-  std::vector<uint8_t> on_;           // of each settled line: is it on; padded with 0
-  std::vector<uint8_t> row_on_;       // of each row of a system of some lines, when a cell is written; padded with 0
-  std::vector<int32_t> row_numbers_;  // 0, 1, 2 ...: rows of a stage are consecutive; a few more than rows
-  std::vector<uint8_t> has_groups_;   // [stages]: are its lines candidates of maxima
   Arena arena_;
-
-  EngineResult result_;
-  CellList cells_;
-  std::function<bool()> my_turn_;  // whether all that was found before is given away, so that cells_ may be
-  size_t asked_ = 0;               // corners when that was asked last
-  int64_t unreported_ = 0, unreported_bytes_ = 0;
+  uint8_t* const on_;  // of each settled line: is it on; padded with 0
+  Tally tally_;
+  Decisions decisions_;
 };
 
 }  // namespace

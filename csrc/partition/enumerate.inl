@@ -5,9 +5,11 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <system_error>
+#include <thread>
 
-#include "deep_thread.h"
 #include "engine.h"
+#include "outside.h"
 // The members of Engine, and whose cells they are called for:
 #include "borders.inl"
 #include "chords.inl"
@@ -25,7 +27,6 @@
 #include "signs.inl"
 #include "substitute.inl"
 #include "walk.inl"
-#include "write_cells.inl"
 
 namespace pylinregion {
 namespace {
@@ -105,27 +106,32 @@ void keep_part(const EngineOptions& options, PutsOff& put_off) {
   before.erase(before.begin() + end, before.end()), before.erase(before.begin(), before.begin() + begin);
 }
 
-Shared shared_of(const System& system, const EngineOptions& options, EngineProgress& progress) {
-  Shared shared{system, options, progress, 0, 0, 0, 0, 0};
-  double low[2] = {INFINITY, INFINITY}, high[2] = {-INFINITY, -INFINITY};
-  for (int64_t i = 0; i < 2 * system.n_corners; ++i) {
-    low[i % 2] = std::min(low[i % 2], system.corners[i]), high[i % 2] = std::max(high[i % 2], system.corners[i]);
-    double& most = i % 2 ? shared.ht : shared.hs;
-    most = std::max(most, std::fabs(system.corners[i]) * kInflateExtent);
-  }
-  const double across = system.n_corners > 2 ? std::min(high[0] - low[0], high[1] - low[1]) : high[0] - low[0];
-  shared.blur = std::max((system.line ? kBlurOfFold : kBlur) * across, kFinestBlur * (shared.hs + shared.ht));
-  int64_t widest = 1;  // lines of the largest stage
-  for (const StageView& stage : system.stages) widest = std::max(widest, stage.end - stage.begin);
-  shared.budget = 8 * widest + 64;
-  shared.prepaid = static_cast<double>(shared.budget) * kUnit * kInflateBudget;  // >= gamma of it
-  return shared;
+// What is shared by the walks along a slice, and what it points to.
+struct SharedBy {
+  SharedBy(const System& system, const EngineOptions& options);
+  SharedBy(const SharedBy&) = delete;
+
+  std::vector<int32_t> row_numbers;
+  std::vector<uint8_t> has_groups;
+  Shared shared;
+};
+
+SharedBy::SharedBy(const System& system, const EngineOptions& options)
+    : row_numbers(static_cast<size_t>(system.rows + kLanes)), shared{system, options, nullptr, nullptr, 0, 0, 0, 0, 0} {
+  for (size_t r = 0; r < row_numbers.size(); ++r) row_numbers[r] = static_cast<int32_t>(r);
+  const int32_t* lines = system.line ? system.line : row_numbers.data();
+  for (const StageView& stage : system.stages)
+    has_groups.push_back(stage.begin < stage.end && system.groups.of_line[lines[stage.begin]] >= 0);
+  shared.row_numbers = row_numbers.data(), shared.has_groups = has_groups.data();
+  find_extents(shared);
 }
 
-EngineResult walk_alone(const Shared& shared, const ExactRows& exact) {
-  Walk<WalksAll> walk(shared, exact);
-  walk.from_root([] { return true; });
-  if (shared.options.cells) walk.give_away();
+EngineResult walk_alone(const Shared& shared, EngineProgress& progress, const ExactRows& exact) {
+  Outside outside(shared, progress, exact);
+  outside.ask_for_turn([] { return true; });
+  Walk<WalksAll> walk(shared, outside);
+  walk.from_root();
+  if (shared.options.cells) outside.give_away();
   return walk.take_found().result;
 }
 
@@ -136,10 +142,12 @@ int64_t task_depth(const EngineOptions& options) {
   return depth;
 }
 
-EngineResult walk_in_tasks(const Shared& shared, const ExactRows& exact) {
+EngineResult walk_in_tasks(const Shared& shared, EngineProgress& progress, const ExactRows& exact) {
   const EngineOptions& options = shared.options;
-  Walk<PutsOff> root(shared, exact, PutsOff(task_depth(options)));  // its memory is read until the tasks are done
-  root.from_root([] { return false; });
+  Outside at_root(shared, progress, exact);
+  at_root.ask_for_turn([] { return false; });
+  Walk<PutsOff> root(shared, at_root, PutsOff(task_depth(options)));  // its memory is read until the tasks are done
+  root.from_root();
   Found last = root.take_found();
   last.waits = options.part + 1 == options.parts;
   keep_part(options, root.policy);
@@ -149,27 +157,29 @@ EngineResult walk_in_tasks(const Shared& shared, const ExactRows& exact) {
   std::vector<std::exception_ptr> errors(static_cast<size_t>(options.threads));
   const auto work = [&](size_t worker) {
     try {
-      Walk<WalksAll> walk(shared, exact);
+      Outside outside(shared, progress, exact);
+      Walk<WalksAll> walk(shared, outside);
       for (size_t i; (i = next++) < tasks.size();) {
-        walk.from_task(tasks[i], [&found, i] { return found.is_first(i); });
+        outside.ask_for_turn([&found, i] { return found.is_first(i); });
+        walk.from_task(tasks[i]);
         found.of_task[i] = walk.take_found();
         found.finish(i);
       }
     } catch (...) {
       errors[worker] = std::current_exception();
-      shared.progress.stop = true;
+      progress.stop = true;
     }
   };
-  std::vector<std::unique_ptr<DeepThread>> threads;
+  std::vector<std::thread> threads;
   for (size_t i = 1; i < static_cast<size_t>(options.threads) && i < tasks.size(); ++i) {
     try {
-      threads.push_back(std::make_unique<DeepThread>(stack_for(shared.system.rows), [&work, i] { work(i); }));
+      threads.emplace_back(work, i);
     } catch (const std::system_error&) {
       break;  // the system gives no more threads: these do all the work
     }
   }
   work(0);
-  threads.clear();  // joins
+  for (std::thread& thread : threads) thread.join();
   for (const std::exception_ptr& error : errors)
     if (error) std::rethrow_exception(error);
   return found.take(std::move(last));
@@ -179,9 +189,9 @@ EngineResult walk_in_tasks(const Shared& shared, const ExactRows& exact) {
 
 EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, const ExactRows& exact,
                            EngineProgress& progress) {
-  const Shared shared = shared_of(system, options, progress);
+  const SharedBy by(system, options);
   const bool alone = options.threads <= 1 && options.parts == 1;
-  EngineResult result = alone ? walk_alone(shared, exact) : walk_in_tasks(shared, exact);
+  EngineResult result = alone ? walk_alone(by.shared, progress, exact) : walk_in_tasks(by.shared, progress, exact);
   result.stopped = progress.stop;
   return result;
 }

@@ -227,7 +227,7 @@ const ExactRows::Row& ExactRows::row(int64_t number, const uint8_t* on) {
   if (found != cache_.end() && std::equal(found->second.pattern.begin(), found->second.pattern.end(), on))
     return found->second.row;
   const bool is_pair = number >= network_->lines();
-  const auto [line, less] = is_pair ? groups_->members(number) : std::pair<int64_t, int64_t>(number, -1);
+  const auto [line, less] = is_pair ? groups_->table().members(number) : GroupTable::Members{number, -1};
   Row row = network_->row(line, less, on);
   Cached& cached = cache_[number];
   cached.pattern.assign(on, on + read_by(number));
@@ -237,14 +237,15 @@ const ExactRows::Row& ExactRows::row(int64_t number, const uint8_t* on) {
 
 int64_t ExactRows::read_by(int64_t number) const {
   if (number < 0) return 0;
-  return network_->first_line_of_stage_of(number >= network_->lines() ? groups_->members(number).first : number);
+  return network_->first_line_of_stage_of(number >= network_->lines() ? groups_->table().members(number).first
+                                                                      : number);
 }
 
 const uint8_t* ExactRows::both_off(int64_t i, int64_t j, int64_t k, const uint8_t* on) {
   off_.assign(on, on + std::max({read_by(i), read_by(j), read_by(k)}));
   for (const int64_t line : {i, j})
     if (line >= 0 && line < static_cast<int64_t>(off_.size()) && network_->is_only_line(line) &&
-        groups_->of_line()[line] < 0)
+        groups_->table().of_line[line] < 0)
       off_[static_cast<size_t>(line)] = 0;
   return off_.data();
 }

@@ -17,7 +17,7 @@ inline void Engine::refold(Cell& cell) {
   const Fold& fold = *cell.fold;
   const FoldPlan plan = FoldPlanner(*this, cell).plan();
   if (!pays(fold, plan)) return arena_.release(mark);
-  ++result_.decisions.folds;
+  ++decisions_.folds;
   settle_rest(fold, plan);
   FoldMaker(*this, cell, plan).make();
 }

@@ -9,43 +9,26 @@
 
 namespace pylinregion {
 
-Groups::Groups(int64_t lines, std::vector<std::pair<int64_t, int64_t>> groups, const int64_t* zero, const int64_t* same,
-               const int64_t* multiples, bool central)
+Groups::Groups(int64_t lines, const std::vector<std::pair<int64_t, int64_t>>& groups, const int64_t* zero,
+               const int64_t* same, const int64_t* multiples, bool central)
     : lines_(lines),
-      groups_(std::move(groups)),
       first_pair_{lines},
       of_line_(static_cast<size_t>(lines), -1),
       zero_(zero),
       same_(same),
       multiples_(multiples),
       central_(central) {
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    const auto [first, size] = groups_[g];
+  for (const auto& [first, size] : groups) {
     if (first < 0 || size < 1 || first + size > lines) throw std::invalid_argument("a group has lines that are none");
-    std::fill_n(of_line_.begin() + first, size, static_cast<int32_t>(g));
+    std::fill_n(of_line_.begin() + first, size, static_cast<int32_t>(ranges_.size()));
+    ranges_.push_back({first, size});
     first_pair_.push_back(first_pair_.back() + size * (size - 1) / 2);
   }
   if (first_pair_.back() > INT32_MAX) throw std::overflow_error("there are too many pairs of candidates of maxima");
 }
 
-int64_t Groups::pair(int64_t i, int64_t j) const {
-  const size_t g = static_cast<size_t>(of_line_[static_cast<size_t>(i)]);
-  const auto [first, size] = groups_[g];
-  const int64_t row = i - first;
-  return first_pair_[g] + row * size - row * (row + 1) / 2 + (j - i - 1);
-}
-
-std::pair<int64_t, int64_t> Groups::members(int64_t pair) const {
-  const auto after = std::upper_bound(first_pair_.begin(), first_pair_.end(), pair);
-  const size_t g = static_cast<size_t>(after - first_pair_.begin() - 1);
-  int64_t rest = pair - first_pair_[g], row = 0;
-  const auto [first, size] = groups_[g];
-  for (; rest >= size - 1 - row; ++row) rest -= size - 1 - row;
-  return {first + row, first + row + 1 + rest};
-}
-
 std::pair<int64_t, int64_t> Groups::same_members(int64_t pair) const {
-  const auto [i, j] = members(pair);
+  const auto [i, j] = table().members(pair);
   return std::minmax({same_[i], same_[j]});
 }
 
@@ -77,7 +60,7 @@ bool Groups::third_of_three(int64_t i, int64_t j, int64_t k) const {
 
 bool Groups::both_zero(int64_t i, int64_t j, int64_t k) const {
   if (k < lines_) return false;
-  const auto [p, q] = members(k);
+  const auto [p, q] = table().members(k);
   return zero_[p] >= 0 && zero_[q] >= 0 && std::minmax({zero_[p], zero_[q]}) == std::minmax({i, j});
 }
 

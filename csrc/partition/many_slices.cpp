@@ -66,28 +66,28 @@ void append(std::vector<int64_t>& to, const std::vector<int64_t>& more) {
 }  // namespace
 
 System system_of(const SliceSystems& systems, int64_t slice, int64_t stages, const double* columns,
-                 const std::vector<uint8_t>& on, const Groups& groups) {
+                 const std::vector<uint8_t>& on, const Groups& groups, std::vector<StageView>& views) {
   const int64_t first = systems.begin[slice], n = systems.begin[slice + 1] - first, stride = n + kColumnPadding;
-  System system{{},
-                groups.lines(),
-                n,
-                systems.line + first,
-                on.data(),
-                systems.a + first,
-                systems.b + first,
-                systems.c + first,
-                systems.error + first,
-                systems.norms,
-                systems.corners + slice * systems.n_corners * 2,
-                systems.n_corners,
-                &groups,
-                borders_of(systems, slice)};
   const int64_t* stage_begin = systems.stage_begin + slice * (stages + 1);
+  views.clear();
   for (int64_t l = 0; l < stages; ++l) {
     const int64_t begin = stage_begin[l], end = stage_begin[l + 1];
-    system.stages.push_back({begin, end, n, columns + begin * stride + end, stride});
+    views.push_back({begin, end, n, columns + begin * stride + end, stride});
   }
-  return system;
+  return {{views.data(), stages},
+          groups.lines(),
+          n,
+          systems.line + first,
+          on.data(),
+          systems.a + first,
+          systems.b + first,
+          systems.c + first,
+          systems.error + first,
+          systems.norms,
+          systems.corners + slice * systems.n_corners * 2,
+          systems.n_corners,
+          groups.table(),
+          borders_of(systems, slice)};
 }
 
 ExactSlice exact_slice(const SliceSystems& systems, int64_t slice) {
@@ -114,10 +114,11 @@ SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& system
   out.changes.assign(static_cast<size_t>(systems.slices) * bytes, 0);
   out.somewhere = out.changes;
   const double* columns = systems.columns;
+  std::vector<StageView> views;
   for (int64_t i = 0; i < systems.slices && !progress.stop; ++i) {
     const int64_t n = systems.begin[i + 1] - systems.begin[i];
     const std::vector<uint8_t> on = settled_on(systems, i, lines);
-    const System system = system_of(systems, i, stages, columns, on, groups);
+    const System system = system_of(systems, i, stages, columns, on, groups, views);
     if (given.max_regions >= 0) options.max_regions = progress.regions + given.max_regions;
     const EngineResult found = enumerate(system, options, ExactRows(digits, exact_slice(systems, i), groups), progress);
     const Decisions& by = found.decisions;
@@ -152,10 +153,11 @@ SegmentBreakpoints trace_slices(EnumerateFunction enumerate, const SliceSystems&
   SegmentBreakpoints out;
   out.starts.assign(systems.on, systems.on + static_cast<size_t>(systems.slices) * bytes);
   const double* columns = systems.columns;
+  std::vector<StageView> views;
   for (int64_t i = 0; i < systems.slices && !progress.stop; ++i) {
     const int64_t n = systems.begin[i + 1] - systems.begin[i];
     const std::vector<uint8_t> on = settled_on(systems, i, lines);
-    const System system = system_of(systems, i, stages, columns, on, groups);
+    const System system = system_of(systems, i, stages, columns, on, groups, views);
     out.breakpoints.push_back(0);
     Pieces pieces(system, out, out.starts.data() + static_cast<size_t>(i) * bytes);
     options.cells = &pieces;

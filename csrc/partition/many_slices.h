@@ -56,9 +56,10 @@ struct SegmentBreakpoints {
 // Which lines are on, a byte for each, from the bits of a slice.
 std::vector<uint8_t> settled_on(const SliceSystems& systems, int64_t slice, int64_t lines);
 
-// The system of a slice. Of it: columns, where its own begin; on, what settled_on gave; and the network's groups.
+// The system of a slice. Of it: columns, where its own begin; on, what settled_on gave; and the network's groups. Its
+// stages are kept in `views`.
 System system_of(const SliceSystems& systems, int64_t slice, int64_t stages, const double* columns,
-                 const std::vector<uint8_t>& on, const Groups& groups);
+                 const std::vector<uint8_t>& on, const Groups& groups, std::vector<StageView>& views);
 ExactSlice exact_slice(const SliceSystems& systems, int64_t slice);
 
 // Counts each slice's regions, and keeps no cells; `progress` has those of all, and stops it.

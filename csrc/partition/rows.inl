@@ -1,25 +1,41 @@
 // csrc/partition/rows.inl -- Engine: memory for the forms of rows, and their sizes.
 #pragma once
 #include "engine.h"
+#include "outside.h"
 
 namespace pylinregion {
 namespace {
 
-inline Engine::Engine(const Shared& shared, const ExactRows& exact)
+// Of the slice, and what p prepays.
+inline void find_extents(Shared& shared) {
+  const System& system = shared.system;
+  double low[2] = {INFINITY, INFINITY}, high[2] = {-INFINITY, -INFINITY};
+  for (int64_t i = 0; i < 2 * system.n_corners; ++i) {
+    low[i % 2] = std::min(low[i % 2], system.corners[i]), high[i % 2] = std::max(high[i % 2], system.corners[i]);
+    double& most = i % 2 ? shared.ht : shared.hs;
+    most = std::max(most, std::fabs(system.corners[i]) * kInflateExtent);
+  }
+  const double across = system.n_corners > 2 ? std::min(high[0] - low[0], high[1] - low[1]) : high[0] - low[0];
+  shared.blur = std::max((system.line ? kBlurOfFold : kBlur) * across, kFinestBlur * (shared.hs + shared.ht));
+  int64_t widest = 1;  // lines of the largest stage
+  for (const StageView& stage : system.stages) widest = std::max(widest, stage.end - stage.begin);
+  shared.budget = 8 * widest + 64;
+  shared.prepaid = static_cast<double>(shared.budget) * kUnit * kInflateBudget;  // >= gamma of it
+}
+
+inline Engine::Engine(const Shared& shared, Outside& outside)
     : shared_(shared),
       system_(shared.system),
       options_(shared.options),
-      exact_(exact),
+      outside_(outside),
       factor_(options_.force_exact ? kForceExact : kInflate),
-      n_stages_(static_cast<int64_t>(system_.stages.size())),
-      on_(static_cast<size_t>(padded(system_.lines)), 0),
-      row_on_(static_cast<size_t>(padded(system_.rows)), 0),
-      row_numbers_(static_cast<size_t>(system_.rows + kLanes)) {
-  for (size_t r = 0; r < row_numbers_.size(); ++r) row_numbers_[r] = static_cast<int32_t>(r);
-  if (system_.on) std::copy(system_.on, system_.on + system_.lines, on_.begin());
-  for (const StageView& stage : system_.stages)
-    has_groups_.push_back(stage.begin < stage.end && system_.groups->of_line()[root_lines()[stage.begin]] >= 0);
-  start_result();
+      n_stages_(system_.stages.count),
+      arena_(outside.memory()),
+      on_(arena_.take<uint8_t>(padded(system_.lines))),
+      tally_(outside.tally()) {
+  const int64_t known = system_.on ? system_.lines : 0;
+  std::copy(system_.on, system_.on + known, on_);
+  std::fill(on_ + known, on_ + padded(system_.lines), uint8_t{0});
 }
 
 // Memory for n rows, and eight more.
@@ -58,7 +74,7 @@ inline V Engine::magnitudes(const Forms& x, int64_t i) const {  // of eight rows
 // All rows of the cell's stage.
 inline Unsettled Engine::unsettled_of(const Cell& cell) const {
   const StageView& stage = cell.fold->stages[cell.stage];
-  return {{cell.forms.from(stage.begin), stage.end - stage.begin, row_numbers_.data() + stage.begin},
+  return {{cell.forms.from(stage.begin), stage.end - stage.begin, shared_.row_numbers + stage.begin},
           cell.fold->line + stage.begin};
 }
 inline Unsettled Engine::without_first(const Unsettled& all, int64_t n) {

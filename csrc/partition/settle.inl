@@ -7,8 +7,8 @@ namespace {
 
 // A line is on, or off, all over the cell that the walk is in, and so in some cell that it will find.
 inline void Engine::set_on(int32_t line, bool on) {
-  on_[static_cast<size_t>(line)] = on;
-  if (options_.changes) result_.sides[static_cast<size_t>(line)] |= on ? kSomeOn : kSomeOff;
+  on_[line] = on;
+  if (options_.changes) tally_.sides[line] |= on ? kSomeOn : kSomeOff;
 }
 
 // Lines that do not cross the cell are settled: the others stay, and what is on is substituted.
@@ -21,7 +21,7 @@ inline void Engine::settle(Cell& cell) {
   SomeRows on{take_forms(all.n), 0, numbers};
   Unsettled left{{take_forms(all.n), 0, numbers + room}, numbers + 2 * room};
   const bool needed = options_.cells != nullptr || options_.changes || cell.stage + 1 < n_stages_;
-  result_.decisions.filter += all.n * polygon.n;
+  decisions_.filter += all.n * polygon.n;
   for (int64_t i = 0; i < all.n; i += kLanes) {
     const V a = load(all.a + i), b = load(all.b + i), c = load(all.c + i), p = load(all.p + i);
     const V t = (p + (abs(a) + abs(b)) * set(polygon.d_max)) * set(factor_);

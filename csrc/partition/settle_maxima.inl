@@ -8,7 +8,7 @@ namespace {
 
 // The first row after `begin` of another group, of rows whose lines are line_of(begin), ...
 template <class LineOf> inline int64_t Engine::group_end(int64_t begin, int64_t end, LineOf&& line_of) const {
-  const int32_t* group = system_.groups->of_line();
+  const int32_t* group = system_.groups.of_line;
   int64_t i = begin + 1;
   while (i < end && group[line_of(i)] == group[line_of(begin)]) ++i;
   return i;
@@ -30,8 +30,7 @@ inline int Engine::difference_sign(const Unsettled& candidates, const Polygon& p
   if (z > t) return 1;
   if (z < -t) return -1;
   const int64_t p = candidates.line[i], q = candidates.line[j];
-  return p < q ? exact_sign(polygon, v, system_.groups->pair(p, q))
-               : -exact_sign(polygon, v, system_.groups->pair(q, p));
+  return p < q ? exact_sign(polygon, v, system_.groups.pair(p, q)) : -exact_sign(polygon, v, system_.groups.pair(q, p));
 }
 
 // What float64 can tell of two candidates on a cell; with `exactly` what is true. Of equal ones the first wins.
@@ -61,15 +60,15 @@ inline Contest Engine::contest(const Cell& cell, int64_t i, int64_t j, bool exac
 
 // A rectified candidate that is off is 0 on the cell, and one that is on is above 0: no arithmetic for these.
 inline void Engine::find_rectified_losers(const Unsettled& candidates, int64_t begin, int64_t end, uint8_t* lost) {
-  const int64_t* zero = system_.groups->zero();
+  const int64_t* zero = system_.groups.zero;
   bool some_on = false, some_off = false;
   for (int64_t k = begin; k < end; ++k) {
     const int64_t line = zero[candidates.line[k]];
-    if (line >= 0) (on_[static_cast<size_t>(line)] ? some_on : some_off) = true;
+    if (line >= 0) (on_[line] ? some_on : some_off) = true;
   }
   for (int64_t k = begin, kept = some_on; some_off && k < end; ++k) {
     const int64_t line = zero[candidates.line[k]];
-    if (line >= 0 && !on_[static_cast<size_t>(line)]) lost[k] = kept, kept = 1;
+    if (line >= 0 && !on_[line]) lost[k] = kept, kept = 1;
   }
 }
 
@@ -89,7 +88,7 @@ inline void Engine::find_losers(const Cell& cell, int64_t begin, int64_t end, ui
     const double z = all.a[k] * (x * each) + all.b[k] * (y * each) + all.c[k];
     if (!lost[k] && (best < 0 || z > largest)) best = k, largest = z;
   }
-  result_.decisions.filter += (end - begin) * polygon.n;
+  decisions_.filter += (end - begin) * polygon.n;
   const V a_best = set(all.a[best]), b_best = set(all.b[best]), c_best = set(all.c[best]), p_best = set(all.p[best]);
   for (int64_t k = begin; k < end; k += kLanes) {
     const V a = load(all.a + k) - a_best, b = load(all.b + k) - b_best, c = load(all.c + k) - c_best;

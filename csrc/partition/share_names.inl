@@ -15,12 +15,12 @@ class Engine::ShareNames {
  public:
   // Of the cell's first `size` candidates n have shares.
   ShareNames(Engine& engine, const Cell& cell, int64_t size, Share* shares, int64_t n)
-      : cell_(cell), line_(cell.unsettled.line), shares_(shares), n_(n), groups_(*engine.system_.groups) {
+      : cell_(cell), line_(cell.unsettled.line), shares_(shares), n_(n), groups_(engine.system_.groups) {
     share_of_ = engine.arena_.take<int64_t>(size);
     std::fill(share_of_, share_of_ + size, int64_t{-1});
     for (int64_t i = 0; i < n; ++i) share_of_[shares[i].candidate] = i;
     first_line_ = line_[0], last_line_ = line_[size - 1];
-    group_ = static_cast<uint64_t>(groups_.of_line()[first_line_]);
+    group_ = static_cast<uint64_t>(groups_.of_line[first_line_]);
     for (int64_t i = 0; i < n; ++i) corners_ += shares[i].polygon.n;
     places_ = engine.arena_.take<Place>(corners_);
   }
@@ -68,7 +68,7 @@ class Engine::ShareNames {
   Place around(Place at) {
     if (++steps_ > corners_ * (cell_.polygon.n + 2)) fail();
     const int64_t pair = number(at);
-    if (pair < groups_.lines()) fail();
+    if (pair < groups_.lines) fail();
     const auto [p, q] = groups_.members(pair);
     if (p < first_line_ || q > last_line_) fail();
     const int64_t mine = line_[shares_[at.share].candidate];
@@ -121,7 +121,7 @@ class Engine::ShareNames {
   const int32_t* line_;  // [candidates]
   Share* shares_;
   const int64_t n_;
-  const Groups& groups_;
+  const GroupTable& groups_;
   int64_t* share_of_;  // of a candidate, -1: none
   int64_t first_line_, last_line_;
   uint64_t group_;

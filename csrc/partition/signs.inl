@@ -11,9 +11,9 @@ inline double Engine::threshold(double a, double b, double p, double d) const {
 }
 
 inline int Engine::exact_sign(const Polygon& polygon, int64_t vertex, int64_t row) {
-  ++result_.decisions.exact;
-  const int sign = exact_.sign_at(polygon.first_row(vertex).number, polygon.second_row(vertex), row, on_.data());
-  result_.decisions.zeros += sign == 0;
+  ++decisions_.exact;
+  const int sign = outside_.sign_at(polygon.first_row(vertex).number, polygon.second_row(vertex), row, on_);
+  decisions_.zeros += sign == 0;
   return sign;
 }
 

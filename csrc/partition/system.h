@@ -23,8 +23,19 @@ struct StageView {
   int64_t stride;
 };
 
+// Of a network, one behind the other.
+struct Stages {
+  const StageView* first;
+  int64_t count;
+
+  const StageView& operator[](int64_t l) const { return first[l]; }
+  const StageView* begin() const { return first; }
+  const StageView* end() const { return first + count; }
+};
+
+// It has only numbers, and where they are: so a device can have it as it is.
 struct System {
-  std::vector<StageView> stages;
+  Stages stages;
   int64_t lines;            // of the network
   int64_t rows;             // lines that may cross the slice
   const int32_t* line;      // [rows], ascending, and eight more that may be read: their numbers; null: all lines
@@ -36,7 +47,7 @@ struct System {
   const double* norms;
   const double* corners;  // [n_corners, 2], counter-clockwise, strictly convex; 2 corners: a segment on t = 0
   int64_t n_corners;
-  const Groups* groups;
+  GroupTable groups;
   // [n_corners, 2, 2]: of the border behind each corner two points that it lies on, the first towards the corner. The
   // corners are then where borders cross, rounded to the nearest numbers. Null: a border goes from corner to corner.
   const double* borders = nullptr;

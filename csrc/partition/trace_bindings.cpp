@@ -31,7 +31,7 @@ class TraceProblem {
         n, pairs.data(), first.data(), second.data(), first.shape(0), second.shape(0), radii ? radii->data() : nullptr};
     TraceProgress progress;
     TraceResult result;
-    run_reporting(stack_for(0), report, progress.segments, progress.stop,
+    run_reporting(report, progress.segments, progress.stop,
                   [&] { result = trace_segments(network_, segments, {maps, starts, force_exact}, threads, progress); });
     const py::ssize_t breakpoints = static_cast<py::ssize_t>(result.t.size()),
                       changes = static_cast<py::ssize_t>(result.changes.size());

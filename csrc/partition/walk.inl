@@ -5,11 +5,10 @@
 namespace pylinregion {
 namespace {
 
-// Cells are walked to the leaves, and memory is given back on the way up.
+// Cells are walked to the leaves, and memory is given back on the way.
 class WalksAll {
  public:
   static constexpr bool kPutsOff = false;
-  static void done_with(Arena& arena, Arena::Mark mark) { arena.release(mark); }
 };
 
 struct Task {
@@ -21,7 +20,6 @@ struct Task {
 class PutsOff {
  public:
   static constexpr bool kPutsOff = true;
-  static void done_with(Arena&, Arena::Mark) {}
   explicit PutsOff(int64_t depth) : depth_(depth) {}
   bool is_deep(int64_t depth) const { return depth >= depth_; }
 
@@ -32,52 +30,60 @@ class PutsOff {
   int64_t depth_;
 };
 
+// A cell that lines cross, and the parts that it is cut into. The walk goes into one after another.
+struct Branch {
+  Cell cell;
+  int64_t depth;    // cuts above the parts
+  int64_t size;     // unsettled lines that cut: one, or a group
+  Share* parts;     // [n]
+  int64_t n, next;  // the part that the walk goes into next
+  Arena::Mark mark;
+  Branch* above;
+};
+
 template <class Policy> class Walk : private Engine {
  public:
-  explicit Walk(const Shared& shared, const ExactRows& exact, Policy policy_ = Policy())
-      : Engine(shared, exact), policy(std::move(policy_)) {}
+  explicit Walk(const Shared& shared, Outside& outside, Policy policy_ = Policy())
+      : Engine(shared, outside), policy(std::move(policy_)) {}
 
-  // my_turn: whether all that comes before this walk has been given away, so that its own cells may be.
-  void from_root(std::function<bool()> my_turn);
-  void from_task(const Task& task, std::function<bool()> my_turn);
-  using Engine::give_away;
-  using Engine::take_found;  // what comes after the last task, of a walk that puts off
+  void from_root();
+  void from_task(const Task& task);
+  Found take_found();
 
   Policy policy;
 
  private:
   Polygon root_polygon();
-  void enter_stage(Cell& cell, int64_t depth);
-  void visit(Cell& cell, int64_t depth);
-  void go_down(Cell& cell, int64_t depth);
-  void split(const Cell& cell, int64_t depth);
-  void split_maximum(const Cell& cell, int64_t depth);
+  void walk(Cell cell);
+  bool enter_stage(Cell& cell);
+  bool settle_down(Cell& cell);
+  bool goes_down(Cell& cell, int64_t depth);
+  Branch* branch(const Cell& cell, int64_t depth);
+  void enter_part(Branch& branch, Cell& cell);
+  void finish_stage(Cell& cell);
 
   Fold root_fold_{};
 };
 
-template <class Policy> void Walk<Policy>::from_root(std::function<bool()> my_turn) {
-  my_turn_ = std::move(my_turn);
+template <class Policy> void Walk<Policy>::from_root() {
   const RowForms rows = take_row_forms(0, system_.rows);
   const Forms& forms = rows.forms;
   for (int64_t r = 0; r < system_.rows; ++r) {
     forms.a[r] = system_.a[r], forms.b[r] = system_.b[r], forms.c[r] = system_.c[r];
     forms.p[r] = system_.error[r] + shared_.prepaid * magnitude(forms, r);
   }
-  root_fold_ = Fold{system_.stages.data(), system_.rows, root_lines(), rows, 0, 0, root_norms(forms)};
+  root_fold_ = Fold{system_.stages.first, system_.rows, root_lines(), rows, 0, 0, root_norms(forms)};
   Cell cell{&root_fold_, 0, rows, 0, {}, root_polygon(), 0, 0, INT64_MAX};
-  enter_stage(cell, 0);
-  report();
+  if (enter_stage(cell) && settle_down(cell)) walk(cell);
+  outside_.report();
 }
 
-template <class Policy> void Walk<Policy>::from_task(const Task& task, std::function<bool()> my_turn) {
-  my_turn_ = std::move(my_turn);
-  on_ = task.on;
-  Cell cell = task.cell;
+template <class Policy> void Walk<Policy>::from_task(const Task& task) {
+  std::copy(task.on.begin(), task.on.end(), on_);
   const Arena::Mark mark = arena_.mark();
-  go_down(cell, 0);  // it was settled when it was made, and decisions count once
+  walk(task.cell);
   arena_.release(mark);
-  report();
+  outside_.report();
 }
 
 template <class Policy> Polygon Walk<Policy>::root_polygon() {
@@ -107,11 +113,38 @@ template <class Policy> Polygon Walk<Policy>::root_polygon() {
   return p;
 }
 
-// The cell is settled in all stages before cell.stage. It is changed on the way, here and in visit.
-template <class Policy> inline void Walk<Policy>::enter_stage(Cell& cell, int64_t depth) {
+template <class Policy> Found Walk<Policy>::take_found() {
+  Found taken = outside_.take_found(std::exchange(decisions_, Decisions()));
+  tally_ = outside_.tally();
+  return taken;
+}
+
+// From a cell that is settled, and that lines cross, depth first.
+template <class Policy> void Walk<Policy>::walk(Cell cell) {
+  Branch* top = nullptr;
+  for (int64_t depth = 0;;) {
+    if (goes_down(cell, depth)) {
+      Branch* const more = branch(cell, depth);
+      more->above = top, top = more;
+    }
+    do {
+      while (top && top->next == top->n) top = top->above;
+      if (!top || outside_.stopped()) return;
+      if (!Policy::kPutsOff) arena_.release(top->mark);
+      enter_part(*top, cell), depth = top->depth;
+    } while (!settle_down(cell));
+  }
+}
+
+// The cell is settled in all stages before cell.stage. False: that is all of them, and it is written.
+template <class Policy> inline bool Walk<Policy>::enter_stage(Cell& cell) {
   const Fold& fold = *cell.fold;
   while (cell.stage < n_stages_ && fold.stages[cell.stage].begin == fold.stages[cell.stage].end) finish_stage(cell);
-  if (cell.stage == n_stages_) return leaf(cell.polygon);
+  if (cell.stage == n_stages_) {
+    if (options_.cells) outside_.write(cell.polygon, on_);
+    outside_.count(1);
+    return false;
+  }
   const StageView& stage = fold.stages[cell.stage];
   if (cell.reach <= stage.begin)
     cell.forms = fold.far, cell.reach = stage.end, cell.spent = 0;
@@ -121,77 +154,73 @@ template <class Policy> inline void Walk<Policy>::enter_stage(Cell& cell, int64_
   cell.attempt = INT64_MAX;
   cell.unsettled = unsettled_of(cell);
   if (fold.norms.own) cell.unsettled.p = capped(cell);
-  visit(cell, depth);
+  return true;
 }
 
-// Settles what is settled. A cell that no line of its stage is left to cross goes on to the next.
-template <class Policy> inline void Walk<Policy>::visit(Cell& cell, int64_t depth) {
-  if (shared_.progress.stop.load(std::memory_order_relaxed)) return;
-  const Arena::Mark mark = arena_.mark();
-  if (cell.unsettled.n) has_groups(cell.stage) ? settle_maxima(cell) : settle(cell);
-  if (cell.unsettled.n == 0) {
+// Settles what is settled. A cell that no line of its stage is left to cross goes on to the next; false: it is done.
+template <class Policy> inline bool Walk<Policy>::settle_down(Cell& cell) {
+  for (;;) {
+    if (cell.unsettled.n) has_groups(cell.stage) ? settle_maxima(cell) : settle(cell);
+    if (cell.unsettled.n) return true;
     finish_stage(cell);
-    enter_stage(cell, depth);
-  } else {
-    go_down(cell, depth);
+    if (!enter_stage(cell)) return false;
   }
-  policy.done_with(arena_, mark);
 }
 
-// What is left of a settled cell's lines crosses it.
-template <class Policy> inline void Walk<Policy>::go_down(Cell& cell, int64_t depth) {
-  const bool last = cell.stage + 1 == n_stages_, maxima = has_groups(cell.stage);
-  if (last && !options_.cells && cell.polygon.n > 2 && !maxima && count_chords(cell)) return;
+// A cell that is settled in its stage.
+template <class Policy> inline void Walk<Policy>::finish_stage(Cell& cell) {
+  ++tally_.regions[cell.stage];
+  if (options_.pieces) see_pieces(cell.polygon, cell.stage);
+  ++cell.stage;
+}
+
+// Whether a cell is to be cut; else it was counted, or put off. It may be folded.
+template <class Policy> inline bool Walk<Policy>::goes_down(Cell& cell, int64_t depth) {
+  const bool last = cell.stage + 1 == n_stages_;
+  if (last && !options_.cells && cell.polygon.n > 2 && !has_groups(cell.stage) && count_chords(cell)) return false;
   if constexpr (Policy::kPutsOff)
     if (policy.is_deep(depth)) {
       policy.before.push_back(take_found());
-      policy.tasks.push_back({cell, on_});
-      return;
+      policy.tasks.push_back({cell, {on_, on_ + padded(system_.lines)}});
+      return false;
     }
   if (!last && options_.fold_ahead) refold(cell);
-  maxima ? split_maximum(cell, depth) : split(cell, depth);
+  return true;
 }
 
-// Cuts by the first line, and goes down both sides.
-template <class Policy> inline void Walk<Policy>::split(const Cell& cell, int64_t depth) {
-  const Unsettled& all = cell.unsettled;
-  Polygon halves[2];
-  const bool starts_below = cut_by_first(cell, halves[0], halves[1]);
-  const Arena::Mark mark = arena_.mark();
-  const int first = cell.polygon.n == 2 && starts_below ? 1 : 0;  // segments from their start to their end
-  for (const int side : {first, 1 - first}) {
-    Cell child = cell;
-    child.unsettled = without_first(all, 1);
-    child.polygon = halves[side];
-    set_on(all.line[0], side == 0);
-    if (side == 0 && cell.stage + 1 < n_stages_) substitute(child, {all, 1, all.row});
-    visit(child, depth + 1);
-    policy.done_with(arena_, mark);
+// Cuts by the first line, or into the shares of the first group's candidates.
+template <class Policy> inline Branch* Walk<Policy>::branch(const Cell& cell, int64_t depth) {
+  Branch& branch = *arena_.take<Branch>(1);
+  branch.cell = cell;
+  branch.next = 0;
+  if (has_groups(cell.stage)) {
+    branch.size = group_end(cell.unsettled, 0);
+    branch.parts = arena_.take<Share>(branch.size);
+    branch.n = cut_into_shares(cell, branch.size, branch.parts);
+    branch.depth = depth;  // as many cuts in two make so many shares
+    while ((int64_t{1} << (branch.depth - depth)) < branch.n) ++branch.depth;
+  } else {
+    branch.size = 1, branch.n = 2, branch.depth = depth + 1;
+    branch.parts = arena_.take<Share>(2);
+    Polygon above, below;
+    const bool starts_below = cut_by_first(cell, above, below);
+    const int64_t first = cell.polygon.n == 2 && starts_below;  // segments from their start to their end
+    branch.parts[first] = {0, above}, branch.parts[1 - first] = {kNone, below};
   }
+  branch.mark = arena_.mark();
+  return &branch;
 }
 
-// Cuts by the first group, into the shares of its candidates, and goes down each.
-template <class Policy> inline void Walk<Policy>::split_maximum(const Cell& cell, int64_t depth) {
-  const Unsettled& all = cell.unsettled;
-  const int64_t size = group_end(all, 0);
-  Share* shares = arena_.take<Share>(size);
-  const int64_t n = cut_into_shares(cell, size, shares);
-  for (int64_t i = 0; i < size; ++i)
-    if (n > 1 || shares[0].candidate != i) set_on(all.line[i], false);  // in the share of another
-  int64_t halvings = 0;                                                 // as many cuts in two make so many shares
-  while ((int64_t{1} << halvings) < n) ++halvings;
-  const Arena::Mark mark = arena_.mark();
-  for (int64_t i = 0; i < n; ++i) {
-    const int64_t winner = shares[i].candidate;
-    Cell child = cell;
-    child.unsettled = without_first(all, size);
-    child.polygon = shares[i].polygon;
-    set_on(all.line[winner], true);
-    if (cell.stage + 1 < n_stages_) substitute(child, {all.from(winner), 1, all.row + winner});
-    visit(child, depth + halvings);
-    on_[static_cast<size_t>(all.line[winner])] = 0;
-    policy.done_with(arena_, mark);
-  }
+// The next part: of the lines that cut, the candidate's is on. When the first is entered, `cell` is the branch's.
+template <class Policy> inline void Walk<Policy>::enter_part(Branch& branch, Cell& cell) {
+  if (branch.next) cell = branch.cell;
+  const Share& part = branch.parts[branch.next++];
+  const Unsettled& all = branch.cell.unsettled;
+  cell.unsettled = without_first(all, branch.size);
+  cell.polygon = part.polygon;
+  for (int64_t i = 0; i < branch.size; ++i) set_on(all.line[i], i == part.candidate);
+  if (part.candidate != kNone && cell.stage + 1 < n_stages_)
+    substitute(cell, {all.from(part.candidate), 1, all.row + part.candidate});
 }
 
 }  // namespace

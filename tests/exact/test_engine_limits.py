@@ -141,7 +141,7 @@ PARALLEL = """
 @pytest.mark.turns(2)
 @needs_proc
 def test_memory_of_thousands_of_parallel_lines(tmp_path):
-    """A recursion as deep as there are lines, in little memory."""
+    """A walk as deep as there are lines, in little memory."""
     for cells in some((False, True), 2, "parallel lines"):
         ran = run_python(PARALLEL.format(count=8_000, copies=1, cells=cells), tmp_path)
         assert ran.returncode == 0, ran.stderr

@@ -74,13 +74,13 @@ class Network {
       views.push_back({l * n, (l + 1) * n, extent, columns.back().data(), stride});
     }
     System system{};  // of all lines
-    system.stages = std::move(views);
+    system.stages = {views.data(), static_cast<int64_t>(views.size())};
     system.lines = system.rows = lines;
     system.a = a.data(), system.b = b.data(), system.c = c.data();
     system.error = error.data();
     system.corners = corners;
     system.n_corners = 4;
-    system.groups = &groups;
+    system.groups = groups.table();
     const ExactRows exact(network_digits(stages()), {2, u, v, origin, corners, 4}, groups);
     EngineOptions options;
     options.cells = mesh;
