@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "kink.h"
+
 namespace pylinregion {
 namespace {  // see sign_changes_row.inl for why
 
@@ -19,7 +21,7 @@ template <class T> constexpr double kUnitOf = std::numeric_limits<T>::epsilon() 
 // < 4.7e-10 of itself, each use adds a few u: less than 1e-9 (4.1; systems of more than 2^21 lines are refused).
 constexpr double kInflate = 1 + 1e-9;
 // >= n u / (1 - n u), what a sum of n products rounds by in units of its terms' sizes: n u <= 2^22 u < 1e-9 (2, 4.1).
-inline double gamma(int64_t n) { return static_cast<double>(n) * kUnit * kInflate; }
+PLR_HD inline double gamma(int64_t n) { return static_cast<double>(n) * kUnit * kInflate; }
 // As kInflate, for the prepaid budget: at most 8 * 2^21 + 64 roundings, so that n u < 4e-9 (4.1).
 constexpr double kInflateBudget = 1 + 4e-9;
 // Roundings of evaluating a row at a point, for which the budget keeps so many: a sum of two products and a number

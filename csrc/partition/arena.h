@@ -1,5 +1,8 @@
 // csrc/partition/arena.h -- memory of a depth-first walk: taken in order, given back to a mark.
 #pragma once
+#if defined(PLR_WARP)
+#include "arena_warp.h"
+#else
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -72,3 +75,4 @@ class Arena {
 };
 
 }  // namespace pylinregion
+#endif

@@ -14,11 +14,18 @@
 #include "many_slices.h"
 #include "mesh.h"
 #include "system.h"
+#include "walk_slices.h"
 
 namespace py = pybind11;
 
 namespace pylinregion {
 namespace {
+#ifdef PLR_WALKS_ON_DEVICE
+constexpr bool kWalksOnDevice = true;
+#else
+constexpr bool kWalksOnDevice = false;
+#endif
+
 EnumerateFunction enumerate_function() {
 #if defined(__x86_64__)
   if (simd() == Simd::avx512) return enumerate_avx512;
@@ -303,8 +310,9 @@ class ManySlices {
   ManySlices(const ManySlices&) = delete;  // its parts point to each other
 
   py::dict count(const py::dict& arrays, int threads, bool force_exact, int64_t max_regions, const py::object& report,
-                 bool pieces) {
+                 bool pieces, bool on_device) {
     const GivenSystems given(arrays, exact_stages_.lines(), dimensions_);
+    require(!on_device || kWalksOnDevice, "on_device: the extension was built without CUDA");
     EngineOptions options;
     options.threads = threads;
     options.force_exact = force_exact;
@@ -312,8 +320,16 @@ class ManySlices {
     options.pieces = pieces;
     EngineProgress progress;
     SliceCounts found;
+    int64_t on_the_cpu = 0;
     run_reporting(report, progress.regions, progress.stop, [&] {
-      found = count_slices(enumerate_function(), given.systems, given.stages, digits_, groups_, options, progress);
+      WalkedSlices walked;
+      const bool walks = on_device && !force_exact && groups_.table().groups == 0 && given.systems.slices;
+#ifdef PLR_WALKS_ON_DEVICE
+      if (walks) walked = walk_slices_cuda(given.systems, given.stages, options, progress);
+#endif
+      found = count_slices(enumerate_function(), given.systems, given.stages, digits_, groups_, options, progress,
+                           walks ? &walked : nullptr);
+      for (int64_t i = 0; walks && i < given.systems.slices; ++i) on_the_cpu += !walked.done(i);
     });
     const py::ssize_t slices = given.systems.slices;
     py::dict out;
@@ -321,6 +337,7 @@ class ManySlices {
     out["changes"] = array(std::move(found.changes), {slices, (exact_stages_.lines() + 7) / 8});
     out["decisions"] = array(std::move(found.decisions), {slices, 4});
     out["stopped_at"] = found.stopped_at;
+    if (on_device) out["on_the_cpu"] = on_the_cpu;
     if (pieces && found.stopped_at < 0) add_pieces(out, std::move(found), given);
     return out;
   }
@@ -455,7 +472,7 @@ void bind_partition(py::module_& m) {
            py::arg("exact_stages").noconvert(), py::arg("dimensions"), py::arg("groups"), py::arg("zero").noconvert(),
            py::arg("same").noconvert(), py::arg("multiples").noconvert(), py::arg("central"))
       .def("count", &ManySlices::count, py::arg("arrays"), py::arg("threads"), py::arg("force_exact"),
-           py::arg("max_regions"), py::arg("report"), py::arg("pieces") = false)
+           py::arg("max_regions"), py::arg("report"), py::arg("pieces") = false, py::arg("on_device") = false)
       .def("trace", &ManySlices::trace, py::arg("arrays"), py::arg("threads"), py::arg("force_exact"),
            py::arg("report"))
       .def("enumerate", &ManySlices::enumerate, py::arg("arrays"), py::arg("cells"), py::arg("threads"),

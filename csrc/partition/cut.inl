@@ -6,7 +6,7 @@ namespace pylinregion {
 namespace {
 
 // Where the first unsettled line is on, and where it is off; whether the first vertex is in the second.
-inline bool Engine::cut_by_first(const Cell& cell, Polygon& above, Polygon& below) {
+PLR_ENGINE bool Engine::cut_by_first(const Cell& cell, Polygon& above, Polygon& below) {
   const Unsettled& all = cell.unsettled;
   const Polygon& polygon = cell.polygon;
   int8_t* signs = arena_.take<int8_t>(padded(polygon.n));
@@ -21,13 +21,13 @@ inline bool Engine::cut_by_first(const Cell& cell, Polygon& above, Polygon& belo
 }
 
 // Nearly equal lines cross where float64 values are noise; coordinates worth having then come from the integers.
-inline NewVertex Engine::known_crossing(const Polygon& polygon, int64_t i, const RowOnPlane& line, double z_i,
-                                        double z_next) {
+PLR_ENGINE NewVertex Engine::known_crossing(const Polygon& polygon, int64_t i, const RowOnPlane& line, double z_i,
+                                            double z_next) {
   NewVertex v = crossing(polygon, i, line, z_i, z_next);
   if (!options_.cells || v.d <= shared_.blur) return v;
   const int64_t edge = polygon.n == 2 ? kAxisRow : polygon.edges[i]->number;
-  const std::array<double, 2> exact = outside_.crossing(edge, line.number, on_);
-  v.x = exact[0], v.y = exact[1];
+  const Place exact = outside_.crossing(edge, line.number, on_);
+  v.x = exact.x, v.y = exact.y;
   v.d = kRatio * std::max(std::fabs(v.x), std::fabs(v.y)) + kQuotientUnderflow;
   return v;
 }

@@ -8,7 +8,7 @@ namespace pylinregion {
 namespace {
 
 // Of the first `size` candidates, a group; how many have a share.
-inline int64_t Engine::cut_into_shares(const Cell& cell, int64_t size, Share* shares) {
+PLR_ENGINE int64_t Engine::cut_into_shares(const Cell& cell, int64_t size, Share* shares) {
   int64_t n = 0;
   for (int64_t i = 0; i < size; ++i) shares[n++].candidate = i;
   // Again without those that win nowhere: of the winners each edge belongs to one pair alone.
@@ -16,7 +16,7 @@ inline int64_t Engine::cut_into_shares(const Cell& cell, int64_t size, Share* sh
     const int64_t rivals = before = n;
     n = 0;
     int64_t* winners = arena_.take<int64_t>(rivals);
-    for (int64_t i = 0; i < rivals; ++i) winners[i] = shares[i].candidate;
+    each(rivals, [&](int64_t i) { winners[i] = shares[i].candidate; });
     for (int64_t i = 0; i < rivals; ++i) {
       Share share{winners[i], cell.polygon};
       if (clip_to_share(cell, winners, rivals, share)) shares[n++] = share;
@@ -30,7 +30,7 @@ inline int64_t Engine::cut_into_shares(const Cell& cell, int64_t size, Share* sh
 }
 
 // Cuts a share to where its candidate is not below a rival; false if nothing is left.
-inline bool Engine::clip_to_share(const Cell& cell, const int64_t* rivals, int64_t n, Share& share) {
+PLR_ENGINE bool Engine::clip_to_share(const Cell& cell, const int64_t* rivals, int64_t n, Share& share) {
   const Unsettled& candidates = cell.unsettled;
   const int64_t i = share.candidate;
   for (int64_t k = 0; k < n; ++k) {
@@ -54,7 +54,7 @@ inline bool Engine::clip_to_share(const Cell& cell, const int64_t* rivals, int64
     Polygon below;
     cut_in_two(arena_, polygon, &row, signs, share.polygon, below, [&](int64_t e) {
       NewVertex cut = known_crossing(polygon, e, row, z[e], z[e + 1 == polygon.n ? 0 : e + 1]);
-      cut.key = kUnnamed;
+      cut.key = VertexKey{0, 0};
       return cut;
     });
   }
@@ -62,13 +62,14 @@ inline bool Engine::clip_to_share(const Cell& cell, const int64_t* rivals, int64
 }
 
 // The shares of a segment from its start to its end; each starts where the one before it ends.
-inline void Engine::line_up(const Cell& cell, Share* shares, int64_t n) {
+PLR_ENGINE void Engine::line_up(const Cell& cell, Share* shares, int64_t n) {
   for (int64_t i = 1; i < n; ++i)
     for (int64_t k = i; k > 0; --k) {
       const int64_t p = shares[k - 1].candidate, q = shares[k].candidate;
       double z;
       if (difference_sign(cell.unsettled, cell.polygon, 0, difference(cell.unsettled, p, q), p, q, z) > 0) break;
-      std::swap(shares[k - 1], shares[k]);
+      const Share first = shares[k - 1], second = shares[k];
+      put(shares[k - 1], second), put(shares[k], first);
     }
   for (int64_t i = 1; i < n; ++i) {
     const Polygon &before = shares[i - 1].polygon, &after = shares[i].polygon;

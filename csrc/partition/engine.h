@@ -8,7 +8,6 @@
 #pragma once
 #include "../rounding.h"
 #include "arena.h"
-#include "exact_rows.h"
 #include "forms.h"
 #include "geometry.h"
 #include "lanes.h"
@@ -99,7 +98,8 @@ struct FoldPlan {
   int64_t first, end;    // the stages that are folded; rows of later stages are all kept
   int64_t touched_end;   // the first stage from which on the rows are not even touched
   int64_t kept, n_on;    // rows of the folded stages
-  uint8_t* keeps;        // of each stage after the first, for every eight rows: which of them are kept
+  Bits* keeps;           // of each stage after the first, for as many rows as there are lanes: which of them are kept
+  Bits* is_on;           // likewise, which are on
   int64_t* keeps_begin;  // [stages + 1]
   int32_t* on;           // [n_on]: rows that are on, by stage
   const double* high;    // [rows] upper bounds of max(z, 0)
@@ -118,7 +118,8 @@ struct Chord {
 // What can be told of two candidates of a maximum on a cell.
 enum Contest : int8_t { kFirstWins, kSecondWins, kBothMay, kOpen };
 
-constexpr VertexKey kUnnamed{0, 0};  // of a vertex that ShareNames has not named yet
+// A vertex that ShareNames has not named yet has the key 0.
+PLR_ENGINE bool is_unnamed(VertexKey key) { return key.high == 0 && key.low == 0; }
 
 // Where on a cell a candidate is the largest of its group; or on which side of a line it is, whose candidate is the
 // line itself, where it is on, or none.
@@ -130,80 +131,81 @@ constexpr int64_t kNone = -1;
 
 class Engine {
  protected:
-  Engine(const Shared& shared, Outside& outside);
+  PLR_ENGINE Engine(const Shared& shared, Outside& outside);
 
   // --- memory for rows, and their sizes: rows.inl ---
-  Forms take_forms(int64_t n);
-  RowForms take_row_forms(int64_t from, int64_t to);
-  template <int N> Arrays<N> gathered(const Arrays<N>& from, int64_t first, const int32_t* t, int64_t n);
-  double magnitude(const Forms& x, int64_t i) const;
-  V magnitudes(const Forms& x, int64_t i) const;
-  const int32_t* root_lines() const { return system_.line ? system_.line : shared_.row_numbers; }
-  Unsettled unsettled_of(const Cell& cell) const;
-  static Unsettled without_first(const Unsettled& all, int64_t n);
+  PLR_ENGINE Forms take_forms(int64_t n);
+  PLR_ENGINE RowForms take_row_forms(int64_t from, int64_t to);
+  template <int N> PLR_ENGINE Arrays<N> gathered(const Arrays<N>& from, int64_t first, const int32_t* t, int64_t n);
+  PLR_ENGINE double magnitude(const Forms& x, int64_t i) const;
+  PLR_ENGINE V magnitudes(const Forms& x, int64_t i) const;
+  PLR_ENGINE const int32_t* root_lines() const { return system_.line ? system_.line : shared_.row_numbers; }
+  PLR_ENGINE Unsettled unsettled_of(const Cell& cell) const;
+  PLR_ENGINE static Unsettled without_first(const Unsettled& all, int64_t n);
 
   // --- the signs of a line at the vertices: signs.inl ---
-  double threshold(double a, double b, double p, double d) const;
-  int exact_sign(const Polygon& polygon, int64_t vertex, int64_t row);
-  void vertex_signs(const Cell& cell, int64_t k, int8_t* signs, double* z);
+  PLR_ENGINE double threshold(double a, double b, double p, double d) const;
+  PLR_ENGINE int exact_sign(const Polygon& polygon, int64_t vertex, int64_t row);
+  PLR_ENGINE void vertex_signs(const Cell& cell, int64_t k, int8_t* signs, double* z);
 
   // --- which lines cross a cell: settle.inl ---
-  void set_on(int32_t line, bool on);
-  void settle(Cell& cell);
-  static int64_t put_forms(const Forms& to, int64_t n, V a, V b, V c, V p, uint32_t bits);
-  int settled_sign(const Cell& cell, int64_t k);
+  PLR_ENGINE void set_on(int32_t line, bool on);
+  PLR_ENGINE void settle(Cell& cell);
+  PLR_ENGINE static int64_t put_forms(const Forms& to, int64_t n, V a, V b, V c, V p, uint32_t bits);
+  PLR_COLD int settled_sign(const Cell& cell, int64_t k);
 
   // --- what those that are on give to others: substitute.inl ---
-  void substitute(Cell& cell, const SomeRows& on);
-  void prepay(Cell& cell);
+  PLR_ENGINE void substitute(Cell& cell, const SomeRows& on);
+  PLR_ENGINE void prepay(Cell& cell);
 
   // --- where they cut it: cut.inl ---
-  bool cut_by_first(const Cell& cell, Polygon& above, Polygon& below);
-  NewVertex known_crossing(const Polygon& polygon, int64_t i, const RowOnPlane& line, double z_i, double z_next);
+  PLR_ENGINE bool cut_by_first(const Cell& cell, Polygon& above, Polygon& below);
+  PLR_ENGINE NewVertex known_crossing(const Polygon& polygon, int64_t i, const RowOnPlane& line, double z_i,
+                                      double z_next);
 
   // --- cells that are only counted: chords.inl ---
-  bool count_chords(const Cell& cell);
-  bool chord_of(const Cell& cell, int64_t k, Chord& chord) const;
-  static int interleave(const Chord& p, const Chord& q);
-  bool certain_at_crossing(const Cell& cell, int64_t i, int64_t j, int64_t l) const;
+  PLR_ENGINE bool count_chords(const Cell& cell);
+  PLR_ENGINE bool chord_of(const Cell& cell, int64_t k, Chord& chord) const;
+  PLR_ENGINE static int interleave(const Chord& p, const Chord& q);
+  PLR_ENGINE bool certain_at_crossing(const Cell& cell, int64_t i, int64_t j, int64_t l) const;
 
   // --- folds: fold_plan.inl (of maxima, fold_maxima.inl), then fold.inl ---
   class FoldPlanner;
   class FoldMaker;
-  void refold(Cell& cell);
-  bool may_fold(const Cell& cell) const;
-  bool pays(const Fold& fold, const FoldPlan& plan) const;
-  void settle_rest(const Fold& fold, const FoldPlan& plan);
+  PLR_ENGINE void refold(Cell& cell);
+  PLR_ENGINE bool may_fold(const Cell& cell) const;
+  PLR_ENGINE bool pays(const Fold& fold, const FoldPlan& plan) const;
+  PLR_ENGINE void settle_rest(const Fold& fold, const FoldPlan& plan);
 
   // --- bounds by norms: norms.inl ---
-  Norms take_norms();
-  static double norm(const double* x, int64_t n);
-  double size_norm(const Forms& x, int64_t n) const;
-  double transfer(int64_t to, int64_t from) const;
-  double frobenius(int64_t to, int64_t from) const;
-  Norms root_norms(const Forms& forms);
-  void add_up(const Norms& to, int64_t first) const;
-  double* capped(const Cell& cell);
+  PLR_ENGINE Norms take_norms();
+  PLR_ENGINE static double norm(const double* x, int64_t n);
+  PLR_ENGINE double size_norm(const Forms& x, int64_t n) const;
+  PLR_ENGINE double transfer(int64_t to, int64_t from) const;
+  PLR_ENGINE double frobenius(int64_t to, int64_t from) const;
+  PLR_ENGINE Norms root_norms(const Forms& forms);
+  PLR_ENGINE void add_up(const Norms& to, int64_t first) const;
+  PLR_ENGINE double* capped(const Cell& cell);
 
   // --- stages of maxima: settle_maxima.inl, cut_maxima.inl, share_names.inl ---
   class ShareNames;
-  bool has_groups(int64_t stage) const { return shared_.has_groups[stage]; }
-  template <class LineOf> int64_t group_end(int64_t begin, int64_t end, LineOf&& line_of) const;
-  int64_t group_end(const Unsettled& candidates, int64_t begin) const;
-  static RowOnPlane difference(const Unsettled& candidates, int64_t i, int64_t j);
-  int difference_sign(const Unsettled& candidates, const Polygon& polygon, int64_t v, const RowOnPlane& row, int64_t i,
-                      int64_t j, double& z);
-  void settle_maxima(Cell& cell);
-  void find_losers(const Cell& cell, int64_t begin, int64_t end, uint8_t* lost);
-  void find_rectified_losers(const Unsettled& candidates, int64_t begin, int64_t end, uint8_t* lost);
-  Contest contest(const Cell& cell, int64_t i, int64_t j, bool exactly);
-  int64_t cut_into_shares(const Cell& cell, int64_t size, Share* shares);
-  bool clip_to_share(const Cell& cell, const int64_t* rivals, int64_t n, Share& share);
-  void line_up(const Cell& cell, Share* shares, int64_t n);
+  PLR_ENGINE bool has_groups(int64_t stage) const { return shared_.has_groups[stage]; }
+  template <class LineOf> PLR_ENGINE int64_t group_end(int64_t begin, int64_t end, LineOf&& line_of) const;
+  PLR_ENGINE int64_t group_end(const Unsettled& candidates, int64_t begin) const;
+  PLR_ENGINE static RowOnPlane difference(const Unsettled& candidates, int64_t i, int64_t j);
+  PLR_ENGINE int difference_sign(const Unsettled& candidates, const Polygon& polygon, int64_t v, const RowOnPlane& row,
+                                 int64_t i, int64_t j, double& z);
+  PLR_ENGINE void settle_maxima(Cell& cell);
+  PLR_ENGINE void find_losers(const Cell& cell, int64_t begin, int64_t end, uint8_t* lost);
+  PLR_ENGINE void find_rectified_losers(const Unsettled& candidates, int64_t begin, int64_t end, uint8_t* lost);
+  PLR_ENGINE Contest contest(const Cell& cell, int64_t i, int64_t j, bool exactly);
+  PLR_ENGINE int64_t cut_into_shares(const Cell& cell, int64_t size, Share* shares);
+  PLR_ENGINE bool clip_to_share(const Cell& cell, const int64_t* rivals, int64_t n, Share& share);
+  PLR_ENGINE void line_up(const Cell& cell, Share* shares, int64_t n);
 
   // --- what lies along the borders: borders.inl ---
-  void see_pieces(const Polygon& polygon, int64_t stage);
-  void see_zeros(const Polygon& polygon, const int8_t* signs);
+  PLR_ENGINE void see_pieces(const Polygon& polygon, int64_t stage);
+  PLR_ENGINE void see_zeros(const Polygon& polygon, const int8_t* signs);
 
   const Shared& shared_;
   const System& system_;

@@ -10,26 +10,45 @@
 
 #include "engine.h"
 #include "outside.h"
-// The members of Engine, and whose cells they are called for:
-#include "borders.inl"
-#include "chords.inl"
-#include "cut.inl"
-#include "cut_maxima.inl"
-#include "fold.inl"
-#include "fold_maxima.inl"
-#include "fold_plan.inl"
-#include "fold_system.inl"
-#include "norms.inl"
-#include "rows.inl"
-#include "settle.inl"
-#include "settle_maxima.inl"
-#include "share_names.inl"
-#include "signs.inl"
-#include "substitute.inl"
-#include "walk.inl"
+
+// The text of the engine, for this machine:
+#include "engine_members.inl"
 
 namespace pylinregion {
 namespace {
+
+// What it has found since it was asked last.
+template <class Walk> Found found_by(Walk& walk, Outside& outside) {
+  Found found = outside.take_found();
+  found.result.decisions = walk.take_decisions();
+  return found;
+}
+
+struct Task {
+  Cell cell;
+  std::vector<uint8_t> on;
+};
+// Cells that so many cuts lie above are put off, as tasks for other walks, in order. They point to what this walk has
+// made, so all of its memory stays.
+class PutsOff {
+ public:
+  static constexpr bool kKeepsMemory = true;
+  PutsOff(const System& system, Outside& outside, int64_t depth)
+      : outside_(outside), lines_(padded(system.lines)), depth_(depth) {}
+  template <class Walk> bool puts_off(Walk& walk, const Cell& cell, int64_t depth) {
+    if (depth < depth_) return false;
+    before.push_back(found_by(walk, outside_));
+    tasks.push_back({cell, {walk.on(), walk.on() + lines_}});
+    return true;
+  }
+
+  std::vector<Task> tasks;
+  std::vector<Found> before;  // before[i] comes before task i
+
+ private:
+  Outside& outside_;
+  const int64_t lines_, depth_;
+};
 
 void add_counts(EngineResult& to, const EngineResult& more) {
   to.regions.resize(std::max(to.regions.size(), more.regions.size()), 0);
@@ -129,10 +148,12 @@ SharedBy::SharedBy(const System& system, const EngineOptions& options)
 EngineResult walk_alone(const Shared& shared, EngineProgress& progress, const ExactRows& exact) {
   Outside outside(shared, progress, exact);
   outside.ask_for_turn([] { return true; });
-  Walk<WalksAll> walk(shared, outside);
+  WalksAll all;
+  Walk<WalksAll> walk(shared, outside, all);
   walk.from_root();
+  outside.report();
   if (shared.options.cells) outside.give_away();
-  return walk.take_found().result;
+  return found_by(walk, outside).result;
 }
 
 // Cuts above a task: enough tasks for all threads and parts; more would fold again what one fold can.
@@ -146,23 +167,27 @@ EngineResult walk_in_tasks(const Shared& shared, EngineProgress& progress, const
   const EngineOptions& options = shared.options;
   Outside at_root(shared, progress, exact);
   at_root.ask_for_turn([] { return false; });
-  Walk<PutsOff> root(shared, at_root, PutsOff(task_depth(options)));  // its memory is read until the tasks are done
+  PutsOff put_off(shared.system, at_root, task_depth(options));
+  Walk<PutsOff> root(shared, at_root, put_off);  // its memory is read until the tasks are done
   root.from_root();
-  Found last = root.take_found();
+  at_root.report();
+  Found last = found_by(root, at_root);
   last.waits = options.part + 1 == options.parts;
-  keep_part(options, root.policy);
-  const std::vector<Task>& tasks = root.policy.tasks;
-  InOrder found(options.cells, std::move(root.policy.before));
+  keep_part(options, put_off);
+  const std::vector<Task>& tasks = put_off.tasks;
+  InOrder found(options.cells, std::move(put_off.before));
   std::atomic<size_t> next{0};
   std::vector<std::exception_ptr> errors(static_cast<size_t>(options.threads));
   const auto work = [&](size_t worker) {
     try {
       Outside outside(shared, progress, exact);
-      Walk<WalksAll> walk(shared, outside);
+      WalksAll all;
+      Walk<WalksAll> walk(shared, outside, all);
       for (size_t i; (i = next++) < tasks.size();) {
         outside.ask_for_turn([&found, i] { return found.is_first(i); });
-        walk.from_task(tasks[i]);
-        found.of_task[i] = walk.take_found();
+        walk.from(tasks[i].cell, tasks[i].on.data());
+        outside.report();
+        found.of_task[i] = found_by(walk, outside);
         found.finish(i);
       }
     } catch (...) {

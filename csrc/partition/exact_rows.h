@@ -8,6 +8,7 @@
 
 #include "digit_network.h"
 #include "groups.h"
+#include "system.h"
 
 namespace pylinregion {
 
@@ -20,13 +21,6 @@ struct ExactSlice {
   int64_t n_corners;
   const double* borders = nullptr;  // see System
 };
-
-// A row's number: a line of the network, or (beyond these) a pair of candidates of a maximum, or (negative) the border
-// from corner e to the next, or the axis t = 0 that a segment lies on.
-inline int64_t border_row(int64_t e) { return -2 - e; }
-inline int64_t border_of(int64_t row) { return -2 - row; }
-inline bool is_border(int64_t row) { return row <= -2; }
-constexpr int64_t kAxisRow = -1;
 
 class NetworkDigits;  // a network in digits, for any number of slices
 class SliceNetwork;   // the network on a slice

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t kWorthFolding = 32;  // later rows: fewer are evaluated as fast as they are folded
 
-inline void Engine::refold(Cell& cell) {
+PLR_ENGINE void Engine::refold(Cell& cell) {
   if (!may_fold(cell)) return;
   cell.attempt = cell.unsettled.n;
   const Arena::Mark mark = arena_.mark();
@@ -23,22 +23,18 @@ inline void Engine::refold(Cell& cell) {
 }
 
 // The lines that the plan does not keep are on or off all over the cell. Of the others nothing is known.
-inline void Engine::settle_rest(const Fold& fold, const FoldPlan& plan) {
-  for (int64_t i = 0; i < plan.n_on; ++i) set_on(fold.line[plan.on[i]], true);
-  const int32_t* on = plan.on;
+PLR_ENGINE void Engine::settle_rest(const Fold& fold, const FoldPlan& plan) {
   for (int64_t l = plan.first + 1; l < plan.end; ++l) {
     const StageView& stage = fold.stages[l];
-    const uint8_t* keeps = plan.keeps + plan.keeps_begin[l];
-    for (int64_t r = stage.begin; r < stage.end; ++r) {
-      if (on < plan.on + plan.n_on && *on == r)
-        ++on;
-      else if (!(keeps[(r - stage.begin) / kLanes] >> (r - stage.begin) % kLanes & 1))
-        set_on(fold.line[r], false);
+    for (int64_t r = stage.begin, i = plan.keeps_begin[l]; r < stage.end; r += kLanes, ++i) {
+      const uint32_t valid = first_lanes(stage.end - r);
+      each_bit(plan.is_on[i] & valid, [&](int bit) { set_on(fold.line[r + bit], true); });
+      each_bit(~(plan.is_on[i] | plan.keeps[i]) & valid, [&](int bit) { set_on(fold.line[r + bit], false); });
     }
   }
 }
 
-inline bool Engine::may_fold(const Cell& cell) const {
+PLR_ENGINE bool Engine::may_fold(const Cell& cell) const {
   const Fold& fold = *cell.fold;
   const int64_t later = fold.rows - fold.stages[cell.stage].end;
   if (later == 0 || fold.depth == kMostFolds) return false;
@@ -48,7 +44,7 @@ inline bool Engine::may_fold(const Cell& cell) const {
 }
 
 // Whether the cells to come save more multiplications than the fold costs; the factors were found by measuring.
-inline bool Engine::pays(const Fold& fold, const FoldPlan& plan) const {
+PLR_ENGINE bool Engine::pays(const Fold& fold, const FoldPlan& plan) const {
   if (plan.end < plan.first + 2) return false;
   if (options_.fold_ahead > 0) return true;
   const int64_t touched =

@@ -8,15 +8,15 @@ namespace {
 
 // The fates of a stage's candidates; of the cell's own stage only those that are unsettled live. For each group that
 // lives, one row has the relaxed form of its maximum. It is as good as another, for all have the same columns.
-inline StageCount Engine::FoldPlanner::relax_maxima(int64_t l) {
+PLR_ENGINE StageCount Engine::FoldPlanner::relax_maxima(int64_t l) {
   const StageView& stage = fold_.stages[l];
   const int64_t n = stage.end - stage.begin;
   const bool now = l == plan_.first;
   const Forms form = form_.from(stage.begin);
   const Relaxed out{relaxed_.form.from(stage.begin), relaxed_.high + stage.begin};
   uint8_t* fate = engine_.arena_.take<uint8_t>(n);
-  std::fill_n(fate, n, uint8_t{kGone});
-  for (int64_t i = 0; now && i < cell_.unsettled.n; ++i) fate[cell_.unsettled.row[i] - stage.begin] = kKept;
+  fill(fate, n, uint8_t{kGone});
+  if (now) each(cell_.unsettled.n, [&](int64_t i) { fate[cell_.unsettled.row[i] - stage.begin] = kKept; });
   const Polygon& polygon = cell_.polygon;
   double x = 0, y = 0;  // the middle
   for (int64_t v = 0; v < polygon.n; ++v) x += polygon.x[v], y += polygon.y[v];
@@ -41,20 +41,22 @@ inline StageCount Engine::FoldPlanner::relax_maxima(int64_t l) {
       plan_.on[plan_.n_on + found.on++] = static_cast<int32_t>(stage.begin + best);
   }
   found.likely = found.kept;
-  uint8_t* keeps = plan_.keeps + plan_.keeps_begin[l];
-  for (int64_t begin = 0; begin < n; begin += kLanes, ++keeps) {
-    *keeps = 0;
+  sync();
+  int64_t at = plan_.keeps_begin[l];
+  for (int64_t begin = 0; begin < n; begin += kLanes, ++at) {
+    uint32_t kept = 0, is_on = 0;
     for (int64_t i = 0; i < kLanes && begin + i < n; ++i)
-      *keeps = static_cast<uint8_t>(*keeps | (fate[begin + i] == kKept) << i);
+      kept |= uint32_t{fate[begin + i] == kKept} << i, is_on |= uint32_t{fate[begin + i] == kOn} << i;
+    put(plan_.keeps[at], static_cast<Bits>(kept)), put(plan_.is_on[at], static_cast<Bits>(is_on));
   }
-  plan_.keeps_begin[l + 1] = keeps - plan_.keeps;
+  plan_.keeps_begin[l + 1] = at;
   return found;
 }
 
 // Of the candidates [begin, end) of a group the bounds, and at the place of `best` the relaxed form of their maximum:
 // max z = z_best + [0, H], H bounding all z_i - z_best. How many may be above `best`, which are kept.
-inline int64_t Engine::FoldPlanner::relax_maximum(const Forms& form, const Relaxed& out, int64_t begin, int64_t end,
-                                                  int64_t best, bool now, uint8_t* fate) const {
+PLR_ENGINE int64_t Engine::FoldPlanner::relax_maximum(const Forms& form, const Relaxed& out, int64_t begin, int64_t end,
+                                                      int64_t best, bool now, uint8_t* fate) const {
   const double size_best = engine_.magnitude(form, best);
   double rise = 0;
   int64_t rivals = 0;
@@ -82,7 +84,7 @@ inline int64_t Engine::FoldPlanner::relax_maximum(const Forms& form, const Relax
 }
 
 // Of a form on the polygon, widened by what it is off, as in relax; size: its magnitude, or more.
-inline Range Engine::FoldPlanner::range(const RowOnPlane& form, double size) const {
+PLR_ENGINE Range Engine::FoldPlanner::range(const RowOnPlane& form, double size) const {
   const Polygon& polygon = cell_.polygon;
   double low = INFINITY, high = -INFINITY;
   for (int64_t v = 0; v < polygon.n; ++v) {

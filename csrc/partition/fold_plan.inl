@@ -10,7 +10,7 @@ namespace {
 
 constexpr double kMostKept = 0.9;  // of a stage: where bounds prune less, a fold ends
 
-// Which of eight rows are settled on a cell, and which would cross it if their relaxed forms were exact.
+// Which of some rows are settled on a cell, and which would cross it if their relaxed forms were exact.
 struct Sides {
   uint32_t on, off, likely;
 };
@@ -24,22 +24,22 @@ enum Fate : uint8_t { kGone, kKept, kOn };
 // Makes a plan, stage by stage: a row's form is known once all that it depends on is relaxed.
 class Engine::FoldPlanner {
  public:
-  FoldPlanner(Engine& engine, const Cell& cell);
-  FoldPlan plan();
+  PLR_ENGINE FoldPlanner(Engine& engine, const Cell& cell);
+  PLR_ENGINE FoldPlan plan();
 
  private:
-  void know_until(int64_t row);
-  void know(const RowForms& in, int64_t from, int64_t to);
-  bool ends_before(int64_t l, int64_t kept) const;
-  int64_t first_untouched() const;
-  StageCount relax_lines(int64_t l);
-  Sides relax(int64_t r) const;
+  PLR_ENGINE void know_until(int64_t row);
+  PLR_ENGINE void know(const RowForms& in, int64_t from, int64_t to);
+  PLR_ENGINE bool ends_before(int64_t l, int64_t kept) const;
+  PLR_ENGINE int64_t first_untouched() const;
+  PLR_ENGINE StageCount relax_lines(int64_t l);
+  PLR_ENGINE Sides relax(int64_t r) const;
 
   // --- fold_maxima.inl ---
-  StageCount relax_maxima(int64_t l);
-  int64_t relax_maximum(const Forms& form, const Relaxed& out, int64_t begin, int64_t end, int64_t best, bool now,
-                        uint8_t* fate) const;
-  Range range(const RowOnPlane& form, double size) const;
+  PLR_ENGINE StageCount relax_maxima(int64_t l);
+  PLR_ENGINE int64_t relax_maximum(const Forms& form, const Relaxed& out, int64_t begin, int64_t end, int64_t best,
+                                   bool now, uint8_t* fate) const;
+  PLR_ENGINE Range range(const RowOnPlane& form, double size) const;
 
   Engine& engine_;
   const Cell& cell_;
@@ -54,7 +54,7 @@ class Engine::FoldPlanner {
   int64_t n_live_ = 0;
 };
 
-inline Engine::FoldPlanner::FoldPlanner(Engine& engine, const Cell& cell)
+PLR_ENGINE Engine::FoldPlanner::FoldPlanner(Engine& engine, const Cell& cell)
     : engine_(engine),
       cell_(cell),
       fold_(*cell.fold),
@@ -65,24 +65,25 @@ inline Engine::FoldPlanner::FoldPlanner(Engine& engine, const Cell& cell)
   Arena& arena = engine.arena_;
   relaxed_ = {engine.take_forms(rows), arena.take<double>(rows + kLanes)};
   form_ = engine.take_forms(rows);
-  live_ = arena.take<int32_t>(rows);
+  live_ = arena.take<int32_t>(rows + kLanes);
   plan_.first = cell.stage, plan_.end = stages;
   plan_.kept = crossing, plan_.n_on = 0;
-  plan_.keeps = arena.take<uint8_t>(rows / kLanes + stages + 1);
+  plan_.keeps = arena.take<Bits>(2 * (rows / kLanes + stages + 1));
+  plan_.is_on = plan_.keeps + (rows / kLanes + stages + 1);
   plan_.keeps_begin = arena.take<int64_t>(stages + 1);
   plan_.keeps_begin[cell.stage] = 0;
-  plan_.on = arena.take<int32_t>(rows);
+  plan_.on = arena.take<int32_t>(rows + kLanes);
   plan_.high = relaxed_.high;
   plan_.counts = arena.take<StageCount>(stages);
   plan_.counts[cell.stage] = {crossing, 0, crossing};
-  for (int64_t i = 0; i < crossing; ++i) {
+  each(crossing, [&](int64_t i) {
     const Forms &from = cell.unsettled, to = form_.from(cell.unsettled.row[i]);
     *to.a = from.a[i], *to.b = from.b[i], *to.c = from.c[i];
     *to.p = from.p[i] + g_ * engine.magnitude(to, 0);
-  }
+  });
 }
 
-inline FoldPlan Engine::FoldPlanner::plan() {
+PLR_ENGINE FoldPlan Engine::FoldPlanner::plan() {
   for (int64_t l = plan_.first; l < engine_.n_stages_; ++l) {
     const StageView& stage = fold_.stages[l];
     know_until(stage.end);
@@ -110,12 +111,12 @@ inline FoldPlan Engine::FoldPlanner::plan() {
 }
 
 // The forms of the rows before `row`, of what the cell has.
-inline void Engine::FoldPlanner::know_until(int64_t row) {
+PLR_ENGINE void Engine::FoldPlanner::know_until(int64_t row) {
   if (known_ < cell_.reach) know(cell_.forms, known_, std::min(row, cell_.reach));
   if (row > cell_.reach) know(fold_.far, std::max(known_, cell_.reach), row);
   known_ = std::max(known_, row);
 }
-inline void Engine::FoldPlanner::know(const RowForms& rows, int64_t from, int64_t to) {
+PLR_ENGINE void Engine::FoldPlanner::know(const RowForms& rows, int64_t from, int64_t to) {
   const Forms in = rows.from(from), out = form_.from(from);
   for (int64_t i = 0; i < to - from; i += kLanes) {
     const V radius = load(in.p + i) + set(g_) * engine_.magnitudes(in, i);
@@ -125,14 +126,14 @@ inline void Engine::FoldPlanner::know(const RowForms& rows, int64_t from, int64_
 }
 
 // Whether the fold ends before stage l, of which so many rows would be kept.
-inline bool Engine::FoldPlanner::ends_before(int64_t l, int64_t kept) const {
+PLR_ENGINE bool Engine::FoldPlanner::ends_before(int64_t l, int64_t kept) const {
   if (always_) return l > cell_.stage + engine_.options_.fold_ahead;
   const int64_t lines = fold_.stages[l].end - fold_.stages[l].begin;
   return static_cast<double>(kept) > kMostKept * static_cast<double>(lines) && l + 1 < engine_.n_stages_;
 }
 
 // The first stage whose rows take from no stage that is folded, and have taken from none.
-inline int64_t Engine::FoldPlanner::first_untouched() const {
+PLR_ENGINE int64_t Engine::FoldPlanner::first_untouched() const {
   int64_t touched = std::max(cell_.reach, fold_.stages[plan_.end - 1].end);
   for (int64_t l = plan_.first; l < plan_.end; ++l) touched = std::max(touched, fold_.stages[l].extent);
   int64_t l = plan_.end;
@@ -141,33 +142,36 @@ inline int64_t Engine::FoldPlanner::first_untouched() const {
 }
 
 // The relaxed forms of a stage's rows. Of the cell's own stage only its unsettled lines live.
-inline StageCount Engine::FoldPlanner::relax_lines(int64_t l) {
+PLR_ENGINE StageCount Engine::FoldPlanner::relax_lines(int64_t l) {
   const StageView& stage = fold_.stages[l];
   const bool now = l == plan_.first;
-  uint8_t* keeps = plan_.keeps + plan_.keeps_begin[l];
-  int32_t* on = plan_.on + plan_.n_on;
+  int64_t at = plan_.keeps_begin[l];
+  int32_t *on = plan_.on + plan_.n_on, *live = live_;
   StageCount found{0, 0, 0};
   for (int64_t r = stage.begin; r < stage.end; r += kLanes) {
     const Sides sides = relax(r);
     if (now) continue;
-    uint32_t lives = first_lanes(stage.end - r) & ~sides.off, is_on = lives & sides.on;
-    *keeps++ = static_cast<uint8_t>(lives & ~is_on);
-    found.likely += __builtin_popcount(lives & sides.likely);
-    for (; is_on; is_on &= is_on - 1) on[found.on++] = static_cast<int32_t>(r + __builtin_ctz(is_on));
-    for (; lives; lives &= lives - 1) live_[n_live_++] = static_cast<int32_t>(r + __builtin_ctz(lives));
+    const uint32_t lives = first_lanes(stage.end - r) & ~sides.off, is_on = lives & sides.on;
+    put(plan_.keeps[at], static_cast<Bits>(lives & ~is_on)), put(plan_.is_on[at], static_cast<Bits>(is_on));
+    ++at;
+    found.likely += count_bits(lives & sides.likely);
+    const int32_t* const rows = engine_.shared_.row_numbers + r;
+    on = compress(on, rows, is_on), live = compress(live, rows, lives);
+    found.on += count_bits(is_on);
   }
+  n_live_ = live - live_;
   found.kept = n_live_ - found.on;
   if (now) {
     n_live_ = cell_.unsettled.n;
-    std::copy(cell_.unsettled.row, cell_.unsettled.row + n_live_, live_);
+    copy(cell_.unsettled.row, n_live_, live_);
   }
-  plan_.keeps_begin[l + 1] = keeps - plan_.keeps;
+  plan_.keeps_begin[l + 1] = at;
   return found;
 }
 
-// Eight rows: z is between low and high on the polygon, so max(z, 0) is within lambda * form + mu +- (mu + lambda p),
-// lambda the slope from (low, 0) to (high, high). Rows that are on come out unchanged.
-inline Sides Engine::FoldPlanner::relax(int64_t r) const {
+// A vector of rows: z is between low and high on the polygon, so max(z, 0) is within lambda * form + mu +- (mu + lambda
+// p), lambda the slope from (low, 0) to (high, high). Rows that are on come out unchanged.
+PLR_ENGINE Sides Engine::FoldPlanner::relax(int64_t r) const {
   const Polygon& polygon = cell_.polygon;
   const Forms form = form_.from(r), out = relaxed_.form.from(r);
   const double g = g_;

@@ -15,34 +15,36 @@ constexpr int64_t kMovedTogether = 32;  // columns: what is added to them is rea
 // the plan are folded. Stages before last_ are touched: their rows take from what is eliminated. Later ones stay.
 class Engine::FoldMaker {
  public:
-  FoldMaker(Engine& engine, Cell& cell, const FoldPlan& plan);
-  void make();
+  PLR_ENGINE FoldMaker(Engine& engine, Cell& cell, const FoldPlan& plan);
+  PLR_ENGINE void make();
 
  private:
-  void number_rows();
-  int64_t number_stage(int64_t l, int32_t* to) const;
-  void lay_out_columns();
+  PLR_ENGINE void number_rows();
+  PLR_ENGINE int64_t number_stage(int64_t l, int32_t* to) const;
+  PLR_ENGINE void lay_out_columns();
 
-  void take_room();
-  void move_columns();
-  void move_some_columns(int64_t l, int64_t k, int64_t n);
-  template <int N> void take_columns(int64_t l, int64_t k, int64_t i);
-  void eliminate_from_columns(int64_t j, int64_t n);
-  template <int N> void keep_columns(int64_t l, int64_t k, int64_t i);
+  PLR_ENGINE void take_room();
+  PLR_ENGINE void move_columns();
+  PLR_ENGINE void move_some_columns(int64_t l, int64_t k, int64_t n);
+  template <int N> PLR_ENGINE void take_columns(int64_t l, int64_t k, int64_t i);
+  PLR_ENGINE void eliminate_from_columns(int64_t j, int64_t n);
+  template <int N> PLR_ENGINE void keep_columns(int64_t l, int64_t k, int64_t i);
 
-  void find_gammas();
-  void eliminate_and_bound();
-  void keep_forms();
-  void find_norms();
-  void install(Fold* made);
+  PLR_ENGINE void find_gammas();
+  PLR_ENGINE void eliminate_and_bound();
+  PLR_ENGINE void keep_forms();
+  PLR_ENGINE void find_norms();
+  PLR_ENGINE void install(Fold* made);
 
-  int64_t on(int64_t l) const { return on_begin_[l + 1] - on_begin_[l]; }  // how many rows of a stage are eliminated
-  // For every eight old rows of a stage, which are kept; null: all.
-  const uint8_t* keeps(int64_t l) const { return l < plan_.end ? plan_.keeps + plan_.keeps_begin[l] : nullptr; }
+  PLR_ENGINE int64_t on(int64_t l) const {
+    return on_begin_[l + 1] - on_begin_[l];
+  }  // how many rows of a stage are eliminated
+  // For as many old rows of a stage as there are lanes, which are kept; null: all.
+  PLR_ENGINE const Bits* keeps(int64_t l) const { return l < plan_.end ? plan_.keeps + plan_.keeps_begin[l] : nullptr; }
   // N of the columns that are moved together, from the i-th on, at an old row.
-  template <int N> Arrays<N> room(int64_t i, int64_t row) const;
+  template <int N> PLR_ENGINE Arrays<N> room(int64_t i, int64_t row) const;
   // work(the number n, but at most 4) as a constant
-  template <class Work> static void with_count(int64_t n, const Work& work);
+  template <class Work> PLR_ENGINE static void with_count(int64_t n, const Work& work);
 
   Engine& engine_;
   Arena& arena_;
@@ -73,7 +75,7 @@ class Engine::FoldMaker {
   double largest_gamma_ = 0;
 };
 
-inline Engine::FoldMaker::FoldMaker(Engine& engine, Cell& cell, const FoldPlan& plan)
+PLR_ENGINE Engine::FoldMaker::FoldMaker(Engine& engine, Cell& cell, const FoldPlan& plan)
     : engine_(engine),
       arena_(engine.arena_),
       cell_(cell),
@@ -89,14 +91,15 @@ inline Engine::FoldMaker::FoldMaker(Engine& engine, Cell& cell, const FoldPlan& 
       stages_(arena_.take<StageView>(n_stages_)),
       columns_(arena_.take<double*>(last_)),
       lines_(arena_.take<int32_t>(rows_ + kLanes)),
-      kept_(arena_.take<int32_t>(reach_)),
+      kept_(arena_.take<int32_t>(reach_ + kLanes)),
       on_begin_(arena_.take<int64_t>(last_ + 1)),
       column_end_(arena_.take<int64_t>(last_)),
       behind_(fold_.stages[first_].end),
       size_(padded(untouched_ - behind_ + kLanes)) {}
 
-inline void Engine::FoldMaker::make() {
+PLR_ENGINE void Engine::FoldMaker::make() {
   number_rows();
+  sync();
   lay_out_columns();
   made_forms_ = engine_.take_row_forms(0, reach_);
   Fold* made = arena_.take<Fold>(1);
@@ -115,7 +118,7 @@ inline void Engine::FoldMaker::make() {
 
 // --- number ---
 
-inline void Engine::FoldMaker::number_rows() {
+PLR_ENGINE void Engine::FoldMaker::number_rows() {
   int64_t n = 0, n_on = 0;
   for (int64_t l = 0; l < first_; ++l) stages_[l] = {0, 0, 0, nullptr, 0}, on_begin_[l] = 0;
   for (int64_t l = first_; l < plan_.end; ++l) {
@@ -131,27 +134,26 @@ inline void Engine::FoldMaker::number_rows() {
     stages_[l] = {old.begin + shift, old.end + shift, old.extent + shift, old.columns, old.stride};
   }
   for (int64_t l = plan_.end; l <= last_; ++l) on_begin_[l] = n_on;
-  for (int64_t r = folded_end_; r < untouched_; ++r) kept_[n++] = static_cast<int32_t>(r);
-  for (int64_t i = 0; i < reach_; ++i) lines_[i] = fold_.line[kept_[i]];
-  std::copy(fold_.line + untouched_, fold_.line + fold_.rows, lines_ + reach_);
+  copy(engine_.shared_.row_numbers + folded_end_, untouched_ - folded_end_, kept_ + n);
+  each(reach_, [&](int64_t i) { lines_[i] = fold_.line[kept_[i]]; });
+  copy(fold_.line + untouched_, fold_.rows - untouched_, lines_ + reach_);
 }
 
 // The old rows of a folded stage that are kept, and how many.
-inline int64_t Engine::FoldMaker::number_stage(int64_t l, int32_t* to) const {
+PLR_ENGINE int64_t Engine::FoldMaker::number_stage(int64_t l, int32_t* to) const {
   if (l == first_) {
-    std::copy(cell_.unsettled.row, cell_.unsettled.row + cell_.unsettled.n, to);
+    copy(cell_.unsettled.row, cell_.unsettled.n, to);
     return cell_.unsettled.n;
   }
   const StageView& old = fold_.stages[l];
-  const uint8_t* kept = keeps(l);
-  int64_t n = 0;
-  for (int64_t r = old.begin; r < old.end; r += kLanes)
-    for (uint32_t rest = *kept++; rest; rest &= rest - 1) to[n++] = static_cast<int32_t>(r + __builtin_ctz(rest));
-  return n;
+  const Bits* kept = keeps(l);
+  int32_t* end = to;
+  for (int64_t r = old.begin; r < old.end; r += kLanes) end = compress(end, engine_.shared_.row_numbers + r, *kept++);
+  return end - to;
 }
 
 // The columns of a folded stage end with what it takes part in, or with what those that are on behind it do.
-inline void Engine::FoldMaker::lay_out_columns() {
+PLR_ENGINE void Engine::FoldMaker::lay_out_columns() {
   int64_t behind = 0;
   for (int64_t l = plan_.end; l-- > first_;) {
     const int64_t extent = std::max(fold_.stages[l].extent, behind);
@@ -169,22 +171,22 @@ inline void Engine::FoldMaker::lay_out_columns() {
 
 // --- move the columns that are kept, and eliminate from them ---
 
-inline void Engine::FoldMaker::take_room() {
+PLR_ENGINE void Engine::FoldMaker::take_room() {
   double* memory = arena_.take<double>(7 * size_);
   const auto array = [&](int64_t i) { return memory + i * size_; };
   size_before_ = {array(0), behind_}, size_after_ = {array(1), behind_};
-  std::fill_n(array(0), 2 * size_, 0.0);
+  fill(array(0), 2 * size_, 0.0);
   forms_ = {{array(2), array(3), array(4), array(5)}, behind_};
   given_ = {{array(2), array(3), array(4), array(6)}, behind_};
   room_ = arena_.take<double>(kMovedTogether * size_);
   gamma_ = arena_.take<double>(last_);
 }
-template <int N> inline Arrays<N> Engine::FoldMaker::room(int64_t i, int64_t row) const {
+template <int N> PLR_ENGINE Arrays<N> Engine::FoldMaker::room(int64_t i, int64_t row) const {
   Arrays<N> out;
   for (int j = 0; j < N; ++j) out.at[j] = room_ + ((i + j) * size_ + row - behind_);
   return out;
 }
-template <class Work> inline void Engine::FoldMaker::with_count(int64_t n, const Work& work) {
+template <class Work> PLR_ENGINE void Engine::FoldMaker::with_count(int64_t n, const Work& work) {
   switch (n) {
     case 1: return work(std::integral_constant<int, 1>());
     case 2: return work(std::integral_constant<int, 2>());
@@ -193,14 +195,14 @@ template <class Work> inline void Engine::FoldMaker::with_count(int64_t n, const
   }
 }
 
-inline void Engine::FoldMaker::move_columns() {
+PLR_ENGINE void Engine::FoldMaker::move_columns() {
   for (int64_t l = first_; l < plan_.end; ++l) {
     const int64_t n = stages_[l].end - stages_[l].begin;
-    for (int64_t k = 0; k < n; k += kMovedTogether) move_some_columns(l, k, std::min(n - k, kMovedTogether));
+    for (int64_t k = 0; k < n; k += kMovedTogether) move_some_columns(l, k, std::min(n - k, +kMovedTogether));
   }
 }
 // Of stage l n columns, from the k-th on.
-inline void Engine::FoldMaker::move_some_columns(int64_t l, int64_t k, int64_t n) {
+PLR_ENGINE void Engine::FoldMaker::move_some_columns(int64_t l, int64_t k, int64_t n) {
   for (int64_t i = 0; i < n; i += 4) with_count(n - i, [&](auto count) { take_columns<count>(l, k + i, i); });
   for (int64_t j = l + 1; j < std::min(column_end_[l], plan_.end); ++j)
     if (on(j)) eliminate_from_columns(j, n);
@@ -208,7 +210,7 @@ inline void Engine::FoldMaker::move_some_columns(int64_t l, int64_t k, int64_t n
 }
 
 // N columns from the k-th on, as they are.
-template <int N> inline void Engine::FoldMaker::take_columns(int64_t l, int64_t k, int64_t i) {
+template <int N> PLR_ENGINE void Engine::FoldMaker::take_columns(int64_t l, int64_t k, int64_t i) {
   const StageView& from = fold_.stages[l];
   const int64_t stage_end = column_end_[l];
   const int64_t end = (stage_end < last_ ? fold_.stages[stage_end].begin : untouched_) - from.end;
@@ -230,11 +232,11 @@ template <int N> inline void Engine::FoldMaker::take_columns(int64_t l, int64_t 
     }
     store(sizes + r, size);
   }
-  for (int j = 0; j < N; ++j) std::fill(to.at[j] + extent, to.at[j] + end, 0.0);
+  for (int j = 0; j < N; ++j) fill(to.at[j] + extent, end - extent, 0.0);
 }
 
 // To the n columns that are moved together, what the rows of stage j that are on take from them and give on.
-inline void Engine::FoldMaker::eliminate_from_columns(int64_t j, int64_t n) {
+PLR_ENGINE void Engine::FoldMaker::eliminate_from_columns(int64_t j, int64_t n) {
   const Arena::Mark mark = arena_.mark();
   const StageView& stage = fold_.stages[j];
   const int32_t* t = plan_.on + on_begin_[j];
@@ -242,7 +244,7 @@ inline void Engine::FoldMaker::eliminate_from_columns(int64_t j, int64_t n) {
   for (int64_t i = 0; i < n; i += 4)
     with_count(n - i, [&](auto count) {
       const Arrays<count> some = engine_.gathered(room<count>(i, stage.begin), stage.begin, t, on(j));
-      std::copy_n(some.at, static_cast<int>(count), values[i / 4].at);
+      for (int c = 0; c < count; ++c) values[i / 4].at[c] = some.at[c];
     });
   int64_t r = 0;
   const auto add_rows = [&](auto vectors) {
@@ -250,7 +252,7 @@ inline void Engine::FoldMaker::eliminate_from_columns(int64_t j, int64_t n) {
       with_count(n - i, [&](auto count) {
         const Arrays<count> rows = room<count>(i, stage.end);
         Columns<count> columns{&stage, t, {}, on(j)};
-        std::copy_n(values[i / 4].at, static_cast<int>(count), columns.values.at);
+        for (int c = 0; c < count; ++c) columns.values.at[c] = values[i / 4].at[c];
         add_columns<vectors, count, false>(rows, rows, r, columns);
       });
     r += vectors * kLanes;
@@ -262,7 +264,7 @@ inline void Engine::FoldMaker::eliminate_from_columns(int64_t j, int64_t n) {
 }
 
 // What is kept of their rows.
-template <int N> inline void Engine::FoldMaker::keep_columns(int64_t l, int64_t k, int64_t i) {
+template <int N> PLR_ENGINE void Engine::FoldMaker::keep_columns(int64_t l, int64_t k, int64_t i) {
   const StageView& to = stages_[l];
   double* out[N];
   V high[N];
@@ -274,7 +276,7 @@ template <int N> inline void Engine::FoldMaker::keep_columns(int64_t l, int64_t 
   for (int64_t s = l + 1; s < column_end_[l]; ++s) {
     const StageView& stage = fold_.stages[s];
     const int64_t n = stage.end - stage.begin;
-    const uint8_t* which = keeps(s);
+    const Bits* which = keeps(s);
     const Arrays<N> from = room<N>(i, stage.begin);
     double* const sizes = size_after_.from(stage.begin);
     for (int64_t r = 0; r < n; r += kLanes) {
@@ -290,13 +292,13 @@ template <int N> inline void Engine::FoldMaker::keep_columns(int64_t l, int64_t 
     }
   }
   const int64_t rest = stop - out[0];
-  for (int j = 0; j < N; ++j) std::fill(out[j], out[j] + rest, 0.0);
+  for (int j = 0; j < N; ++j) fill(out[j], rest, 0.0);
 }
 
 // --- eliminate from the forms, with bounds ---
 
 // A row rounds as many products as are added to it; none: nothing.
-inline void Engine::FoldMaker::find_gammas() {
+PLR_ENGINE void Engine::FoldMaker::find_gammas() {
   for (int64_t l = first_; l < last_; ++l) {
     int64_t added = 0;
     for (int64_t j = first_; j < std::min(l, plan_.end); ++j)
@@ -307,7 +309,7 @@ inline void Engine::FoldMaker::find_gammas() {
 }
 
 // The forms, and e'_r = e_r + gamma_r size_r + sum |C_rt| (e'_t + gamma size'_t): Lemma 1.
-inline void Engine::FoldMaker::eliminate_and_bound() {
+PLR_ENGINE void Engine::FoldMaker::eliminate_and_bound() {
   const int64_t reach = std::max(behind_, cell_.reach);
   copy_forms(cell_.forms.from(behind_), forms_.from(behind_), reach - behind_);
   copy_forms(fold_.far.from(reach), forms_.from(reach), untouched_ - reach);
@@ -336,7 +338,7 @@ inline void Engine::FoldMaker::eliminate_and_bound() {
 }
 
 // Those of the new rows, with the budget of roundings prepaid.
-inline void Engine::FoldMaker::keep_forms() {
+PLR_ENGINE void Engine::FoldMaker::keep_forms() {
   const Unsettled& left = cell_.unsettled;
   const Forms& out = made_forms_.forms;
   copy_forms(left, out, left.n);
@@ -344,7 +346,7 @@ inline void Engine::FoldMaker::keep_forms() {
   for (int64_t l = first_ + 1; l < last_; ++l) {
     const int64_t n = fold_.stages[l].end - fold_.stages[l].begin;
     const Arrays<4> from = forms_.from(fold_.stages[l].begin).arrays();
-    const uint8_t* which = keeps(l);
+    const Bits* which = keeps(l);
     for (int64_t r = 0; r < n; r += kLanes) {
       const uint32_t kept = which ? *which++ : first_lanes(n - r);
       for (int i = 0; i < 4; ++i) to.at[i] = compress(to.at[i], load(from.at[i] + r), kept);
@@ -355,23 +357,24 @@ inline void Engine::FoldMaker::keep_forms() {
 }
 
 // As the norm form has them (docs/exactness.md, 5.1): what the rows have rounded by themselves, now with this fold.
-inline void Engine::FoldMaker::find_norms() {
+PLR_ENGINE void Engine::FoldMaker::find_norms() {
   double *rounded = arena_.take<double>(last_), *after = arena_.take<double>(last_);
   for (int64_t l = first_; l < last_; ++l) {
     const StageView& stage = fold_.stages[l];
     const int64_t n = stage.end - stage.begin;
-    rounded[l] = gamma_[l] ? norm(size_before_.from(stage.begin), n) : 0;
+    double sum = gamma_[l] ? norm(size_before_.from(stage.begin), n) : 0;
     after[l] = on(l) ? norm(size_after_.from(stage.begin), n) : 0;
-    for (int64_t j = first_; j < l; ++j) rounded[l] += engine_.frobenius(l, j) * after[j];
-    rounded[l] *= gamma_[l] * kInflateNorm;
+    for (int64_t j = first_; j < l; ++j) sum += engine_.frobenius(l, j) * after[j];
+    rounded[l] = sum * (gamma_[l] * kInflateNorm);
   }
   const Norms &old = fold_.norms, &to = made_norms_;
   const double operations = static_cast<double>(cell_.operations) * 2 * kUnit;
   for (int64_t l = 0; l < n_stages_; ++l) {
-    to.own[l] = old.own[l];
-    if (l >= fold_.first && l < last_) to.own[l] += operations * old.size[l] * kInflateNorm;
+    double own = old.own[l];
+    if (l >= fold_.first && l < last_) own += operations * old.size[l] * kInflateNorm;
+    if (l >= first_ && l < last_) own += rounded[l];
+    to.own[l] = own;
     if (l >= first_ && l < last_) {
-      to.own[l] += rounded[l];
       to.size[l] = engine_.size_norm(made_forms_.from(stages_[l].begin), stages_[l].end - stages_[l].begin);
     } else if (l >= last_) {
       const StageView& stage = fold_.stages[l];
@@ -383,7 +386,7 @@ inline void Engine::FoldMaker::find_norms() {
 
 // --- install ---
 
-inline void Engine::FoldMaker::install(Fold* made) {
+PLR_ENGINE void Engine::FoldMaker::install(Fold* made) {
   const RowForms far{fold_.far.forms, fold_.far.first - (fold_.rows - rows_)};  // the same, by new rows
   *made = {stages_, rows_, lines_, far, first_, fold_.depth + 1, made_norms_};
   cell_.fold = made;

@@ -15,7 +15,7 @@ namespace {
 template <int N> struct Arrays {
   double* at[N];
 
-  Arrays from(int64_t i) const {
+  PLR_ENGINE Arrays from(int64_t i) const {
     Arrays out;
     for (int j = 0; j < N; ++j) out.at[j] = at[j] + i;
     return out;
@@ -26,8 +26,8 @@ template <int N> struct Arrays {
 struct Forms {
   double *a, *b, *c, *p;
 
-  Forms from(int64_t i) const { return {a + i, b + i, c + i, p + i}; }
-  Arrays<4> arrays() const { return {{a, b, c, p}}; }
+  PLR_ENGINE Forms from(int64_t i) const { return {a + i, b + i, c + i, p + i}; }
+  PLR_ENGINE Arrays<4> arrays() const { return {{a, b, c, p}}; }
 };
 
 // An array, and forms, that have the rows from `first` on: asked for by row.
@@ -35,19 +35,17 @@ struct RowArray {
   double* begin;
   int64_t first;
 
-  double* from(int64_t r) const { return begin + (r - first); }
+  PLR_ENGINE double* from(int64_t r) const { return begin + (r - first); }
 };
 struct RowForms {
   Forms forms;
   int64_t first;
 
-  Forms from(int64_t r) const { return forms.from(r - first); }
+  PLR_ENGINE Forms from(int64_t r) const { return forms.from(r - first); }
 };
 
-inline void copy_forms(const Forms& in, const Forms& out, int64_t n) {
-  const size_t bytes = static_cast<size_t>(n) * sizeof(double);
-  std::memcpy(out.a, in.a, bytes), std::memcpy(out.b, in.b, bytes);
-  std::memcpy(out.c, in.c, bytes), std::memcpy(out.p, in.p, bytes);
+PLR_ENGINE void copy_forms(const Forms& in, const Forms& out, int64_t n) {
+  copy(in.a, n, out.a), copy(in.b, n, out.b), copy(in.c, n, out.c), copy(in.p, n, out.p);
 }
 
 // A sum over rows t [n] of a stage: their columns, each times its values.
@@ -57,12 +55,11 @@ template <int N> struct Columns {
   Arrays<N> values;  // [n]
   int64_t n;
 };
-constexpr int kTall = sizeof(Word) == 64 ? 4 : 1;  // vectors of rows at a time: as many sums as there are registers
 
 // Rows [r, r + 8 K) behind the columns' stage of N arrays: out = in + the sum, in rising order; kBound: the last array
 // takes the sizes of the columns.
 template <int K, int N, bool kBound>
-inline void add_columns(const Arrays<N>& in, const Arrays<N>& out, int64_t r, const Columns<N>& columns) {
+PLR_ENGINE void add_columns(const Arrays<N>& in, const Arrays<N>& out, int64_t r, const Columns<N>& columns) {
   const StageView& stage = *columns.stage;
   const int64_t first = r - stage.begin * stage.stride;
   V sum[N][K];
@@ -76,7 +73,7 @@ inline void add_columns(const Arrays<N>& in, const Arrays<N>& out, int64_t r, co
 }
 // All rows behind the stage that take from it, and up to eight more.
 template <int N, bool kBound>
-inline void add_columns(const Arrays<N>& in, const Arrays<N>& out, const Columns<N>& columns) {
+PLR_ENGINE void add_columns(const Arrays<N>& in, const Arrays<N>& out, const Columns<N>& columns) {
   const int64_t end = columns.stage->extent - columns.stage->end;
   int64_t r = 0;
   for (; r + (kTall - 1) * kLanes < end; r += kTall * kLanes) add_columns<kTall, N, kBound>(in, out, r, columns);

@@ -15,7 +15,7 @@ namespace {
 // An affine function a s + b t + c; |function - the exact one| <= error everywhere on the slice's polygon.
 struct RowOnPlane {
   double a, b, c, error;
-  int64_t number;  // a line of the network, or a border (exact_rows.h)
+  int64_t number;  // a line of the network, or a border (system.h)
 };
 
 // Vertex i lies on edges i - 1 and i. A segment has two vertices, each on its own row and on the axis t = 0; edge i is
@@ -28,11 +28,11 @@ struct Polygon {
   VertexKey* keys;   // of the vertices; null where cells are only counted
   VertexKey* bases;  // of each edge: the key of the whole edge that it lies on, see key_on
 
-  const RowOnPlane& first_row(int64_t i) const { return *edges[n == 2 ? i : i ? i - 1 : n - 1]; }
-  int64_t second_row(int64_t i) const { return n == 2 ? -1 : edges[i]->number; }  // -1: the axis
+  PLR_ENGINE const RowOnPlane& first_row(int64_t i) const { return *edges[n == 2 ? i : i ? i - 1 : n - 1]; }
+  PLR_ENGINE int64_t second_row(int64_t i) const { return n == 2 ? -1 : edges[i]->number; }  // -1: the axis
 };
 
-inline Polygon take_polygon(Arena& arena, int64_t n, bool keys) {
+PLR_ENGINE Polygon take_polygon(Arena& arena, int64_t n, bool keys) {
   Polygon p{};
   p.n = n;
   const int64_t size = padded(n);
@@ -45,28 +45,28 @@ inline Polygon take_polygon(Arena& arena, int64_t n, bool keys) {
   return p;
 }
 
-inline uint64_t mixed(uint64_t x) {  // splitmix64's finaliser
+PLR_ENGINE uint64_t mixed(uint64_t x) {  // splitmix64's finaliser
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
   return x ^ (x >> 31);
 }
-inline VertexKey hashed(VertexKey a, uint64_t b) {
+PLR_ENGINE VertexKey hashed(VertexKey a, uint64_t b) {
   return {mixed(a.high * 0x9e3779b97f4a7c15u + mixed(b + 0x632be59bd9b4e019u)),
           mixed(a.low * 0xd1342543de82ef95u ^ mixed(b * 0xda942042e4dd58b5u + 1))};
 }
 // Of an edge, from its ends: the same from both sides. Keys of points are mixed well, so sums of two are as good.
-inline VertexKey between(VertexKey a, VertexKey b) { return {a.high + b.high, a.low + b.low}; }
+PLR_ENGINE VertexKey between(VertexKey a, VertexKey b) { return {a.high + b.high, a.low + b.low}; }
 // Where a line cuts an edge. Lines of one stage cut in ascending order, so where several meet, the least names the
 // point, whichever cell it is seen from; and a line cuts an edge that is whole for its stage at most once.
-inline VertexKey key_on(VertexKey edge, int64_t line) { return hashed(edge, static_cast<uint64_t>(line) + 1); }
+PLR_ENGINE VertexKey key_on(VertexKey edge, int64_t line) { return hashed(edge, static_cast<uint64_t>(line) + 1); }
 
 // At the begin of a stage, which cuts whole edges.
-inline void name_edges(const Polygon& p) {
-  for (int64_t i = 0; i < p.n; ++i) p.bases[i] = between(p.keys[i], p.keys[i + 1 == p.n ? 0 : i + 1]);
+PLR_ENGINE void name_edges(const Polygon& p) {
+  each(p.n, [&](int64_t i) { p.bases[i] = between(p.keys[i], p.keys[i + 1 == p.n ? 0 : i + 1]); });
 }
 
 // How far (x, y) can be from the crossing of the exact rows (Lemma 2 of docs/exactness.md).
-inline double vertex_error(const RowOnPlane& p, const RowOnPlane& q, double x, double y) {
+PLR_ENGINE double vertex_error(const RowOnPlane& p, const RowOnPlane& q, double x, double y) {
   const auto residual = [&](const RowOnPlane& r) {
     return std::fabs(r.a * x + r.b * y + r.c) + 8 * kUnit * (std::fabs(r.a * x) + std::fabs(r.b * y) + std::fabs(r.c)) +
            r.error;
@@ -80,13 +80,16 @@ inline double vertex_error(const RowOnPlane& p, const RowOnPlane& q, double x, d
   return std::isnan(d) ? INFINITY : d;
 }
 
+struct Place {
+  double x, y;
+};
 struct NewVertex {
   double x, y, d;
   VertexKey key;
 };
 
 // Where `line` crosses the edge from vertex i to the next; z are its values there, of different exact sign.
-inline NewVertex crossing(const Polygon& p, int64_t i, const RowOnPlane& line, double z_i, double z_next) {
+PLR_ENGINE NewVertex crossing(const Polygon& p, int64_t i, const RowOnPlane& line, double z_i, double z_next) {
   const int64_t j = i + 1 == p.n ? 0 : i + 1;
   double t = z_i / (z_i - z_next);
   t = std::isnan(t) ? 0.5 : std::min(1.0, std::max(0.0, t));
@@ -101,9 +104,9 @@ inline NewVertex crossing(const Polygon& p, int64_t i, const RowOnPlane& line, d
 
 // The sides of `p` where `line` is not negative, and not positive. signs[i] in {-1, 0, 1}; both signs occur.
 // `crossing(i)` is where the line cuts edge i, whose ends have opposite signs.
-template <class Crossing> inline void cut_in_two(Arena& arena, const Polygon& p, const RowOnPlane* line,
-                                                 const int8_t* signs, Polygon& above, Polygon& below,
-                                                 const Crossing& crossing) {
+template <class Crossing> PLR_ENGINE void cut_in_two(Arena& arena, const Polygon& p, const RowOnPlane* line,
+                                                     const int8_t* signs, Polygon& above, Polygon& below,
+                                                     const Crossing& crossing) {
   above = take_polygon(arena, p.n + 1, p.keys != nullptr);
   below = take_polygon(arena, p.n + 1, p.keys != nullptr);
   above.n = below.n = 0;

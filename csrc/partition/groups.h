@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "../kink.h"
+
 namespace pylinregion {
 
 // What the engine asks of groups.
@@ -20,7 +22,7 @@ struct GroupTable {
   const int64_t* first_pair;  // [groups + 1]
 
   // The number of row i - row j, lines of one group, i < j.
-  int64_t pair(int64_t i, int64_t j) const {
+  PLR_HD int64_t pair(int64_t i, int64_t j) const {
     const int32_t g = of_line[i];
     const int64_t row = i - ranges[g].first;
     return first_pair[g] + row * ranges[g].size - row * (row + 1) / 2 + (j - i - 1);
@@ -29,7 +31,7 @@ struct GroupTable {
   struct Members {
     int64_t first, second;
   };
-  Members members(int64_t pair) const {
+  PLR_HD Members members(int64_t pair) const {
     int64_t g = 0;
     for (int64_t end = groups; end - g > 1;) {  // the last group whose pairs do not begin behind it
       const int64_t middle = (g + end) / 2;

@@ -1,6 +1,10 @@
 // csrc/partition/lanes.h -- eight doubles at a time, whatever vectors the file is compiled for: with the words of
 // Lanes<double> (../lanes_avx512.h), as functions. Internal linkage: see ../sign_changes_row.inl for why.
 #pragma once
+#if defined(PLR_WARP)
+#include "lanes_warp.h"
+#else
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #if defined(__AVX512F__)
@@ -17,12 +21,16 @@ namespace pylinregion {
 namespace {
 
 constexpr int64_t kLanes = 8;
+using Bits = uint8_t;  // one for each lane
+constexpr uint32_t kAllLanes = 0xff;
 
 // The processor's vectors. Eight doubles are one of them, or a tree of pairs: wider vectors than it has would be kept
 // in memory by some compilers.
 using Native = Lanes<double>;
 using Word = double __attribute__((vector_size(sizeof(Native::V))));
 using Mask = decltype(Word{} < Word{});
+// Vectors of rows that columns are added to at a time: as many sums as there are registers.
+constexpr int kTall = sizeof(Word) == 64 ? 4 : 1;
 template <class T> constexpr int kWidth = sizeof(T) / sizeof(double);
 template <class Half> struct Pair {
   Half low, high;
@@ -57,7 +65,7 @@ inline Word choose(Mask where, Word yes, Word no) { return where ? yes : no; }
 
 // --- pairs ---
 
-template <class T> struct Make<Pair<T>> {
+template <class T> struct Make<Pair<T> > {
   static Pair<T> of(double x) { return {Make<T>::of(x), Make<T>::of(x)}; }
   static Pair<T> from(const double* memory) { return {Make<T>::from(memory), Make<T>::from(memory + kWidth<T>)}; }
 };
@@ -133,6 +141,11 @@ inline uint64_t spread(uint32_t bits) {
   const uint64_t copies = (bits & 0x7f) * 0x0002040810204081u & 0x0101010101010101u;  // bits 0 to 6, seven places apart
   return copies | static_cast<uint64_t>(bits >> 7 & 1) << 56;
 }
+// To eight bytes: 1 where there is a bit in `above`, -1 where there is one in `below`, else 0.
+inline void put_signs(int8_t* to, uint32_t is_above, uint32_t is_below) {
+  const uint64_t bytes = spread(is_above) + spread(is_below) * 0xff;
+  std::memcpy(to, &bytes, sizeof bytes);
+}
 
 // Its inverse: byte i of `bytes` [n], which is 0 or 1, to bit i % 8 of bits[i / 8]; n is a multiple of 8.
 inline void pack(const uint8_t* bytes, int64_t n, uint8_t* bits) {
@@ -153,6 +166,34 @@ inline void pack(const uint8_t* bytes, int64_t n, uint8_t* bits) {
 }
 
 inline int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+inline double lane(V v, int64_t i) { return v[i]; }
+
+// --- the engine's text, which a warp of a GPU walks, too (lanes_warp.h): there all lanes run what is not of vectors,
+// each with the same numbers. So a place in memory is written once before a sync, or by one lane (put, add_to, leads).
+
+#define PLR_ENGINE inline
+#define PLR_COLD [[gnu::noinline]]
+
+// work(i) for each i in [0, n): in any order, at once.
+template <class Work> inline void each(int64_t n, const Work& work) {
+  for (int64_t i = 0; i < n; ++i) work(i);
+}
+// The same for each bit.
+template <class Work> inline void each_bit(uint32_t bits, const Work& work) {
+  for (; bits; bits &= bits - 1) work(__builtin_ctz(bits));
+}
+template <class T> inline void fill(T* to, int64_t n, T value) { std::fill_n(to, n, value); }
+template <class T> inline void copy(const T* from, int64_t n, T* to) {
+  std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
+}
+template <class T> inline void put(T& to, T value) { to = value; }
+inline void add_to(int64_t& to, int64_t n) { to += n; }
+inline bool leads() { return true; }
+inline void sync() {}
+inline int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
+inline int lowest_bit(uint32_t bits) { return __builtin_ctz(bits); }
+inline int highest_bit(uint32_t bits) { return 31 - __builtin_clz(bits); }
 
 }  // namespace
 }  // namespace pylinregion
+#endif

@@ -101,9 +101,30 @@ ExactSlice exact_slice(const SliceSystems& systems, int64_t slice) {
           borders_of(systems, slice)};
 }
 
+// Of slice i, what a device has found.
+static EngineResult result_of(const WalkedSlices& walked, const SliceSystems& systems, int64_t i, int64_t stages,
+                              const EngineOptions& options, int64_t lines) {
+  EngineResult found;
+  const auto take = [i](const std::vector<int64_t>& from, int64_t n) {
+    return std::vector<int64_t>(from.begin() + i * n, from.begin() + (i + 1) * n);
+  };
+  found.regions = take(walked.regions, stages);
+  const std::vector<int64_t> decisions = take(walked.decisions, 4);
+  found.decisions = {decisions[0], decisions[1], decisions[2], decisions[3]};
+  if (options.pieces) {
+    const int64_t n = systems.n_corners;
+    found.pieces = take(walked.pieces, stages * n);
+    found.zero_along = take(walked.zero_along, n), found.zero_at = take(walked.zero_at, n);
+  }
+  found.sides.assign(static_cast<size_t>(lines), 0);
+  for (int64_t row = systems.begin[i]; row < systems.begin[i + 1]; ++row)
+    found.sides[static_cast<size_t>(systems.line[row])] = walked.sides[static_cast<size_t>(row)];
+  return found;
+}
+
 SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,
                          const std::shared_ptr<NetworkDigits>& digits, const Groups& groups, const EngineOptions& given,
-                         EngineProgress& progress) {
+                         EngineProgress& progress, const WalkedSlices* walked) {
   EngineOptions options = given;
   options.changes = true;
   const int64_t lines = groups.lines();
@@ -120,7 +141,11 @@ SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& system
     const std::vector<uint8_t> on = settled_on(systems, i, lines);
     const System system = system_of(systems, i, stages, columns, on, groups, views);
     if (given.max_regions >= 0) options.max_regions = progress.regions + given.max_regions;
-    const EngineResult found = enumerate(system, options, ExactRows(digits, exact_slice(systems, i), groups), progress);
+    const bool is_done = walked && walked->done(i);
+    const EngineResult found =
+        is_done ? result_of(*walked, systems, i, stages, options, lines)
+                : enumerate(system, options, ExactRows(digits, exact_slice(systems, i), groups), progress);
+    if (is_done && stages) progress.regions += found.regions.back();
     const Decisions& by = found.decisions;
     const int64_t decisions[] = {by.filter, by.exact, by.zeros, by.folds};
     std::copy(decisions, decisions + 4, out.decisions.begin() + 4 * i);

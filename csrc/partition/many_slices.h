@@ -43,6 +43,16 @@ struct SliceCounts {
   int64_t stopped_at = -1;  // the slice that has more than options.max_regions; -1: none
 };
 
+// What a device has found. Of a slice that is not done it is no number.
+struct WalkedSlices {
+  std::vector<WalkOutcome> outcomes;                 // [slices]
+  std::vector<int64_t> regions, decisions;           // see SliceCounts
+  std::vector<int64_t> pieces, zero_along, zero_at;  // if options.pieces
+  std::vector<uint8_t> sides;                        // [rows]: kSomeOn, kSomeOff, or both
+
+  bool done(int64_t slice) const { return outcomes[static_cast<size_t>(slice)] == WalkOutcome::done; }
+};
+
 // What is found on segments, one after another: on slices with two corners.
 struct SegmentBreakpoints {
   std::vector<int64_t> breakpoints;    // [segments]: how many each has
@@ -62,10 +72,11 @@ System system_of(const SliceSystems& systems, int64_t slice, int64_t stages, con
                  const std::vector<uint8_t>& on, const Groups& groups, std::vector<StageView>& views);
 ExactSlice exact_slice(const SliceSystems& systems, int64_t slice);
 
-// Counts each slice's regions, and keeps no cells; `progress` has those of all, and stops it.
+// Counts each slice's regions, and keeps no cells; `progress` has those of all, and stops it. walked: null, or what a
+// device has found of these slices, which is taken as it is where it is done.
 SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,
                          const std::shared_ptr<NetworkDigits>& digits, const Groups& groups,
-                         const EngineOptions& options, EngineProgress& progress);
+                         const EngineOptions& options, EngineProgress& progress, const WalkedSlices* walked);
 
 // Where the pieces of each segment meet.
 SegmentBreakpoints trace_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,

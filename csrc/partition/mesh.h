@@ -38,7 +38,7 @@ class Mesh final : public CellSink {
   Array<double> vertices;                         // [V, 2]
   Array<int32_t> edges;                           // [E, 2] vertex numbers
   Array<int32_t> edge_cells;                      // [E, 2]; -1: outside
-  Array<int32_t> edge_rows;                       // [E]: a row (exact_rows.h), -1 on the slice's border
+  Array<int32_t> edge_rows;                       // [E]: a row (system.h), -1 on the slice's border
 
  private:
   void number_vertices(const CellList& cells);

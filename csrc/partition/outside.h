@@ -2,6 +2,7 @@
 #pragma once
 #include <array>
 #include <functional>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -37,7 +38,11 @@ class Outside {
     return {to.regions.data(), to.sides.data(), to.pieces.data(), to.zero_along.data(), to.zero_at.data()};
   }
   int sign_at(int64_t i, int64_t j, int64_t k, const uint8_t* on) { return exact_.sign_at(i, j, k, on); }
-  std::array<double, 2> crossing(int64_t i, int64_t j, const uint8_t* on) { return exact_.crossing(i, j, on); }
+  Place crossing(int64_t i, int64_t j, const uint8_t* on) {
+    const std::array<double, 2> at = exact_.crossing(i, j, on);
+    return {at[0], at[1]};
+  }
+  [[noreturn]] void fail(const char* why) const { throw std::logic_error(why); }
   bool stopped() const { return progress_.stop.load(std::memory_order_relaxed); }
   void count(int64_t cells) {
     unreported_ += cells;
@@ -59,8 +64,7 @@ class Outside {
     cells_.clear();
     asked_ = 0;
   }
-  Found take_found(const Decisions& decisions) {
-    result_.decisions = decisions;
+  Found take_found() {  // all but the decisions
     Found taken{std::move(result_), std::move(cells_), true};
     start();
     return taken;

@@ -1,13 +1,12 @@
 // csrc/partition/rows.inl -- Engine: memory for the forms of rows, and their sizes.
 #pragma once
 #include "engine.h"
-#include "outside.h"
 
 namespace pylinregion {
 namespace {
 
 // Of the slice, and what p prepays.
-inline void find_extents(Shared& shared) {
+PLR_ENGINE void find_extents(Shared& shared) {
   const System& system = shared.system;
   double low[2] = {INFINITY, INFINITY}, high[2] = {-INFINITY, -INFINITY};
   for (int64_t i = 0; i < 2 * system.n_corners; ++i) {
@@ -23,7 +22,7 @@ inline void find_extents(Shared& shared) {
   shared.prepaid = static_cast<double>(shared.budget) * kUnit * kInflateBudget;  // >= gamma of it
 }
 
-inline Engine::Engine(const Shared& shared, Outside& outside)
+PLR_ENGINE Engine::Engine(const Shared& shared, Outside& outside)
     : shared_(shared),
       system_(shared.system),
       options_(shared.options),
@@ -34,50 +33,51 @@ inline Engine::Engine(const Shared& shared, Outside& outside)
       on_(arena_.take<uint8_t>(padded(system_.lines))),
       tally_(outside.tally()) {
   const int64_t known = system_.on ? system_.lines : 0;
-  std::copy(system_.on, system_.on + known, on_);
-  std::fill(on_ + known, on_ + padded(system_.lines), uint8_t{0});
+  copy(system_.on, known, on_);
+  fill(on_ + known, padded(system_.lines) - known, uint8_t{0});
 }
 
-// Memory for n rows, and eight more.
-inline Forms Engine::take_forms(int64_t n) {
+// Memory for n rows, and as many more as there are lanes.
+PLR_ENGINE Forms Engine::take_forms(int64_t n) {
   const int64_t size = padded(n + kLanes);
   double* memory = arena_.take<double>(4 * size);
   return {memory, memory + size, memory + 2 * size, memory + 3 * size};
 }
-// Memory for the rows [from, to), and for eight more, which are 0.
-inline RowForms Engine::take_row_forms(int64_t from, int64_t to) {
+// Memory for the rows [from, to), and for as many more as there are lanes, which are 0.
+PLR_ENGINE RowForms Engine::take_row_forms(int64_t from, int64_t to) {
   const int64_t n = to - from, size = padded(n + kLanes);
   const Forms out = take_forms(n);
-  for (double* each : {out.a, out.b, out.c, out.p}) std::fill(each + n, each + size, 0.0);
+  for (double* of : {out.a, out.b, out.c, out.p}) fill(of + n, size - n, 0.0);
   return {out, from};
 }
 
 // The rows t [n] of arrays that have the rows from `first` on.
-template <int N> inline Arrays<N> Engine::gathered(const Arrays<N>& from, int64_t first, const int32_t* t, int64_t n) {
+template <int N>
+PLR_ENGINE Arrays<N> Engine::gathered(const Arrays<N>& from, int64_t first, const int32_t* t, int64_t n) {
   const int64_t size = padded(n + kLanes);
   double* memory = arena_.take<double>(N * size);
   Arrays<N> out;
   for (int j = 0; j < N; ++j) {
     out.at[j] = memory + j * size;
-    for (int64_t i = 0; i < n; ++i) out.at[j][i] = from.at[j][t[i] - first];
+    each(n, [&](int64_t i) { out.at[j][i] = from.at[j][t[i] - first]; });
   }
   return out;
 }
 
-inline double Engine::magnitude(const Forms& x, int64_t i) const {
+PLR_ENGINE double Engine::magnitude(const Forms& x, int64_t i) const {
   return std::fabs(x.a[i]) * shared_.hs + std::fabs(x.b[i]) * shared_.ht + std::fabs(x.c[i]);
 }
-inline V Engine::magnitudes(const Forms& x, int64_t i) const {  // of eight rows
+PLR_ENGINE V Engine::magnitudes(const Forms& x, int64_t i) const {  // of a vector of rows
   return abs(load(x.a + i)) * set(shared_.hs) + abs(load(x.b + i)) * set(shared_.ht) + abs(load(x.c + i));
 }
 
 // All rows of the cell's stage.
-inline Unsettled Engine::unsettled_of(const Cell& cell) const {
+PLR_ENGINE Unsettled Engine::unsettled_of(const Cell& cell) const {
   const StageView& stage = cell.fold->stages[cell.stage];
   return {{cell.forms.from(stage.begin), stage.end - stage.begin, shared_.row_numbers + stage.begin},
           cell.fold->line + stage.begin};
 }
-inline Unsettled Engine::without_first(const Unsettled& all, int64_t n) {
+PLR_ENGINE Unsettled Engine::without_first(const Unsettled& all, int64_t n) {
   return {{all.from(n), all.n - n, all.row + n}, all.line + n};
 }
 

@@ -6,13 +6,13 @@ namespace pylinregion {
 namespace {
 
 // A line is on, or off, all over the cell that the walk is in, and so in some cell that it will find.
-inline void Engine::set_on(int32_t line, bool on) {
+PLR_ENGINE void Engine::set_on(int32_t line, bool on) {
   on_[line] = on;
   if (options_.changes) tally_.sides[line] |= on ? kSomeOn : kSomeOff;
 }
 
 // Lines that do not cross the cell are settled: the others stay, and what is on is substituted.
-inline void Engine::settle(Cell& cell) {
+PLR_ENGINE void Engine::settle(Cell& cell) {
   const Unsettled& all = cell.unsettled;
   const Polygon& polygon = cell.polygon;
   const Arena::Mark mark = arena_.mark();
@@ -35,14 +35,11 @@ inline void Engine::settle(Cell& cell) {
     uint32_t crosses = above(high, t) & above(-low, t) & valid;
     uint32_t doubtful = valid & ~(crosses | is_on | is_off);
     for (; doubtful; doubtful &= doubtful - 1) {
-      const int bit = __builtin_ctz(doubtful);
+      const int bit = lowest_bit(doubtful);
       const int sign = settled_sign(cell, i + bit);
       (sign == 0 ? crosses : sign > 0 ? is_on : is_off) |= 1u << bit;
     }
-    for (uint32_t rest = needed ? is_on | is_off : 0; rest; rest &= rest - 1) {
-      const int bit = __builtin_ctz(rest);
-      set_on(all.line[i + bit], is_on >> bit & 1);
-    }
+    if (needed) each_bit(is_on | is_off, [&](int bit) { set_on(all.line[i + bit], is_on >> bit & 1); });
     compress(numbers + on.n, all.row + i, is_on);
     on.n = put_forms(on, on.n, a, b, c, p, is_on);
     compress(numbers + room + left.n, all.row + i, crosses),
@@ -54,14 +51,14 @@ inline void Engine::settle(Cell& cell) {
   cell.unsettled = left;
 }
 
-// Some of eight rows, from row n on; returns their end.
-inline int64_t Engine::put_forms(const Forms& to, int64_t n, V a, V b, V c, V p, uint32_t bits) {
+// Some of a vector of rows, from row n on; returns their end.
+PLR_ENGINE int64_t Engine::put_forms(const Forms& to, int64_t n, V a, V b, V c, V p, uint32_t bits) {
   compress(to.a + n, a, bits), compress(to.b + n, b, bits), compress(to.c + n, c, bits);
   return compress(to.p + n, p, bits) - to.p;
 }
 
 // 0 if unsettled line k crosses the cell, else its side; identically 0 is off.
-[[gnu::noinline]] inline int Engine::settled_sign(const Cell& cell, int64_t k) {
+PLR_COLD int Engine::settled_sign(const Cell& cell, int64_t k) {
   const Arena::Mark mark = arena_.mark();
   int8_t* signs = arena_.take<int8_t>(padded(cell.polygon.n));
   double* z = arena_.take<double>(padded(cell.polygon.n));

@@ -7,24 +7,24 @@ namespace pylinregion {
 namespace {
 
 // The first row after `begin` of another group, of rows whose lines are line_of(begin), ...
-template <class LineOf> inline int64_t Engine::group_end(int64_t begin, int64_t end, LineOf&& line_of) const {
+template <class LineOf> PLR_ENGINE int64_t Engine::group_end(int64_t begin, int64_t end, LineOf&& line_of) const {
   const int32_t* group = system_.groups.of_line;
   int64_t i = begin + 1;
   while (i < end && group[line_of(i)] == group[line_of(begin)]) ++i;
   return i;
 }
-inline int64_t Engine::group_end(const Unsettled& candidates, int64_t begin) const {
+PLR_ENGINE int64_t Engine::group_end(const Unsettled& candidates, int64_t begin) const {
   return group_end(begin, candidates.n, [&](int64_t i) { return candidates.line[i]; });
 }
 
 // Candidate i less candidate j; the rounding of the difference is one of those that p prepays.
-inline RowOnPlane Engine::difference(const Unsettled& of, int64_t i, int64_t j) {
+PLR_ENGINE RowOnPlane Engine::difference(const Unsettled& of, int64_t i, int64_t j) {
   return {of.a[i] - of.a[j], of.b[i] - of.b[j], of.c[i] - of.c[j], of.p[i] + of.p[j], 0};
 }
 
 // The sign at a vertex of candidate i less candidate j, which is `row`; z: its value.
-inline int Engine::difference_sign(const Unsettled& candidates, const Polygon& polygon, int64_t v,
-                                   const RowOnPlane& row, int64_t i, int64_t j, double& z) {
+PLR_ENGINE int Engine::difference_sign(const Unsettled& candidates, const Polygon& polygon, int64_t v,
+                                       const RowOnPlane& row, int64_t i, int64_t j, double& z) {
   z = row.a * polygon.x[v] + row.b * polygon.y[v] + row.c;
   const double t = threshold(row.a, row.b, row.error, polygon.d[v]);
   if (z > t) return 1;
@@ -34,7 +34,7 @@ inline int Engine::difference_sign(const Unsettled& candidates, const Polygon& p
 }
 
 // What float64 can tell of two candidates on a cell; with `exactly` what is true. Of equal ones the first wins.
-inline Contest Engine::contest(const Cell& cell, int64_t i, int64_t j, bool exactly) {
+PLR_ENGINE Contest Engine::contest(const Cell& cell, int64_t i, int64_t j, bool exactly) {
   const Polygon& polygon = cell.polygon;
   const RowOnPlane row = difference(cell.unsettled, i, j);
   bool above = false, below = false, open = false;
@@ -59,7 +59,7 @@ inline Contest Engine::contest(const Cell& cell, int64_t i, int64_t j, bool exac
 }
 
 // A rectified candidate that is off is 0 on the cell, and one that is on is above 0: no arithmetic for these.
-inline void Engine::find_rectified_losers(const Unsettled& candidates, int64_t begin, int64_t end, uint8_t* lost) {
+PLR_ENGINE void Engine::find_rectified_losers(const Unsettled& candidates, int64_t begin, int64_t end, uint8_t* lost) {
   const int64_t* zero = system_.groups.zero;
   bool some_on = false, some_off = false;
   for (int64_t k = begin; k < end; ++k) {
@@ -73,11 +73,12 @@ inline void Engine::find_rectified_losers(const Unsettled& candidates, int64_t b
 }
 
 // Marks those of the candidates [begin, end) of a group that are the largest nowhere inside the cell.
-inline void Engine::find_losers(const Cell& cell, int64_t begin, int64_t end, uint8_t* lost) {
+PLR_ENGINE void Engine::find_losers(const Cell& cell, int64_t begin, int64_t end, uint8_t* lost) {
   const Unsettled& all = cell.unsettled;
   const Polygon& polygon = cell.polygon;
-  std::fill(lost + begin, lost + end, uint8_t{0});
+  fill(lost + begin, end - begin, uint8_t{0});
   find_rectified_losers(all, begin, end, lost);
+  sync();
   // Most are below the one that is the largest in the middle.
   double x = 0, y = 0;
   for (int64_t v = 0; v < polygon.n; ++v) x += polygon.x[v], y += polygon.y[v];
@@ -93,10 +94,10 @@ inline void Engine::find_losers(const Cell& cell, int64_t begin, int64_t end, ui
   for (int64_t k = begin; k < end; k += kLanes) {
     const V a = load(all.a + k) - a_best, b = load(all.b + k) - b_best, c = load(all.c + k) - c_best;
     const V t = (load(all.p + k) + p_best + (abs(a) + abs(b)) * set(polygon.d_max)) * set(factor_);
-    uint32_t below = 0xff;
+    uint32_t below = kAllLanes;
     for (int64_t v = 0; v < polygon.n && below; ++v)
       below &= above(-multiply_add(a, set(polygon.x[v]), multiply_add(b, set(polygon.y[v]), c)), t);
-    for (int64_t i = 0; i < std::min<int64_t>(kLanes, end - k); ++i) lost[k + i] |= below >> i & 1;
+    each_bit(below & first_lanes(end - k), [&](int i) { lost[k + i] = 1; });
   }
   // The rest in pairs, those that float64 can tell first.
   for (const bool exactly : {false, true})
@@ -104,13 +105,15 @@ inline void Engine::find_losers(const Cell& cell, int64_t begin, int64_t end, ui
       for (int64_t j = i + 1; j < end && !lost[i]; ++j) {
         if (lost[j]) continue;
         const Contest result = contest(cell, i, j, exactly);
+        sync();
         if (result == kFirstWins) lost[j] = 1;
         if (result == kSecondWins) lost[i] = 1;
+        sync();
       }
 }
 
 // As settle: candidates that are nowhere the largest are off, one that has no rivals left is on.
-inline void Engine::settle_maxima(Cell& cell) {
+PLR_ENGINE void Engine::settle_maxima(Cell& cell) {
   const Unsettled& all = cell.unsettled;
   const Arena::Mark mark = arena_.mark();
   uint8_t* lost = arena_.take<uint8_t>(all.n);
@@ -124,7 +127,9 @@ inline void Engine::settle_maxima(Cell& cell) {
   for (int64_t begin = 0, end; begin < all.n; begin = end) {
     end = group_end(all, begin);
     find_losers(cell, begin, end, lost);
-    const bool decided = std::count(lost + begin, lost + end, uint8_t{0}) == 1;
+    int64_t left_over = 0;
+    for (int64_t k = begin; k < end; ++k) left_over += !lost[k];
+    const bool decided = left_over == 1;
     for (int64_t k = begin; k < end; ++k) {
       if (lost[k] || decided) set_on(all.line[k], !lost[k]);
       if (lost[k]) continue;

@@ -14,18 +14,33 @@ namespace {
 class Engine::ShareNames {
  public:
   // Of the cell's first `size` candidates n have shares.
-  ShareNames(Engine& engine, const Cell& cell, int64_t size, Share* shares, int64_t n)
-      : cell_(cell), line_(cell.unsettled.line), shares_(shares), n_(n), groups_(engine.system_.groups) {
+  PLR_ENGINE ShareNames(Engine& engine, const Cell& cell, int64_t size, Share* shares, int64_t n)
+      : outside_(engine.outside_),
+        cell_(cell),
+        line_(cell.unsettled.line),
+        shares_(shares),
+        n_(n),
+        groups_(engine.system_.groups) {
     share_of_ = engine.arena_.take<int64_t>(size);
-    std::fill(share_of_, share_of_ + size, int64_t{-1});
-    for (int64_t i = 0; i < n; ++i) share_of_[shares[i].candidate] = i;
+    fill(share_of_, size, int64_t{-1});
+    each(n, [&](int64_t i) { share_of_[shares[i].candidate] = i; });
     first_line_ = line_[0], last_line_ = line_[size - 1];
     group_ = static_cast<uint64_t>(groups_.of_line[first_line_]);
     for (int64_t i = 0; i < n; ++i) corners_ += shares[i].polygon.n;
     places_ = engine.arena_.take<Place>(corners_);
   }
 
-  void give() {
+  PLR_ENGINE void give() {
+    if (leads()) name_all();
+    sync();
+  }
+
+ private:
+  struct Place {
+    int64_t share, vertex;
+  };
+
+  PLR_ENGINE void name_all() {
     const Polygon& whole = cell_.polygon;
     for (int64_t e = 0; e < whole.n; ++e) name_on_edge(e);
     // Inside: of the cell and the group, one after another.
@@ -37,7 +52,7 @@ class Engine::ShareNames {
     uint64_t count = 0;
     for (int64_t s = 0; s < n_; ++s)
       for (int64_t v = 0; v < shares_[s].polygon.n; ++v) {
-        if (!(shares_[s].polygon.keys[v] == kUnnamed)) continue;
+        if (!is_unnamed(shares_[s].polygon.keys[v])) continue;
         const VertexKey name = hashed(inside, count++);
         Place at{s, v};
         do {
@@ -48,16 +63,11 @@ class Engine::ShareNames {
       }
   }
 
- private:
-  struct Place {
-    int64_t share, vertex;
-  };
+  PLR_ENGINE void fail() const { outside_.fail("the shares that a maximum cuts a cell into do not fit"); }
 
-  [[noreturn]] static void fail() { throw std::logic_error("the shares that a maximum cuts a cell into do not fit"); }
-
-  VertexKey& key(Place at) const { return shares_[at.share].polygon.keys[at.vertex]; }
-  int64_t number(Place at) const { return shares_[at.share].polygon.edges[at.vertex]->number; }
-  int64_t edge_of(int64_t share, int64_t number) const {
+  PLR_ENGINE VertexKey& key(Place at) const { return shares_[at.share].polygon.keys[at.vertex]; }
+  PLR_ENGINE int64_t number(Place at) const { return shares_[at.share].polygon.edges[at.vertex]->number; }
+  PLR_ENGINE int64_t edge_of(int64_t share, int64_t number) const {
     const Polygon& polygon = shares_[share].polygon;
     for (int64_t e = 0; e < polygon.n; ++e)
       if (polygon.edges[e]->number == number) return e;
@@ -65,7 +75,7 @@ class Engine::ShareNames {
   }
 
   // The same point in the share beyond the edge that starts there.
-  Place around(Place at) {
+  PLR_ENGINE Place around(Place at) {
     if (++steps_ > corners_ * (cell_.polygon.n + 2)) fail();
     const int64_t pair = number(at);
     if (pair < groups_.lines) fail();
@@ -77,7 +87,7 @@ class Engine::ShareNames {
     if (edge < 0) fail();
     return {share, edge + 1 == shares_[share].polygon.n ? 0 : edge + 1};
   }
-  int64_t candidate_of(int64_t line) const {
+  PLR_ENGINE int64_t candidate_of(int64_t line) const {
     int64_t k = 0;
     while (line_[k] != line) ++k;
     return k;
@@ -85,7 +95,7 @@ class Engine::ShareNames {
 
   // The points of an edge of the cell where the largest candidate changes. They are the same from both sides of the
   // edge, for candidates are: so they are counted, from the end with the smaller key.
-  void name_on_edge(int64_t e) {
+  PLR_ENGINE void name_on_edge(int64_t e) {
     const Polygon& whole = cell_.polygon;
     const int64_t edge_number = whole.edges[e]->number;
     const VertexKey from = whole.keys[e], to = whole.keys[e + 1 == whole.n ? 0 : e + 1];
@@ -104,7 +114,7 @@ class Engine::ShareNames {
       if (key(at) == to) break;
       ++changes;
       for (;; at = around(at)) {
-        if (found == corners_ || !(key(at) == kUnnamed)) fail();
+        if (found == corners_ || !is_unnamed(key(at))) fail();
         places_[found++] = at;
         key(at) = {0, changes};
         if (number(at) == edge_number) break;
@@ -117,6 +127,7 @@ class Engine::ShareNames {
     }
   }
 
+  const Outside& outside_;
   const Cell& cell_;
   const int32_t* line_;  // [candidates]
   Share* shares_;

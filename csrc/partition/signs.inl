@@ -6,11 +6,11 @@
 namespace pylinregion {
 namespace {
 
-inline double Engine::threshold(double a, double b, double p, double d) const {
+PLR_ENGINE double Engine::threshold(double a, double b, double p, double d) const {
   return (p + (std::fabs(a) + std::fabs(b)) * d) * factor_;
 }
 
-inline int Engine::exact_sign(const Polygon& polygon, int64_t vertex, int64_t row) {
+PLR_ENGINE int Engine::exact_sign(const Polygon& polygon, int64_t vertex, int64_t row) {
   ++decisions_.exact;
   const int sign = outside_.sign_at(polygon.first_row(vertex).number, polygon.second_row(vertex), row, on_);
   decisions_.zeros += sign == 0;
@@ -18,7 +18,7 @@ inline int Engine::exact_sign(const Polygon& polygon, int64_t vertex, int64_t ro
 }
 
 // Those of unsettled line k, proven; z holds its values. Both have room for whole vectors.
-inline void Engine::vertex_signs(const Cell& cell, int64_t k, int8_t* signs, double* z) {
+PLR_ENGINE void Engine::vertex_signs(const Cell& cell, int64_t k, int8_t* signs, double* z) {
   const Polygon& polygon = cell.polygon;
   const Unsettled& from = cell.unsettled;
   const double a = from.a[k], b = from.b[k], size = std::fabs(a) + std::fabs(b);
@@ -31,11 +31,10 @@ inline void Engine::vertex_signs(const Cell& cell, int64_t k, int8_t* signs, dou
     store(z + v, value);
     for (uint32_t doubtful = valid & ~(is_above | is_below); doubtful; doubtful &= doubtful - 1) {
       const uint32_t bit = doubtful & -doubtful;
-      const int sign = exact_sign(polygon, v + __builtin_ctz(bit), from.line[k]);
+      const int sign = exact_sign(polygon, v + lowest_bit(bit), from.line[k]);
       is_above |= sign > 0 ? bit : 0, is_below |= sign < 0 ? bit : 0;
     }
-    const uint64_t bytes = spread(is_above) + spread(is_below) * 0xff;
-    std::memcpy(signs + v, &bytes, sizeof bytes);
+    put_signs(signs + v, is_above, is_below);
   }
 }
 

@@ -7,7 +7,7 @@ namespace pylinregion {
 namespace {
 
 // Once rows t of the cell's stage are on: A_r += C_rt A_t for the rows after it.
-inline void Engine::substitute(Cell& cell, const SomeRows& on) {
+PLR_ENGINE void Engine::substitute(Cell& cell, const SomeRows& on) {
   const Fold& fold = *cell.fold;
   const StageView& stage = fold.stages[cell.stage];
   const int64_t reach = std::max(cell.reach, stage.extent);
@@ -27,15 +27,15 @@ inline void Engine::substitute(Cell& cell, const SomeRows& on) {
 }
 
 // The budget of roundings begins again, in the rows of the cell's stage and those after it.
-inline void Engine::prepay(Cell& cell) {
+PLR_ENGINE void Engine::prepay(Cell& cell) {
   const int64_t begin = cell.fold->stages[cell.stage].begin, n = cell.reach - begin;
   const Forms before = cell.forms.from(begin);
   cell.forms = take_row_forms(begin, cell.reach);
   const Forms& now = cell.forms.forms;
-  for (int64_t i = 0; i < n; ++i) {
+  each(n, [&](int64_t i) {
     now.a[i] = before.a[i], now.b[i] = before.b[i], now.c[i] = before.c[i];
     now.p[i] = before.p[i] + shared_.prepaid * magnitude(before, i);
-  }
+  });
   cell.spent = 0;
 }
 

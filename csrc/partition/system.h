@@ -28,9 +28,9 @@ struct Stages {
   const StageView* first;
   int64_t count;
 
-  const StageView& operator[](int64_t l) const { return first[l]; }
-  const StageView* begin() const { return first; }
-  const StageView* end() const { return first + count; }
+  PLR_HD const StageView& operator[](int64_t l) const { return first[l]; }
+  PLR_HD const StageView* begin() const { return first; }
+  PLR_HD const StageView* end() const { return first + count; }
 };
 
 // It has only numbers, and where they are: so a device can have it as it is.
@@ -56,6 +56,13 @@ struct System {
 // Folds one below the other: what they round adds up, and norms allow for so many.
 constexpr int64_t kMostFolds = 4096;
 
+// A row's number: a line of the network, or (beyond these) a pair of candidates of a maximum, or (negative) the border
+// from corner e to the next, or the axis t = 0 that a segment lies on.
+PLR_HD inline int64_t border_row(int64_t e) { return -2 - e; }
+PLR_HD inline int64_t border_of(int64_t row) { return -2 - row; }
+PLR_HD inline bool is_border(int64_t row) { return row <= -2; }
+constexpr int64_t kAxisRow = -1;
+
 class CellSink;
 
 struct EngineOptions {
@@ -75,7 +82,7 @@ struct EngineOptions {
 
 struct VertexKey {
   uint64_t high, low;
-  bool operator==(const VertexKey& other) const { return high == other.high && low == other.low; }
+  PLR_HD bool operator==(const VertexKey& other) const { return high == other.high && low == other.low; }
 };
 
 // Cells one after another. Vertex i of a cell is followed by edge i.
@@ -83,7 +90,7 @@ struct CellList {
   Array<int64_t> offsets;   // [cells + 1] into the four below; starts as {0}
   Array<double> xy;         // [vertices, 2]
   Array<VertexKey> keys;    // [vertices]: equal keys are one point
-  Array<int32_t> rows;      // [vertices]: the row on the edge (exact_rows.h)
+  Array<int32_t> rows;      // [vertices]: the row on the edge (border_row)
   Array<uint8_t> patterns;  // [cells, pattern_bytes]: bit r % 8 of byte r / 8 is 1 where line r is on; or row r, of
                             // a system of some of the lines
 
@@ -104,6 +111,10 @@ struct Decisions {
   int64_t filter = 0, exact = 0, zeros = 0;  // zeros: of the exact ones, how many were ties
   int64_t folds = 0;
 };
+
+// How a walk of a GPU's warp ended, or that it did not: where float64 did not decide (or there were too many regions),
+// or more memory was needed, the CPU walks.
+enum class WalkOutcome : int32_t { none, done, open, no_memory, stopped, failed };
 
 // In some cells of a walk a line is on; in some it is off.
 constexpr uint8_t kSomeOn = 1, kSomeOff = 2;

@@ -11,7 +11,7 @@ namespace {
 // sum[r][w] += factor(r, i) times vector w of the numbers from row(i) on, for i in [0, n), in rising order. kSizes: the
 // last row takes the sizes of these numbers.
 template <int kRows, int kWide, bool kSizes, class Row, class Factor>
-inline void add_products(V (&sum)[kRows][kWide], int64_t n, const Row& row, const Factor& factor) {
+PLR_ENGINE void add_products(V (&sum)[kRows][kWide], int64_t n, const Row& row, const Factor& factor) {
   for (int64_t i = 0; i < n; ++i) {
     const double* numbers = row(i);
     V vector[kWide];

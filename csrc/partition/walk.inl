@@ -1,33 +1,15 @@
-// csrc/partition/walk.inl -- the walk: depth first over cells, stage by stage. A policy says whose the deep cells are.
+// csrc/partition/walk.inl -- the walk: depth first over cells, stage by stage. A policy says which cells are put off,
+// for other walks: policy.puts_off(walk, cell, depth), for each cell that is settled and that lines cross.
 #pragma once
 #include "engine.h"
 
 namespace pylinregion {
 namespace {
 
-// Cells are walked to the leaves, and memory is given back on the way.
-class WalksAll {
- public:
-  static constexpr bool kPutsOff = false;
-};
-
-struct Task {
-  Cell cell;
-  std::vector<uint8_t> on;
-};
-// Cells that so many cuts lie above are put off, as tasks for other walks, in order. They point to what this walk has
-// made, so all of its memory stays.
-class PutsOff {
- public:
-  static constexpr bool kPutsOff = true;
-  explicit PutsOff(int64_t depth) : depth_(depth) {}
-  bool is_deep(int64_t depth) const { return depth >= depth_; }
-
-  std::vector<Task> tasks;
-  std::vector<Found> before;  // before[i] comes before task i
-
- private:
-  int64_t depth_;
+// All cells are walked to the leaves, and memory is given back on the way.
+struct WalksAll {
+  static constexpr bool kKeepsMemory = false;
+  template <class Walk> PLR_ENGINE bool puts_off(Walk&, const Cell&, int64_t) { return false; }
 };
 
 // A cell that lines cross, and the parts that it is cut into. The walk goes into one after another.
@@ -43,50 +25,52 @@ struct Branch {
 
 template <class Policy> class Walk : private Engine {
  public:
-  explicit Walk(const Shared& shared, Outside& outside, Policy policy_ = Policy())
-      : Engine(shared, outside), policy(std::move(policy_)) {}
+  PLR_ENGINE Walk(const Shared& shared, Outside& outside, Policy& policy) : Engine(shared, outside), policy_(policy) {}
 
-  void from_root();
-  void from_task(const Task& task);
-  Found take_found();
+  PLR_ENGINE void from_root();
+  // From a cell that is settled, and that lines cross; on: [lines, padded] those that are settled.
+  PLR_ENGINE void from(const Cell& cell, const uint8_t* on);
 
-  Policy policy;
+  // Of the lines that are settled where the walk is, which are on.
+  PLR_ENGINE const uint8_t* on() const { return on_; }
+  // What was counted since it was asked last; what comes is counted anew.
+  PLR_ENGINE Decisions take_decisions();
 
  private:
-  Polygon root_polygon();
-  void walk(Cell cell);
-  bool enter_stage(Cell& cell);
-  bool settle_down(Cell& cell);
-  bool goes_down(Cell& cell, int64_t depth);
-  Branch* branch(const Cell& cell, int64_t depth);
-  void enter_part(Branch& branch, Cell& cell);
-  void finish_stage(Cell& cell);
+  PLR_ENGINE Polygon root_polygon();
+  PLR_ENGINE void walk(Cell& cell);
+  PLR_ENGINE bool enter_stage(Cell& cell);
+  PLR_ENGINE bool settle_down(Cell& cell);
+  PLR_ENGINE bool goes_down(Cell& cell, int64_t depth);
+  PLR_ENGINE Branch* branch(const Cell& cell, int64_t depth);
+  PLR_ENGINE void enter_part(Branch& branch, Cell& cell);
+  PLR_ENGINE void finish_stage(Cell& cell);
 
-  Fold root_fold_{};
+  Policy& policy_;
 };
 
-template <class Policy> void Walk<Policy>::from_root() {
+template <class Policy> PLR_ENGINE void Walk<Policy>::from_root() {
   const RowForms rows = take_row_forms(0, system_.rows);
   const Forms& forms = rows.forms;
-  for (int64_t r = 0; r < system_.rows; ++r) {
+  each(system_.rows, [&](int64_t r) {
     forms.a[r] = system_.a[r], forms.b[r] = system_.b[r], forms.c[r] = system_.c[r];
     forms.p[r] = system_.error[r] + shared_.prepaid * magnitude(forms, r);
-  }
-  root_fold_ = Fold{system_.stages.first, system_.rows, root_lines(), rows, 0, 0, root_norms(forms)};
-  Cell cell{&root_fold_, 0, rows, 0, {}, root_polygon(), 0, 0, INT64_MAX};
+  });
+  Fold* const fold = arena_.take<Fold>(1);
+  *fold = Fold{system_.stages.first, system_.rows, root_lines(), rows, 0, 0, root_norms(forms)};
+  Cell cell{fold, 0, rows, 0, {}, root_polygon(), 0, 0, INT64_MAX};
   if (enter_stage(cell) && settle_down(cell)) walk(cell);
-  outside_.report();
 }
 
-template <class Policy> void Walk<Policy>::from_task(const Task& task) {
-  std::copy(task.on.begin(), task.on.end(), on_);
+template <class Policy> PLR_ENGINE void Walk<Policy>::from(const Cell& cell, const uint8_t* on) {
+  copy(on, padded(system_.lines), on_);
   const Arena::Mark mark = arena_.mark();
-  walk(task.cell);
+  Cell here = cell;
+  walk(here);
   arena_.release(mark);
-  outside_.report();
 }
 
-template <class Policy> Polygon Walk<Policy>::root_polygon() {
+template <class Policy> PLR_ENGINE Polygon Walk<Policy>::root_polygon() {
   const int64_t n = system_.n_corners;
   Polygon p = take_polygon(arena_, n, options_.cells);
   p.d_max = 0;
@@ -113,14 +97,15 @@ template <class Policy> Polygon Walk<Policy>::root_polygon() {
   return p;
 }
 
-template <class Policy> Found Walk<Policy>::take_found() {
-  Found taken = outside_.take_found(std::exchange(decisions_, Decisions()));
+template <class Policy> PLR_ENGINE Decisions Walk<Policy>::take_decisions() {
+  const Decisions taken = decisions_;
+  decisions_ = Decisions();
   tally_ = outside_.tally();
   return taken;
 }
 
 // From a cell that is settled, and that lines cross, depth first.
-template <class Policy> void Walk<Policy>::walk(Cell cell) {
+template <class Policy> PLR_ENGINE void Walk<Policy>::walk(Cell& cell) {
   Branch* top = nullptr;
   for (int64_t depth = 0;;) {
     if (goes_down(cell, depth)) {
@@ -130,14 +115,14 @@ template <class Policy> void Walk<Policy>::walk(Cell cell) {
     do {
       while (top && top->next == top->n) top = top->above;
       if (!top || outside_.stopped()) return;
-      if (!Policy::kPutsOff) arena_.release(top->mark);
+      if (!Policy::kKeepsMemory) arena_.release(top->mark);
       enter_part(*top, cell), depth = top->depth;
     } while (!settle_down(cell));
   }
 }
 
 // The cell is settled in all stages before cell.stage. False: that is all of them, and it is written.
-template <class Policy> inline bool Walk<Policy>::enter_stage(Cell& cell) {
+template <class Policy> PLR_ENGINE bool Walk<Policy>::enter_stage(Cell& cell) {
   const Fold& fold = *cell.fold;
   while (cell.stage < n_stages_ && fold.stages[cell.stage].begin == fold.stages[cell.stage].end) finish_stage(cell);
   if (cell.stage == n_stages_) {
@@ -158,7 +143,7 @@ template <class Policy> inline bool Walk<Policy>::enter_stage(Cell& cell) {
 }
 
 // Settles what is settled. A cell that no line of its stage is left to cross goes on to the next; false: it is done.
-template <class Policy> inline bool Walk<Policy>::settle_down(Cell& cell) {
+template <class Policy> PLR_ENGINE bool Walk<Policy>::settle_down(Cell& cell) {
   for (;;) {
     if (cell.unsettled.n) has_groups(cell.stage) ? settle_maxima(cell) : settle(cell);
     if (cell.unsettled.n) return true;
@@ -168,28 +153,23 @@ template <class Policy> inline bool Walk<Policy>::settle_down(Cell& cell) {
 }
 
 // A cell that is settled in its stage.
-template <class Policy> inline void Walk<Policy>::finish_stage(Cell& cell) {
-  ++tally_.regions[cell.stage];
+template <class Policy> PLR_ENGINE void Walk<Policy>::finish_stage(Cell& cell) {
+  add_to(tally_.regions[cell.stage], 1);
   if (options_.pieces) see_pieces(cell.polygon, cell.stage);
   ++cell.stage;
 }
 
 // Whether a cell is to be cut; else it was counted, or put off. It may be folded.
-template <class Policy> inline bool Walk<Policy>::goes_down(Cell& cell, int64_t depth) {
+template <class Policy> PLR_ENGINE bool Walk<Policy>::goes_down(Cell& cell, int64_t depth) {
   const bool last = cell.stage + 1 == n_stages_;
   if (last && !options_.cells && cell.polygon.n > 2 && !has_groups(cell.stage) && count_chords(cell)) return false;
-  if constexpr (Policy::kPutsOff)
-    if (policy.is_deep(depth)) {
-      policy.before.push_back(take_found());
-      policy.tasks.push_back({cell, {on_, on_ + padded(system_.lines)}});
-      return false;
-    }
+  if (policy_.puts_off(*this, cell, depth)) return false;
   if (!last && options_.fold_ahead) refold(cell);
   return true;
 }
 
 // Cuts by the first line, or into the shares of the first group's candidates.
-template <class Policy> inline Branch* Walk<Policy>::branch(const Cell& cell, int64_t depth) {
+template <class Policy> PLR_ENGINE Branch* Walk<Policy>::branch(const Cell& cell, int64_t depth) {
   Branch& branch = *arena_.take<Branch>(1);
   branch.cell = cell;
   branch.next = 0;
@@ -212,13 +192,15 @@ template <class Policy> inline Branch* Walk<Policy>::branch(const Cell& cell, in
 }
 
 // The next part: of the lines that cut, the candidate's is on. When the first is entered, `cell` is the branch's.
-template <class Policy> inline void Walk<Policy>::enter_part(Branch& branch, Cell& cell) {
-  if (branch.next) cell = branch.cell;
-  const Share& part = branch.parts[branch.next++];
+template <class Policy> PLR_ENGINE void Walk<Policy>::enter_part(Branch& branch, Cell& cell) {
+  const int64_t number = branch.next;
+  if (number) cell = branch.cell;
+  put(branch.next, number + 1);
+  const Share& part = branch.parts[number];
   const Unsettled& all = branch.cell.unsettled;
   cell.unsettled = without_first(all, branch.size);
   cell.polygon = part.polygon;
-  for (int64_t i = 0; i < branch.size; ++i) set_on(all.line[i], i == part.candidate);
+  each(branch.size, [&](int64_t i) { set_on(all.line[i], i == part.candidate); });
   if (part.candidate != kNone && cell.stage + 1 < n_stages_)
     substitute(cell, {all.from(part.candidate), 1, all.row + part.candidate});
 }

@@ -18,6 +18,7 @@
 #define __device__
 #define __host__
 #define __shared__ static
+#define __noinline__ [[gnu::noinline]]
 #define __launch_bounds__(...)
 
 using cudaStream_t = void*;
@@ -29,7 +30,9 @@ inline const char* cudaGetErrorString(cudaError_t) { return ""; }
 // The device.
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrMaxSharedMemoryPerBlockOptin };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
-enum cudaMemcpyKind { cudaMemcpyHostToDevice };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
+constexpr unsigned cudaHostAllocMapped = 2;
+constexpr cudaError_t cudaErrorNotReady = 600, cudaErrorMemoryAllocation = 2;
 inline int shared_memory_limit = 227 << 10;
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
@@ -45,6 +48,28 @@ template <class Kernel> cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocesso
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
   return std::memcpy(to, from, bytes), cudaSuccess;
 }
+
+inline cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
+  return std::memcpy(to, from, bytes), cudaSuccess;
+}
+inline size_t device_memory() {
+  const char* given = std::getenv("DEVICE_MEMORY_ON_THREADS");
+  return given ? static_cast<size_t>(std::atoll(given)) : size_t{64} << 20;
+}
+inline cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* all) {
+  return *free_bytes = *all = device_memory(), cudaSuccess;
+}
+// What it holds is no number.
+inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  *memory = bytes <= device_memory() ? std::malloc(bytes + 1) : nullptr;
+  if (*memory) std::memset(*memory, 0xff, bytes);
+  return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+inline cudaError_t cudaFree(void* memory) { return std::free(memory), cudaSuccess; }
+inline cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) { return *memory = std::malloc(bytes), cudaSuccess; }
+inline cudaError_t cudaFreeHost(void* memory) { return cudaFree(memory); }
+inline cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned) { return *device = host, cudaSuccess; }
+inline cudaError_t cudaStreamQuery(cudaStream_t) { return cudaSuccess; }
 
 // The threads of a block.
 struct Index {
@@ -95,6 +120,13 @@ template <class Last> void meet(Meeting& meeting, const Last& last) {
   swapcontext(&lanes[me].context, &scheduler);
 }
 
+// Ends the thread that calls it.
+[[noreturn]] inline void exit_thread() {
+  lanes[threadIdx.x].done = true;
+  swapcontext(&lanes[threadIdx.x].context, &scheduler);
+  std::abort();
+}
+
 inline unsigned __ballot_sync(unsigned, bool vote) {
   Warp& warp = this_warp();
   warp.votes |= unsigned{vote} << (threadIdx.x % 32);
@@ -107,6 +139,14 @@ inline uint64_t __shfl_down_sync(unsigned, uint64_t value, int step) {
   warp.values[lane] = value;
   meet(warp.meeting, [&] { std::copy(warp.values, warp.values + 32, warp.seen_values); });
   return lane + step < 32 ? warp.seen_values[lane + step] : value;
+}
+// Of numbers of at most eight bytes.
+template <class T> T __shfl_sync(unsigned, T value, int source) {
+  Warp& warp = this_warp();
+  std::memcpy(&warp.values[threadIdx.x % 32], &value, sizeof value);
+  meet(warp.meeting, [&] { std::copy(warp.values, warp.values + 32, warp.seen_values); });
+  std::memcpy(&value, &warp.seen_values[source], sizeof value);
+  return value;
 }
 inline double __shfl_xor_sync(unsigned, double value, int mask) {
   Warp& warp = this_warp();
@@ -127,6 +167,8 @@ inline bool __syncthreads_and(bool vote) {
   meet(block.meeting, [&] { block.seen_all = block.all, block.all = true; });
   return block.seen_all;
 }
+inline bool __any_sync(unsigned all, bool vote) { return __ballot_sync(all, vote) != 0; }
+inline int __clz(int bits) { return bits ? __builtin_clz(static_cast<unsigned>(bits)) : 32; }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long value) {

@@ -1,6 +1,6 @@
 """Compile the CUDA kernels for the host and compare them with the CPU kernels. Needs g++ 11 or later.
 
-Usage: python tests/cuda_on_threads/run.py FOLDER_FOR_THE_PROGRAM
+Usage: python tests/cuda_on_threads/run.py FOLDER_FOR_THE_PROGRAM, or --translate KERNEL.cu FILE.cpp
 """
 
 import re
@@ -45,4 +45,7 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    if sys.argv[1] == "--translate":
+        Path(sys.argv[3]).write_text(on_threads(Path(sys.argv[2]).read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        sys.exit(main(Path(sys.argv[1])))

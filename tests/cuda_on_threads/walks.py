@@ -1,0 +1,91 @@
+"""Walks of warps on threads: what the CPU's engine does not have, such as too little memory. Run by .ci/builds.
+
+Each count is compared with the CPU's by the plugin on_warps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import on_warps
+import pytest
+import torch
+from torch import nn
+
+import pylinregion as plr
+from cases.networks import NETWORK_KINDS, random_network
+from pylinregion.exact.many_slices import ManySlices
+from pylinregion.exact.slice_systems import Slices
+from pylinregion.lowering.lower import stages_of
+
+BOX = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+
+
+def model_of(weights, biases):
+    layers = []
+    for weight, bias in zip(weights, biases, strict=True):
+        linear = nn.Linear(weight.shape[1], weight.shape[0]).double()
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(weight)), linear.bias.copy_(torch.from_numpy(bias))
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def counted(model, inputs, slices=12, radius=1.0, seed=0, **how):
+    """Squares around random inputs; what was counted, and what warps did of it."""
+    rng = np.random.default_rng(seed)
+    network = ManySlices(stages_of(plr.capture(model, torch.zeros(1, inputs, dtype=torch.float64))))
+    u, v = rng.standard_normal((2, slices, inputs))
+    where = Slices(u, v, rng.standard_normal((slices, inputs)), np.repeat(radius * BOX[None], slices, axis=0))
+    before = on_warps.COUNTED.copy()
+    found = network.count(where, **how)
+    return found, on_warps.COUNTED - before
+
+
+@pytest.mark.parametrize("kind", NETWORK_KINDS)
+def test_every_kind_of_network(kind):
+    """Degenerate ones have walks that are left to the CPU: those beside them go on."""
+    shape = (3, 9, 8, 7, 2)
+    found, by_warps = counted(model_of(*random_network(kind, shape, 0)), 3, seed=1)
+    assert by_warps["slices"] == 12
+    assert by_warps["left"] == 0 or kind not in ("generic", "float32", "float16", "bfloat16")
+    assert found.regions[:, -1].max() > 1 or kind == "dead"
+
+
+def test_nothing_is_left_to_the_cpu_of_a_generic_network():
+    found, by_warps = counted(model_of(*random_network("generic", (4, 60, 60, 60, 3), 1)), 4, slices=4, radius=0.3)
+    assert by_warps == {"slices": 4, "calls": 1}
+    assert found.decisions[:, 3].sum() > 0  # folds
+
+
+def test_walks_that_need_more_memory_get_it(monkeypatch):
+    """The first warps have little: fewer have more."""
+    model = model_of(*random_network("generic", (4, 30, 30, 30, 3), 2))
+    monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(9 << 20))
+    _, by_warps = counted(model, 4, slices=40, radius=0.05)
+    assert by_warps == {"slices": 40, "calls": 1}
+    assert by_warps["left"] == 0
+
+
+def test_walks_that_no_warp_has_memory_for_are_left_to_the_cpu(monkeypatch):
+    model = model_of(*random_network("generic", (2, 20, 20, 3), 3))
+    monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(64 << 10))
+    _, by_warps = counted(model, 2, slices=2, radius=0.2)
+    assert by_warps["slices"] == by_warps["left"] == 2
+
+
+def test_a_device_without_memory_says_so(monkeypatch):
+    monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", "1000")
+    with pytest.raises(RuntimeError, match="cudaMalloc"):
+        counted(model_of(*random_network("generic", (2, 5, 2), 4)), 2, radius=0.1)
+
+
+def test_slices_with_too_many_regions_stop_the_count():
+    found, _ = counted(model_of(*random_network("generic", (2, 12, 12, 2), 5)), 2, max_regions=30)
+    assert found.stopped_at >= 0
+
+
+def test_no_slices_and_no_lines():
+    model = model_of(*random_network("dead", (2, 3, 2), 6))
+    assert len(counted(model, 2, slices=0)[0].regions) == 0
+    found, _ = counted(model, 2, radius=1e-9)
+    assert (found.regions == 1).all()
