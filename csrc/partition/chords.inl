@@ -11,7 +11,7 @@ constexpr int64_t kMostChords = 12;  // of a cell that is counted: it takes thei
 constexpr int64_t kMostCorners = 8;  // of such a cell
 
 // Counts the cells that the unsettled lines make of a cell; false if not all of that is certain.
-PLR_ENGINE bool Engine::count_chords(const Cell& cell) {
+PLR_STEP bool Engine::count_chords(const Cell& cell) {
   const int64_t k = cell.unsettled.n;
   int64_t crossings = 0;
   if (k > kMostChords) return false;

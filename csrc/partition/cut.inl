@@ -6,7 +6,7 @@ namespace pylinregion {
 namespace {
 
 // Where the first unsettled line is on, and where it is off; whether the first vertex is in the second.
-PLR_ENGINE bool Engine::cut_by_first(const Cell& cell, Polygon& above, Polygon& below) {
+PLR_STEP bool Engine::cut_by_first(const Cell& cell, Polygon& above, Polygon& below) {
   const Unsettled& all = cell.unsettled;
   const Polygon& polygon = cell.polygon;
   int8_t* signs = arena_.take<int8_t>(padded(polygon.n));

@@ -8,7 +8,7 @@ namespace pylinregion {
 namespace {
 
 // Of the first `size` candidates, a group; how many have a share.
-PLR_ENGINE int64_t Engine::cut_into_shares(const Cell& cell, int64_t size, Share* shares) {
+PLR_STEP int64_t Engine::cut_into_shares(const Cell& cell, int64_t size, Share* shares) {
   int64_t n = 0;
   for (int64_t i = 0; i < size; ++i) shares[n++].candidate = i;
   // Again without those that win nowhere: of the winners each edge belongs to one pair alone.

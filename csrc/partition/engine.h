@@ -150,21 +150,21 @@ class Engine {
 
   // --- which lines cross a cell: settle.inl ---
   PLR_ENGINE void set_on(int32_t line, bool on);
-  PLR_ENGINE void settle(Cell& cell);
+  PLR_STEP void settle(Cell& cell);
   PLR_ENGINE static int64_t put_forms(const Forms& to, int64_t n, V a, V b, V c, V p, uint32_t bits);
   PLR_COLD int settled_sign(const Cell& cell, int64_t k);
 
   // --- what those that are on give to others: substitute.inl ---
-  PLR_ENGINE void substitute(Cell& cell, const SomeRows& on);
-  PLR_ENGINE void prepay(Cell& cell);
+  PLR_STEP void substitute(Cell& cell, const SomeRows& on);
+  PLR_STEP void prepay(Cell& cell);
 
   // --- where they cut it: cut.inl ---
-  PLR_ENGINE bool cut_by_first(const Cell& cell, Polygon& above, Polygon& below);
+  PLR_STEP bool cut_by_first(const Cell& cell, Polygon& above, Polygon& below);
   PLR_ENGINE NewVertex known_crossing(const Polygon& polygon, int64_t i, const RowOnPlane& line, double z_i,
                                       double z_next);
 
   // --- cells that are only counted: chords.inl ---
-  PLR_ENGINE bool count_chords(const Cell& cell);
+  PLR_STEP bool count_chords(const Cell& cell);
   PLR_ENGINE bool chord_of(const Cell& cell, int64_t k, Chord& chord) const;
   PLR_ENGINE static int interleave(const Chord& p, const Chord& q);
   PLR_ENGINE bool certain_at_crossing(const Cell& cell, int64_t i, int64_t j, int64_t l) const;
@@ -172,7 +172,7 @@ class Engine {
   // --- folds: fold_plan.inl (of maxima, fold_maxima.inl), then fold.inl ---
   class FoldPlanner;
   class FoldMaker;
-  PLR_ENGINE void refold(Cell& cell);
+  PLR_STEP void refold(Cell& cell);
   PLR_ENGINE bool may_fold(const Cell& cell) const;
   PLR_ENGINE bool pays(const Fold& fold, const FoldPlan& plan) const;
   PLR_ENGINE void settle_rest(const Fold& fold, const FoldPlan& plan);
@@ -195,11 +195,11 @@ class Engine {
   PLR_ENGINE static RowOnPlane difference(const Unsettled& candidates, int64_t i, int64_t j);
   PLR_ENGINE int difference_sign(const Unsettled& candidates, const Polygon& polygon, int64_t v, const RowOnPlane& row,
                                  int64_t i, int64_t j, double& z);
-  PLR_ENGINE void settle_maxima(Cell& cell);
+  PLR_STEP void settle_maxima(Cell& cell);
   PLR_ENGINE void find_losers(const Cell& cell, int64_t begin, int64_t end, uint8_t* lost);
   PLR_ENGINE void find_rectified_losers(const Unsettled& candidates, int64_t begin, int64_t end, uint8_t* lost);
   PLR_ENGINE Contest contest(const Cell& cell, int64_t i, int64_t j, bool exactly);
-  PLR_ENGINE int64_t cut_into_shares(const Cell& cell, int64_t size, Share* shares);
+  PLR_STEP int64_t cut_into_shares(const Cell& cell, int64_t size, Share* shares);
   PLR_ENGINE bool clip_to_share(const Cell& cell, const int64_t* rivals, int64_t n, Share& share);
   PLR_ENGINE void line_up(const Cell& cell, Share* shares, int64_t n);
 

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t kWorthFolding = 32;  // later rows: fewer are evaluated as fast as they are folded
 
-PLR_ENGINE void Engine::refold(Cell& cell) {
+PLR_STEP void Engine::refold(Cell& cell) {
   if (!may_fold(cell)) return;
   cell.attempt = cell.unsettled.n;
   const Arena::Mark mark = arena_.mark();

@@ -8,7 +8,7 @@ namespace {
 
 // The fates of a stage's candidates; of the cell's own stage only those that are unsettled live. For each group that
 // lives, one row has the relaxed form of its maximum. It is as good as another, for all have the same columns.
-PLR_ENGINE StageCount Engine::FoldPlanner::relax_maxima(int64_t l) {
+PLR_STEP StageCount Engine::FoldPlanner::relax_maxima(int64_t l) {
   const StageView& stage = fold_.stages[l];
   const int64_t n = stage.end - stage.begin;
   const bool now = l == plan_.first;

@@ -25,18 +25,18 @@ enum Fate : uint8_t { kGone, kKept, kOn };
 class Engine::FoldPlanner {
  public:
   PLR_ENGINE FoldPlanner(Engine& engine, const Cell& cell);
-  PLR_ENGINE FoldPlan plan();
+  PLR_STEP FoldPlan plan();
 
  private:
   PLR_ENGINE void know_until(int64_t row);
   PLR_ENGINE void know(const RowForms& in, int64_t from, int64_t to);
   PLR_ENGINE bool ends_before(int64_t l, int64_t kept) const;
   PLR_ENGINE int64_t first_untouched() const;
-  PLR_ENGINE StageCount relax_lines(int64_t l);
+  PLR_STEP StageCount relax_lines(int64_t l);
   PLR_ENGINE Sides relax(int64_t r) const;
 
   // --- fold_maxima.inl ---
-  PLR_ENGINE StageCount relax_maxima(int64_t l);
+  PLR_STEP StageCount relax_maxima(int64_t l);
   PLR_ENGINE int64_t relax_maximum(const Forms& form, const Relaxed& out, int64_t begin, int64_t end, int64_t best,
                                    bool now, uint8_t* fate) const;
   PLR_ENGINE Range range(const RowOnPlane& form, double size) const;
@@ -83,7 +83,7 @@ PLR_ENGINE Engine::FoldPlanner::FoldPlanner(Engine& engine, const Cell& cell)
   });
 }
 
-PLR_ENGINE FoldPlan Engine::FoldPlanner::plan() {
+PLR_STEP FoldPlan Engine::FoldPlanner::plan() {
   for (int64_t l = plan_.first; l < engine_.n_stages_; ++l) {
     const StageView& stage = fold_.stages[l];
     know_until(stage.end);
@@ -142,7 +142,7 @@ PLR_ENGINE int64_t Engine::FoldPlanner::first_untouched() const {
 }
 
 // The relaxed forms of a stage's rows. Of the cell's own stage only its unsettled lines live.
-PLR_ENGINE StageCount Engine::FoldPlanner::relax_lines(int64_t l) {
+PLR_STEP StageCount Engine::FoldPlanner::relax_lines(int64_t l) {
   const StageView& stage = fold_.stages[l];
   const bool now = l == plan_.first;
   int64_t at = plan_.keeps_begin[l];

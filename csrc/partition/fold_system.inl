@@ -19,21 +19,21 @@ class Engine::FoldMaker {
   PLR_ENGINE void make();
 
  private:
-  PLR_ENGINE void number_rows();
+  PLR_STEP void number_rows();
   PLR_ENGINE int64_t number_stage(int64_t l, int32_t* to) const;
-  PLR_ENGINE void lay_out_columns();
+  PLR_STEP void lay_out_columns();
 
   PLR_ENGINE void take_room();
   PLR_ENGINE void move_columns();
-  PLR_ENGINE void move_some_columns(int64_t l, int64_t k, int64_t n);
+  PLR_STEP void move_some_columns(int64_t l, int64_t k, int64_t n);
   template <int N> PLR_ENGINE void take_columns(int64_t l, int64_t k, int64_t i);
   PLR_ENGINE void eliminate_from_columns(int64_t j, int64_t n);
   template <int N> PLR_ENGINE void keep_columns(int64_t l, int64_t k, int64_t i);
 
   PLR_ENGINE void find_gammas();
-  PLR_ENGINE void eliminate_and_bound();
-  PLR_ENGINE void keep_forms();
-  PLR_ENGINE void find_norms();
+  PLR_STEP void eliminate_and_bound();
+  PLR_STEP void keep_forms();
+  PLR_STEP void find_norms();
   PLR_ENGINE void install(Fold* made);
 
   PLR_ENGINE int64_t on(int64_t l) const {
@@ -118,7 +118,7 @@ PLR_ENGINE void Engine::FoldMaker::make() {
 
 // --- number ---
 
-PLR_ENGINE void Engine::FoldMaker::number_rows() {
+PLR_STEP void Engine::FoldMaker::number_rows() {
   int64_t n = 0, n_on = 0;
   for (int64_t l = 0; l < first_; ++l) stages_[l] = {0, 0, 0, nullptr, 0}, on_begin_[l] = 0;
   for (int64_t l = first_; l < plan_.end; ++l) {
@@ -153,7 +153,7 @@ PLR_ENGINE int64_t Engine::FoldMaker::number_stage(int64_t l, int32_t* to) const
 }
 
 // The columns of a folded stage end with what it takes part in, or with what those that are on behind it do.
-PLR_ENGINE void Engine::FoldMaker::lay_out_columns() {
+PLR_STEP void Engine::FoldMaker::lay_out_columns() {
   int64_t behind = 0;
   for (int64_t l = plan_.end; l-- > first_;) {
     const int64_t extent = std::max(fold_.stages[l].extent, behind);
@@ -202,7 +202,7 @@ PLR_ENGINE void Engine::FoldMaker::move_columns() {
   }
 }
 // Of stage l n columns, from the k-th on.
-PLR_ENGINE void Engine::FoldMaker::move_some_columns(int64_t l, int64_t k, int64_t n) {
+PLR_STEP void Engine::FoldMaker::move_some_columns(int64_t l, int64_t k, int64_t n) {
   for (int64_t i = 0; i < n; i += 4) with_count(n - i, [&](auto count) { take_columns<count>(l, k + i, i); });
   for (int64_t j = l + 1; j < std::min(column_end_[l], plan_.end); ++j)
     if (on(j)) eliminate_from_columns(j, n);
@@ -309,7 +309,7 @@ PLR_ENGINE void Engine::FoldMaker::find_gammas() {
 }
 
 // The forms, and e'_r = e_r + gamma_r size_r + sum |C_rt| (e'_t + gamma size'_t): Lemma 1.
-PLR_ENGINE void Engine::FoldMaker::eliminate_and_bound() {
+PLR_STEP void Engine::FoldMaker::eliminate_and_bound() {
   const int64_t reach = std::max(behind_, cell_.reach);
   copy_forms(cell_.forms.from(behind_), forms_.from(behind_), reach - behind_);
   copy_forms(fold_.far.from(reach), forms_.from(reach), untouched_ - reach);
@@ -338,7 +338,7 @@ PLR_ENGINE void Engine::FoldMaker::eliminate_and_bound() {
 }
 
 // Those of the new rows, with the budget of roundings prepaid.
-PLR_ENGINE void Engine::FoldMaker::keep_forms() {
+PLR_STEP void Engine::FoldMaker::keep_forms() {
   const Unsettled& left = cell_.unsettled;
   const Forms& out = made_forms_.forms;
   copy_forms(left, out, left.n);
@@ -357,7 +357,7 @@ PLR_ENGINE void Engine::FoldMaker::keep_forms() {
 }
 
 // As the norm form has them (docs/exactness.md, 5.1): what the rows have rounded by themselves, now with this fold.
-PLR_ENGINE void Engine::FoldMaker::find_norms() {
+PLR_STEP void Engine::FoldMaker::find_norms() {
   double *rounded = arena_.take<double>(last_), *after = arena_.take<double>(last_);
   for (int64_t l = first_; l < last_; ++l) {
     const StageView& stage = fold_.stages[l];

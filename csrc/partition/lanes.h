@@ -172,6 +172,7 @@ inline double lane(V v, int64_t i) { return v[i]; }
 // each with the same numbers. So a place in memory is written once before a sync, or by one lane (put, add_to, leads).
 
 #define PLR_ENGINE inline
+#define PLR_STEP inline  // on a GPU a function of its own, which keeps less in registers at once
 #define PLR_COLD [[gnu::noinline]]
 
 // work(i) for each i in [0, n): in any order, at once.

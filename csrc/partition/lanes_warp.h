@@ -16,6 +16,7 @@ namespace {
 
 #define PLR_ENGINE __device__ inline
 #define PLR_COLD __device__ __noinline__
+#define PLR_STEP __device__ __noinline__
 
 constexpr int64_t kLanes = 32;
 using Bits = uint32_t;

@@ -12,7 +12,7 @@ PLR_ENGINE void Engine::set_on(int32_t line, bool on) {
 }
 
 // Lines that do not cross the cell are settled: the others stay, and what is on is substituted.
-PLR_ENGINE void Engine::settle(Cell& cell) {
+PLR_STEP void Engine::settle(Cell& cell) {
   const Unsettled& all = cell.unsettled;
   const Polygon& polygon = cell.polygon;
   const Arena::Mark mark = arena_.mark();

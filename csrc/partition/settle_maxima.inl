@@ -113,7 +113,7 @@ PLR_ENGINE void Engine::find_losers(const Cell& cell, int64_t begin, int64_t end
 }
 
 // As settle: candidates that are nowhere the largest are off, one that has no rivals left is on.
-PLR_ENGINE void Engine::settle_maxima(Cell& cell) {
+PLR_STEP void Engine::settle_maxima(Cell& cell) {
   const Unsettled& all = cell.unsettled;
   const Arena::Mark mark = arena_.mark();
   uint8_t* lost = arena_.take<uint8_t>(all.n);

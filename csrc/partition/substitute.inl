@@ -7,7 +7,7 @@ namespace pylinregion {
 namespace {
 
 // Once rows t of the cell's stage are on: A_r += C_rt A_t for the rows after it.
-PLR_ENGINE void Engine::substitute(Cell& cell, const SomeRows& on) {
+PLR_STEP void Engine::substitute(Cell& cell, const SomeRows& on) {
   const Fold& fold = *cell.fold;
   const StageView& stage = fold.stages[cell.stage];
   const int64_t reach = std::max(cell.reach, stage.extent);
@@ -27,7 +27,7 @@ PLR_ENGINE void Engine::substitute(Cell& cell, const SomeRows& on) {
 }
 
 // The budget of roundings begins again, in the rows of the cell's stage and those after it.
-PLR_ENGINE void Engine::prepay(Cell& cell) {
+PLR_STEP void Engine::prepay(Cell& cell) {
   const int64_t begin = cell.fold->stages[cell.stage].begin, n = cell.reach - begin;
   const Forms before = cell.forms.from(begin);
   cell.forms = take_row_forms(begin, cell.reach);

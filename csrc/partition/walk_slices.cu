@@ -23,6 +23,7 @@ namespace {
 constexpr int kThreads = 128;  // of a block: four warps, which know nothing of each other
 constexpr int kWarps = kThreads / 32;
 constexpr size_t kBytesOfWarp = size_t{1} << 20;  // if there is so much
+constexpr int64_t kFewer = 8;                     // times, where they need more
 constexpr size_t kLeastBytes = size_t{1} << 22;   // of all warps
 
 // Slices as the device has them, one behind the other, and where it counts.
@@ -49,6 +50,7 @@ struct DeviceSlices {
   int64_t n_todo;
   unsigned long long* next;  // of these, that no warp has taken
   const volatile int32_t* stop;
+  int64_t warps;  // that walk; the others have no memory
   char* memory;   // of all warps
   int64_t bytes;  // that one has
 };
@@ -104,6 +106,7 @@ __device__ void walk_slice(const DeviceSlices& given, int64_t slice, char* memor
 
 __global__ void __launch_bounds__(kThreads) walk_slices_kernel(DeviceSlices given) {
   const int64_t warp = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / 32;
+  if (warp >= given.warps) return;
   char* const memory = given.memory + warp * given.bytes;
   for (;;) {
     unsigned long long number = 0;
@@ -184,7 +187,7 @@ class SlicesOnDevice {
   WalkedSlices found();
 
  private:
-  void launch(const std::vector<int64_t>& todo, int64_t blocks, EngineProgress& progress);
+  void launch(const std::vector<int64_t>& todo, EngineProgress& progress);
   std::vector<int64_t> slices_with(WalkOutcome outcome);
 
   const SliceSystems& systems_;
@@ -283,8 +286,8 @@ void SlicesOnDevice::walk(EngineProgress& progress) {
   size_t free_bytes = 0, all_bytes = 0;
   PLR_CUDA_CHECK(cudaMemGetInfo(&free_bytes, &all_bytes));
   std::vector<int64_t> todo = slices_with(WalkOutcome::none);
-  int64_t blocks = std::min<int64_t>(most, (slices_ + kWarps - 1) / kWarps);
-  size_t bytes = std::min<size_t>(free_bytes / 2, static_cast<size_t>(blocks * kWarps) * kBytesOfWarp);
+  const int64_t most_warps = std::min<int64_t>(most * kWarps, slices_);
+  size_t bytes = std::min<size_t>(free_bytes / 2, static_cast<size_t>(most_warps) * kBytesOfWarp);
   std::unique_ptr<DeviceMemory> memory;
   while (!memory) {
     try {
@@ -296,15 +299,15 @@ void SlicesOnDevice::walk(EngineProgress& progress) {
     }
   }
   given_.memory = memory->get();
-  for (; !todo.empty() && !progress.stop; blocks /= 8) {
-    if (blocks == 0) break;
-    given_.bytes = static_cast<int64_t>(bytes / static_cast<size_t>(blocks * kWarps) / 256 * 256);
-    launch(todo, blocks, progress);
+  for (int64_t warps = most_warps; warps > 0 && !todo.empty() && !progress.stop; warps /= kFewer) {
+    given_.warps = std::min(warps, static_cast<int64_t>(todo.size()));
+    given_.bytes = static_cast<int64_t>(bytes) / given_.warps / 256 * 256;
+    launch(todo, progress);
     todo = slices_with(WalkOutcome::no_memory);
   }
 }
 
-void SlicesOnDevice::launch(const std::vector<int64_t>& todo, int64_t blocks, EngineProgress& progress) {
+void SlicesOnDevice::launch(const std::vector<int64_t>& todo, EngineProgress& progress) {
   std::copy(todo.begin(), todo.end(), outputs_.at<int64_t>(todo_));
   for (const int64_t slice : todo) outputs_.at<WalkOutcome>(outcomes_)[slice] = WalkOutcome::none;
   *outputs_.at<unsigned long long>(next_) = 0;
@@ -314,7 +317,8 @@ void SlicesOnDevice::launch(const std::vector<int64_t>& todo, int64_t blocks, En
   // A warp whose walk ends early is gone: others take what is left, in this launch or the next.
   while (*outputs_.at<unsigned long long>(next_) < todo.size() && !progress.stop) {
     const cudaStream_t stream = nullptr;
-    walk_slices_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(given_);
+    const auto blocks = static_cast<unsigned>((given_.warps + kWarps - 1) / kWarps);
+    walk_slices_kernel<<<blocks, kThreads, 0, stream>>>(given_);
     PLR_CUDA_CHECK(cudaGetLastError());
     for (cudaError_t state; (state = cudaStreamQuery(stream)) != cudaSuccess;) {
       if (state != cudaErrorNotReady) PLR_CUDA_CHECK(state);

@@ -15,6 +15,8 @@ import pylinregion as plr
 from cases.networks import NETWORK_KINDS, random_network
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_systems import Slices
+from pylinregion.exact.slice_walks import How, SliceWalks
+from pylinregion.exact.walks_on_threads import SharedReport
 from pylinregion.lowering.lower import stages_of
 
 BOX = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
@@ -60,15 +62,14 @@ def test_nothing_is_left_to_the_cpu_of_a_generic_network():
 def test_walks_that_need_more_memory_get_it(monkeypatch):
     """The first warps have little: fewer have more."""
     model = model_of(*random_network("generic", (4, 30, 30, 30, 3), 2))
-    monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(9 << 20))
-    _, by_warps = counted(model, 4, slices=40, radius=0.05)
-    assert by_warps == {"slices": 40, "calls": 1}
-    assert by_warps["left"] == 0
+    monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(1 << 19))  # 32 KB for each of 8 warps
+    _, by_warps = counted(model, 4, slices=16, radius=0.1)
+    assert by_warps == {"slices": 16, "calls": 1}
 
 
 def test_walks_that_no_warp_has_memory_for_are_left_to_the_cpu(monkeypatch):
     model = model_of(*random_network("generic", (2, 20, 20, 3), 3))
-    monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(64 << 10))
+    monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(16 << 10))
     _, by_warps = counted(model, 2, slices=2, radius=0.2)
     assert by_warps["slices"] == by_warps["left"] == 2
 
@@ -77,6 +78,33 @@ def test_a_device_without_memory_says_so(monkeypatch):
     monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", "1000")
     with pytest.raises(RuntimeError, match="cudaMalloc"):
         counted(model_of(*random_network("generic", (2, 5, 2), 4)), 2, radius=0.1)
+
+
+def test_warps_whose_walks_end_early_are_not_missed():
+    """More walks end early than there are warps at a time, 8; all behind them are walked along."""
+    weights, biases = random_network("small_int", (2, 6, 6, 2), 7)
+    network = ManySlices(stages_of(plr.capture(model_of(weights, biases), torch.zeros(1, 2, dtype=torch.float64))))
+    rng = np.random.default_rng(0)
+    tied, others = np.zeros((20, 2)), rng.standard_normal((20, 2))
+    plane = np.repeat(np.eye(2)[:, None], 40, axis=1)
+    before = on_warps.COUNTED.copy()
+    network.count(Slices(*plane, np.concatenate([tied, others]), np.repeat(BOX[None], 40, axis=0)))
+    by_warps = on_warps.COUNTED - before
+    assert by_warps["slices"] == 40
+    assert 20 <= by_warps["left"] < 38
+
+
+def test_bounds_by_norms_of_deep_networks():
+    """As the CPU's: a slice of its own, along whose borders pieces are counted, too."""
+    weights, biases = random_network("generic", (3, *[12] * 24, 2), 8)
+    walks = SliceWalks(stages_of(plr.capture(model_of(weights, biases), torch.zeros(1, 3, dtype=torch.float64))))
+    rng = np.random.default_rng(0)
+    where = Slices(*rng.standard_normal((2, 1, 3)), rng.standard_normal((1, 3)), BOX[None])
+    how = How(1, False, -1, None, SharedReport(None))
+    before = on_warps.COUNTED.copy()
+    found = walks.count(walks.folder.fold(where), where, how, pieces=True)
+    assert found["regions"][0, -1] > 1
+    assert on_warps.COUNTED - before == {"slices": 1, "calls": 1}
 
 
 def test_slices_with_too_many_regions_stop_the_count():
