@@ -325,7 +325,12 @@ class ManySlices {
       WalkedSlices walked;
       const bool walks = on_device && !force_exact && groups_.table().groups == 0 && given.systems.slices;
 #ifdef PLR_WALKS_ON_DEVICE
-      if (walks) walked = walk_slices_cuda(given.systems, given.stages, options, progress);
+      IntegersOfSlices integers(given.systems, digits_, groups_);
+      if (walks)
+        walked = walk_slices_cuda(given.systems, given.stages, options, progress,
+                                  [&](int64_t slice, int64_t i, int64_t j, int64_t k, const uint8_t* on) {
+                                    return integers.sign_at(slice, i, j, k, on);
+                                  });
 #endif
       found = count_slices(enumerate_function(), given.systems, given.stages, digits_, groups_, options, progress,
                            walks ? &walked : nullptr);

@@ -8,6 +8,7 @@
 namespace pylinregion {
 namespace {
 
+constexpr int64_t kVector = 8;         // numbers of the vectors that the costs are of: the same on every machine
 constexpr int64_t kWorthFolding = 32;  // later rows: fewer are evaluated as fast as they are folded
 
 PLR_STEP void Engine::refold(Cell& cell) {
@@ -55,8 +56,8 @@ PLR_ENGINE bool Engine::pays(const Fold& fold, const FoldPlan& plan) const {
     const StageView& stage = fold.stages[l];
     const StageCount& count = plan.counts[l];
     kept_later -= count.kept, live -= count.kept + count.on;
-    const int64_t before = (stage.end - stage.begin) * (stage.extent - stage.end + kLanes);
-    const int64_t after = count.kept * (kept_later + kLanes);
+    const int64_t before = (stage.end - stage.begin) * (stage.extent - stage.end + kVector);
+    const int64_t after = count.kept * (kept_later + kVector);
     saved += 1.5 * cells * static_cast<double>(before - after);
     cost += static_cast<double>(count.on * (kept_before + 4) * live) +
             8 * static_cast<double>((count.kept + count.on) * live);

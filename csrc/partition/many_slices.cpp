@@ -101,6 +101,19 @@ ExactSlice exact_slice(const SliceSystems& systems, int64_t slice) {
           borders_of(systems, slice)};
 }
 
+int IntegersOfSlices::sign_at(int64_t slice, int64_t i, int64_t j, int64_t k, const uint8_t* on) {
+  if (slice != slice_) {
+    exact_ = std::make_unique<ExactRows>(digits_, exact_slice(systems_, slice), groups_);
+    on_ = settled_on(systems_, slice, groups_.lines());
+    slice_ = slice;
+  }
+  const int64_t first = systems_.begin[slice];
+  for (int64_t row = 0; row < systems_.begin[slice + 1] - first; ++row)
+    on_[static_cast<size_t>(systems_.line[first + row])] = on[row];
+  const auto number = [&](int64_t row) { return row < 0 ? row : int64_t{systems_.line[first + row]}; };
+  return exact_->sign_at(number(i), number(j), number(k), on_.data());
+}
+
 // Of slice i, what a device has found.
 static EngineResult result_of(const WalkedSlices& walked, const SliceSystems& systems, int64_t i, int64_t stages,
                               const EngineOptions& options, int64_t lines) {

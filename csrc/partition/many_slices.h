@@ -66,6 +66,22 @@ struct SegmentBreakpoints {
 // Which lines are on, a byte for each, from the bits of a slice.
 std::vector<uint8_t> settled_on(const SliceSystems& systems, int64_t slice, int64_t lines);
 
+// Integers for many slices, whose lines are their rows, numbered from 0: see AskIntegers in walk_slices.h.
+class IntegersOfSlices {
+ public:
+  IntegersOfSlices(const SliceSystems& systems, const std::shared_ptr<NetworkDigits>& digits, const Groups& groups)
+      : systems_(systems), digits_(digits), groups_(groups) {}
+  int sign_at(int64_t slice, int64_t i, int64_t j, int64_t k, const uint8_t* on);
+
+ private:
+  const SliceSystems& systems_;
+  const std::shared_ptr<NetworkDigits>& digits_;
+  const Groups& groups_;
+  int64_t slice_ = -1;  // that was asked for last
+  std::unique_ptr<ExactRows> exact_;
+  std::vector<uint8_t> on_;  // [lines]
+};
+
 // The system of a slice. Of it: columns, where its own begin; on, what settled_on gave; and the network's groups. Its
 // stages are kept in `views`.
 System system_of(const SliceSystems& systems, int64_t slice, int64_t stages, const double* columns,

@@ -39,7 +39,8 @@ PLR_STEP void Engine::settle(Cell& cell) {
       const int sign = settled_sign(cell, i + bit);
       (sign == 0 ? crosses : sign > 0 ? is_on : is_off) |= 1u << bit;
     }
-    if (needed) each_bit(is_on | is_off, [&](int bit) { set_on(all.line[i + bit], is_on >> bit & 1); });
+    if (needed && !outside_.is_open())
+      each_bit(is_on | is_off, [&](int bit) { set_on(all.line[i + bit], is_on >> bit & 1); });
     compress(numbers + on.n, all.row + i, is_on);
     on.n = put_forms(on, on.n, a, b, c, p, is_on);
     compress(numbers + room + left.n, all.row + i, crosses),

@@ -131,7 +131,7 @@ PLR_STEP void Engine::settle_maxima(Cell& cell) {
     for (int64_t k = begin; k < end; ++k) left_over += !lost[k];
     const bool decided = left_over == 1;
     for (int64_t k = begin; k < end; ++k) {
-      if (lost[k] || decided) set_on(all.line[k], !lost[k]);
+      if ((lost[k] || decided) && !outside_.is_open()) set_on(all.line[k], !lost[k]);
       if (lost[k]) continue;
       if (decided) {
         numbers[on.n] = all.row[k], copy(k, on, on.n++);

@@ -1,5 +1,6 @@
 // csrc/partition/walk.inl -- the walk: depth first over cells, stage by stage. A policy says which cells are put off,
-// for other walks: policy.puts_off(walk, cell, depth), for each cell that is settled and that lines cross.
+// for other walks: policy.puts_off(walk, cell, depth), asked for each cell that is settled and that lines cross; and
+// policy.puts_off_open(walk, cell, settled), told of one where a decision is not known yet.
 #pragma once
 #include "engine.h"
 
@@ -10,6 +11,7 @@ namespace {
 struct WalksAll {
   static constexpr bool kKeepsMemory = false;
   template <class Walk> PLR_ENGINE bool puts_off(Walk&, const Cell&, int64_t) { return false; }
+  template <class Walk> PLR_ENGINE void puts_off_open(Walk&, const Cell&, bool) {}
 };
 
 // A cell that lines cross, and the parts that it is cut into. The walk goes into one after another.
@@ -27,9 +29,11 @@ template <class Policy> class Walk : private Engine {
  public:
   PLR_ENGINE Walk(const Shared& shared, Outside& outside, Policy& policy) : Engine(shared, outside), policy_(policy) {}
 
+  // The whole polygon, in front of its first stage; of a system without stages it is found at once, and false.
+  PLR_ENGINE bool root(Cell& cell);
   PLR_ENGINE void from_root();
-  // From a cell that is settled, and that lines cross; on: [lines, padded] those that are settled.
-  PLR_ENGINE void from(const Cell& cell, const uint8_t* on);
+  // From a cell of a stage, which lines cross where it is settled; on: [lines, padded] those that are settled.
+  PLR_ENGINE void from(const Cell& cell, const uint8_t* on, bool settled);
 
   // Of the lines that are settled where the walk is, which are on.
   PLR_ENGINE const uint8_t* on() const { return on_; }
@@ -39,17 +43,29 @@ template <class Policy> class Walk : private Engine {
  private:
   PLR_ENGINE Polygon root_polygon();
   PLR_ENGINE void walk(Cell& cell);
-  PLR_ENGINE bool enter_stage(Cell& cell);
+  PLR_STEP bool enter_stage(Cell& cell);
   PLR_ENGINE bool settle_down(Cell& cell);
   PLR_ENGINE bool goes_down(Cell& cell, int64_t depth);
-  PLR_ENGINE Branch* branch(const Cell& cell, int64_t depth);
-  PLR_ENGINE void enter_part(Branch& branch, Cell& cell);
+  PLR_STEP Branch* branch(const Cell& cell, int64_t depth);
+  PLR_STEP void enter_part(Branch& branch, Cell& cell);
   PLR_ENGINE void finish_stage(Cell& cell);
+
+  // A cell before a step in which something may stay open.
+  struct Before {
+    Cell cell;
+    Decisions decisions;
+  };
+  PLR_ENGINE bool is_open(const Before& before, bool settled);
 
   Policy& policy_;
 };
 
 template <class Policy> PLR_ENGINE void Walk<Policy>::from_root() {
+  Cell cell;
+  if (root(cell) && settle_down(cell)) walk(cell);
+}
+
+template <class Policy> PLR_ENGINE bool Walk<Policy>::root(Cell& cell) {
   const RowForms rows = take_row_forms(0, system_.rows);
   const Forms& forms = rows.forms;
   each(system_.rows, [&](int64_t r) {
@@ -58,15 +74,15 @@ template <class Policy> PLR_ENGINE void Walk<Policy>::from_root() {
   });
   Fold* const fold = arena_.take<Fold>(1);
   *fold = Fold{system_.stages.first, system_.rows, root_lines(), rows, 0, 0, root_norms(forms)};
-  Cell cell{fold, 0, rows, 0, {}, root_polygon(), 0, 0, INT64_MAX};
-  if (enter_stage(cell) && settle_down(cell)) walk(cell);
+  cell = {fold, 0, rows, 0, {}, root_polygon(), 0, 0, INT64_MAX};
+  return enter_stage(cell);
 }
 
-template <class Policy> PLR_ENGINE void Walk<Policy>::from(const Cell& cell, const uint8_t* on) {
+template <class Policy> PLR_ENGINE void Walk<Policy>::from(const Cell& cell, const uint8_t* on, bool settled) {
   copy(on, padded(system_.lines), on_);
   const Arena::Mark mark = arena_.mark();
   Cell here = cell;
-  walk(here);
+  if (settled || settle_down(here)) walk(here);
   arena_.release(mark);
 }
 
@@ -110,7 +126,7 @@ template <class Policy> PLR_ENGINE void Walk<Policy>::walk(Cell& cell) {
   for (int64_t depth = 0;;) {
     if (goes_down(cell, depth)) {
       Branch* const more = branch(cell, depth);
-      more->above = top, top = more;
+      if (more) more->above = top, top = more;
     }
     do {
       while (top && top->next == top->n) top = top->above;
@@ -122,7 +138,7 @@ template <class Policy> PLR_ENGINE void Walk<Policy>::walk(Cell& cell) {
 }
 
 // The cell is settled in all stages before cell.stage. False: that is all of them, and it is written.
-template <class Policy> PLR_ENGINE bool Walk<Policy>::enter_stage(Cell& cell) {
+template <class Policy> PLR_STEP bool Walk<Policy>::enter_stage(Cell& cell) {
   const Fold& fold = *cell.fold;
   while (cell.stage < n_stages_ && fold.stages[cell.stage].begin == fold.stages[cell.stage].end) finish_stage(cell);
   if (cell.stage == n_stages_) {
@@ -145,7 +161,11 @@ template <class Policy> PLR_ENGINE bool Walk<Policy>::enter_stage(Cell& cell) {
 // Settles what is settled. A cell that no line of its stage is left to cross goes on to the next; false: it is done.
 template <class Policy> PLR_ENGINE bool Walk<Policy>::settle_down(Cell& cell) {
   for (;;) {
-    if (cell.unsettled.n) has_groups(cell.stage) ? settle_maxima(cell) : settle(cell);
+    if (cell.unsettled.n) {
+      const Before before{cell, decisions_};
+      has_groups(cell.stage) ? settle_maxima(cell) : settle(cell);
+      if (is_open(before, false)) return false;
+    }
     if (cell.unsettled.n) return true;
     finish_stage(cell);
     if (!enter_stage(cell)) return false;
@@ -168,8 +188,17 @@ template <class Policy> PLR_ENGINE bool Walk<Policy>::goes_down(Cell& cell, int6
   return true;
 }
 
-// Cuts by the first line, or into the shares of the first group's candidates.
-template <class Policy> PLR_ENGINE Branch* Walk<Policy>::branch(const Cell& cell, int64_t depth) {
+// Whether a decision of the last step is not known yet; then the cell is put off as it was before.
+template <class Policy> PLR_ENGINE bool Walk<Policy>::is_open(const Before& before, bool settled) {
+  if (!outside_.is_open()) return false;  // never, where integers decide at once
+  decisions_ = before.decisions;
+  policy_.puts_off_open(*this, before.cell, settled);
+  return true;
+}
+
+// Cuts by the first line, or into the shares of the first group's candidates. Null: it is put off.
+template <class Policy> PLR_STEP Branch* Walk<Policy>::branch(const Cell& cell, int64_t depth) {
+  const Before before{cell, decisions_};
   Branch& branch = *arena_.take<Branch>(1);
   branch.cell = cell;
   branch.next = 0;
@@ -187,12 +216,13 @@ template <class Policy> PLR_ENGINE Branch* Walk<Policy>::branch(const Cell& cell
     const int64_t first = cell.polygon.n == 2 && starts_below;  // segments from their start to their end
     branch.parts[first] = {0, above}, branch.parts[1 - first] = {kNone, below};
   }
+  if (is_open(before, true)) return nullptr;
   branch.mark = arena_.mark();
   return &branch;
 }
 
 // The next part: of the lines that cut, the candidate's is on. When the first is entered, `cell` is the branch's.
-template <class Policy> PLR_ENGINE void Walk<Policy>::enter_part(Branch& branch, Cell& cell) {
+template <class Policy> PLR_STEP void Walk<Policy>::enter_part(Branch& branch, Cell& cell) {
   const int64_t number = branch.next;
   if (number) cell = branch.cell;
   put(branch.next, number + 1);

@@ -1,351 +1,328 @@
 // csrc/partition/walk_slices.cu -- see walk_slices.h. A warp walks along a slice as a thread of the CPU does, with the
 // text of the engine (lanes_warp.h): what it counts is the same to the bit, for on both multiply_add rounds once and
-// nothing else is fused.
+// nothing else is fused. Walks are cut into tasks, generation by generation: what one launch puts off, the next does.
 #define PLR_WARP
 #include <algorithm>
 #include <chrono>
-#include <cstring>
-#include <memory>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
-#include "../cuda_check.cuh"
-#include "engine.h"
-#include "outside_warp.h"
+#include "device_memory.cuh"
 #include "walk_slices.h"
-
-// The text of the engine, for this machine:
-#include "engine_members.inl"
+#include "walk_tasks.cuh"
 
 namespace pylinregion {
 namespace {
 
-constexpr int kThreads = 128;  // of a block: four warps, which know nothing of each other
-constexpr int kWarps = kThreads / 32;
-constexpr size_t kBytesOfWarp = size_t{1} << 20;  // if there is so much
-constexpr int64_t kFewer = 8;                     // times, where they need more
-constexpr size_t kLeastBytes = size_t{1} << 22;   // of all warps
-
-// Slices as the device has them, one behind the other, and where it counts.
-struct DeviceSlices {
-  int64_t slices, stages, n_corners;
-  const int64_t* begin;             // [slices + 1]: the first row of each
-  const int64_t* stage_begin;       // [slices, stages + 1]
-  const int64_t* first_column;      // [slices]: into columns
-  const double* columns;            // of a slice with n rows [n, n + kLanes]
-  const double *a, *b, *c, *error;  // [rows]
-  const double *corners, *borders;  // [slices, n_corners, 2], [slices, n_corners, 2, 2] or null
-  const double* norms;              // of one slice alone, or null
-  const int32_t* row_numbers;       // 0, 1, 2 ...: as many as a slice has rows, and kLanes
-  const uint8_t* no_groups;         // [stages]: 0
-  EngineOptions options;
-
-  int64_t* regions;                        // [slices, stages]
-  uint8_t* sides;                          // [rows]
-  int64_t* decisions;                      // [slices, 4]
-  int64_t *pieces, *zero_along, *zero_at;  // if options.pieces; see SliceCounts
-  WalkOutcome* outcomes;                   // [slices]
-
-  const int64_t* todo;  // [n_todo]: slices that are walked along now
-  int64_t n_todo;
-  unsigned long long* next;  // of these, that no warp has taken
-  const volatile int32_t* stop;
-  int64_t warps;  // that walk; the others have no memory
-  char* memory;   // of all warps
-  int64_t bytes;  // that one has
-};
-
-__device__ Shared shared_of(const DeviceSlices& given, int64_t slice, StageView* stages) {
-  const int64_t first = given.begin[slice], n = given.begin[slice + 1] - first, stride = n + kLanes;
-  const int64_t* const stage_begin = given.stage_begin + slice * (given.stages + 1);
-  const double* const columns = given.columns + given.first_column[slice];
-  each(given.stages, [&](int64_t l) {
-    const int64_t begin = stage_begin[l], end = stage_begin[l + 1];
-    stages[l] = {begin, end, n, columns + begin * stride + end, stride};
-  });
-  System system{};
-  system.stages = {stages, given.stages};
-  system.lines = system.rows = n;  // numbered from 0 in each slice
-  system.a = given.a + first, system.b = given.b + first, system.c = given.c + first;
-  system.error = given.error + first;
-  system.norms = given.norms;
-  system.corners = given.corners + slice * given.n_corners * 2;
-  system.n_corners = given.n_corners;
-  if (given.borders) system.borders = given.borders + slice * given.n_corners * 4;
-  Shared shared{system, given.options, given.row_numbers, given.no_groups, 0, 0, 0, 0, 0};
-  find_extents(shared);
-  return shared;
-}
-
-__device__ void walk_slice(const DeviceSlices& given, int64_t slice, char* memory) {
-  WalkOutcome* const outcome = given.outcomes + slice;
-  Arena arena(memory, given.bytes, outcome);
-  StageView* const stages = arena.take<StageView>(given.stages);
-  const Shared shared = shared_of(given, slice, stages);
-  const int64_t n_stages = given.stages, n = given.n_corners;
-  Tally tally{given.regions + slice * n_stages, given.sides + given.begin[slice], nullptr, nullptr, nullptr};
-  fill(tally.regions, n_stages, int64_t{0});
-  fill(tally.sides, shared.system.rows, uint8_t{0});
-  if (given.options.pieces) {
-    tally.pieces = given.pieces + slice * n_stages * n;
-    tally.zero_along = given.zero_along + slice * n, tally.zero_at = given.zero_at + slice * n;
-    fill(tally.pieces, n_stages * n, int64_t{0});
-    fill(tally.zero_along, n, int64_t{0}), fill(tally.zero_at, n, int64_t{0});
-  }
-  Outside outside(arena, tally, given.options.max_regions, given.stop, outcome);
-  WalksAll all;
-  Walk<WalksAll> walk(shared, outside, all);
-  walk.from_root();
-  const Decisions by = walk.take_decisions();
-  sync();
-  if (!leads()) return;
-  int64_t* const decisions = given.decisions + 4 * slice;
-  decisions[0] = by.filter, decisions[1] = by.exact, decisions[2] = by.zeros, decisions[3] = by.folds;
-  *outcome = WalkOutcome::done;
-}
-
-__global__ void __launch_bounds__(kThreads) walk_slices_kernel(DeviceSlices given) {
-  const int64_t warp = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / 32;
-  if (warp >= given.warps) return;
-  char* const memory = given.memory + warp * given.bytes;
-  for (;;) {
-    unsigned long long number = 0;
-    if (leads()) number = atomicAdd(given.next, 1ull);
-    number = __shfl_sync(kAllLanes, number, 0);
-    if (number >= static_cast<unsigned long long>(given.n_todo)) return;
-    walk_slice(given, given.todo[number], memory);
-    sync();
-  }
-}
-
-// --- the host's part ---
-
-// Memory of the device, or of the host where the device can read it.
-class DeviceMemory {
- public:
-  explicit DeviceMemory(size_t bytes) { PLR_CUDA_CHECK(cudaMalloc(&memory_, bytes)); }
-  DeviceMemory(const DeviceMemory&) = delete;
-  ~DeviceMemory() { cudaFree(memory_); }
-  char* get() const { return static_cast<char*>(memory_); }
-
- private:
-  void* memory_ = nullptr;
-};
-class StopFlag {
- public:
-  StopFlag() {
-    PLR_CUDA_CHECK(cudaHostAlloc(&host_, sizeof(int32_t), cudaHostAllocMapped));
-    set(0);
-    PLR_CUDA_CHECK(cudaHostGetDevicePointer(&device_, host_, 0));
-  }
-  StopFlag(const StopFlag&) = delete;
-  ~StopFlag() { cudaFreeHost(host_); }
-  void set(int32_t value) { *static_cast<volatile int32_t*>(host_) = value; }
-  const volatile int32_t* on_device() const { return static_cast<const volatile int32_t*>(device_); }
-
- private:
-  void *host_ = nullptr, *device_ = nullptr;
-};
-
-// Arrays one behind the other, as they are copied to the device and back in one piece.
-class Packed {
- public:
-  // Room for n numbers; returns where they will be.
-  template <class T> size_t add(int64_t n) {
-    const size_t at = bytes_.size();
-    bytes_.resize(at + (static_cast<size_t>(n) * sizeof(T) + 255) / 256 * 256);
-    return at;
-  }
-  template <class T> size_t add(const T* numbers, int64_t n) {
-    const size_t at = add<T>(n);
-    if (n) std::memcpy(bytes_.data() + at, numbers, static_cast<size_t>(n) * sizeof(T));
-    return at;
-  }
-  template <class T> T* at(size_t place) { return reinterpret_cast<T*>(bytes_.data() + place); }
-  template <class T> void take(size_t place, int64_t n, std::vector<T>& to) {
-    to.assign(at<T>(place), at<T>(place) + n);
-  }
-  size_t size() const { return bytes_.size(); }
-  char* data() { return bytes_.data(); }
-
- private:
-  std::vector<char> bytes_;
-};
-
-int attribute(cudaDeviceAttr which) {
-  int device = 0, value = 0;
-  PLR_CUDA_CHECK(cudaGetDevice(&device));
-  PLR_CUDA_CHECK(cudaDeviceGetAttribute(&value, which, device));
-  return value;
-}
+constexpr int64_t kFewer = 8;                // times, where walks need more memory
+constexpr int64_t kTasksOfWarp = 16;         // so many are enough
+constexpr int64_t kFirstSteps = 4;           // of walks, before there are
+constexpr int64_t kBytesOfWarp = 1 << 20;    // if there is so much
+constexpr int64_t kLeastBytes = 1 << 22;     // of all warps
+constexpr int64_t kBytesOfRoot = 16 << 10;   // what a root takes, besides what is of rows and stages
+constexpr int64_t kBytesOfTask = 1 << 10;    // at least
+constexpr int64_t kBytesOfRequest = 1 << 8;  // for each that there is room for
 
 // Slices of a network on the device.
 class SlicesOnDevice {
  public:
-  SlicesOnDevice(const SliceSystems& systems, int64_t stages, const EngineOptions& options);
+  SlicesOnDevice(const SliceSystems& systems, int64_t stages, const EngineOptions& options, const AskIntegers& ask);
   void walk(EngineProgress& progress);
-  WalkedSlices found();
+  WalkedSlices found() const;
 
  private:
-  void launch(const std::vector<int64_t>& todo, EngineProgress& progress);
-  std::vector<int64_t> slices_with(WalkOutcome outcome);
+  // What is left to do, and in which memory it is.
+  struct Tasks {
+    std::vector<WarpTask> tasks;
+    std::vector<std::vector<Answer>> known;  // of each, what integers have said on the way to it
+    DeviceArray<char> memory;
+    DeviceArray<Answer> answers;
+  };
+
+  void upload(const EngineOptions& options);
+  void make_roots();
+  void take_memory();
+  Tasks next(const Tasks& now, EngineProgress& progress);
+  void run(const std::vector<int64_t>& todo, EngineProgress& progress);
+  void leave_large();
+  void ask(Tasks& tasks, size_t number, const std::vector<Request>& asked);
+  static void upload_answers(Tasks& tasks);
+  void leave(int64_t slice) { outcomes_[static_cast<size_t>(slice)] = WalkOutcome::open; }
+  bool is_left(int64_t slice) const { return outcomes_[static_cast<size_t>(slice)] != WalkOutcome::none; }
 
   const SliceSystems& systems_;
-  const int64_t stages_, slices_, rows_, corners_;
+  const AskIntegers& ask_;
+  const int64_t stages_, slices_, corners_, pieces_;
+  std::vector<int64_t> first_side_;
+  std::vector<WalkOutcome> outcomes_;  // of slices: none while they are walked along, open if the CPU will do it
   DeviceSlices given_{};
-  Packed inputs_, outputs_;
-  size_t regions_, sides_, decisions_, pieces_, zero_along_, zero_at_, outcomes_, todo_, next_;
-  std::unique_ptr<DeviceMemory> on_device_;
+  Launch launch_{};
   StopFlag stop_;
+  DeviceArray<char> inputs_;
+  DeviceArray<unsigned long long> counts_, counters_;
+  DeviceArray<uint32_t> sides_;
+  DeviceArray<char> workspace_;
+  int64_t most_warps_ = 0, bytes_kept_ = 0;
 };
 
-SlicesOnDevice::SlicesOnDevice(const SliceSystems& systems, int64_t stages, const EngineOptions& options)
+SlicesOnDevice::SlicesOnDevice(const SliceSystems& systems, int64_t stages, const EngineOptions& options,
+                               const AskIntegers& ask)
     : systems_(systems),
+      ask_(ask),
       stages_(stages),
       slices_(systems.slices),
-      rows_(systems.begin[systems.slices]),
-      corners_(systems.n_corners) {
-  // Columns with as many zeros behind them as a warp has lanes.
-  std::vector<double> columns;
-  std::vector<int64_t> first_column;
-  const double* from = systems.columns;
+      corners_(systems.n_corners),
+      pieces_(options.pieces ? systems.slices * systems.n_corners : 0),
+      first_side_{0},
+      outcomes_(static_cast<size_t>(systems.slices), WalkOutcome::none) {
+  upload(options);
+  make_roots();
+}
+
+void SlicesOnDevice::upload(const EngineOptions& options) {
+  const int64_t rows = systems_.begin[slices_];
+  std::vector<double> columns;  // with as many zeros behind them as a warp has lanes
+  std::vector<int64_t> first_column, first_root{0};
+  const double* from = systems_.columns;
   int64_t most_rows = 0;
   for (int64_t i = 0; i < slices_; ++i) {
-    const int64_t n = systems.begin[i + 1] - systems.begin[i];
+    const int64_t n = systems_.begin[i + 1] - systems_.begin[i];
     most_rows = std::max(most_rows, n);
     first_column.push_back(static_cast<int64_t>(columns.size()));
     columns.resize(columns.size() + static_cast<size_t>(n * (n + kLanes)), 0.0);
     double* to = columns.data() + first_column.back();
     for (int64_t row = 0; row < n; ++row, from += n + kColumnPadding, to += n + kLanes) std::copy_n(from, n, to);
+    first_side_.push_back(first_side_.back() + (n + 3) / 4);
+    const int64_t of_root =
+        kBytesOfRoot + 64 * (n + 3 * kLanes) + (160 + 8 * corners_) * (stages_ + 8) + 512 * corners_;
+    first_root.push_back(first_root.back() + of_root / 64 * 64);
   }
   columns.resize(columns.size() + kLanes, 0.0);
   std::vector<int32_t> row_numbers(static_cast<size_t>(most_rows + kLanes));
   for (size_t r = 0; r < row_numbers.size(); ++r) row_numbers[r] = static_cast<int32_t>(r);
-  const std::vector<uint8_t> no_groups(static_cast<size_t>(stages), 0);
 
-  Packed& in = inputs_;
-  const size_t begin = in.add(systems.begin, slices_ + 1);
-  const size_t stage_begin = in.add(systems.stage_begin, slices_ * (stages + 1));
-  const size_t first = in.add(first_column.data(), slices_);
-  const size_t all_columns = in.add(columns.data(), static_cast<int64_t>(columns.size()));
-  const size_t a = in.add(systems.a, rows_), b = in.add(systems.b, rows_), c = in.add(systems.c, rows_);
-  const size_t error = in.add(systems.error, rows_);
-  const size_t corners = in.add(systems.corners, slices_ * corners_ * 2);
-  const size_t borders = systems.borders ? in.add(systems.borders, slices_ * corners_ * 4) : 0;
-  const size_t norms = systems.norms ? in.add(systems.norms, 2 * stages * stages) : 0;
-  const size_t numbers = in.add(row_numbers.data(), static_cast<int64_t>(row_numbers.size()));
-  const size_t groups = in.add(no_groups.data(), stages);
-  Packed& out = outputs_;
-  regions_ = out.add<int64_t>(slices_ * stages), sides_ = out.add<uint8_t>(rows_);
-  decisions_ = out.add<int64_t>(slices_ * 4), outcomes_ = out.add<WalkOutcome>(slices_);
-  const int64_t pieces = options.pieces ? slices_ * corners_ : 0;
-  pieces_ = out.add<int64_t>(pieces * stages), zero_along_ = out.add<int64_t>(pieces);
-  zero_at_ = out.add<int64_t>(pieces);
-  todo_ = out.add<int64_t>(slices_), next_ = out.add<unsigned long long>(1);
+  Packed in;
+  const size_t begin = in.add(systems_.begin, slices_ + 1);
+  const size_t stage_begin = in.add(systems_.stage_begin, slices_ * (stages_ + 1));
+  const size_t column = in.add(first_column), all_columns = in.add(columns);
+  const size_t a = in.add(systems_.a, rows), b = in.add(systems_.b, rows), c = in.add(systems_.c, rows);
+  const size_t error = in.add(systems_.error, rows), corners = in.add(systems_.corners, slices_ * corners_ * 2);
+  const size_t borders = in.add(systems_.borders, systems_.borders ? slices_ * corners_ * 4 : 0);
+  const size_t norms = in.add(systems_.norms, systems_.norms ? 2 * stages_ * stages_ : 0);
+  const size_t numbers = in.add(row_numbers), groups = in.add<uint8_t>(stages_);
+  const size_t sides = in.add(first_side_), root = in.add(first_root);
+  const size_t shared = in.add<Shared>(slices_), roots = in.add<WarpTask>(slices_);
+  const size_t memory = in.add<char>(first_root.back());
+  inputs_ = DeviceArray<char>(in.bytes());
+  char* const base = inputs_.get();
+  const auto at = [&](size_t place, auto type) { return reinterpret_cast<decltype(type)*>(base + place); };
 
-  on_device_ = std::make_unique<DeviceMemory>(in.size() + out.size());
-  char* const base = on_device_->get();
-  PLR_CUDA_CHECK(cudaMemcpy(base, in.data(), in.size(), cudaMemcpyHostToDevice));
-  const auto read = [&](size_t place, auto type) { return reinterpret_cast<const decltype(type)*>(base + place); };
-  const auto write = [&](size_t place, auto type) {
-    return reinterpret_cast<decltype(type)*>(base + in.size() + place);
-  };
-  const double number = 0;
-  const int64_t whole = 0;
-  given_.slices = slices_, given_.stages = stages, given_.n_corners = corners_;
-  given_.begin = read(begin, whole), given_.stage_begin = read(stage_begin, whole);
-  given_.first_column = read(first, whole), given_.columns = read(all_columns, number);
-  given_.a = read(a, number), given_.b = read(b, number), given_.c = read(c, number);
-  given_.error = read(error, number), given_.corners = read(corners, number);
-  if (systems.borders) given_.borders = read(borders, number);
-  if (systems.norms) given_.norms = read(norms, number);
-  given_.row_numbers = read(numbers, int32_t{}), given_.no_groups = read(groups, uint8_t{});
+  given_.slices = slices_, given_.stages = stages_, given_.n_corners = corners_;
+  given_.begin = at(begin, int64_t{}), given_.stage_begin = at(stage_begin, int64_t{});
+  given_.first_column = at(column, int64_t{}), given_.columns = at(all_columns, double{});
+  given_.a = at(a, double{}), given_.b = at(b, double{}), given_.c = at(c, double{});
+  given_.error = at(error, double{}), given_.corners = at(corners, double{});
+  if (systems_.borders) given_.borders = at(borders, double{});
+  if (systems_.norms) given_.norms = at(norms, double{});
+  given_.row_numbers = at(numbers, int32_t{}), given_.no_groups = at(groups, uint8_t{});
   given_.options = options;
   given_.options.cells = nullptr, given_.options.changes = true;
-  given_.regions = write(regions_, int64_t{}), given_.sides = write(sides_, uint8_t{});
-  given_.decisions = write(decisions_, int64_t{}), given_.outcomes = write(outcomes_, WalkOutcome{});
-  given_.pieces = write(pieces_, int64_t{}), given_.zero_along = write(zero_along_, int64_t{});
-  given_.zero_at = write(zero_at_, int64_t{});
-  given_.todo = write(todo_, int64_t{}), given_.next = write(next_, 0ull);
-  given_.stop = stop_.on_device();
+  given_.shared = at(shared, Shared{{}, {}, nullptr, nullptr, 0, 0, 0, 0, 0}), given_.roots = at(roots, WarpTask{});
+  given_.first_root = at(root, int64_t{}), given_.root_memory = at(memory, char{});
+  given_.persistent = {base, base + in.bytes().size()};
+
+  const int64_t n = slices_ * stages_;
+  counts_ = DeviceArray<unsigned long long>(
+      std::vector<unsigned long long>(static_cast<size_t>(n + 4 * slices_ + pieces_ * (stages_ + 2)), 0));
+  sides_ = DeviceArray<uint32_t>(std::vector<uint32_t>(static_cast<size_t>(first_side_.back()), 0));
+  given_.regions = counts_.get(), given_.decisions = given_.regions + n;
+  given_.pieces = given_.decisions + 4 * slices_, given_.zero_along = given_.pieces + pieces_ * stages_;
+  given_.zero_at = given_.zero_along + pieces_;
+  given_.sides = sides_.get(), given_.first_side = at(sides, int64_t{});
 }
 
-std::vector<int64_t> SlicesOnDevice::slices_with(WalkOutcome outcome) {
-  std::vector<int64_t> found;
-  const WalkOutcome* outcomes = outputs_.at<WalkOutcome>(outcomes_);
-  for (int64_t i = 0; i < slices_; ++i)
-    if (outcomes[i] == outcome) found.push_back(i);
-  return found;
+void SlicesOnDevice::make_roots() {
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>((slices_ + kWarps - 1) / kWarps, 65535));
+  make_roots_kernel<<<blocks, kThreads, 0, nullptr>>>(given_);
+  PLR_CUDA_CHECK(cudaGetLastError());
 }
 
-// Warps that need more memory than they have leave their slices to fewer, which have more.
-void SlicesOnDevice::walk(EngineProgress& progress) {
+// Half of what is free, or what all warps can use.
+void SlicesOnDevice::take_memory() {
   int resident = 0;
   PLR_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, walk_slices_kernel, kThreads, 0));
-  const int64_t most = int64_t{resident} * attribute(cudaDevAttrMultiProcessorCount);
+  most_warps_ = std::max<int64_t>(1, int64_t{resident} * attribute(cudaDevAttrMultiProcessorCount) * kWarps);
   size_t free_bytes = 0, all_bytes = 0;
   PLR_CUDA_CHECK(cudaMemGetInfo(&free_bytes, &all_bytes));
-  std::vector<int64_t> todo = slices_with(WalkOutcome::none);
-  const int64_t most_warps = std::min<int64_t>(most * kWarps, slices_);
-  size_t bytes = std::min<size_t>(free_bytes / 2, static_cast<size_t>(most_warps) * kBytesOfWarp);
-  std::unique_ptr<DeviceMemory> memory;
-  while (!memory) {
+  for (int64_t bytes = std::min(static_cast<int64_t>(free_bytes / 4), most_warps_ * kBytesOfWarp);; bytes /= 2) {
     try {
-      memory = std::make_unique<DeviceMemory>(bytes);
+      workspace_ = DeviceArray<char>(bytes);
+      bytes_kept_ = bytes / 2;
+      break;
     } catch (const std::runtime_error&) {
       cudaGetLastError();
-      bytes /= 2;
       if (bytes < kLeastBytes) throw;
     }
   }
-  given_.memory = memory->get();
-  for (int64_t warps = most_warps; warps > 0 && !todo.empty() && !progress.stop; warps /= kFewer) {
-    given_.warps = std::min(warps, static_cast<int64_t>(todo.size()));
-    given_.bytes = static_cast<int64_t>(bytes) / given_.warps / 256 * 256;
-    launch(todo, progress);
-    todo = slices_with(WalkOutcome::no_memory);
+  launch_.memory = workspace_.get();
+}
+
+void SlicesOnDevice::walk(EngineProgress& progress) {
+  take_memory();
+  Tasks tasks;
+  const std::vector<WarpTask> roots = [&] {
+    std::vector<WarpTask> all(static_cast<size_t>(slices_));
+    const cudaError_t copied =
+        cudaMemcpy(all.data(), given_.roots, all.size() * sizeof(WarpTask), cudaMemcpyDeviceToHost);
+    PLR_CUDA_CHECK(copied);
+    return all;
+  }();
+  for (const WarpTask& root : roots)
+    if (root.cell) tasks.tasks.push_back(root);
+  tasks.known.resize(tasks.tasks.size());
+  launch_.steps = kFirstSteps;
+  while (!tasks.tasks.empty() && !progress.stop) {
+    const int64_t n = static_cast<int64_t>(tasks.tasks.size());
+    // Once there are enough tasks for all warps, each does more and more before it puts something off.
+    if (n >= kTasksOfWarp * most_warps_ || launch_.steps > kFirstSteps) launch_.steps *= 16;
+    tasks = next(tasks, progress);
   }
 }
 
-void SlicesOnDevice::launch(const std::vector<int64_t>& todo, EngineProgress& progress) {
-  std::copy(todo.begin(), todo.end(), outputs_.at<int64_t>(todo_));
-  for (const int64_t slice : todo) outputs_.at<WalkOutcome>(outcomes_)[slice] = WalkOutcome::none;
-  *outputs_.at<unsigned long long>(next_) = 0;
-  given_.n_todo = static_cast<int64_t>(todo.size());
-  char* const outputs = on_device_->get() + inputs_.size();
-  PLR_CUDA_CHECK(cudaMemcpy(outputs, outputs_.data(), outputs_.size(), cudaMemcpyHostToDevice));
-  // A warp whose walk ends early is gone: others take what is left, in this launch or the next.
-  while (*outputs_.at<unsigned long long>(next_) < todo.size() && !progress.stop) {
-    const cudaStream_t stream = nullptr;
-    const auto blocks = static_cast<unsigned>((given_.warps + kWarps - 1) / kWarps);
-    walk_slices_kernel<<<blocks, kThreads, 0, stream>>>(given_);
+// Does all tasks, and returns those that they put off. Walks that need more memory are left to fewer warps, which have
+// more.
+SlicesOnDevice::Tasks SlicesOnDevice::next(const Tasks& now, EngineProgress& progress) {
+  const int64_t n = static_cast<int64_t>(now.tasks.size());
+  Tasks later;
+  later.memory = DeviceArray<char>(bytes_kept_);
+  const int64_t most = std::max<int64_t>(bytes_kept_ / kBytesOfTask, 1);
+  const DeviceArray<WarpTask> tasks(now.tasks), put_off(most);
+  const DeviceArray<int64_t> put_off_by(most);
+  const int64_t most_requests = std::max<int64_t>(bytes_kept_ / kBytesOfRequest, 2 * kMostAsked);
+  const DeviceArray<Request> requests(most_requests);
+  const DeviceArray<WalkOutcome> outcomes(std::vector<WalkOutcome>(static_cast<size_t>(n), WalkOutcome::none));
+  counters_ = DeviceArray<unsigned long long>(std::vector<unsigned long long>(4, 0));
+  launch_.tasks = tasks.get(), launch_.outcomes = outcomes.get(), launch_.stop = stop_.on_device();
+  launch_.kept = later.memory.get(), launch_.kept_bytes = bytes_kept_;
+  launch_.put_off = put_off.get(), launch_.put_off_by = put_off_by.get(), launch_.most_put_off = most;
+  launch_.requests = requests.get(), launch_.most_requests = most_requests;
+  launch_.next = counters_.get(), launch_.kept_used = launch_.next + 1;
+  launch_.n_put_off = launch_.next + 2, launch_.n_requests = launch_.next + 3;
+
+  std::vector<int64_t> todo(static_cast<size_t>(n)), done_in(static_cast<size_t>(n), -1);
+  for (size_t i = 0; i < todo.size(); ++i) todo[i] = static_cast<int64_t>(i);
+  int64_t attempt = 0;
+  for (int64_t warps = most_warps_; warps > 0 && !todo.empty() && !progress.stop; warps /= kFewer, ++attempt) {
+    launch_.warps = std::min(warps, static_cast<int64_t>(todo.size()));
+    launch_.bytes = workspace_.size() / launch_.warps / 256 * 256;
+    launch_.first_number = attempt * n;
+    run(todo, progress);
+    const std::vector<WalkOutcome> ended = outcomes.numbers();
+    std::vector<int64_t> again;
+    for (const int64_t i : todo) {
+      const WalkOutcome how = ended[static_cast<size_t>(i)];
+      if (how == WalkOutcome::done) done_in[static_cast<size_t>(i)] = attempt;
+      if (how == WalkOutcome::no_memory) again.push_back(i);
+    }
+    todo = std::move(again);
+  }
+  if (progress.stop) return later;
+  for (size_t i = 0; i < done_in.size(); ++i)
+    if (done_in[i] < 0) leave(now.tasks[i].slice);
+  leave_large();
+
+  const std::vector<unsigned long long> counters = counters_.numbers();
+  const int64_t kept = std::min(static_cast<int64_t>(counters[2]), most);
+  const std::vector<WarpTask> all = put_off.numbers(kept);
+  const std::vector<int64_t> by = put_off_by.numbers(kept);
+  const std::vector<Request> asked = requests.numbers(std::min(static_cast<int64_t>(counters[3]), most_requests));
+  std::vector<std::vector<Request>> of_task(all.size());
+  for (const Request& request : asked)
+    if (request.task >= 0 && request.task < kept) of_task[static_cast<size_t>(request.task)].push_back(request);
+  for (size_t i = 0; i < all.size(); ++i) {
+    const int64_t parent = by[i];
+    if (parent < 0 || done_in[static_cast<size_t>(parent % n)] != parent / n || is_left(all[i].slice)) continue;
+    later.tasks.push_back(all[i]);
+    later.known.push_back(now.known[static_cast<size_t>(parent % n)]);
+    ask(later, later.tasks.size() - 1, of_task[i]);
+  }
+  upload_answers(later);
+  return later;
+}
+
+// Slices that have more regions than they may: the CPU stops where it has counted so many.
+void SlicesOnDevice::leave_large() {
+  const int64_t most = given_.options.max_regions;
+  if (most < 0 || stages_ == 0) return;
+  const std::vector<unsigned long long> regions = counts_.numbers(slices_ * stages_);
+  for (int64_t i = 0; i < slices_; ++i)
+    if (static_cast<int64_t>(regions[static_cast<size_t>((i + 1) * stages_ - 1)]) > most) leave(i);
+}
+
+// What a launch leaves undone (a warp whose walk ends early is gone) the next does.
+void SlicesOnDevice::run(const std::vector<int64_t>& todo, EngineProgress& progress) {
+  const DeviceArray<int64_t> numbers(todo);
+  launch_.todo = numbers.get(), launch_.n_todo = numbers.size();
+  counters_.set(std::vector<unsigned long long>(1, 0));
+  const auto blocks = static_cast<unsigned>((launch_.warps + kWarps - 1) / kWarps);
+  do {
+    walk_slices_kernel<<<blocks, kThreads, 0, nullptr>>>(given_, launch_);
     PLR_CUDA_CHECK(cudaGetLastError());
-    for (cudaError_t state; (state = cudaStreamQuery(stream)) != cudaSuccess;) {
+    for (cudaError_t state; (state = cudaStreamQuery(nullptr)) != cudaSuccess;) {
       if (state != cudaErrorNotReady) PLR_CUDA_CHECK(state);
       if (progress.stop) stop_.set(1);
       std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
-    PLR_CUDA_CHECK(cudaMemcpy(outputs_.data(), outputs, outputs_.size(), cudaMemcpyDeviceToHost));
+  } while (counters_.numbers(1)[0] < todo.size() && !progress.stop);
+}
+
+// Of a task, what integers say to what it has asked. They have no need to be asked again below it: no line of an
+// earlier stage is settled there.
+void SlicesOnDevice::ask(Tasks& tasks, size_t number, const std::vector<Request>& asked) {
+  if (asked.empty()) return;
+  const WarpTask& task = tasks.tasks[number];
+  const int64_t rows = systems_.begin[task.slice + 1] - systems_.begin[task.slice];
+  std::vector<uint8_t> on(static_cast<size_t>(rows));
+  if (rows) PLR_CUDA_CHECK(cudaMemcpy(on.data(), task.on, on.size(), cudaMemcpyDeviceToHost));
+  for (const Request& it : asked)
+    tasks.known[number].push_back({it.i, it.j, it.k, ask_(task.slice, it.i, it.j, it.k, on.data())});
+}
+
+void SlicesOnDevice::upload_answers(Tasks& tasks) {
+  std::vector<Answer> all;
+  for (const std::vector<Answer>& known : tasks.known) all.insert(all.end(), known.begin(), known.end());
+  tasks.answers = DeviceArray<Answer>(all);
+  const Answer* next = tasks.answers.get();
+  for (size_t i = 0; i < tasks.tasks.size(); ++i) {
+    const size_t n = tasks.known[i].size();
+    tasks.tasks[i].answers = next, tasks.tasks[i].n_answers = static_cast<int32_t>(n);
+    next += n;
   }
 }
 
-WalkedSlices SlicesOnDevice::found() {
+WalkedSlices SlicesOnDevice::found() const {
   WalkedSlices found;
-  outputs_.take(outcomes_, slices_, found.outcomes);
-  outputs_.take(regions_, slices_ * stages_, found.regions);
-  outputs_.take(decisions_, slices_ * 4, found.decisions);
-  const int64_t pieces = given_.options.pieces ? slices_ * corners_ : 0;
-  outputs_.take(pieces_, pieces * stages_, found.pieces);
-  outputs_.take(zero_along_, pieces, found.zero_along), outputs_.take(zero_at_, pieces, found.zero_at);
-  outputs_.take(sides_, rows_, found.sides);
+  for (const WalkOutcome outcome : outcomes_)
+    found.outcomes.push_back(outcome == WalkOutcome::none ? WalkOutcome::done : outcome);
+  const std::vector<unsigned long long> counts = counts_.numbers();
+  auto next = counts.begin();
+  const auto take = [&](std::vector<int64_t>& to, int64_t n) { to.assign(next, next + n), next += n; };
+  take(found.regions, slices_ * stages_), take(found.decisions, slices_ * 4);
+  take(found.pieces, pieces_ * stages_), take(found.zero_along, pieces_), take(found.zero_at, pieces_);
+  const std::vector<uint32_t> sides = sides_.numbers();
+  for (int64_t i = 0; i < slices_; ++i)
+    for (int64_t row = 0; row < systems_.begin[i + 1] - systems_.begin[i]; ++row)
+      found.sides.push_back(
+          static_cast<uint8_t>(sides[static_cast<size_t>(first_side_[i] + row / 4)] >> (8 * (row % 4))));
   return found;
 }
 
 }  // namespace
 
 WalkedSlices walk_slices_cuda(const SliceSystems& systems, int64_t stages, const EngineOptions& options,
-                              EngineProgress& progress) {
-  SlicesOnDevice slices(systems, stages, options);
+                              EngineProgress& progress, const AskIntegers& ask) {
+  SlicesOnDevice slices(systems, stages, options, ask);
   slices.walk(progress);
   return slices.found();
 }

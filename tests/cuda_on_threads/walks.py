@@ -45,11 +45,9 @@ def counted(model, inputs, slices=12, radius=1.0, seed=0, **how):
 
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 def test_every_kind_of_network(kind):
-    """Degenerate ones have walks that are left to the CPU: those beside them go on."""
     shape = (3, 9, 8, 7, 2)
     found, by_warps = counted(model_of(*random_network(kind, shape, 0)), 3, seed=1)
-    assert by_warps["slices"] == 12
-    assert by_warps["left"] == 0 or kind not in ("generic", "float32", "float16", "bfloat16")
+    assert by_warps == {"slices": 12, "calls": 1}
     assert found.regions[:, -1].max() > 1 or kind == "dead"
 
 
@@ -68,10 +66,11 @@ def test_walks_that_need_more_memory_get_it(monkeypatch):
 
 
 def test_walks_that_no_warp_has_memory_for_are_left_to_the_cpu(monkeypatch):
-    model = model_of(*random_network("generic", (2, 20, 20, 3), 3))
-    monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(16 << 10))
+    model = model_of(*random_network("generic", (2, 60, 60, 3), 3))
+    monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(150 << 10))
     _, by_warps = counted(model, 2, slices=2, radius=0.2)
-    assert by_warps["slices"] == by_warps["left"] == 2
+    assert by_warps["slices"] == 2
+    assert by_warps["left"] > 0
 
 
 def test_a_device_without_memory_says_so(monkeypatch):
@@ -80,18 +79,17 @@ def test_a_device_without_memory_says_so(monkeypatch):
         counted(model_of(*random_network("generic", (2, 5, 2), 4)), 2, radius=0.1)
 
 
-def test_warps_whose_walks_end_early_are_not_missed():
-    """More walks end early than there are warps at a time, 8; all behind them are walked along."""
+def test_cells_wait_for_integers_and_others_go_on():
+    """Tied and other slices: all decisions are those of the CPU, and nothing is left to it."""
     weights, biases = random_network("small_int", (2, 6, 6, 2), 7)
     network = ManySlices(stages_of(plr.capture(model_of(weights, biases), torch.zeros(1, 2, dtype=torch.float64))))
     rng = np.random.default_rng(0)
     tied, others = np.zeros((20, 2)), rng.standard_normal((20, 2))
     plane = np.repeat(np.eye(2)[:, None], 40, axis=1)
     before = on_warps.COUNTED.copy()
-    network.count(Slices(*plane, np.concatenate([tied, others]), np.repeat(BOX[None], 40, axis=0)))
-    by_warps = on_warps.COUNTED - before
-    assert by_warps["slices"] == 40
-    assert 20 <= by_warps["left"] < 38
+    found = network.count(Slices(*plane, np.concatenate([tied, others]), np.repeat(BOX[None], 40, axis=0)))
+    assert on_warps.COUNTED - before == {"slices": 40, "calls": 1}
+    assert found.decisions[:, 2].sum() > 100  # zeros
 
 
 def test_bounds_by_norms_of_deep_networks():
