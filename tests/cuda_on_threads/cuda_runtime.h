@@ -14,6 +14,17 @@
 #include <utility>
 #include <vector>
 
+#if defined(__SANITIZE_THREAD__)
+#include "watch.h"
+inline void watch_memory(const void* memory, size_t bytes) {
+  const Look look;
+  bytes ? watch.add(memory, bytes) : watch.remove(memory);
+}
+#else
+inline void watch_memory(const void*, size_t) {}
+inline void watched_now(int64_t, unsigned, int) {}
+#endif
+
 #define __global__ static
 #define __device__
 #define __host__
@@ -62,11 +73,13 @@ inline cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* all) {
 // What it holds is no number.
 inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
   *memory = bytes <= device_memory() ? std::malloc(bytes + 1) : nullptr;
-  if (*memory) std::memset(*memory, 0xff, bytes);
+  if (*memory) std::memset(*memory, 0xff, bytes), watch_memory(*memory, bytes + 1);
   return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
 }
-inline cudaError_t cudaFree(void* memory) { return std::free(memory), cudaSuccess; }
-inline cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) { return *memory = std::malloc(bytes), cudaSuccess; }
+inline cudaError_t cudaFree(void* memory) { return watch_memory(memory, 0), std::free(memory), cudaSuccess; }
+inline cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) {
+  return *memory = std::malloc(bytes), cudaSuccess;
+}
 inline cudaError_t cudaFreeHost(void* memory) { return cudaFree(memory); }
 inline cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned) { return *device = host, cudaSuccess; }
 inline cudaError_t cudaStreamQuery(cudaStream_t) { return cudaSuccess; }
@@ -92,6 +105,7 @@ struct Lane {
 };
 struct Warp {
   Meeting meeting{32};
+  unsigned syncs = 0;
   unsigned votes = 0, seen_votes = 0;
   uint64_t values[32], seen_values[32];
   double numbers[32], seen_numbers[32];
@@ -108,12 +122,16 @@ inline void (*body_of_lane)(void*);
 inline void* body_argument;
 
 inline Warp& this_warp() { return this_block->warps[threadIdx.x / 32]; }
+inline void watch_this_lane() {
+  watched_now(int64_t{blockIdx.x} * 32 + threadIdx.x / 32 + 1, this_warp().syncs, static_cast<int>(threadIdx.x % 32));
+}
 // Waits for all; the last to come calls `last`.
 template <class Last> void meet(Meeting& meeting, const Last& last) {
   const unsigned me = threadIdx.x;
   if (++meeting.arrived == meeting.size) {
     meeting.arrived = 0, ++meeting.turn;
     last();
+    watch_this_lane();
     return;
   }
   lanes[me].meeting = &meeting, lanes[me].turn = meeting.turn;
@@ -155,8 +173,8 @@ inline double __shfl_xor_sync(unsigned, double value, int mask) {
   meet(warp.meeting, [&] { std::copy(warp.numbers, warp.numbers + 32, warp.seen_numbers); });
   return warp.seen_numbers[lane ^ mask];
 }
-inline void __syncwarp() {
-  meet(this_warp().meeting, [] {});
+inline void __syncwarp() {  // the only meeting of a warp that orders what its lanes do with memory
+  meet(this_warp().meeting, [] { ++this_warp().syncs; });
 }
 inline void __syncthreads() {
   meet(this_block->meeting, [] {});
@@ -222,11 +240,13 @@ template <class Body> void launch_on_threads(unsigned blocks, int threads, size_
       for (const unsigned t : live) {
         if (lanes[t].waits()) continue;
         threadIdx.x = t, went_on = true;
+        watch_this_lane();
         swapcontext(&scheduler, &lanes[t].context);
       }
       if (!went_on) std::printf("threads of a block wait for each other\n"), std::abort();
       live.erase(std::remove_if(live.begin(), live.end(), [](unsigned t) { return lanes[t].done; }), live.end());
     }
+    watched_now(0, 0, -1);
     const auto behind = shared_memory_bytes.begin() + static_cast<std::ptrdiff_t>(bytes);
     if (std::count(behind, shared_memory_bytes.end(), 0xff) != kBehind)
       std::printf("written behind shared memory\n"), std::abort();
