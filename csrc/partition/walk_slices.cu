@@ -15,9 +15,10 @@
 namespace pylinregion {
 namespace {
 
-constexpr int64_t kFewer = 8;                // times, where walks need more memory
-constexpr int64_t kTasksOfWarp = 16;         // so many are enough
-constexpr int64_t kFirstSteps = 4;           // of walks, before there are
+constexpr int64_t kFewer = 8;         // times, where walks need more memory
+constexpr int64_t kTasksOfWarp = 16;  // so many are enough
+constexpr int64_t kFirstSteps = 4;    // of walks, before there are
+constexpr int64_t kMostSteps = int64_t{1} << 40;
 constexpr int64_t kBytesOfWarp = 1 << 20;    // if there is so much
 constexpr int64_t kLeastBytes = 1 << 22;     // of all warps
 constexpr int64_t kBytesOfRoot = 16 << 10;   // what a root takes, besides what is of rows and stages
@@ -112,7 +113,9 @@ void SlicesOnDevice::upload(const EngineOptions& options) {
   const size_t norms = in.add(systems_.norms, systems_.norms ? 2 * stages_ * stages_ : 0);
   const size_t numbers = in.add(row_numbers), groups = in.add<uint8_t>(stages_);
   const size_t sides = in.add(first_side_), root = in.add(first_root);
-  const size_t shared = in.add<Shared>(slices_), roots = in.add<WarpTask>(slices_);
+  const size_t shared = in.add<Shared>(slices_);
+  const size_t roots =
+      in.add(std::vector<WarpTask>(static_cast<size_t>(slices_), WarpTask{-1, nullptr, nullptr, nullptr, 0, 0}));
   const size_t memory = in.add<char>(first_root.back());
   inputs_ = DeviceArray<char>(in.bytes());
   char* const base = inputs_.get();
@@ -178,14 +181,18 @@ void SlicesOnDevice::walk(EngineProgress& progress) {
     PLR_CUDA_CHECK(copied);
     return all;
   }();
-  for (const WarpTask& root : roots)
+  for (int64_t i = 0; i < slices_; ++i) {
+    const WarpTask& root = roots[static_cast<size_t>(i)];
+    if (root.slice < 0) leave(i);  // it was not made
     if (root.cell) tasks.tasks.push_back(root);
+  }
   tasks.known.resize(tasks.tasks.size());
   launch_.steps = kFirstSteps;
   while (!tasks.tasks.empty() && !progress.stop) {
     const int64_t n = static_cast<int64_t>(tasks.tasks.size());
     // Once there are enough tasks for all warps, each does more and more before it puts something off.
-    if (n >= kTasksOfWarp * most_warps_ || launch_.steps > kFirstSteps) launch_.steps *= 16;
+    if (n >= kTasksOfWarp * most_warps_ || launch_.steps > kFirstSteps)
+      launch_.steps = std::min(16 * launch_.steps, kMostSteps);
     tasks = next(tasks, progress);
   }
 }
@@ -199,6 +206,7 @@ SlicesOnDevice::Tasks SlicesOnDevice::next(const Tasks& now, EngineProgress& pro
   const int64_t most = std::max<int64_t>(bytes_kept_ / kBytesOfTask, 1);
   const DeviceArray<WarpTask> tasks(now.tasks), put_off(most);
   const DeviceArray<int64_t> put_off_by(most);
+  PLR_CUDA_CHECK(cudaMemset(put_off_by.get(), 0xff, static_cast<size_t>(most) * sizeof(int64_t)));  // by none
   const int64_t most_requests = std::max<int64_t>(bytes_kept_ / kBytesOfRequest, 2 * kMostAsked);
   const DeviceArray<Request> requests(most_requests);
   const DeviceArray<WalkOutcome> outcomes(std::vector<WalkOutcome>(static_cast<size_t>(n), WalkOutcome::none));

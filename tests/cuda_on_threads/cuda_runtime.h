@@ -77,6 +77,9 @@ inline cudaError_t cudaMalloc(void** memory, size_t bytes) {
   return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 inline cudaError_t cudaFree(void* memory) { return watch_memory(memory, 0), std::free(memory), cudaSuccess; }
+inline cudaError_t cudaMemset(void* memory, int value, size_t bytes) {
+  return std::memset(memory, value, bytes), cudaSuccess;
+}
 inline cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) {
   return *memory = std::malloc(bytes), cudaSuccess;
 }
