@@ -74,7 +74,8 @@ def compiled(kernel: Path, capability: str) -> list[Told]:
 def readable(name: str) -> str:
     """Of a mangled name, without namespaces and arguments."""
     name = subprocess.run(["c++filt", name], check=True, capture_output=True, text=True).stdout.strip()
-    name = re.sub(r"\(anonymous namespace\)::|pylinregion::|_GLOBAL__N__\w+::|_NV_ANON_NAMESPACE::|^void ", "", name)
+    inner = r"\(anonymous namespace\)::|pylinregion::|_GLOBAL__N__\w+::|_NV_ANON_NAMESPACE::|_INTERNAL_\w+::|^void "
+    name = re.sub(inner, "", name)
     return name.split("(")[0]
 
 
@@ -82,12 +83,18 @@ def all_told() -> dict[str, list[Told]]:
     """Of each function, for each capability in turn."""
     kernels = sorted(CSRC.rglob("*.cu"))
     tasks = [(kernel, capability) for capability in CAPABILITIES for kernel in kernels]
-    found: dict[str, list[Told]] = {}
+    found: dict[str, dict[str, Told]] = {}
     with ThreadPoolExecutor(2) as threads:
         for part in threads.map(lambda task: compiled(*task), tasks):
             for told in part:
-                found.setdefault(told.name, []).append(told)
-    return dict(sorted(found.items()))
+                copies = found.setdefault(told.name, {})
+                copies[told.capability] = worst(told, copies.get(told.capability, told))
+    return {name: list(copies.values()) for name, copies in sorted(found.items())}
+
+
+def worst(a: Told, b: Told) -> Told:
+    """Of two copies of a function."""
+    return a._replace(stack=max(a.stack, b.stack), stores=max(a.stores, b.stores), loads=max(a.loads, b.loads))
 
 
 def main() -> int:
