@@ -185,7 +185,7 @@ template <class Work> inline void each_bit(uint32_t bits, const Work& work) {
 }
 template <class T> inline void fill(T* to, int64_t n, T value) { std::fill_n(to, n, value); }
 template <class T> inline void copy(const T* from, int64_t n, T* to) {
-  std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
+  if (n > 0) std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
 }
 template <class T> inline void put(T& to, T value) { to = value; }
 inline void add_to(int64_t& to, int64_t n) { to += n; }
