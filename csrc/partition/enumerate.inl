@@ -127,16 +127,16 @@ void keep_part(const EngineOptions& options, PutsOff& put_off) {
 }
 
 // What is shared by the walks along a slice, and what it points to.
-struct SharedBy {
-  SharedBy(const System& system, const EngineOptions& options);
-  SharedBy(const SharedBy&) = delete;
+struct SharedOwner {
+  SharedOwner(const System& system, const EngineOptions& options);
+  SharedOwner(const SharedOwner&) = delete;
 
   std::vector<int32_t> row_numbers;
   std::vector<uint8_t> has_groups;
   Shared shared;
 };
 
-SharedBy::SharedBy(const System& system, const EngineOptions& options)
+SharedOwner::SharedOwner(const System& system, const EngineOptions& options)
     : row_numbers(static_cast<size_t>(system.rows + kLanes)), shared{system, options, nullptr, nullptr, 0, 0, 0, 0, 0} {
   for (size_t r = 0; r < row_numbers.size(); ++r) row_numbers[r] = static_cast<int32_t>(r);
   const int32_t* lines = system.line ? system.line : row_numbers.data();
@@ -215,9 +215,10 @@ EngineResult walk_in_tasks(const Shared& shared, EngineProgress& progress, const
 
 EngineResult PLR_ENUMERATE(const System& system, const EngineOptions& options, const ExactRows& exact,
                            EngineProgress& progress) {
-  const SharedBy by(system, options);
+  const SharedOwner owner(system, options);
   const bool alone = options.threads <= 1 && options.parts == 1;
-  EngineResult result = alone ? walk_alone(by.shared, progress, exact) : walk_in_tasks(by.shared, progress, exact);
+  EngineResult result =
+      alone ? walk_alone(owner.shared, progress, exact) : walk_in_tasks(owner.shared, progress, exact);
   result.stopped = progress.stop;
   return result;
 }

@@ -92,15 +92,16 @@ template <class Policy> PLR_ENGINE Polygon Walk<Policy>::root_polygon() {
   p.d_max = 0;
   for (int64_t i = 0; i < n; ++i) {
     const double *corner = system_.corners + 2 * i, *next = system_.corners + 2 * ((i + 1) % n);
-    p.x[i] = corner[0], p.y[i] = corner[1], p.d[i] = 0;
+    p.x[i] = corner[0], p.y[i] = corner[1];
+    double d = 0;
     if (system_.borders) {
-      p.d[i] = kUnit * kInflate * std::max(std::fabs(p.x[i]), std::fabs(p.y[i])) + kQuotientUnderflow;
-      p.d_max = std::max(p.d_max, p.d[i]);
+      d = kUnit * kInflate * std::max(std::fabs(corner[0]), std::fabs(corner[1])) + kQuotientUnderflow;
+      p.d_max = std::max(p.d_max, d);
       corner = system_.borders + 4 * i, next = corner + 2;
     }
+    p.d[i] = d;
     if (p.keys) p.keys[i] = hashed({1, 2}, static_cast<uint64_t>(i));
-    RowOnPlane& row = *arena_.take<RowOnPlane>(1);
-    p.edges[i] = &row;
+    RowOnPlane row;
     if (n == 2) {
       row = {1, 0, -corner[0], 0, border_row(i)};
     } else {
@@ -109,6 +110,9 @@ template <class Policy> PLR_ENGINE Polygon Walk<Policy>::root_polygon() {
                           std::fabs(corner[0] * next[1]) + std::fabs(next[0] * corner[1]);
       row.error = 8 * kUnit * size + kBorderUnderflow;
     }
+    RowOnPlane* const kept = arena_.take<RowOnPlane>(1);
+    *kept = row;
+    p.edges[i] = kept;
   }
   return p;
 }
@@ -206,8 +210,9 @@ template <class Policy> PLR_STEP Branch* Walk<Policy>::branch(const Cell& cell, 
     branch.size = group_end(cell.unsettled, 0);
     branch.parts = arena_.take<Share>(branch.size);
     branch.n = cut_into_shares(cell, branch.size, branch.parts);
-    branch.depth = depth;  // as many cuts in two make so many shares
-    while ((int64_t{1} << (branch.depth - depth)) < branch.n) ++branch.depth;
+    int64_t halvings = 0;  // as many cuts in two make so many shares
+    while ((int64_t{1} << halvings) < branch.n) ++halvings;
+    branch.depth = depth + halvings;
   } else {
     branch.size = 1, branch.n = 2, branch.depth = depth + 1;
     branch.parts = arena_.take<Share>(2);
