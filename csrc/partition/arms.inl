@@ -260,7 +260,8 @@ ArmCounts PLR_COUNT_ARMS(const ArmSystems& systems, int64_t stages, const std::s
                   nullptr,
                   corners,
                   2,
-                  groups.table()};
+                  groups.table(),
+                  groups.zero()};
     columns += n * stride;
     for (int64_t arm = 0; arm < systems.arms && n; ++arm) {
       system.a = systems.affine + arm * rows + first;

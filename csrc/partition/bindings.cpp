@@ -15,6 +15,7 @@
 #include "mesh.h"
 #include "system.h"
 #include "walk_slices.h"
+#include "walked_slices.h"
 
 namespace py = pybind11;
 
@@ -25,6 +26,17 @@ constexpr bool kWalksOnDevice = true;
 #else
 constexpr bool kWalksOnDevice = false;
 #endif
+
+// What a device finds along slices; there is none that can: nothing.
+std::optional<WalkedSlices> on_the_device(const std::vector<System>& systems, const EngineOptions& options,
+                                          EngineProgress& progress, const Ask& ask) {
+#ifdef PLR_WALKS_ON_DEVICE
+  return walk_slices_cuda(systems, options, progress, ask);
+#else
+  static_cast<void>(systems), static_cast<void>(options), static_cast<void>(progress), static_cast<void>(ask);
+  return std::nullopt;
+#endif
+}
 
 EnumerateFunction enumerate_function() {
 #if defined(__x86_64__)
@@ -112,6 +124,33 @@ class Walked {
     EngineResult result;
     run_reporting(report, progress.regions, progress.stop,
                   [&] { result = enumerate_function()(system, options_, exact, progress); });
+    return told(std::move(result), system, pattern_bytes);
+  }
+
+  // By a device, if it can; else as above. numbered: the system as walk_slices_cuda takes it.
+  py::dict run_on_device(const System& system, const System& numbered, const ExactRows& exact,
+                         py::ssize_t pattern_bytes, const py::object& report, const Ask& ask) {
+    EngineProgress progress;
+    EngineResult result;
+    bool done = false;
+    run_reporting(report, progress.regions, progress.stop, [&] {
+      std::optional<WalkedSlices> walked;
+      if (options_.parts == 1 && !options_.force_exact) walked = on_the_device({numbered}, options_, progress, ask);
+      done = walked && walked->done(0) && !progress.stop;
+      if (done) {
+        result = walked->result(0, system.line, system.lines);
+        if (options_.cells) walked->give_cells(0, *options_.cells);
+      } else if (!progress.stop) {
+        result = enumerate_function()(system, options_, exact, progress);
+      }
+    });
+    py::dict out = told(std::move(result), system, pattern_bytes);
+    out["on_the_cpu"] = !done;
+    return out;
+  }
+
+ private:
+  py::dict told(EngineResult&& result, const System& system, py::ssize_t pattern_bytes) {
     py::dict out;
     out["regions"] = result.regions;
     out["stopped"] = result.stopped;
@@ -129,8 +168,6 @@ class Walked {
     if (options_.cells == &kept_) add_kept(out, std::move(kept_.all), pattern_bytes);
     return out;
   }
-
- private:
   static void add_kept(py::dict& out, CellList&& list, py::ssize_t pattern_bytes) {
     add_cells(out, std::move(list.offsets), std::move(list.patterns), pattern_bytes);
     const py::ssize_t ends = static_cast<py::ssize_t>(list.rows.size());
@@ -169,9 +206,12 @@ class SliceProblem {
 
   // See Walked.
   py::dict enumerate(bool cells, int threads, int64_t part, int64_t parts, bool force_exact, int64_t fold_ahead,
-                     int64_t max_regions, int64_t max_bytes, const py::object& report) {
+                     int64_t max_regions, int64_t max_bytes, const py::object& report, bool on_device) {
     Walked walk(system_.n_corners > 2, cells, threads, part, parts, force_exact, fold_ahead, max_regions, max_bytes);
-    return walk.run(system_, exact_, (system_.lines + 7) / 8, report);
+    if (!on_device) return walk.run(system_, exact_, (system_.lines + 7) / 8, report);
+    return walk.run_on_device(
+        system_, system_, exact_, (system_.lines + 7) / 8, report,
+        [this](int64_t, const Question& question, const uint8_t* on) { return said_by(exact_, question, on); });
   }
 
   int sign_at(int64_t i, int64_t j, int64_t k, const Numbers<uint8_t>& on) {
@@ -227,7 +267,8 @@ class SliceProblem {
             data(kept_.norms),
             kept_.corners.data(),
             kept_.corners.shape(0),
-            groups_.table()};
+            groups_.table(),
+            groups_.zero()};
   }
   const Kept kept_;
   const ExactStages exact_stages_;
@@ -320,21 +361,11 @@ class ManySlices {
     options.pieces = pieces;
     EngineProgress progress;
     SliceCounts found;
-    int64_t on_the_cpu = 0;
+    std::optional<WalkedSlices> walked;
     run_reporting(report, progress.regions, progress.stop, [&] {
-      WalkedSlices walked;
-      const bool walks = on_device && !force_exact && groups_.table().groups == 0 && given.systems.slices;
-#ifdef PLR_WALKS_ON_DEVICE
-      IntegersOfSlices integers(given.systems, digits_, groups_);
-      if (walks)
-        walked = walk_slices_cuda(given.systems, given.stages, options, progress,
-                                  [&](int64_t slice, int64_t i, int64_t j, int64_t k, const uint8_t* on) {
-                                    return integers.sign_at(slice, i, j, k, on);
-                                  });
-#endif
+      if (on_device && !force_exact) walked = walked_on_device(given, options, progress);
       found = count_slices(enumerate_function(), given.systems, given.stages, digits_, groups_, options, progress,
-                           walks ? &walked : nullptr);
-      for (int64_t i = 0; walks && i < given.systems.slices; ++i) on_the_cpu += !walked.done(i);
+                           walked ? &*walked : nullptr);
     });
     const py::ssize_t slices = given.systems.slices;
     py::dict out;
@@ -342,26 +373,36 @@ class ManySlices {
     out["changes"] = array(std::move(found.changes), {slices, (exact_stages_.lines() + 7) / 8});
     out["decisions"] = array(std::move(found.decisions), {slices, 4});
     out["stopped_at"] = found.stopped_at;
-    if (on_device) out["on_the_cpu"] = on_the_cpu;
+    if (on_device) out["on_the_cpu"] = walked ? walked->left_to_the_cpu() : slices;
     if (pieces && found.stopped_at < 0) add_pieces(out, std::move(found), given);
     return out;
   }
 
   // Of segments: see SegmentBreakpoints.
-  py::dict trace(const py::dict& arrays, int threads, bool force_exact, const py::object& report) {
+  py::dict trace(const py::dict& arrays, int threads, bool force_exact, const py::object& report, bool on_device) {
     const GivenSystems given(arrays, exact_stages_.lines(), dimensions_);
+    require(!on_device || kWalksOnDevice, "on_device: the extension was built without CUDA");
     require(given.systems.n_corners == 2, "corners must be the two ends of segments");
     EngineOptions options;
     options.threads = threads;
     options.force_exact = force_exact;
     EngineProgress progress;
     SegmentBreakpoints found;
+    std::optional<WalkedSlices> walked;
     run_reporting(report, progress.regions, progress.stop, [&] {
-      found = trace_slices(enumerate_function(), given.systems, given.stages, digits_, groups_, options, progress);
+      if (on_device && !force_exact) {
+        KeptCells any;
+        EngineOptions with_cells = options;
+        with_cells.cells = &any;
+        walked = walked_on_device(given, with_cells, progress);
+      }
+      found = trace_slices(enumerate_function(), given.systems, given.stages, digits_, groups_, options, progress,
+                           walked ? &*walked : nullptr);
     });
     const py::ssize_t slices = given.systems.slices, breakpoints = static_cast<py::ssize_t>(found.t.size()),
                       changes = static_cast<py::ssize_t>(found.changes.size());
     py::dict out;
+    if (on_device) out["on_the_cpu"] = walked ? walked->left_to_the_cpu() : slices;
     out["filter"] = found.decisions.filter;
     out["exact"] = found.decisions.exact;
     out["zeros"] = found.decisions.zeros;
@@ -375,8 +416,8 @@ class ManySlices {
 
   // As SliceProblem's, of one slice. Patterns are those of its rows.
   py::dict enumerate(const py::dict& arrays, bool cells, int threads, int64_t part, int64_t parts, bool force_exact,
-                     int64_t fold_ahead, int64_t max_regions, int64_t max_bytes, const py::object& report,
-                     bool pieces) {
+                     int64_t fold_ahead, int64_t max_regions, int64_t max_bytes, const py::object& report, bool pieces,
+                     bool on_device) {
     const GivenSystems given(arrays, exact_stages_.lines(), dimensions_);
     require(given.systems.slices == 1, "the arrays must be those of one slice");
     const std::vector<uint8_t> on = settled_on(given.systems, 0, groups_.lines());
@@ -385,11 +426,26 @@ class ManySlices {
     const ExactRows exact(digits_, exact_slice(given.systems, 0), groups_);
     Walked walk(system.n_corners > 2, cells, threads, part, parts, force_exact, fold_ahead, max_regions, max_bytes);
     if (pieces) walk.count_pieces();
-    return walk.run(system, exact, (system.rows + 7) / 8, report);
+    if (!on_device) return walk.run(system, exact, (system.rows + 7) / 8, report);
+    const NumberedSystems numbered(given.systems, given.stages, groups_);
+    IntegersOfSlices integers(given.systems, digits_, groups_);
+    return walk.run_on_device(system, numbered.all().front(), exact, (system.rows + 7) / 8, report,
+                              [&](int64_t slice, const Question& question, const uint8_t* own) {
+                                return integers.say(slice, question, own);
+                              });
   }
 
  private:
   static const int64_t* data(const OptionalNumbers& array) { return array ? array->data() : nullptr; }
+  std::optional<WalkedSlices> walked_on_device(const GivenSystems& given, const EngineOptions& options,
+                                               EngineProgress& progress) const {
+    if (!given.systems.slices) return std::nullopt;
+    const NumberedSystems numbered(given.systems, given.stages, groups_);
+    IntegersOfSlices integers(given.systems, digits_, groups_);
+    return on_the_device(
+        numbered.all(), options, progress,
+        [&](int64_t slice, const Question& question, const uint8_t* on) { return integers.say(slice, question, on); });
+  }
   void add_pieces(py::dict& out, SliceCounts&& found, const GivenSystems& given) const {
     const py::ssize_t slices = given.systems.slices, corners = given.systems.n_corners;
     out["somewhere"] = array(std::move(found.somewhere), {slices, (exact_stages_.lines() + 7) / 8});
@@ -469,7 +525,7 @@ void bind_partition(py::module_& m) {
            py::arg("multiples").noconvert() = py::none(), py::arg("central") = false)
       .def("enumerate", &SliceProblem::enumerate, py::arg("cells"), py::arg("threads"), py::arg("part"),
            py::arg("parts"), py::arg("force_exact"), py::arg("fold_ahead"), py::arg("max_regions"),
-           py::arg("max_bytes"), py::arg("report"))
+           py::arg("max_bytes"), py::arg("report"), py::arg("on_device") = false)
       .def("sign_at", &SliceProblem::sign_at, py::arg("i"), py::arg("j"), py::arg("k"), py::arg("on").noconvert());
   py::class_<ManySlices>(m, "ManySlices")
       .def(py::init<std::vector<StageArrays>, int64_t, const std::vector<std::pair<int64_t, int64_t>>&, OptionalNumbers,
@@ -479,10 +535,10 @@ void bind_partition(py::module_& m) {
       .def("count", &ManySlices::count, py::arg("arrays"), py::arg("threads"), py::arg("force_exact"),
            py::arg("max_regions"), py::arg("report"), py::arg("pieces") = false, py::arg("on_device") = false)
       .def("trace", &ManySlices::trace, py::arg("arrays"), py::arg("threads"), py::arg("force_exact"),
-           py::arg("report"))
+           py::arg("report"), py::arg("on_device") = false)
       .def("enumerate", &ManySlices::enumerate, py::arg("arrays"), py::arg("cells"), py::arg("threads"),
            py::arg("part"), py::arg("parts"), py::arg("force_exact"), py::arg("fold_ahead"), py::arg("max_regions"),
-           py::arg("max_bytes"), py::arg("report"), py::arg("pieces") = false);
+           py::arg("max_bytes"), py::arg("report"), py::arg("pieces") = false, py::arg("on_device") = false);
 }
 
 }  // namespace pylinregion

@@ -14,7 +14,7 @@ PLR_STEP bool Engine::cut_by_first(const Cell& cell, Polygon& above, Polygon& be
   vertex_signs(cell, 0, signs, z);
   if (options_.pieces) see_zeros(polygon, signs);
   RowOnPlane* line = arena_.take<RowOnPlane>(1);
-  *line = {all.a[0], all.b[0], all.c[0], all.p[0], all.line[0]};
+  *line = {all.a[0], all.b[0], all.c[0], all.p[0], system_.number_of(all.line[0])};
   cut_in_two(arena_, polygon, line, signs, above, below,
              [&](int64_t i) { return known_crossing(polygon, i, *line, z[i], z[i + 1 == polygon.n ? 0 : i + 1]); });
   return signs[0] < 0;

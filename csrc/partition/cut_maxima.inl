@@ -22,6 +22,7 @@ PLR_STEP int64_t Engine::cut_into_shares(const Cell& cell, int64_t size, Share* 
       if (clip_to_share(cell, winners, rivals, share)) shares[n++] = share;
     }
   }
+  if (outside_.is_open()) return n;
   if (cell.polygon.n == 2)
     line_up(cell, shares, n);
   else if (options_.cells)
@@ -50,7 +51,7 @@ PLR_ENGINE bool Engine::clip_to_share(const Cell& cell, const int64_t* rivals, i
     if (options_.pieces) see_zeros(polygon, signs);
     if (!some_below && (some_above || i < j)) continue;
     if (!some_above) return false;
-    row.number = system_.groups.pair(candidates.line[std::min(i, j)], candidates.line[std::max(i, j)]);
+    row.number = pair_of(candidates, std::min(i, j), std::max(i, j));
     Polygon below;
     cut_in_two(arena_, polygon, &row, signs, share.polygon, below, [&](int64_t e) {
       NewVertex cut = known_crossing(polygon, e, row, z[e], z[e + 1 == polygon.n ? 0 : e + 1]);

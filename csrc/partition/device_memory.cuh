@@ -54,9 +54,14 @@ class Packed {
   }
   template <class T> size_t add(const T* numbers, int64_t n) {
     const size_t at = add<T>(n);
-    if (n) std::memcpy(bytes_.data() + at, numbers, static_cast<size_t>(n) * sizeof(T));
+    put(at, numbers, n);
     return at;
   }
+  template <class T> void put(size_t at, const T* numbers, int64_t n) {
+    if (n) std::memcpy(bytes_.data() + at, numbers, static_cast<size_t>(n) * sizeof(T));
+  }
+  template <class T> T* at(size_t place) { return reinterpret_cast<T*>(bytes_.data() + place); }
+  int64_t size() const { return static_cast<int64_t>(bytes_.size()); }
   template <class T> size_t add(const std::vector<T>& numbers) {
     return add(numbers.data(), static_cast<int64_t>(numbers.size()));
   }

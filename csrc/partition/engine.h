@@ -192,6 +192,7 @@ class Engine {
   PLR_ENGINE bool has_groups(int64_t stage) const { return shared_.has_groups[stage]; }
   template <class LineOf> PLR_ENGINE int64_t group_end(int64_t begin, int64_t end, LineOf&& line_of) const;
   PLR_ENGINE int64_t group_end(const Unsettled& candidates, int64_t begin) const;
+  PLR_ENGINE int64_t pair_of(const Unsettled& candidates, int64_t i, int64_t j) const;
   PLR_ENGINE static RowOnPlane difference(const Unsettled& candidates, int64_t i, int64_t j);
   PLR_ENGINE int difference_sign(const Unsettled& candidates, const Polygon& polygon, int64_t v, const RowOnPlane& row,
                                  int64_t i, int64_t j, double& z);

@@ -41,7 +41,7 @@ class PutsOff {
     tasks.push_back({cell, {walk.on(), walk.on() + lines_}});
     return true;
   }
-  template <class Walk> void puts_off_open(Walk&, const Cell&, bool) {}
+  template <class Walk> void puts_off_open(Walk&, const Cell&, Next) {}
 
   std::vector<Task> tasks;
   std::vector<Found> before;  // before[i] comes before task i
@@ -186,7 +186,7 @@ EngineResult walk_in_tasks(const Shared& shared, EngineProgress& progress, const
       Walk<WalksAll> walk(shared, outside, all);
       for (size_t i; (i = next++) < tasks.size();) {
         outside.ask_for_turn([&found, i] { return found.is_first(i); });
-        walk.from(tasks[i].cell, tasks[i].on.data(), true);
+        walk.from(tasks[i].cell, tasks[i].on.data(), Next::go_down);
         outside.report();
         found.of_task[i] = found_by(walk, outside);
         found.finish(i);

@@ -10,14 +10,13 @@
 
 namespace pylinregion {
 
-// What the engine asks of groups.
+// What the engine asks of groups. Lines are given by their numbers in the network.
 struct GroupTable {
   struct Range {
     int64_t first, size;
   };
   int64_t lines, groups;
   const int32_t* of_line;     // [lines]: the group of each; -1: an ordinary line
-  const int64_t* zero;        // [lines] or null, see Groups
   const Range* ranges;        // [groups]
   const int64_t* first_pair;  // [groups + 1]
 
@@ -55,8 +54,9 @@ class Groups {
 
   int64_t lines() const { return lines_; }
   GroupTable table() const {
-    return {lines_, static_cast<int64_t>(ranges_.size()), of_line_.data(), zero_, ranges_.data(), first_pair_.data()};
+    return {lines_, static_cast<int64_t>(ranges_.size()), of_line_.data(), ranges_.data(), first_pair_.data()};
   }
+  const int64_t* zero() const { return zero_; }
 
   // Whether row k is 0 where rows i and j are, whatever the pattern: what the numbers alone can tell.
   bool follows(int64_t i, int64_t j, int64_t k) const;

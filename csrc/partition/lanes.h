@@ -190,6 +190,7 @@ template <class T> inline void copy(const T* from, int64_t n, T* to) {
 template <class T> inline void put(T& to, T value) { to = value; }
 inline void add_to(int64_t& to, int64_t n) { to += n; }
 inline bool leads() { return true; }
+inline bool in_all_lanes(bool x) { return x; }
 inline void sync() {}
 inline int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
 inline int lowest_bit(uint32_t bits) { return __builtin_ctz(bits); }

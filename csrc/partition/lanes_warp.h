@@ -27,6 +27,7 @@ constexpr int kTall = 2;
 PLR_ENGINE int64_t my_lane() { return threadIdx.x % 32; }
 PLR_ENGINE void sync() { __syncwarp(); }
 PLR_ENGINE bool leads() { return my_lane() == 0; }
+PLR_ENGINE bool in_all_lanes(bool x) { return __all_sync(kAllLanes, x); }
 
 PLR_ENGINE V load(const double* from) { return from[my_lane()]; }
 PLR_ENGINE void store(double* to, V v) {

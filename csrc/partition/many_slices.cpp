@@ -87,6 +87,7 @@ System system_of(const SliceSystems& systems, int64_t slice, int64_t stages, con
           systems.corners + slice * systems.n_corners * 2,
           systems.n_corners,
           groups.table(),
+          groups.zero(),
           borders_of(systems, slice)};
 }
 
@@ -101,7 +102,7 @@ ExactSlice exact_slice(const SliceSystems& systems, int64_t slice) {
           borders_of(systems, slice)};
 }
 
-int IntegersOfSlices::sign_at(int64_t slice, int64_t i, int64_t j, int64_t k, const uint8_t* on) {
+Said IntegersOfSlices::say(int64_t slice, const Question& question, const uint8_t* on) {
   if (slice != slice_) {
     exact_ = std::make_unique<ExactRows>(digits_, exact_slice(systems_, slice), groups_);
     on_ = settled_on(systems_, slice, groups_.lines());
@@ -110,34 +111,49 @@ int IntegersOfSlices::sign_at(int64_t slice, int64_t i, int64_t j, int64_t k, co
   const int64_t first = systems_.begin[slice];
   for (int64_t row = 0; row < systems_.begin[slice + 1] - first; ++row)
     on_[static_cast<size_t>(systems_.line[first + row])] = on[row];
-  const auto number = [&](int64_t row) { return row < 0 ? row : int64_t{systems_.line[first + row]}; };
-  return exact_->sign_at(number(i), number(j), number(k), on_.data());
+  return said_by(*exact_, question, on_.data());
 }
 
-// Of slice i, what a device has found.
-static EngineResult result_of(const WalkedSlices& walked, const SliceSystems& systems, int64_t i, int64_t stages,
-                              const EngineOptions& options, int64_t lines) {
-  EngineResult found;
-  const auto take = [i](const std::vector<int64_t>& from, int64_t n) {
-    return std::vector<int64_t>(from.begin() + i * n, from.begin() + (i + 1) * n);
-  };
-  found.regions = take(walked.regions, stages);
-  const std::vector<int64_t> decisions = take(walked.decisions, 4);
-  found.decisions = {decisions[0], decisions[1], decisions[2], decisions[3]};
-  if (options.pieces) {
-    const int64_t n = systems.n_corners;
-    found.pieces = take(walked.pieces, stages * n);
-    found.zero_along = take(walked.zero_along, n), found.zero_at = take(walked.zero_at, n);
+// Its lines are its rows, numbered from 0. Where there are maxima, two more lines, of which the second is on, stand for
+// those that are settled.
+NumberedSystems::NumberedSystems(const SliceSystems& systems, int64_t stages, const Groups& groups) {
+  const int64_t slices = systems.slices, bytes = (groups.lines() + 7) / 8;
+  const bool maxima = groups.table().groups && groups.zero();
+  std::vector<StageView> views;
+  const double* columns = systems.columns;
+  views_.reserve(static_cast<size_t>(slices * stages));
+  const int64_t size = systems.begin[slices] + 2 * slices;
+  if (maxima) zero_.reserve(static_cast<size_t>(size)), on_.reserve(static_cast<size_t>(size));
+  for (int64_t i = 0; i < slices; ++i) {
+    const int64_t first = systems.begin[i], n = systems.begin[i + 1] - first;
+    System system = system_of(systems, i, stages, columns, {}, groups, views);
+    columns += n * (n + kColumnPadding);
+    system.stages.first = views_.data() + views_.size();
+    views_.insert(views_.end(), views.begin(), views.end());
+    system.lines = n;
+    system.numbers = system.line;
+    system.line = nullptr, system.on = nullptr, system.zero = nullptr;
+    if (maxima) {
+      const int32_t* const line = systems.line + first;
+      system.lines = n + 2;
+      system.zero = zero_.data() + zero_.size(), system.on = on_.data() + on_.size();
+      for (int64_t row = 0; row < n; ++row) {
+        const int64_t by = groups.zero()[line[row]];
+        const int32_t* const place = std::lower_bound(line, line + n, by);
+        const bool is_row = by >= 0 && place < line + n && *place == by;
+        const bool is_on = by >= 0 && systems.on[i * bytes + by / 8] >> (by % 8) & 1;
+        zero_.push_back(by < 0 ? -1 : is_row ? place - line : n + is_on);
+      }
+      zero_.insert(zero_.end(), 2, -1);
+      on_.insert(on_.end(), static_cast<size_t>(n + 1), 0), on_.push_back(1);
+    }
+    all_.push_back(system);
   }
-  found.sides.assign(static_cast<size_t>(lines), 0);
-  for (int64_t row = systems.begin[i]; row < systems.begin[i + 1]; ++row)
-    found.sides[static_cast<size_t>(systems.line[row])] = walked.sides[static_cast<size_t>(row)];
-  return found;
 }
 
 SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,
                          const std::shared_ptr<NetworkDigits>& digits, const Groups& groups, const EngineOptions& given,
-                         EngineProgress& progress, const WalkedSlices* walked) {
+                         EngineProgress& progress, WalkedSlices* walked) {
   EngineOptions options = given;
   options.changes = true;
   const int64_t lines = groups.lines();
@@ -156,14 +172,15 @@ SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& system
     if (given.max_regions >= 0) options.max_regions = progress.regions + given.max_regions;
     const bool is_done = walked && walked->done(i);
     const EngineResult found =
-        is_done ? result_of(*walked, systems, i, stages, options, lines)
+        is_done ? walked->result(i, system.line, lines)
                 : enumerate(system, options, ExactRows(digits, exact_slice(systems, i), groups), progress);
-    if (is_done && stages) progress.regions += found.regions.back();
     const Decisions& by = found.decisions;
     const int64_t decisions[] = {by.filter, by.exact, by.zeros, by.folds};
     std::copy(decisions, decisions + 4, out.decisions.begin() + 4 * i);
     std::copy(found.regions.begin(), found.regions.end(), out.regions.begin() + i * stages);
-    if (given.max_regions >= 0 && progress.regions > options.max_regions) {
+    const bool too_many =
+        is_done ? stages && found.regions.back() > given.max_regions : progress.regions > options.max_regions;
+    if (given.max_regions >= 0 && too_many) {
       out.stopped_at = i;
       break;
     }
@@ -184,7 +201,7 @@ SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& system
 
 SegmentBreakpoints trace_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,
                                 const std::shared_ptr<NetworkDigits>& digits, const Groups& groups,
-                                const EngineOptions& given, EngineProgress& progress) {
+                                const EngineOptions& given, EngineProgress& progress, WalkedSlices* walked) {
   EngineOptions options = given;
   const int64_t lines = groups.lines();
   const size_t bytes = static_cast<size_t>((lines + 7) / 8);
@@ -199,7 +216,11 @@ SegmentBreakpoints trace_slices(EnumerateFunction enumerate, const SliceSystems&
     out.breakpoints.push_back(0);
     Pieces pieces(system, out, out.starts.data() + static_cast<size_t>(i) * bytes);
     options.cells = &pieces;
-    const EngineResult found = enumerate(system, options, ExactRows(digits, exact_slice(systems, i), groups), progress);
+    const bool is_done = walked && walked->done(i);
+    const EngineResult found =
+        is_done ? walked->result(i, system.line, lines)
+                : enumerate(system, options, ExactRows(digits, exact_slice(systems, i), groups), progress);
+    if (is_done) walked->give_cells(i, pieces);
     out.decisions.filter += found.decisions.filter;
     out.decisions.exact += found.decisions.exact;
     out.decisions.zeros += found.decisions.zeros;

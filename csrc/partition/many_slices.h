@@ -8,6 +8,7 @@
 #include "exact_rows.h"
 #include "groups.h"
 #include "system.h"
+#include "walked_slices.h"
 
 namespace pylinregion {
 
@@ -43,16 +44,6 @@ struct SliceCounts {
   int64_t stopped_at = -1;  // the slice that has more than options.max_regions; -1: none
 };
 
-// What a device has found. Of a slice that is not done it is no number.
-struct WalkedSlices {
-  std::vector<WalkOutcome> outcomes;                 // [slices]
-  std::vector<int64_t> regions, decisions;           // see SliceCounts
-  std::vector<int64_t> pieces, zero_along, zero_at;  // if options.pieces
-  std::vector<uint8_t> sides;                        // [rows]: kSomeOn, kSomeOff, or both
-
-  bool done(int64_t slice) const { return outcomes[static_cast<size_t>(slice)] == WalkOutcome::done; }
-};
-
 // What is found on segments, one after another: on slices with two corners.
 struct SegmentBreakpoints {
   std::vector<int64_t> breakpoints;    // [segments]: how many each has
@@ -66,12 +57,26 @@ struct SegmentBreakpoints {
 // Which lines are on, a byte for each, from the bits of a slice.
 std::vector<uint8_t> settled_on(const SliceSystems& systems, int64_t slice, int64_t lines);
 
-// Integers for many slices, whose lines are their rows, numbered from 0: see AskIntegers in walk_slices.h.
+// The systems of all of them, as a device takes them: numbered_system of each, with what it points to.
+class NumberedSystems {
+ public:
+  NumberedSystems(const SliceSystems& systems, int64_t stages, const Groups& groups);
+  NumberedSystems(const NumberedSystems&) = delete;  // its parts point to each other
+  const std::vector<System>& all() const { return all_; }
+
+ private:
+  std::vector<StageView> views_;
+  std::vector<int64_t> zero_;
+  std::vector<uint8_t> on_;
+  std::vector<System> all_;
+};
+
+// What integers say of them: see Ask.
 class IntegersOfSlices {
  public:
   IntegersOfSlices(const SliceSystems& systems, const std::shared_ptr<NetworkDigits>& digits, const Groups& groups)
       : systems_(systems), digits_(digits), groups_(groups) {}
-  int sign_at(int64_t slice, int64_t i, int64_t j, int64_t k, const uint8_t* on);
+  Said say(int64_t slice, const Question& question, const uint8_t* on);
 
  private:
   const SliceSystems& systems_;
@@ -89,14 +94,14 @@ System system_of(const SliceSystems& systems, int64_t slice, int64_t stages, con
 ExactSlice exact_slice(const SliceSystems& systems, int64_t slice);
 
 // Counts each slice's regions, and keeps no cells; `progress` has those of all, and stops it. walked: null, or what a
-// device has found of these slices, which is taken as it is where it is done.
+// device has found of these slices, which is taken as it is where it is done, and is in `progress`.
 SliceCounts count_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,
                          const std::shared_ptr<NetworkDigits>& digits, const Groups& groups,
-                         const EngineOptions& options, EngineProgress& progress, const WalkedSlices* walked);
+                         const EngineOptions& options, EngineProgress& progress, WalkedSlices* walked);
 
-// Where the pieces of each segment meet.
+// Where the pieces of each segment meet. walked: as for count_slices, with cells.
 SegmentBreakpoints trace_slices(EnumerateFunction enumerate, const SliceSystems& systems, int64_t stages,
                                 const std::shared_ptr<NetworkDigits>& digits, const Groups& groups,
-                                const EngineOptions& options, EngineProgress& progress);
+                                const EngineOptions& options, EngineProgress& progress, WalkedSlices* walked);
 
 }  // namespace pylinregion

@@ -43,7 +43,9 @@ class Outside {
     return {at[0], at[1]};
   }
   [[noreturn]] void fail(const char* why) const { throw std::logic_error(why); }
-  static constexpr bool is_open() { return false; }
+  static constexpr bool is_open() { return false; }  // a decision is never open
+  static void keep_zeros() {}
+  static void put_zeros_back() {}
   bool stopped() const { return progress_.stop.load(std::memory_order_relaxed); }
   void count(int64_t cells) {
     unreported_ += cells;

@@ -15,7 +15,7 @@ PLR_ENGINE void find_extents(Shared& shared) {
     most = std::max(most, std::fabs(system.corners[i]) * kInflateExtent);
   }
   const double across = system.n_corners > 2 ? std::min(high[0] - low[0], high[1] - low[1]) : high[0] - low[0];
-  shared.blur = std::max((system.line ? kBlurOfFold : kBlur) * across, kFinestBlur * (shared.hs + shared.ht));
+  shared.blur = std::max((system.is_fold() ? kBlurOfFold : kBlur) * across, kFinestBlur * (shared.hs + shared.ht));
   int64_t widest = 1;  // lines of the largest stage
   for (const StageView& stage : system.stages) widest = std::max(widest, stage.end - stage.begin);
   shared.budget = 8 * widest + 64;

@@ -10,7 +10,8 @@ namespace {
 template <class LineOf> PLR_ENGINE int64_t Engine::group_end(int64_t begin, int64_t end, LineOf&& line_of) const {
   const int32_t* group = system_.groups.of_line;
   int64_t i = begin + 1;
-  while (i < end && group[line_of(i)] == group[line_of(begin)]) ++i;
+  const int32_t own = group[system_.number_of(line_of(begin))];
+  while (i < end && group[system_.number_of(line_of(i))] == own) ++i;
   return i;
 }
 PLR_ENGINE int64_t Engine::group_end(const Unsettled& candidates, int64_t begin) const {
@@ -22,6 +23,11 @@ PLR_ENGINE RowOnPlane Engine::difference(const Unsettled& of, int64_t i, int64_t
   return {of.a[i] - of.a[j], of.b[i] - of.b[j], of.c[i] - of.c[j], of.p[i] + of.p[j], 0};
 }
 
+// The number of candidate i less candidate j, of which i comes first in the network.
+PLR_ENGINE int64_t Engine::pair_of(const Unsettled& of, int64_t i, int64_t j) const {
+  return system_.groups.pair(system_.number_of(of.line[i]), system_.number_of(of.line[j]));
+}
+
 // The sign at a vertex of candidate i less candidate j, which is `row`; z: its value.
 PLR_ENGINE int Engine::difference_sign(const Unsettled& candidates, const Polygon& polygon, int64_t v,
                                        const RowOnPlane& row, int64_t i, int64_t j, double& z) {
@@ -29,8 +35,8 @@ PLR_ENGINE int Engine::difference_sign(const Unsettled& candidates, const Polygo
   const double t = threshold(row.a, row.b, row.error, polygon.d[v]);
   if (z > t) return 1;
   if (z < -t) return -1;
-  const int64_t p = candidates.line[i], q = candidates.line[j];
-  return p < q ? exact_sign(polygon, v, system_.groups.pair(p, q)) : -exact_sign(polygon, v, system_.groups.pair(q, p));
+  return candidates.line[i] < candidates.line[j] ? exact_sign(polygon, v, pair_of(candidates, i, j))
+                                                 : -exact_sign(polygon, v, pair_of(candidates, j, i));
 }
 
 // What float64 can tell of two candidates on a cell; with `exactly` what is true. Of equal ones the first wins.
@@ -60,7 +66,7 @@ PLR_ENGINE Contest Engine::contest(const Cell& cell, int64_t i, int64_t j, bool 
 
 // A rectified candidate that is off is 0 on the cell, and one that is on is above 0: no arithmetic for these.
 PLR_ENGINE void Engine::find_rectified_losers(const Unsettled& candidates, int64_t begin, int64_t end, uint8_t* lost) {
-  const int64_t* zero = system_.groups.zero;
+  const int64_t* zero = system_.zero;
   bool some_on = false, some_off = false;
   for (int64_t k = begin; k < end; ++k) {
     const int64_t line = zero[candidates.line[k]];

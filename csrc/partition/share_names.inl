@@ -17,14 +17,16 @@ class Engine::ShareNames {
   PLR_ENGINE ShareNames(Engine& engine, const Cell& cell, int64_t size, Share* shares, int64_t n)
       : outside_(engine.outside_),
         cell_(cell),
+        size_(size),
         line_(cell.unsettled.line),
         shares_(shares),
         n_(n),
-        groups_(engine.system_.groups) {
+        system_(engine.system_),
+        groups_(system_.groups) {
     share_of_ = engine.arena_.take<int64_t>(size);
     fill(share_of_, size, int64_t{-1});
     each(n, [&](int64_t i) { share_of_[shares[i].candidate] = i; });
-    first_line_ = line_[0], last_line_ = line_[size - 1];
+    first_line_ = number_of_candidate(0), last_line_ = number_of_candidate(size - 1);
     group_ = static_cast<uint64_t>(groups_.of_line[first_line_]);
     for (int64_t i = 0; i < n; ++i) corners_ += shares[i].polygon.n;
     places_ = engine.arena_.take<Place>(corners_);
@@ -33,6 +35,7 @@ class Engine::ShareNames {
   PLR_ENGINE void give() {
     if (leads()) name_all();
     sync();
+    if (!in_all_lanes(fits_)) outside_.fail("the shares that a maximum cuts a cell into do not fit");
   }
 
  private:
@@ -42,7 +45,7 @@ class Engine::ShareNames {
 
   PLR_ENGINE void name_all() {
     const Polygon& whole = cell_.polygon;
-    for (int64_t e = 0; e < whole.n; ++e) name_on_edge(e);
+    for (int64_t e = 0; e < whole.n && fits_; ++e) name_on_edge(e);
     // Inside: of the cell and the group, one after another.
     VertexKey inside = hashed({3, 4}, group_);
     for (int64_t i = 0; i < whole.n; ++i) {
@@ -58,12 +61,11 @@ class Engine::ShareNames {
         do {
           key(at) = name;
           at = around(at);
-        } while (at.share != s);
-        if (at.vertex != v) fail();
+        } while (at.share != s && fits_);
+        if (at.vertex != v) fits_ = false;
+        if (!fits_) return;
       }
   }
-
-  PLR_ENGINE void fail() const { outside_.fail("the shares that a maximum cuts a cell into do not fit"); }
 
   PLR_ENGINE VertexKey& key(Place at) const { return shares_[at.share].polygon.keys[at.vertex]; }
   PLR_ENGINE int64_t number(Place at) const { return shares_[at.share].polygon.edges[at.vertex]->number; }
@@ -76,20 +78,23 @@ class Engine::ShareNames {
 
   // The same point in the share beyond the edge that starts there.
   PLR_ENGINE Place around(Place at) {
-    if (++steps_ > corners_ * (cell_.polygon.n + 2)) fail();
     const int64_t pair = number(at);
-    if (pair < groups_.lines) fail();
+    fits_ &= ++steps_ <= corners_ * (cell_.polygon.n + 2) && pair >= groups_.lines;
+    if (!fits_) return at;
     const auto [p, q] = groups_.members(pair);
-    if (p < first_line_ || q > last_line_) fail();
-    const int64_t mine = line_[shares_[at.share].candidate];
-    const int64_t share = share_of_[candidate_of(p == mine ? q : p)];
+    fits_ &= p >= first_line_ && q <= last_line_;
+    if (!fits_) return at;
+    const int64_t mine = number_of_candidate(shares_[at.share].candidate);
+    const int64_t other = candidate_of(p == mine ? q : p), share = other < size_ ? share_of_[other] : -1;
     const int64_t edge = share < 0 ? -1 : edge_of(share, pair);
-    if (edge < 0) fail();
+    fits_ &= edge >= 0;
+    if (!fits_) return at;
     return {share, edge + 1 == shares_[share].polygon.n ? 0 : edge + 1};
   }
-  PLR_ENGINE int64_t candidate_of(int64_t line) const {
+  PLR_ENGINE int64_t number_of_candidate(int64_t k) const { return system_.number_of(line_[k]); }
+  PLR_ENGINE int64_t candidate_of(int64_t number) const {
     int64_t k = 0;
-    while (line_[k] != line) ++k;
+    while (k < size_ && number_of_candidate(k) != number) ++k;
     return k;
   }
 
@@ -104,7 +109,8 @@ class Engine::ShareNames {
       const int64_t edge = edge_of(s, edge_number);
       if (edge >= 0 && shares_[s].polygon.keys[edge] == from) at = {s, edge};
     }
-    if (at.share < 0) fail();
+    fits_ &= at.share >= 0;
+    if (!fits_) return;
     int64_t found = 0;  // places, of all changes on the edge
     uint64_t changes = 0;
     VertexKey base = hashed(between(from, to), (uint64_t{1} << 40) + group_);
@@ -114,7 +120,8 @@ class Engine::ShareNames {
       if (key(at) == to) break;
       ++changes;
       for (;; at = around(at)) {
-        if (found == corners_ || !is_unnamed(key(at))) fail();
+        fits_ &= found < corners_ && is_unnamed(key(at));
+        if (!fits_) return;
         places_[found++] = at;
         key(at) = {0, changes};
         if (number(at) == edge_number) break;
@@ -128,10 +135,13 @@ class Engine::ShareNames {
   }
 
   const Outside& outside_;
+  bool fits_ = true;
   const Cell& cell_;
-  const int32_t* line_;  // [candidates]
+  const int64_t size_;   // candidates
+  const int32_t* line_;  // [size]
   Share* shares_;
   const int64_t n_;
+  const System& system_;
   const GroupTable& groups_;
   int64_t* share_of_;  // of a candidate, -1: none
   int64_t first_line_, last_line_;

@@ -31,7 +31,7 @@ PLR_ENGINE void Engine::vertex_signs(const Cell& cell, int64_t k, int8_t* signs,
     store(z + v, value);
     for (uint32_t doubtful = valid & ~(is_above | is_below); doubtful; doubtful &= doubtful - 1) {
       const uint32_t bit = doubtful & -doubtful;
-      const int sign = exact_sign(polygon, v + lowest_bit(bit), from.line[k]);
+      const int sign = exact_sign(polygon, v + lowest_bit(bit), system_.number_of(from.line[k]));
       is_above |= sign > 0 ? bit : 0, is_below |= sign < 0 ? bit : 0;
     }
     put_signs(signs + v, is_above, is_below);

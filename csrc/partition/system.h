@@ -48,9 +48,16 @@ struct System {
   const double* corners;  // [n_corners, 2], counter-clockwise, strictly convex; 2 corners: a segment on t = 0
   int64_t n_corners;
   GroupTable groups;
+  const int64_t* zero;  // [lines] or null, see Groups
   // [n_corners, 2, 2]: of the border behind each corner two points that it lies on, the first towards the corner. The
   // corners are then where borders cross, rounded to the nearest numbers. Null: a border goes from corner to corner.
   const double* borders = nullptr;
+  // [lines]: their numbers in the network, where lines are the rows of a fold, and those that are settled have no
+  // place; null: the same.
+  const int32_t* numbers = nullptr;
+
+  PLR_HD int64_t number_of(int64_t l) const { return numbers ? numbers[l] : l; }
+  PLR_HD bool is_fold() const { return line || numbers; }
 };
 
 // Folds one below the other: what they round adds up, and norms allow for so many.
@@ -112,9 +119,9 @@ struct Decisions {
   int64_t folds = 0;
 };
 
-// How a walk of a GPU's warp ended, or that it did not: where float64 did not decide (or there were too many regions),
-// or more memory was needed, the CPU walks.
-enum class WalkOutcome : int32_t { none, done, open, no_memory, stopped, failed };
+// How a walk of a GPU's warp ended, or that it did not. Where there were too many regions (`open`), or more memory was
+// needed, or room for what it finds, the CPU walks.
+enum class WalkOutcome : int32_t { none, done, open, no_memory, no_room, stopped, failed };
 
 // In some cells of a walk a line is on; in some it is off.
 constexpr uint8_t kSomeOn = 1, kSomeOff = 2;

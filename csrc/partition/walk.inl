@@ -1,17 +1,21 @@
 // csrc/partition/walk.inl -- the walk: depth first over cells, stage by stage. A policy says which cells are put off,
 // for other walks: policy.puts_off(walk, cell, depth), asked for each cell that is settled and that lines cross; and
-// policy.puts_off_open(walk, cell, settled), told of one where a decision is not known yet.
+// policy.puts_off_open(walk, cell, next), told of one where a decision is not known yet.
 #pragma once
 #include "engine.h"
 
 namespace pylinregion {
 namespace {
 
+// What a walk does next with a cell: settles the lines of its stage; folds it, where that pays, or counts by chords, or
+// puts it off; cuts it.
+enum class Next : int32_t { settle, go_down, cut };
+
 // All cells are walked to the leaves, and memory is given back on the way.
 struct WalksAll {
   static constexpr bool kKeepsMemory = false;
   template <class Walk> PLR_ENGINE bool puts_off(Walk&, const Cell&, int64_t) { return false; }
-  template <class Walk> PLR_ENGINE void puts_off_open(Walk&, const Cell&, bool) {}
+  template <class Walk> PLR_ENGINE void puts_off_open(Walk&, const Cell&, Next) {}
 };
 
 // A cell that lines cross, and the parts that it is cut into. The walk goes into one after another.
@@ -32,8 +36,8 @@ template <class Policy> class Walk : private Engine {
   // The whole polygon, in front of its first stage; of a system without stages it is found at once, and false.
   PLR_ENGINE bool root(Cell& cell);
   PLR_ENGINE void from_root();
-  // From a cell of a stage, which lines cross where it is settled; on: [lines, padded] those that are settled.
-  PLR_ENGINE void from(const Cell& cell, const uint8_t* on, bool settled);
+  // From a cell; on: [lines, padded] of those that are settled, which are on.
+  PLR_ENGINE void from(const Cell& cell, const uint8_t* on, Next next);
 
   // Of the lines that are settled where the walk is, which are on.
   PLR_ENGINE const uint8_t* on() const { return on_; }
@@ -42,7 +46,7 @@ template <class Policy> class Walk : private Engine {
 
  private:
   PLR_ENGINE Polygon root_polygon();
-  PLR_ENGINE void walk(Cell& cell);
+  PLR_ENGINE void walk(Cell& cell, bool is_cut = false);
   PLR_STEP bool enter_stage(Cell& cell);
   PLR_ENGINE bool settle_down(Cell& cell);
   PLR_ENGINE bool goes_down(Cell& cell, int64_t depth);
@@ -55,7 +59,8 @@ template <class Policy> class Walk : private Engine {
     Cell cell;
     Decisions decisions;
   };
-  PLR_ENGINE bool is_open(const Before& before, bool settled);
+  PLR_ENGINE Before before(const Cell& cell);
+  PLR_ENGINE bool is_open(const Before& before, Next next);
 
   Policy& policy_;
 };
@@ -78,11 +83,11 @@ template <class Policy> PLR_ENGINE bool Walk<Policy>::root(Cell& cell) {
   return enter_stage(cell);
 }
 
-template <class Policy> PLR_ENGINE void Walk<Policy>::from(const Cell& cell, const uint8_t* on, bool settled) {
+template <class Policy> PLR_ENGINE void Walk<Policy>::from(const Cell& cell, const uint8_t* on, Next next) {
   copy(on, padded(system_.lines), on_);
   const Arena::Mark mark = arena_.mark();
   Cell here = cell;
-  if (settled || settle_down(here)) walk(here);
+  if (next != Next::settle || settle_down(here)) walk(here, next == Next::cut);
   arena_.release(mark);
 }
 
@@ -124,14 +129,15 @@ template <class Policy> PLR_ENGINE Decisions Walk<Policy>::take_decisions() {
   return taken;
 }
 
-// From a cell that is settled, and that lines cross, depth first.
-template <class Policy> PLR_ENGINE void Walk<Policy>::walk(Cell& cell) {
+// From a cell that is settled, and that lines cross, depth first. is_cut: nothing else is left to do with it.
+template <class Policy> PLR_ENGINE void Walk<Policy>::walk(Cell& cell, bool is_cut) {
   Branch* top = nullptr;
   for (int64_t depth = 0;;) {
-    if (goes_down(cell, depth)) {
+    if (is_cut || goes_down(cell, depth)) {
       Branch* const more = branch(cell, depth);
       if (more) more->above = top, top = more;
     }
+    is_cut = false;
     do {
       while (top && top->next == top->n) top = top->above;
       if (!top || outside_.stopped()) return;
@@ -166,9 +172,9 @@ template <class Policy> PLR_STEP bool Walk<Policy>::enter_stage(Cell& cell) {
 template <class Policy> PLR_ENGINE bool Walk<Policy>::settle_down(Cell& cell) {
   for (;;) {
     if (cell.unsettled.n) {
-      const Before before{cell, decisions_};
+      const Before at = before(cell);
       has_groups(cell.stage) ? settle_maxima(cell) : settle(cell);
-      if (is_open(before, false)) return false;
+      if (is_open(at, Next::settle)) return false;
     }
     if (cell.unsettled.n) return true;
     finish_stage(cell);
@@ -192,17 +198,23 @@ template <class Policy> PLR_ENGINE bool Walk<Policy>::goes_down(Cell& cell, int6
   return true;
 }
 
+template <class Policy> PLR_ENGINE typename Walk<Policy>::Before Walk<Policy>::before(const Cell& cell) {
+  if (options_.pieces) outside_.keep_zeros();
+  return {cell, decisions_};
+}
+
 // Whether a decision of the last step is not known yet; then the cell is put off as it was before.
-template <class Policy> PLR_ENGINE bool Walk<Policy>::is_open(const Before& before, bool settled) {
+template <class Policy> PLR_ENGINE bool Walk<Policy>::is_open(const Before& before, Next next) {
   if (!outside_.is_open()) return false;  // never, where integers decide at once
   decisions_ = before.decisions;
-  policy_.puts_off_open(*this, before.cell, settled);
+  if (options_.pieces) outside_.put_zeros_back();
+  policy_.puts_off_open(*this, before.cell, next);
   return true;
 }
 
 // Cuts by the first line, or into the shares of the first group's candidates. Null: it is put off.
 template <class Policy> PLR_STEP Branch* Walk<Policy>::branch(const Cell& cell, int64_t depth) {
-  const Before before{cell, decisions_};
+  const Before at = before(cell);
   Branch& branch = *arena_.take<Branch>(1);
   branch.cell = cell;
   branch.next = 0;
@@ -221,7 +233,7 @@ template <class Policy> PLR_STEP Branch* Walk<Policy>::branch(const Cell& cell, 
     const int64_t first = cell.polygon.n == 2 && starts_below;  // segments from their start to their end
     branch.parts[first] = {0, above}, branch.parts[1 - first] = {kNone, below};
   }
-  if (is_open(before, true)) return nullptr;
+  if (is_open(at, Next::cut)) return nullptr;
   branch.mark = arena_.mark();
   return &branch;
 }

@@ -17,16 +17,10 @@ constexpr int kWarps = kThreads / 32;
 // Slices as the device has them, one behind the other, and where it counts.
 struct DeviceSlices {
   int64_t slices, stages, n_corners;
-  const int64_t* begin;             // [slices + 1]: the first row of each
-  const int64_t* stage_begin;       // [slices, stages + 1]
-  const int64_t* first_column;      // [slices]: into columns
-  const double* columns;            // of a slice with n rows [n, n + kLanes]
-  const double *a, *b, *c, *error;  // [rows]
-  const double *corners, *borders;  // [slices, n_corners, 2], [slices, n_corners, 2, 2] or null
-  const double* norms;              // of one slice alone, or null
-  const int32_t* row_numbers;       // 0, 1, 2 ...: as many as a slice has rows, and kLanes
-  const uint8_t* no_groups;         // [stages]: 0
-  EngineOptions options;
+  const System* systems;       // [slices], which point to memory of the device
+  const int32_t* row_numbers;  // 0, 1, 2 ...: as many as a slice has rows, and kLanes
+  const uint8_t* has_groups;   // [slices, stages]
+  EngineOptions options;       // cells: not null if they are kept
 
   Shared* shared;             // [slices]
   WarpTask* roots;            // [slices]; without a cell: there is nothing to walk along
@@ -64,48 +58,27 @@ struct Launch {
   WarpTask* put_off;  // [most_put_off]
   int64_t* put_off_by;
   int64_t most_put_off;
+  LogMemory log;
   unsigned long long* n_put_off;
   Request* requests;  // [most_requests]
   int64_t most_requests;
   unsigned long long* n_requests;
 };
 
-// A number of all lanes, by one.
-__device__ unsigned long long take_number(unsigned long long* from, unsigned long long n) {
-  unsigned long long number = 0;
-  if (leads()) number = atomicAdd(from, n);
-  return __shfl_sync(kAllLanes, number, 0);
-}
-
 // --- roots ---
 
-__device__ Shared shared_of(const DeviceSlices& given, int64_t slice, StageView* stages) {
-  const int64_t first = given.begin[slice], n = given.begin[slice + 1] - first, stride = n + kLanes;
-  const int64_t* const stage_begin = given.stage_begin + slice * (given.stages + 1);
-  const double* const columns = given.columns + given.first_column[slice];
-  each(given.stages, [&](int64_t l) {
-    const int64_t begin = stage_begin[l], end = stage_begin[l + 1];
-    stages[l] = {begin, end, n, columns + begin * stride + end, stride};
-  });
-  System system{};
-  system.stages = {stages, given.stages};
-  system.lines = system.rows = n;  // numbered from 0 in each slice
-  system.a = given.a + first, system.b = given.b + first, system.c = given.c + first;
-  system.error = given.error + first;
-  system.norms = given.norms;
-  system.corners = given.corners + slice * given.n_corners * 2;
-  system.n_corners = given.n_corners;
-  if (given.borders) system.borders = given.borders + slice * given.n_corners * 4;
-  Shared shared{system, given.options, given.row_numbers, given.no_groups, 0, 0, 0, 0, 0};
+__device__ Shared shared_of(const DeviceSlices& given, int64_t slice) {
+  Shared shared{
+      given.systems[slice], given.options, given.row_numbers, given.has_groups + slice * given.stages, 0, 0, 0, 0, 0};
   find_extents(shared);
   return shared;
 }
 
 // Counters of a slice, that a walk adds to when it is done.
-PLR_STEP Tally tally_in(Arena& memory, const DeviceSlices& given, int64_t rows) {
+PLR_STEP Tally tally_in(Arena& memory, const DeviceSlices& given, int64_t lines) {
   const int64_t stages = given.stages, n = given.n_corners;
-  Tally tally{memory.take<int64_t>(stages), memory.take<uint8_t>(padded(rows)), nullptr, nullptr, nullptr};
-  fill(tally.regions, stages, int64_t{0}), fill(tally.sides, padded(rows), uint8_t{0});
+  Tally tally{memory.take<int64_t>(stages), memory.take<uint8_t>(padded(lines)), nullptr, nullptr, nullptr};
+  fill(tally.regions, stages, int64_t{0}), fill(tally.sides, padded(lines), uint8_t{0});
   if (given.options.pieces) {
     tally.pieces = memory.take<int64_t>(stages * n);
     tally.zero_along = memory.take<int64_t>(n), tally.zero_at = memory.take<int64_t>(n);
@@ -143,13 +116,12 @@ __device__ void make_root(const DeviceSlices& given, int64_t slice) {
   WalkOutcome enough = WalkOutcome::none;
   Arena memory(given.root_memory + given.first_root[slice], given.first_root[slice + 1] - given.first_root[slice],
                &enough);
-  StageView* const stages = memory.take<StageView>(given.stages);
-  const Shared shared = shared_of(given, slice, stages);
+  const Shared shared = shared_of(given, slice);
   put(given.shared[slice], shared);
-  const Tally tally = tally_in(memory, given, shared.system.rows);
+  const Tally tally = tally_in(memory, given, shared.system.lines);
   WarpTask task{slice, nullptr, nullptr, nullptr, 0, 0};
   Cell* const kept = memory.take<Cell>(1);
-  Outside outside(memory, tally, task, -1, nullptr, &enough);
+  Outside outside(memory, tally, task, given.shared[slice], nullptr, nullptr, &enough);
   WalksAll all;
   Walk<WalksAll> walk(given.shared[slice], outside, all);
   Cell root;
@@ -181,7 +153,6 @@ class PutsOff {
         lines_(given.shared[slice_].system.lines),
         outside_(outside),
         copier_(given.persistent, given.stages, lines_),
-        pieces_(given.options.pieces),
         left_(launch.steps) {}
 
   template <class Walk> __device__ bool puts_off(Walk& walk, const Cell& cell, int64_t) {
@@ -189,32 +160,31 @@ class PutsOff {
       --left_;
       return false;
     }
-    return keep(walk, cell, true) >= 0;  // without room the walk goes on
+    return keep(walk, cell, Next::go_down) >= 0;  // without room the walk goes on
   }
-  template <class Walk> PLR_STEP void puts_off_open(Walk& walk, const Cell& cell, bool settled) {
-    // What was seen along borders in the same step would have to be taken back.
-    if (pieces_) end_walk(launch_.outcomes + number_, WalkOutcome::open);
+  template <class Walk> PLR_STEP void puts_off_open(Walk& walk, const Cell& cell, Next next) {
     int64_t n;
-    const Request* const asked = outside_.asked(n);
-    const int64_t task = keep(walk, cell, settled);
+    const Question* const asked = outside_.asked(n);
+    const int64_t task = keep(walk, cell, next);
     const int64_t first = static_cast<int64_t>(take_number(launch_.n_requests, static_cast<unsigned long long>(n)));
     if (task < 0 || first + n > launch_.most_requests) end_walk(launch_.outcomes + number_, WalkOutcome::no_memory);
-    each(n, [&](int64_t i) { launch_.requests[first + i] = {task, asked[i].i, asked[i].j, asked[i].k}; });
+    each(n, [&](int64_t i) { launch_.requests[first + i] = {task, asked[i]}; });
   }
 
  private:
   // Its number among those that are put off; -1: there is no room.
-  template <class Walk> PLR_STEP int64_t keep(Walk& walk, const Cell& cell, bool settled) {
+  template <class Walk> PLR_STEP int64_t keep(Walk& walk, const Cell& cell, Next next) {
     const int64_t bytes = copier_.bytes(cell);
     const int64_t at = static_cast<int64_t>(take_number(launch_.kept_used, static_cast<unsigned long long>(bytes)));
     if (at + bytes > launch_.kept_bytes) return -1;
     const int64_t task = static_cast<int64_t>(take_number(launch_.n_put_off, 1));
     if (task >= launch_.most_put_off) return -1;
     Arena memory(launch_.kept + at, bytes, launch_.outcomes + number_);
-    WarpTask kept{slice_, nullptr, nullptr, nullptr, 0, settled};
+    WarpTask kept{slice_, nullptr, nullptr, nullptr, 0, static_cast<int32_t>(next)};
     copier_.copy_cell(cell, walk.on(), memory, kept);
     put(launch_.put_off[task], kept);
     put(launch_.put_off_by[task], launch_.first_number + number_);
+    if (outside_.log()) outside_.log()->put_off(task);
     return task;
   }
 
@@ -222,7 +192,6 @@ class PutsOff {
   const int64_t number_, slice_, lines_;
   Outside& outside_;
   const CellCopier copier_;
-  const bool pieces_;
   int64_t left_;
 };
 
@@ -231,11 +200,13 @@ __device__ void walk_from(const DeviceSlices& given, const Launch& launch, int64
   const WarpTask task = launch.tasks[number];
   const Shared& shared = given.shared[task.slice];
   Arena arena(memory, launch.bytes, outcome);
-  const Tally tally = tally_in(arena, given, shared.system.rows);
-  Outside outside(arena, tally, task, given.options.max_regions, launch.stop, outcome);
+  const Tally tally = tally_in(arena, given, shared.system.lines);
+  CellLog log(launch.log, launch.first_number + number, outcome);
+  Outside outside(arena, tally, task, shared, log.is_kept() ? &log : nullptr, launch.stop, outcome);
   PutsOff policy(given, launch, number, outside);
   Walk<PutsOff> walk(shared, outside, policy);
-  walk.from(*task.cell, task.on, task.settled);
+  walk.from(*task.cell, task.on, static_cast<Next>(task.next));
+  log.end();
   sync();
   add_tally(given, task.slice, tally, walk.take_decisions());
   put(*outcome, WalkOutcome::done);

@@ -2,19 +2,19 @@
 // but what is persistent, into memory that stays until they are done.
 #pragma once
 #include "engine.h"
+#include "walked_slices.h"
 
 namespace pylinregion {
 namespace {
 
-// What integers said: the sign of row k where rows i and j cross; see ExactRows::sign_at.
 struct Answer {
-  int64_t i, j, k;
-  int32_t sign;
+  Question question;
+  Said said;
 };
-// The same, asked for a task that is put off until then.
+// Asked for a task that is put off until then.
 struct Request {
   int64_t task;  // among those that are put off
-  int64_t i, j, k;
+  Question question;
 };
 
 // Where a walk begins, or goes on. In memory of the device are cell, on [lines, padded] and answers [n_answers].
@@ -24,7 +24,7 @@ struct WarpTask {
   const uint8_t* on;
   const Answer* answers;
   int32_t n_answers;
-  int32_t settled;
+  int32_t next;  // see Next
 };
 
 // Memory that stays while there are tasks: folds that are made in it are not copied with them.

@@ -189,6 +189,7 @@ inline bool __syncthreads_and(bool vote) {
   return block.seen_all;
 }
 inline bool __any_sync(unsigned all, bool vote) { return __ballot_sync(all, vote) != 0; }
+inline bool __all_sync(unsigned all, bool vote) { return __ballot_sync(all, vote) == all; }
 inline int __clz(int bits) { return bits ? __builtin_clz(static_cast<unsigned>(bits)) : 32; }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }

@@ -1,4 +1,4 @@
-"""Pytest plugin: slices that are counted are counted by warps, too, and both ways give the same, to the bit.
+"""Pytest plugin: what the core walks along, warps walk along, too, and both ways give the same, to the bit.
 
 For an extension that was built with -DPYLINREGION_ON_THREADS=ON, on a processor with fused multiply-adds.
 """
@@ -12,36 +12,82 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pylinregion.exact.slice_walks import How, SliceWalks
+from pylinregion.exact import slice_engine
+from pylinregion.native import exact_engines
 
 COUNTED: Counter[str] = Counter()
 _REGIONS = 3000  # of slices together: a warp on threads takes a millisecond for each
 
-on_the_cpu = SliceWalks.count
 _one_device = threading.Lock()
 
 
-def count(self: SliceWalks, systems: Any, slices: Any, how: How, **asked: bool) -> dict[str, Any]:
-    """As SliceWalks.count."""
-    found = on_the_cpu(self, systems, slices, how, **asked)
-    if found["regions"].size and found["regions"].sum() <= _REGIONS:
-        with _one_device:
-            again = on_the_cpu(self, systems, slices, how, on_device=True, **asked)
-        left = again.pop("on_the_cpu")
-        assert found.keys() == again.keys()
-        for name, numbers in found.items():
-            assert np.array_equal(numbers, again[name]), f"{name} of warps differ: {numbers}, {again[name]}"
-        COUNTED.update(slices=len(slices), left=left, calls=1)
-    return found
+def compared(name: str, found: dict[str, Any], again: dict[str, Any], slices: int) -> None:
+    """Raise where warps found something else."""
+    left = int(again.pop("on_the_cpu"))
+    assert found.keys() == again.keys()
+    for what, numbers in found.items():
+        assert np.array_equal(numbers, again[what]), f"{what} of warps differ: {numbers}, {again[what]}"
+    COUNTED.update({f"{name}, slices": slices, f"{name}, left": left, f"{name}, calls": 1})
+
+
+class _Both:
+    """An engine of the core; what it is asked, warps are asked, too."""
+
+    def __init__(self, **arguments: Any) -> None:
+        self._engine = self.kind(**arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def enumerate(self, *arguments: Any, **asked: Any) -> dict[str, Any]:
+        """As the core's."""
+        found: dict[str, Any] = self._engine.enumerate(*arguments, **asked)
+        parts, force_exact = arguments[-6:-4]
+        if sum(found["regions"][-1:]) <= _REGIONS and parts <= 1 and not force_exact and not found["stopped"]:
+            with _one_device:
+                again = self._engine.enumerate(*arguments[:-1], None, **asked, on_device=True)
+            compared("cells" if "offsets" in found else "one slice", found, again, 1)
+        return found
+
+
+class SliceProblem(_Both):
+    """As the core's."""
+
+    kind = exact_engines.SliceProblem
+
+
+class ManySlices(_Both):
+    """As the core's."""
+
+    kind = exact_engines.ManySlices
+
+    def count(self, arrays: dict[str, Any], **asked: Any) -> dict[str, Any]:
+        """As the core's."""
+        found: dict[str, Any] = self._engine.count(arrays, **asked)
+        if not asked["force_exact"] and found["regions"].size and found["regions"].sum() <= _REGIONS:
+            with _one_device:
+                again = self._engine.count(arrays, **asked | {"report": None}, on_device=True)
+            compared("counts", found, again, len(found["regions"]))
+        return found
+
+    def trace(self, arrays: dict[str, Any], **asked: Any) -> dict[str, Any]:
+        """As the core's."""
+        found: dict[str, Any] = self._engine.trace(arrays, **asked)
+        if not asked["force_exact"] and len(found["t"]) <= _REGIONS:
+            with _one_device:
+                again = self._engine.trace(arrays, **asked | {"report": None}, on_device=True)
+            compared("segments", found, again, len(found["starts"]))
+        return found
 
 
 @pytest.hookimpl
 def pytest_configure() -> None:
-    SliceWalks.count = count  # type: ignore[method-assign]
+    exact_engines.ManySlices = ManySlices
+    slice_engine.SliceProblem = SliceProblem
 
 
 @pytest.hookimpl
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    terminalreporter.write_line(
-        f"warps: {COUNTED['slices']} slices in {COUNTED['calls']} calls, {COUNTED['left']} of these left to the CPU"
-    )
+    for name in ("counts", "one slice", "cells", "segments"):
+        slices, calls, left = (COUNTED[f"{name}, {what}"] for what in ("slices", "calls", "left"))
+        terminalreporter.write_line(f"warps, {name}: {slices} in {calls} calls, {left} of these left to the CPU")

@@ -32,6 +32,10 @@ def model_of(weights, biases):
     return nn.Sequential(*layers)
 
 
+def of_counts(slices):
+    return {"counts, slices": slices, "counts, calls": 1}
+
+
 def counted(model, inputs, slices=12, radius=1.0, seed=0, **how):
     """Squares around random inputs; what was counted, and what warps did of it."""
     rng = np.random.default_rng(seed)
@@ -47,30 +51,30 @@ def counted(model, inputs, slices=12, radius=1.0, seed=0, **how):
 def test_every_kind_of_network(kind):
     shape = (3, 9, 8, 7, 2)
     found, by_warps = counted(model_of(*random_network(kind, shape, 0)), 3, seed=1)
-    assert by_warps == {"slices": 12, "calls": 1}
+    assert by_warps == of_counts(12)
     assert found.regions[:, -1].max() > 1 or kind == "dead"
 
 
 def test_nothing_is_left_to_the_cpu_of_a_generic_network():
     found, by_warps = counted(model_of(*random_network("generic", (4, 60, 60, 60, 3), 1)), 4, slices=4, radius=0.3)
-    assert by_warps == {"slices": 4, "calls": 1}
+    assert by_warps == of_counts(4)
     assert found.decisions[:, 3].sum() > 0  # folds
 
 
 def test_walks_that_need_more_memory_get_it(monkeypatch):
     """The first warps have little: fewer have more."""
     model = model_of(*random_network("generic", (4, 30, 30, 30, 3), 2))
-    monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(1 << 19))  # 32 KB for each of 8 warps
+    monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(600 << 10))  # 37 KB for each of 8 warps
     _, by_warps = counted(model, 4, slices=16, radius=0.1)
-    assert by_warps == {"slices": 16, "calls": 1}
+    assert by_warps == of_counts(16)
 
 
 def test_walks_that_no_warp_has_memory_for_are_left_to_the_cpu(monkeypatch):
     model = model_of(*random_network("generic", (2, 60, 60, 3), 3))
     monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(150 << 10))
     _, by_warps = counted(model, 2, slices=2, radius=0.2)
-    assert by_warps["slices"] == 2
-    assert by_warps["left"] > 0
+    assert by_warps["counts, slices"] == 2
+    assert by_warps["counts, left"] > 0
 
 
 def test_a_device_without_memory_says_so(monkeypatch):
@@ -88,7 +92,7 @@ def test_cells_wait_for_integers_and_others_go_on():
     plane = np.repeat(np.eye(2)[:, None], 40, axis=1)
     before = on_warps.COUNTED.copy()
     found = network.count(Slices(*plane, np.concatenate([tied, others]), np.repeat(BOX[None], 40, axis=0)))
-    assert on_warps.COUNTED - before == {"slices": 40, "calls": 1}
+    assert on_warps.COUNTED - before == of_counts(40)
     assert found.decisions[:, 2].sum() > 100  # zeros
 
 
@@ -102,7 +106,7 @@ def test_bounds_by_norms_of_deep_networks():
     before = on_warps.COUNTED.copy()
     found = walks.count(walks.folder.fold(where), where, how, pieces=True)
     assert found["regions"][0, -1] > 1
-    assert on_warps.COUNTED - before == {"slices": 1, "calls": 1}
+    assert on_warps.COUNTED - before == of_counts(1)
 
 
 def test_slices_with_too_many_regions_stop_the_count():
@@ -115,3 +119,57 @@ def test_no_slices_and_no_lines():
     assert len(counted(model, 2, slices=0)[0].regions) == 0
     found, _ = counted(model, 2, radius=1e-9)
     assert (found.regions == 1).all()
+
+
+@pytest.mark.parametrize("kind", NETWORK_KINDS)
+def test_cells_of_every_kind(kind):
+    """Of a system of all lines, and of a fold; and where integers say where corners are."""
+    model = model_of(*random_network(kind, (2, 9, 8, 2), 0))
+    slice_ = plr.Slice.box(-2, 2)
+    before = on_warps.COUNTED.copy()
+    dense = plr.partition(model, slice_)
+    (folded,) = plr.partitions(model, [slice_])
+    assert on_warps.COUNTED - before == {"cells, slices": 2, "cells, calls": 2}
+    assert dense.n_regions == folded.n_regions
+
+
+@pytest.mark.parametrize("kind", NETWORK_KINDS)
+def test_segments_of_every_kind(kind):
+    model = model_of(*random_network(kind, (3, 9, 8, 2), 0))
+    ends = np.random.default_rng(0).standard_normal((2, 6, 3))
+    where = Slices(ends[1] - ends[0], np.zeros((6, 3)), ends[0], np.repeat([[[0.0, 0.0], [1.0, 0.0]]], 6, axis=0))
+    network = ManySlices(stages_of(plr.capture(model, torch.zeros(1, 3, dtype=torch.float64))))
+    before = on_warps.COUNTED.copy()
+    for part, systems in network.folded(where, None):
+        network.trace(systems, part, threads=1, force_exact=False, report=None)
+    counted = on_warps.COUNTED - before
+    assert (counted["segments, slices"], counted["segments, calls"]) == (6, 1)
+
+
+def test_cells_that_do_not_fit_into_what_is_held_at_once_are_walked_again(monkeypatch):
+    """They are found by shorter walks, and are the same."""
+    monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(1 << 20))
+    before = on_warps.COUNTED.copy()
+    found = plr.partition(model_of(*random_network("generic", (2, 20, 20, 2), 1)), plr.Slice.box(-2, 2))
+    assert found.n_regions > 200
+    assert on_warps.COUNTED - before == {"cells, slices": 1, "cells, calls": 1}
+
+
+def test_cells_that_take_too_much_are_refused_as_by_the_cpu():
+    model = model_of(*random_network("generic", (2, 20, 20, 2), 1))
+    with pytest.raises(plr.BudgetExceededError):
+        plr.partition(model, plr.Slice.box(-2, 2), memory_budget=20_000)
+
+
+@pytest.mark.parametrize("cells", [False, True])
+def test_maxima(cells):
+    """Pools, of which some candidates were rectified: by lines that are walked, or are settled."""
+    torch.manual_seed(0)
+    convolutions = [nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(3, 4, 3), nn.MaxPool2d(2, 1), nn.ReLU()]
+    model = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(4, 3)).double()
+    slice_ = plr.Slice.around(torch.rand(1, 10, 10, dtype=torch.float64), 3.0)
+    before = on_warps.COUNTED.copy()
+    found = plr.partition(model, slice_, cells=cells)
+    name = "cells" if cells else "one slice"
+    assert found.n_regions > 50
+    assert on_warps.COUNTED - before == {f"{name}, slices": 1, f"{name}, calls": 1}
