@@ -66,7 +66,7 @@ class CellLog {
   static constexpr int64_t kPiece = 4096;  // bytes, or what a record needs
 
   PLR_ENGINE char* begin(int32_t corners, int64_t bytes) {
-    if (piece_ < 0 || next_ + bytes > end_) take_piece(std::max(bytes, kPiece));
+    if (piece_ < 0 || next_ + bytes > end_) take_piece(bytes > kPiece ? bytes : kPiece);
     char* const at = where_.memory + next_;
     put(*reinterpret_cast<Record*>(at), Record{corners, static_cast<int32_t>(bytes)});
     next_ += bytes;
