@@ -60,10 +60,10 @@ void distinct_patterns_cuda(const uint64_t* patterns, int64_t points, int64_t ve
   const int64_t hash_blocks = std::max<int64_t>(1, (rows * 32 + kThreads - 1) / kThreads);
   hash_rows_kernel<<<static_cast<unsigned>(std::min(hash_blocks, kMaxBlocks)), kThreads, 0, on>>>(patterns, rows, words,
                                                                                                   weak_hash, hashes);
-  PLR_CUDA_CHECK(cudaGetLastError());
+  PLR_CUDA_CHECK_KERNEL(hash_rows_kernel, cudaGetLastError());
   distinct_patterns_kernel<<<static_cast<unsigned>(std::min(points, kMaxBlocks)), kThreads, 0, on>>>(
       patterns, hashes, points, vertices, words, distinct);
-  PLR_CUDA_CHECK(cudaGetLastError());
+  PLR_CUDA_CHECK_KERNEL(distinct_patterns_kernel, cudaGetLastError());
 }
 
 }  // namespace pylinregion

@@ -44,7 +44,7 @@ template <class T> void launch(const void* labels, int64_t points, int64_t verti
   label_changes_kernel<T><<<blocks, kThreads, 0, stream>>>(static_cast<const T*>(labels), points, vertices, neurons,
                                                            reinterpret_cast<uint32_t*>(patterns), row_words, changes,
                                                            changes_stride);
-  PLR_CUDA_CHECK(cudaGetLastError());
+  PLR_CUDA_CHECK_KERNEL(label_changes_kernel, cudaGetLastError());
 }
 }  // namespace
 

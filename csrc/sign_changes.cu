@@ -98,7 +98,7 @@ template <class T> void launch(const Preactivations& z, const Kink& kink, const 
                          z.vertices,
                          z.neurons};
   sign_changes_kernel<T><<<blocks, kThreads, 0, stream>>>(source, z.points, kink, out);
-  PLR_CUDA_CHECK(cudaGetLastError());
+  PLR_CUDA_CHECK_KERNEL(sign_changes_kernel, cudaGetLastError());
 }
 }  // namespace
 

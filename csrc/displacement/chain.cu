@@ -516,7 +516,7 @@ void launch(Plan<T> plan, const ChainPoints& points, const ChainCounts& out, voi
   const auto blocks = static_cast<unsigned>(plan.blocks);
   const auto bytes = static_cast<size_t>(job.shared_bytes);
   chain_kernel<T><<<blocks, kThreads, bytes, stream>>>(job);
-  PLR_CUDA_CHECK(cudaGetLastError());
+  PLR_CUDA_CHECK_KERNEL(chain_kernel, cudaGetLastError());
 }
 }  // namespace
 

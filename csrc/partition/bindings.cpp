@@ -38,6 +38,12 @@ std::optional<WalkedSlices> on_the_device(const std::vector<System>& systems, co
 #endif
 }
 
+// How many of so many slices the CPU has done, and how often the device had too little memory.
+void add_device(py::dict& out, const std::optional<WalkedSlices>& walked, int64_t slices) {
+  out["on_the_cpu"] = walked ? walked->left_to_the_cpu() : slices;
+  out["halvings"] = walked ? walked->halvings : 0;
+}
+
 EnumerateFunction enumerate_function() {
 #if defined(__x86_64__)
   if (simd() == Simd::avx512) return enumerate_avx512;
@@ -132,12 +138,10 @@ class Walked {
                          py::ssize_t pattern_bytes, const py::object& report, const Ask& ask) {
     EngineProgress progress;
     EngineResult result;
-    bool done = false;
+    std::optional<WalkedSlices> walked;
     run_reporting(report, progress.regions, progress.stop, [&] {
-      std::optional<WalkedSlices> walked;
       if (options_.parts == 1 && !options_.force_exact) walked = on_the_device({numbered}, options_, progress, ask);
-      done = walked && walked->done(0) && !progress.stop;
-      if (done) {
+      if (walked && walked->done(0) && !progress.stop) {
         result = walked->result(0, system.line, system.lines);
         if (options_.cells) walked->give_cells(0, *options_.cells);
       } else if (!progress.stop) {
@@ -145,7 +149,7 @@ class Walked {
       }
     });
     py::dict out = told(std::move(result), system, pattern_bytes);
-    out["on_the_cpu"] = !done;
+    add_device(out, walked, 1);
     return out;
   }
 
@@ -373,7 +377,7 @@ class ManySlices {
     out["changes"] = array(std::move(found.changes), {slices, (exact_stages_.lines() + 7) / 8});
     out["decisions"] = array(std::move(found.decisions), {slices, 4});
     out["stopped_at"] = found.stopped_at;
-    if (on_device) out["on_the_cpu"] = walked ? walked->left_to_the_cpu() : slices;
+    if (on_device) add_device(out, walked, slices);
     if (pieces && found.stopped_at < 0) add_pieces(out, std::move(found), given);
     return out;
   }
@@ -402,7 +406,7 @@ class ManySlices {
     const py::ssize_t slices = given.systems.slices, breakpoints = static_cast<py::ssize_t>(found.t.size()),
                       changes = static_cast<py::ssize_t>(found.changes.size());
     py::dict out;
-    if (on_device) out["on_the_cpu"] = walked ? walked->left_to_the_cpu() : slices;
+    if (on_device) add_device(out, walked, slices);
     out["filter"] = found.decisions.filter;
     out["exact"] = found.decisions.exact;
     out["zeros"] = found.decisions.zeros;

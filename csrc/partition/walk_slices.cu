@@ -28,6 +28,7 @@ constexpr int64_t kBytesOfTask = 1 << 10;    // at least
 constexpr int64_t kBytesOfRequest = 1 << 8;  // for each that there is room for
 constexpr int64_t kBytesOfPiece = 1 << 9;    // of a log, at least
 constexpr int64_t kLikelyCorners = 5;
+constexpr int64_t kLooks = 200;  // at a kernel that may end soon, before others get the processor
 constexpr int64_t kOfAllAttempts = 3;  // counters from here on
 constexpr int64_t kCounters = 6;
 
@@ -85,7 +86,8 @@ class SlicesOnDevice {
   DeviceArray<char> workspace_, log_;
   DeviceArray<LogPiece> log_pieces_;
   int64_t most_warps_ = 0, bytes_kept_ = 0;
-  int64_t told_ = 0;  // of progress_.regions
+  int64_t told_ = 0;      // of progress_.regions
+  int64_t halvings_ = 0;  // of the memory that was asked for
 };
 
 SlicesOnDevice::SlicesOnDevice(const std::vector<System>& systems, const EngineOptions& options,
@@ -215,7 +217,8 @@ void SlicesOnDevice::upload() {
 void SlicesOnDevice::make_roots() {
   const auto blocks = static_cast<unsigned>(std::min<int64_t>((slices_ + kWarps - 1) / kWarps, 65535));
   make_roots_kernel<<<blocks, kThreads, 0, nullptr>>>(given_);
-  PLR_CUDA_CHECK(cudaGetLastError());
+  PLR_CUDA_CHECK_KERNEL(make_roots_kernel, cudaGetLastError());
+  PLR_CUDA_CHECK_KERNEL(make_roots_kernel, cudaStreamSynchronize(nullptr));
 }
 
 // What is free, in part, or what all warps can use.
@@ -232,9 +235,9 @@ void SlicesOnDevice::take_memory() {
       if (options_.cells) log_ = DeviceArray<char>(bytes_kept_);
       break;
     } catch (const std::runtime_error&) {
-      cudaGetLastError();
       workspace_ = DeviceArray<char>();
       if (bytes < kLeastBytes) throw;
+      ++halvings_;
     }
   }
   launch_.memory = workspace_.get();
@@ -408,11 +411,13 @@ void SlicesOnDevice::run(const std::vector<int64_t>& todo) {
   const auto blocks = static_cast<unsigned>((launch_.warps + kWarps - 1) / kWarps);
   do {
     walk_slices_kernel<<<blocks, kThreads, 0, nullptr>>>(given_, launch_);
-    PLR_CUDA_CHECK(cudaGetLastError());
-    for (cudaError_t state; (state = cudaStreamQuery(nullptr)) != cudaSuccess;) {
-      if (state != cudaErrorNotReady) PLR_CUDA_CHECK(state);
+    PLR_CUDA_CHECK_KERNEL(walk_slices_kernel, cudaGetLastError());
+    int64_t looks = 0;
+    for (cudaError_t state; (state = cudaStreamQuery(nullptr)) != cudaSuccess; ++looks) {
+      if (state != cudaErrorNotReady) PLR_CUDA_CHECK_KERNEL(walk_slices_kernel, state);
       if (progress_.stop) stop_.set(1);
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
+      if (looks < kLooks) std::this_thread::yield();
+      else std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
   } while (counters_.numbers(1)[0] < todo.size() && !progress_.stop);
 }
@@ -455,6 +460,7 @@ WalkedSlices SlicesOnDevice::found() {
       found.sides.push_back(
           static_cast<uint8_t>(sides[static_cast<size_t>(first_side_[i] + row / 4)] >> (8 * (row % 4))));
   found.first_row = std::move(first_row_), found.stages = stages_, found.corners = corners_;
+  found.halvings = halvings_;
   found.walks = std::move(walks_), found.cells = std::move(cells_);
   return found;
 }

@@ -70,6 +70,7 @@ struct WalkedSlices {
   std::vector<uint8_t> sides;                        // [rows] of all: kSomeOn, kSomeOff, or both
   std::vector<int64_t> first_row;                    // [slices + 1]
   int64_t stages = 0, corners = 0;
+  int64_t halvings = 0;        // of the memory that it wanted to have
   std::vector<int64_t> walks;  // [slices] of `cells`; if cells were asked for
   CellsOfWalks cells;
 

@@ -20,17 +20,20 @@ from pylinregion.counting.counts import RegionCounts
 from pylinregion.counting.request import CountRequest
 from pylinregion.exact.arms import ArmsAround, star_of
 from pylinregion.exact.breakpoints import Breakpoints
+from pylinregion.exact.device_check import walks_on
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.neurons import up_to
 from pylinregion.exact.segment_engine import SegmentTracer
 from pylinregion.exact.segment_fold import tracer_of
 from pylinregion.exact.slice_systems import Slices
+from pylinregion.exact.walk_device import WalkDevice
 from pylinregion.lowering.lower import stages_of
 from pylinregion.lowering.stages import Stages
 from pylinregion.native.exact_engines import Report
 
 _AT_ONCE = 64  # points whose arms are traced together, at most
 _SLICES_AT_ONCE = 256  # slices that are folded together, at most
+_SLICES_ON_DEVICE = 4096  # likewise, where they are walked along by one launch
 _NAMES_AT_ONCE = 2**22  # lines of all their arms, of 8 bytes
 
 
@@ -67,7 +70,8 @@ def _counted(request: CountRequest, threads: int) -> tuple[Tensor, Tensor]:
     if request.method == "axes":
         by_stage, regions = _axes(stages, centres, radii, directions, threads, progress)
     else:
-        by_stage, regions = _slices(stages, centres, radii, directions, threads, progress)
+        device = walks_on(None, network.device)
+        by_stage, regions = _slices(stages, centres, radii, directions, threads, progress, device)
     place = {stage.layer: number for number, stage in enumerate(stages.stages)}
     changes = by_stage[:, [place[layer] for layer in request.counted]]
     return torch.from_numpy(np.ascontiguousarray(changes)), torch.from_numpy(regions)
@@ -210,10 +214,16 @@ def _different_patterns(found: Breakpoints, n: int, n_directions: int, names: ND
 
 
 def _slices(
-    stages: Stages, centres: Array, radii: Array, directions: Array, threads: int, progress: bool
+    stages: Stages,
+    centres: Array,
+    radii: Array,
+    directions: Array,
+    threads: int,
+    progress: bool,
+    device: WalkDevice | None,
 ) -> tuple[Int64s, Int64s]:
     """``[B, stages]`` and ``[B]``."""
-    many = ManySlices(stages)
+    many = ManySlices(stages, device=device)
     u, v = np.moveaxis(directions, -2, 0) if directions.ndim == 3 else directions[:, None]
     cross = np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
     slices = Slices(np.ascontiguousarray(u), np.ascontiguousarray(v), centres, radii[:, None, None] * cross)
@@ -227,7 +237,8 @@ def _slices(
         lines = np.unpackbits(found.changes, axis=1, count=stages.lines, bitorder="little")
         changes[here] = _neurons_of_stages(stages, lines.view(bool))
 
-    _in_parts(count, len(centres), _SLICES_AT_ONCE, threads, progress)
+    at_once = _SLICES_AT_ONCE if device is None else _SLICES_ON_DEVICE
+    _in_parts(count, len(centres), at_once, threads, progress)
     return changes, regions
 
 

@@ -18,6 +18,7 @@ from pylinregion.exact.line_system import check_scale
 from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.exact.slice_walks import How, SliceCounts, SliceWalks
 from pylinregion.exact.tiled_slice import cells_in_tiles, count_in_tiles
+from pylinregion.exact.walk_device import WalkDevice
 from pylinregion.exact.walks_on_threads import SharedReport, in_order
 from pylinregion.lowering.stages import Stages
 from pylinregion.native.exact_engines import Report
@@ -33,11 +34,12 @@ class ManySlices:
     Args:
         stages: The network.
         central: All lines pass through s = t = 0, whatever the pattern.
+        device: Where walks are; None: on the CPU. Folds are on the CPU.
     """
 
-    def __init__(self, stages: Stages, central: bool = False) -> None:
+    def __init__(self, stages: Stages, central: bool = False, device: WalkDevice | None = None) -> None:
         self.stages = stages
-        self._walks = SliceWalks(stages, central)
+        self._walks = SliceWalks(stages, central, device)
 
     def count(
         self,

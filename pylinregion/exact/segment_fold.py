@@ -24,6 +24,7 @@ from pylinregion.exact.segment_engine import Ends, SegmentTracer, Tracer
 from pylinregion.exact.segment_maps import maps_along
 from pylinregion.exact.slice_fold import SliceFolder
 from pylinregion.exact.slice_systems import Slices
+from pylinregion.exact.walk_device import WalkDevice
 from pylinregion.exact.walks_on_threads import SharedReport, in_order
 from pylinregion.lowering.stages import Stages
 from pylinregion.native.exact_engines import Report
@@ -41,9 +42,9 @@ _AGAIN = 1.2  # times as many columns as were held although they are too many, n
 class FoldedTracer(SegmentTracer):
     """A network of any maps, ready for segments."""
 
-    def __init__(self, stages: Stages, inputs: Sequence[Array] = ()) -> None:
+    def __init__(self, stages: Stages, inputs: Sequence[Array] = (), device: WalkDevice | None = None) -> None:
         super().__init__(stages, inputs)
-        self._many = ManySlices(stages)
+        self._many = ManySlices(stages, device=device)
         self._folders = {outputs: SliceFolder(stages, outputs) for outputs in (False, True)}
 
     def _traced(
@@ -53,16 +54,17 @@ class FoldedTracer(SegmentTracer):
         return _joined(run.windows(threads), len(ends), self._stages, maps)
 
 
-def tracer_of(stages: Stages, inputs: Sequence[Array] = ()) -> SegmentTracer:
+def tracer_of(stages: Stages, inputs: Sequence[Array] = (), device: WalkDevice | None = None) -> SegmentTracer:
     """A network, ready for segments.
 
     Args:
         stages, inputs: As of :class:`SegmentTracer`.
+        device: Where walks along folded segments are; None: on the CPU.
 
     Raises:
         UnsupportedModelError: As of :class:`SegmentTracer`.
     """
-    return Tracer(stages, inputs) if stages.are_one_system else FoldedTracer(stages, inputs)
+    return Tracer(stages, inputs) if stages.are_one_system else FoldedTracer(stages, inputs, device)
 
 
 @dataclass(frozen=True)

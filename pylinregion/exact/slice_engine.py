@@ -18,6 +18,7 @@ from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.pattern_table import Patterns, PatternTable
 from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.exact.slice_walks import core_arrays
+from pylinregion.exact.walk_device import WalkDevice, called
 from pylinregion.geometry.mesh import Mesh, narrow
 from pylinregion.lowering.stages import MOST_LINES_AT_ONCE, Stages
 from pylinregion.native.exact_engines import MeshOfParts, Report, SliceProblem
@@ -190,13 +191,17 @@ class Engine(SliceWalk):
         stages: The network.
         plane: ``[inputs, 3]`` float64: u, v and the origin; for a segment v is 0.
         corners: ``[n, 2]`` float64, counter-clockwise and strictly convex; ``[2, 2]`` on the first axis: a segment.
+        device: Where walks are; None: on the CPU.
+
+    Attributes:
+        core: The core's.
 
     Raises:
         UnsupportedModelError: Weights so large that the bounds could overflow.
     """
 
-    def __init__(self, stages: Stages, plane: Array, corners: Array) -> None:
-        self.stages = stages
+    def __init__(self, stages: Stages, plane: Array, corners: Array, device: WalkDevice | None = None) -> None:
+        self.stages, self._device = stages, device
         self.plane = np.ascontiguousarray(plane, dtype=np.float64)
         self.corners = np.ascontiguousarray(corners, dtype=np.float64)
         if (reason := check_scale(stages, self.plane, self.corners, MOST_LINES_AT_ONCE)) is not None:
@@ -204,7 +209,7 @@ class Engine(SliceWalk):
         self.system = line_system(stages, self.plane, self.corners)
         system = self.system
         u, v, origin = (np.ascontiguousarray(column) for column in self.plane.T)
-        self._problem: Any = SliceProblem(
+        self.core: Any = SliceProblem(
             stages=list(zip(system.begins[:-1], system.begins[1:], system.extents, system.columns, strict=True)),
             **dict(zip(("a", "b", "c", "error"), system.affine, strict=True)),
             norms=system.norms() if len(system.columns) >= STAGES_FOR_NORMS else None,
@@ -221,8 +226,7 @@ class Engine(SliceWalk):
         )
 
     def _walk_core(self, *arguments: Any) -> dict[str, Any]:
-        found: dict[str, Any] = self._problem.enumerate(*arguments)
-        return found
+        return called(self._device, self.core.enumerate, *arguments)
 
 
 class FoldedEngine(SliceWalk):
@@ -272,7 +276,9 @@ class FoldedEngine(SliceWalk):
         )
 
 
-def engine_of(stages: Stages, plane: Array, corners: Array, max_bytes: int | None = None) -> SliceWalk:
+def engine_of(
+    stages: Stages, plane: Array, corners: Array, max_bytes: int | None = None, device: WalkDevice | None = None
+) -> SliceWalk:
     """A network on one slice or segment, ready to be enumerated.
 
     Args:
@@ -280,25 +286,30 @@ def engine_of(stages: Stages, plane: Array, corners: Array, max_bytes: int | Non
         plane: ``[inputs, 3]`` float64: u, v and the origin; for a segment v is 0.
         corners: ``[n, 2]`` float64, counter-clockwise and strictly convex; ``[2, 2]`` on the first axis: a segment.
         max_bytes: What folds may take; None: the memory budget.
+        device: Where walks are; None: on the CPU.
 
     Raises:
         UnsupportedModelError: Weights so large that the bounds could overflow.
     """
-    return Engine(stages, plane, corners) if stages.are_one_system else folded_engine(stages, plane, corners, max_bytes)
+    if stages.are_one_system:
+        return Engine(stages, plane, corners, device)
+    return folded_engine(stages, plane, corners, max_bytes, device)
 
 
-def folded_engine(stages: Stages, plane: Array, corners: Array, max_bytes: int | None = None) -> FoldedEngine:
+def folded_engine(
+    stages: Stages, plane: Array, corners: Array, max_bytes: int | None = None, device: WalkDevice | None = None
+) -> FoldedEngine:
     """A network on one slice or segment, folded.
 
     Args:
-        stages, plane, corners, max_bytes: As of :func:`engine_of`.
+        stages, plane, corners, max_bytes, device: As of :func:`engine_of`.
 
     Raises:
         UnsupportedModelError: Likewise.
     """
     u, v, origin = (np.ascontiguousarray(column, dtype=np.float64)[None] for column in plane.T)
     slices = Slices(u, v, origin, np.ascontiguousarray(corners, dtype=np.float64)[None])
-    many = ManySlices(stages, central_on(stages, slices))
+    many = ManySlices(stages, central_on(stages, slices), device)
     many.check_scale(slices)
     (engine,) = engines_of(many, slices, max_bytes)
     return engine

@@ -17,6 +17,7 @@ from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import STAGES_FOR_NORMS, LineSystem
 from pylinregion.exact.slice_fold import SliceFolder
 from pylinregion.exact.slice_systems import Slices, SliceSystems
+from pylinregion.exact.walk_device import WalkDevice, called
 from pylinregion.exact.walks_on_threads import SharedReport
 from pylinregion.lowering.stages import Stages
 from pylinregion.native import exact_engines
@@ -86,10 +87,11 @@ class SliceWalks:
     Args:
         stages: The network.
         central: All lines pass through s = t = 0, whatever the pattern.
+        device: Where walks are; None: on the CPU.
     """
 
-    def __init__(self, stages: Stages, central: bool = False) -> None:
-        self.stages = stages
+    def __init__(self, stages: Stages, central: bool = False, device: WalkDevice | None = None) -> None:
+        self.stages, self._device = stages, device
         self.folder = SliceFolder(stages)
         self._problem: Any = exact_engines.ManySlices(
             exact_stages=stages.arrays(),
@@ -104,7 +106,9 @@ class SliceWalks:
     def count(self, systems: SliceSystems, slices: Slices, how: How, **asked: bool) -> dict[str, Any]:
         """What the core counts on folded slices; of one alone with ``pieces=True`` along its borders, too."""
         try:
-            found: dict[str, Any] = self._problem.count(
+            found = called(
+                self._device,
+                self._problem.count,
                 core_arrays(systems, slices, norms=asked.get("pieces", False)),
                 threads=how.threads,
                 force_exact=how.force_exact,
@@ -121,8 +125,18 @@ class SliceWalks:
         limits = -1, how.max_regions, -1 if max_bytes is None else max_bytes
         report, arrays = how.report.of_one(), core_arrays(systems, slice_, norms=True)
         try:
-            found: dict[str, Any] = self._problem.enumerate(
-                arrays, True, how.threads, 0, 1, how.force_exact, *limits, report, pieces=True
+            found = called(
+                self._device,
+                self._problem.enumerate,
+                arrays,
+                True,
+                how.threads,
+                0,
+                1,
+                how.force_exact,
+                *limits,
+                report,
+                pieces=True,
             )
         except OverflowError as error:
             raise _too_far_apart(error) from None
@@ -134,15 +148,16 @@ class SliceWalks:
         """The breakpoints of folded segments."""
         arrays = core_arrays(systems, segments, norms=len(segments) == 1)
         try:
-            found = self._problem.trace(arrays, threads=threads, force_exact=force_exact, report=report)
+            found = called(
+                self._device, self._problem.trace, arrays, threads=threads, force_exact=force_exact, report=report
+            )
         except OverflowError as error:
             raise _too_far_apart(error) from None
         return Breakpoints.of(found)
 
     def enumerate(self, arrays: dict[str, Any], *arguments: Any) -> dict[str, Any]:
         """The core's walk along one slice, from :func:`core_arrays` of it."""
-        found: dict[str, Any] = self._problem.enumerate(arrays, *arguments)
-        return found
+        return called(self._device, self._problem.enumerate, arrays, *arguments)
 
 
 def core_arrays(systems: SliceSystems, slices: Slices, norms: bool = False) -> dict[str, Any]:

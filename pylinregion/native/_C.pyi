@@ -218,9 +218,15 @@ class ManySlices:
         max_regions: int,
         report: object,
         pieces: bool = ...,
+        on_device: bool = ...,
     ) -> dict[str, object]: ...
     def trace(
-        self, arrays: Mapping[str, NDArray[Any] | None], threads: int, force_exact: bool, report: object
+        self,
+        arrays: Mapping[str, NDArray[Any] | None],
+        threads: int,
+        force_exact: bool,
+        report: object,
+        on_device: bool = ...,
     ) -> dict[str, Any]: ...
     def enumerate(
         self,
@@ -235,6 +241,7 @@ class ManySlices:
         max_bytes: int,
         report: object,
         pieces: bool = ...,
+        on_device: bool = ...,
     ) -> dict[str, object]: ...
 
 class DenseLayers:
@@ -294,5 +301,6 @@ class SliceProblem:
         max_regions: int,
         max_bytes: int,
         report: object,
+        on_device: bool = ...,
     ) -> dict[str, object]: ...
     def sign_at(self, i: int, j: int, k: int, on: NDArray[np.uint8]) -> int: ...

@@ -16,6 +16,7 @@ from pylinregion._util.errors import BudgetExceededError
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.caller.torch_settings import on_threads
 from pylinregion.capturing.capture import capture_for_shape
+from pylinregion.exact.device_check import walks_on
 from pylinregion.exact.neurons import Neurons, up_to
 from pylinregion.exact.slice_engine import EngineCells, Enumeration, SliceWalk, engine_of
 from pylinregion.geometry.slice import Slice
@@ -45,6 +46,7 @@ def partition(
     threads: int | None = None,
     max_regions: int | None = None,
     memory_budget: int | None = None,
+    device: str | torch.device | None = None,
     progress: bool = False,
 ) -> Partition:
     """Find the regions of a network on a slice, exactly.
@@ -65,6 +67,9 @@ def partition(
         memory_budget: Bytes that finding the cells may take; None: the environment variable
             ``PYLINREGION_MEMORY_BUDGET``, else half of the memory that is free. Counting only takes
             little, and what a network of convolutions takes is kept below it by cutting the slice into tiles.
+        device: Where the regions are found: ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or a ``torch.device``; None: where the
+            model is, or on the CPU if pylinregion was built without CUDA. The result is the same to the bit, and on
+            the CPU. What comes before, the fold of a network that is not small and dense, is made on the CPU.
         progress: Show the number of regions found so far.
 
     Returns:
@@ -73,6 +78,7 @@ def partition(
     Raises:
         ValueError: An argument has a wrong value, or the slice is not of the model's input shape.
         TypeError: An argument has a wrong type.
+        RuntimeError: The device that was asked for does not find what the CPU finds, or a kernel failed.
         UnsupportedModelError: The model is not piecewise affine or not covered; the message says why.
         BudgetExceededError: There are more than ``max_regions``, or their cells take more than ``memory_budget``; or so
             many neurons are on both sides on the slice that following them through the network would (to count only:
@@ -88,9 +94,10 @@ def partition(
     """
     checks.switches(cells=cells, progress=progress)
     ready = prepared(model, slice_, layers, threads, max_regions, memory_budget)
+    walks = walks_on(device, ready.network.device)
     budget = memory.budget(memory_budget) if cells else None
     with on_threads(ready.threads), tqdm(unit=" regions", disable=not progress) as bar:
-        engine = engine_of(ready.stages, slice_.plane, slice_.polygon, memory_budget)
+        engine = engine_of(ready.stages, slice_.plane, slice_.polygon, memory_budget, walks)
         report = (lambda regions: bar.update(regions - bar.n)) if progress else None
         found = enumerated(engine, ready.threads, cells, max_regions, budget, report)
         bar.update(found.n_regions - bar.n)

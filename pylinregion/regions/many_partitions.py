@@ -13,6 +13,7 @@ from torch import nn
 from pylinregion._util import checks, memory
 from pylinregion._util.errors import BudgetExceededError, UnsupportedModelError
 from pylinregion.caller.plain_torch import plain_torch
+from pylinregion.exact.device_check import walks_on
 from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import EngineCells, Enumeration, SliceWalk, engines_of
 from pylinregion.exact.slice_systems import Slices
@@ -44,6 +45,7 @@ def partitions(
     threads: int | None = None,
     max_regions: int | None = None,
     memory_budget: int | None = None,
+    device: str | torch.device | None = None,
 ) -> Iterator[Partition]:
     """Find the regions of a network on many slices, exactly: what :func:`partition` finds on each.
 
@@ -59,6 +61,7 @@ def partitions(
         cells: Keep the cells of each; False: count only.
         layers, threads, memory_budget: As for :func:`partition`.
         max_regions: Stop when a slice has more.
+        device: As for :func:`partition`.
 
     Returns:
         An iterator over partitions, in the order of the slices.
@@ -92,7 +95,7 @@ def partitions(
                 f"{list(given[0].input_shape)}"
             )
         check_extent(f"slices[{number}]", each)
-    many = ManySlices(ready.stages, _are_central(ready, given))
+    many = ManySlices(ready.stages, _are_central(ready, given), walks_on(device, ready.network.device))
     look = (_with_cells if cells else _counted)(ready, many, max_regions, memory_budget)
     return _one_by_one(ready, given, look)
 

@@ -19,6 +19,7 @@ from pylinregion._util.arrays import Array
 from pylinregion._util.errors import UnsupportedModelError
 from pylinregion.caller.plain_torch import plain_torch
 from pylinregion.capturing.capture import capture_for_shape
+from pylinregion.exact.device_check import walks_on
 from pylinregion.exact.neurons import Neuron, Neurons, up_to
 from pylinregion.exact.segment_fold import tracer_of
 from pylinregion.graph.network import Network
@@ -39,6 +40,7 @@ def trace(
     *,
     slopes: bool = True,
     threads: int | None = None,
+    device: str | torch.device | None = None,
     progress: bool = False,
 ) -> Trace:
     """Find the regions that segments run through, exactly.
@@ -55,6 +57,7 @@ def trace(
             there is one region.
         slopes: Also find what the outputs are on each region; without is faster.
         threads: CPU threads; None: ``torch.get_num_threads()``. The result is the same for any number.
+        device: As for :func:`partition`. Networks of small dense layers are followed on the CPU.
         progress: Show a bar.
 
     Returns:
@@ -87,7 +90,7 @@ def trace(
     network = network.at_one_time()
     starts, stops = (each.reshape(points, math.prod(network.input_shape)).numpy() for each in ends.values())
     stages = up_to(stages_of(network), len(network.layers))
-    tracer = tracer_of(stages, [starts, stops])
+    tracer = tracer_of(stages, [starts, stops], walks_on(device, network.device))
     with tqdm(total=points, unit="segment", disable=not progress) as bar:
         found = tracer.trace(
             starts,

@@ -5,6 +5,9 @@ Each count is compared with the CPU's by the plugin on_warps.
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
+
 import numpy as np
 import on_warps
 import pytest
@@ -13,11 +16,16 @@ from torch import nn
 
 import pylinregion as plr
 from cases.networks import NETWORK_KINDS, random_network
+from pylinregion.counting import exact_count
+from pylinregion.exact.device_check import problem_of
 from pylinregion.exact.many_slices import ManySlices
+from pylinregion.exact.slice_engine import engine_of
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.exact.slice_walks import How, SliceWalks
+from pylinregion.exact.walk_device import WalkDevice
 from pylinregion.exact.walks_on_threads import SharedReport
 from pylinregion.lowering.lower import stages_of
+from pylinregion.regions import enumeration, many_partitions, trace
 
 BOX = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 
@@ -173,3 +181,60 @@ def test_maxima(cells):
     name = "cells" if cells else "one slice"
     assert found.n_regions > 50
     assert on_warps.COUNTED - before == {f"{name}, slices": 1, f"{name}, calls": 1}
+
+
+THREADS = WalkDevice("threads", contextlib.nullcontext)
+
+
+def test_a_device_agrees_with_the_cpu():
+    assert problem_of(THREADS) is None
+
+
+def test_a_device_is_asked_for_counts_cells_and_segments(monkeypatch):
+    """By those whom users call; what is found is the CPU's."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    model = nn.Sequential(*layers, nn.Linear(16, 3)).double()
+    x = torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    slice_ = plr.Slice.around(x[0], 1.0)
+
+    def found():
+        part = plr.partition(model, slice_)
+        count = plr.partition(model, slice_, cells=False)
+        return (
+            [part.n_regions, part.certificate, part.vertices, part.areas()],
+            [count.n_regions, count.certificate],
+            list(vars(plr.count_regions(model, x, 0.3, method="slice")).values())[:2],
+            [plr.trace(model, x[:1], x[1:2]).t],
+        )
+
+    called = Counter()
+
+    def on_threads(device, of_model):
+        return THREADS
+
+    by_cpu = found()
+    call = WalkDevice.call
+    monkeypatch.setattr(
+        WalkDevice, "call", lambda self, core, *a, **k: (called.update([core.__name__]), call(self, core, *a, **k))[1]
+    )
+    for place in (enumeration, many_partitions, trace, exact_count):
+        monkeypatch.setattr(place, "walks_on", on_threads)
+    for one, other in zip(by_cpu, found(), strict=True):
+        for cpu, threads in zip(one, other, strict=True):
+            assert np.array_equal(cpu, threads)
+    assert set(called) == {"count", "enumerate", "trace"}
+
+
+def test_an_interrupt_ends_walks():
+    """As soon as it is heard: between two launches here, for threads stand for the device."""
+    model = model_of(*random_network("generic", (2, 300, 300, 2), 1))
+
+    def stop(regions):
+        raise KeyboardInterrupt
+
+    engine = engine_of(
+        stages_of(plr.capture(model, torch.zeros(1, 2, dtype=torch.float64))), np.eye(2, 3), BOX, device=THREADS
+    )
+    with pytest.raises(KeyboardInterrupt):
+        engine.enumerate(cells=False, report=stop)

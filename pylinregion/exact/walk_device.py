@@ -1,0 +1,115 @@
+"""Walks along slices on a CUDA device: the core's, with the same result to the bit."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from pylinregion.native.extension import cuda_built
+
+_NO_MEMORY = "out of memory"  # as CUDA says it
+
+
+class WalkDevice:
+    """A device whose warps walk, one call at a time.
+
+    Args:
+        name: For messages.
+        current: Makes it the current one of the thread, for a while.
+    """
+
+    def __init__(self, name: str, current: Callable[[], AbstractContextManager[object]]) -> None:
+        self.name = name
+        self._current = current
+        self._lock = threading.Lock()
+
+    def call(self, of_core: Callable[..., dict[str, Any]], *arguments: Any, **asked: Any) -> dict[str, Any]:
+        """What a method of the core's engines finds, by warps; by the CPU where they have no memory for it.
+
+        Args:
+            of_core: The method.
+            arguments, asked: Its arguments.
+
+        Raises:
+            RuntimeError: A kernel failed, or CUDA did.
+        """
+        try:
+            return self._call(of_core, *arguments, **asked)
+        except RuntimeError as error:
+            if _NO_MEMORY not in str(error):
+                raise
+        torch.cuda.empty_cache()  # what torch keeps for later
+        try:
+            return self._call(of_core, *arguments, **asked)
+        except RuntimeError as error:
+            if _NO_MEMORY not in str(error):
+                raise
+        warnings.warn(
+            f"{self.name} has too little free memory for walks along slices: the CPU walks", RuntimeWarning, 2
+        )
+        return of_core(*arguments, **asked)
+
+    def _call(self, of_core: Callable[..., dict[str, Any]], *arguments: Any, **asked: Any) -> dict[str, Any]:
+        with self._lock, self._current():
+            found = of_core(*arguments, **asked, on_device=True)
+        found.pop("on_the_cpu")
+        if halvings := found.pop("halvings"):
+            warnings.warn(
+                f"{self.name} has little free memory: walks along slices took 1/{2**halvings} of what they ask for, "
+                "which may take longer",
+                RuntimeWarning,
+                2,
+            )
+        return found
+
+
+def called(
+    device: WalkDevice | None, of_core: Callable[..., dict[str, Any]], *arguments: Any, **asked: Any
+) -> dict[str, Any]:
+    """What a method of the core's engines finds, on a device; None: the CPU."""
+    return of_core(*arguments, **asked) if device is None else device.call(of_core, *arguments, **asked)
+
+
+@functools.cache
+def cuda_walks(index: int) -> WalkDevice:
+    """Those of a CUDA device that torch sees."""
+    return WalkDevice(f"cuda:{index}", lambda: torch.cuda.device(index))
+
+
+def checked_device(device: Any, of_model: torch.device) -> torch.device:
+    """Where walks are asked for.
+
+    Args:
+        device: The argument: ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or a ``torch.device``; None: where the model is, if
+            walks can be there, else the CPU.
+        of_model: Where the model is.
+
+    Raises:
+        ValueError: It is no such device, or there is none, or pylinregion was built without CUDA.
+        TypeError: It is neither a string nor a device.
+    """
+    if device is None:
+        return of_model if of_model.type == "cuda" and cuda_built else torch.device("cpu")
+    if not isinstance(device, str | torch.device):
+        raise TypeError(f"device must be a string, a torch.device or None, got {type(device).__name__}")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = torch.device("meta")
+    if found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu', 'cuda', 'cuda:N' or None, got {str(device)!r}")
+    if found.type == "cuda":
+        if not cuda_built:
+            raise ValueError(
+                f"device={str(device)!r}: this pylinregion was built without CUDA, see `pylinregion doctor`"
+            )
+        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (found.index or 0) >= seen:
+            raise ValueError(f"device={str(device)!r}: torch sees {seen or 'no'} CUDA device{'s' * (seen != 1)}")
+    return found
