@@ -38,6 +38,10 @@ std::optional<WalkedSlices> on_the_device(const std::vector<System>& systems, co
 #endif
 }
 
+void require_device(bool on_device) {
+  require(!on_device || kWalksOnDevice, "on_device: the extension was built without CUDA");
+}
+
 // How many of so many slices the CPU has done, and how often the device had too little memory.
 void add_device(py::dict& out, const std::optional<WalkedSlices>& walked, int64_t slices) {
   out["on_the_cpu"] = walked ? walked->left_to_the_cpu() : slices;
@@ -212,6 +216,7 @@ class SliceProblem {
   py::dict enumerate(bool cells, int threads, int64_t part, int64_t parts, bool force_exact, int64_t fold_ahead,
                      int64_t max_regions, int64_t max_bytes, const py::object& report, bool on_device) {
     Walked walk(system_.n_corners > 2, cells, threads, part, parts, force_exact, fold_ahead, max_regions, max_bytes);
+    require_device(on_device);
     if (!on_device) return walk.run(system_, exact_, (system_.lines + 7) / 8, report);
     return walk.run_on_device(
         system_, system_, exact_, (system_.lines + 7) / 8, report,
@@ -357,7 +362,7 @@ class ManySlices {
   py::dict count(const py::dict& arrays, int threads, bool force_exact, int64_t max_regions, const py::object& report,
                  bool pieces, bool on_device) {
     const GivenSystems given(arrays, exact_stages_.lines(), dimensions_);
-    require(!on_device || kWalksOnDevice, "on_device: the extension was built without CUDA");
+    require_device(on_device);
     EngineOptions options;
     options.threads = threads;
     options.force_exact = force_exact;
@@ -385,7 +390,7 @@ class ManySlices {
   // Of segments: see SegmentBreakpoints.
   py::dict trace(const py::dict& arrays, int threads, bool force_exact, const py::object& report, bool on_device) {
     const GivenSystems given(arrays, exact_stages_.lines(), dimensions_);
-    require(!on_device || kWalksOnDevice, "on_device: the extension was built without CUDA");
+    require_device(on_device);
     require(given.systems.n_corners == 2, "corners must be the two ends of segments");
     EngineOptions options;
     options.threads = threads;
@@ -430,6 +435,7 @@ class ManySlices {
     const ExactRows exact(digits_, exact_slice(given.systems, 0), groups_);
     Walked walk(system.n_corners > 2, cells, threads, part, parts, force_exact, fold_ahead, max_regions, max_bytes);
     if (pieces) walk.count_pieces();
+    require_device(on_device);
     if (!on_device) return walk.run(system, exact, (system.rows + 7) / 8, report);
     const NumberedSystems numbered(given.systems, given.stages, groups_);
     IntegersOfSlices integers(given.systems, digits_, groups_);

@@ -136,8 +136,11 @@ PLR_STEP void Engine::settle_maxima(Cell& cell) {
     int64_t left_over = 0;
     for (int64_t k = begin; k < end; ++k) left_over += !lost[k];
     const bool decided = left_over == 1;
+    if (!outside_.is_open())
+      each(end - begin, [&](int64_t i) {
+        if (lost[begin + i] || decided) set_on(all.line[begin + i], !lost[begin + i]);
+      });
     for (int64_t k = begin; k < end; ++k) {
-      if ((lost[k] || decided) && !outside_.is_open()) set_on(all.line[k], !lost[k]);
       if (lost[k]) continue;
       if (decided) {
         numbers[on.n] = all.row[k], copy(k, on, on.n++);

@@ -22,10 +22,15 @@ class WalkDevice:
     Args:
         name: For messages.
         current: Makes it the current one of the thread, for a while.
+
+    Attributes:
+        left: How many slices it has left to the CPU so far: with more regions than were allowed, or walks that need
+            more memory than there is, or, where cells are kept, without any line.
     """
 
     def __init__(self, name: str, current: Callable[[], AbstractContextManager[object]]) -> None:
         self.name = name
+        self.left = 0
         self._current = current
         self._lock = threading.Lock()
 
@@ -58,7 +63,7 @@ class WalkDevice:
     def _call(self, of_core: Callable[..., dict[str, Any]], *arguments: Any, **asked: Any) -> dict[str, Any]:
         with self._lock, self._current():
             found = of_core(*arguments, **asked, on_device=True)
-        found.pop("on_the_cpu")
+            self.left += found.pop("on_the_cpu")
         if halvings := found.pop("halvings"):
             warnings.warn(
                 f"{self.name} has little free memory: walks along slices took 1/{2**halvings} of what they ask for, "

@@ -144,4 +144,6 @@ UNWATCHED void __tsan_func_entry(void*) {}
 UNWATCHED void __tsan_func_exit() {}
 UNWATCHED void __tsan_init() {}
 UNWATCHED unsigned char __tsan_atomic8_load(const volatile unsigned char* at, int) { return *at; }
+UNWATCHED uint64_t __tsan_atomic64_fetch_add(volatile uint64_t* at, uint64_t n, int) { return __sync_fetch_and_add(at, n); }
+UNWATCHED uint32_t __tsan_atomic32_fetch_add(volatile uint32_t* at, uint32_t n, int) { return __sync_fetch_and_add(at, n); }
 }
