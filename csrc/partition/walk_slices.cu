@@ -28,7 +28,7 @@ constexpr int64_t kBytesOfTask = 1 << 10;    // at least
 constexpr int64_t kBytesOfRequest = 1 << 8;  // for each that there is room for
 constexpr int64_t kBytesOfPiece = 1 << 9;    // of a log, at least
 constexpr int64_t kLikelyCorners = 5;
-constexpr int64_t kLooks = 200;  // at a kernel that may end soon, before others get the processor
+constexpr int64_t kLooks = 200;        // at a kernel that may end soon, before others get the processor
 constexpr int64_t kOfAllAttempts = 3;  // counters from here on
 constexpr int64_t kCounters = 6;
 
@@ -41,12 +41,11 @@ class SlicesOnDevice {
   WalkedSlices found();
 
  private:
-  // What is left to do, and in which memory it is.
+  // What is left to do.
   struct Tasks {
     std::vector<WarpTask> tasks;
     std::vector<std::vector<Answer>> known;  // of each, what integers have said on the way to it
     std::vector<int64_t> walks;              // of each, its number among those whose cells are kept
-    DeviceArray<char> memory;
     DeviceArray<Answer> answers;
   };
   // Tasks that are done, in which attempt; -1: none.
@@ -84,8 +83,12 @@ class SlicesOnDevice {
   DeviceArray<unsigned long long> counts_, counters_;
   DeviceArray<uint32_t> sides_;
   DeviceArray<char> workspace_, log_;
+  DeviceArray<char> kept_[2];  // of the tasks that are done, and of those that they put off
+  DeviceArray<WarpTask> put_off_;
+  DeviceArray<int64_t> put_off_by_;
+  DeviceArray<Request> requests_;
   DeviceArray<LogPiece> log_pieces_;
-  int64_t most_warps_ = 0, bytes_kept_ = 0;
+  int64_t most_warps_ = 0;
   int64_t told_ = 0;      // of progress_.regions
   int64_t halvings_ = 0;  // of the memory that was asked for
 };
@@ -231,11 +234,12 @@ void SlicesOnDevice::take_memory() {
   for (int64_t bytes = std::min(static_cast<int64_t>(free_bytes / 4), most_warps_ * kBytesOfWarp);; bytes /= 2) {
     try {
       workspace_ = DeviceArray<char>(bytes);
-      bytes_kept_ = bytes / 2;
-      if (options_.cells) log_ = DeviceArray<char>(bytes_kept_);
+      for (DeviceArray<char>& kept : kept_) kept = DeviceArray<char>(bytes / 2);
+      if (options_.cells) log_ = DeviceArray<char>(bytes / 2);
       break;
     } catch (const std::runtime_error&) {
       workspace_ = DeviceArray<char>();
+      for (DeviceArray<char>& kept : kept_) kept = DeviceArray<char>();
       if (bytes < kLeastBytes) throw;
       ++halvings_;
     }
@@ -245,6 +249,19 @@ void SlicesOnDevice::take_memory() {
   launch_.log.most_pieces = log_.size() / kBytesOfPiece;
   log_pieces_ = DeviceArray<LogPiece>(launch_.log.most_pieces);
   launch_.log.pieces = log_pieces_.get();
+  const int64_t kept = kept_[0].size();
+  launch_.most_put_off = std::max<int64_t>(kept / kBytesOfTask, 1);
+  put_off_ = DeviceArray<WarpTask>(launch_.most_put_off);
+  put_off_by_ = DeviceArray<int64_t>(launch_.most_put_off);
+  launch_.most_requests = std::max<int64_t>(kept / kBytesOfRequest, 2 * kMostAsked);
+  requests_ = DeviceArray<Request>(launch_.most_requests);
+  counters_ = DeviceArray<unsigned long long>(kCounters);
+  launch_.kept_bytes = kept;
+  launch_.put_off = put_off_.get(), launch_.put_off_by = put_off_by_.get(), launch_.requests = requests_.get();
+  launch_.next = counters_.get(), launch_.log.used = launch_.next + 1, launch_.log.n_pieces = launch_.next + 2;
+  launch_.kept_used = launch_.next + kOfAllAttempts;
+  launch_.n_put_off = launch_.kept_used + 1, launch_.n_requests = launch_.kept_used + 2;
+  launch_.stop = stop_.on_device();
 }
 
 // So that what they find fits, in most cases: a step finds a cell, or two.
@@ -288,22 +305,11 @@ void SlicesOnDevice::walk() {
 SlicesOnDevice::Tasks SlicesOnDevice::next(const Tasks& now) {
   const int64_t n = static_cast<int64_t>(now.tasks.size());
   Tasks later;
-  later.memory = DeviceArray<char>(bytes_kept_);
-  const int64_t most = std::max<int64_t>(bytes_kept_ / kBytesOfTask, 1);
-  const DeviceArray<WarpTask> put_off(most);
-  const DeviceArray<int64_t> put_off_by(most);
-  PLR_CUDA_CHECK(cudaMemset(put_off_by.get(), 0xff, static_cast<size_t>(most) * sizeof(int64_t)));  // by none
-  const int64_t most_requests = std::max<int64_t>(bytes_kept_ / kBytesOfRequest, 2 * kMostAsked);
-  const DeviceArray<Request> requests(most_requests);
-  counters_ = DeviceArray<unsigned long long>(std::vector<unsigned long long>(kCounters, 0));
-  launch_.stop = stop_.on_device();
-  launch_.kept = later.memory.get(), launch_.kept_bytes = bytes_kept_;
-  launch_.put_off = put_off.get(), launch_.put_off_by = put_off_by.get(), launch_.most_put_off = most;
-  launch_.requests = requests.get(), launch_.most_requests = most_requests;
-  launch_.next = counters_.get(), launch_.log.used = launch_.next + 1, launch_.log.n_pieces = launch_.next + 2;
-  launch_.kept_used = launch_.next + kOfAllAttempts;
-  launch_.n_put_off = launch_.kept_used + 1, launch_.n_requests = launch_.kept_used + 2;
-
+  std::swap(kept_[0], kept_[1]);
+  launch_.kept = kept_[1].get();
+  const size_t bytes = static_cast<size_t>(put_off_by_.size()) * sizeof(int64_t);
+  PLR_CUDA_CHECK(cudaMemset(put_off_by_.get(), 0xff, bytes));  // by none
+  counters_.set(std::vector<unsigned long long>(kCounters, 0));
   const auto children = std::make_shared<std::vector<int64_t>>();
   const DoneIn done_in = attempt_all(now, children);
   if (progress_.stop) return later;
@@ -312,11 +318,11 @@ SlicesOnDevice::Tasks SlicesOnDevice::next(const Tasks& now) {
   tell();
 
   const std::vector<unsigned long long> counters = counters_.numbers();
-  const int64_t kept = std::min(static_cast<int64_t>(counters[kOfAllAttempts + 1]), most);
-  const std::vector<WarpTask> all = put_off.numbers(kept);
-  const std::vector<int64_t> by = put_off_by.numbers(kept);
+  const int64_t kept = std::min(static_cast<int64_t>(counters[kOfAllAttempts + 1]), launch_.most_put_off);
+  const std::vector<WarpTask> all = put_off_.numbers(kept);
+  const std::vector<int64_t> by = put_off_by_.numbers(kept);
   const std::vector<Request> asked =
-      requests.numbers(std::min(static_cast<int64_t>(counters[kOfAllAttempts + 2]), most_requests));
+      requests_.numbers(std::min(static_cast<int64_t>(counters[kOfAllAttempts + 2]), launch_.most_requests));
   std::vector<std::vector<Request>> of_task(all.size());
   for (const Request& request : asked)
     if (request.task >= 0 && request.task < kept) of_task[static_cast<size_t>(request.task)].push_back(request);
@@ -416,8 +422,10 @@ void SlicesOnDevice::run(const std::vector<int64_t>& todo) {
     for (cudaError_t state; (state = cudaStreamQuery(nullptr)) != cudaSuccess; ++looks) {
       if (state != cudaErrorNotReady) PLR_CUDA_CHECK_KERNEL(walk_slices_kernel, state);
       if (progress_.stop) stop_.set(1);
-      if (looks < kLooks) std::this_thread::yield();
-      else std::this_thread::sleep_for(std::chrono::microseconds(100));
+      if (looks < kLooks)
+        std::this_thread::yield();
+      else
+        std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
   } while (counters_.numbers(1)[0] < todo.size() && !progress_.stop);
 }

@@ -1,4 +1,4 @@
-"""What this installation can do: versions, kernels, devices, and one tiny count with a known answer on each device."""
+"""What this installation can do: versions, kernels, devices, and something tiny with a known answer on each device."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import nn
 
 from pylinregion._util.versions import VERSION
 from pylinregion.counting.count import count_regions
+from pylinregion.exact.device_check import problem_of
+from pylinregion.exact.walk_device import cuda_walks
 from pylinregion.native.extension import cuda_architectures, cuda_built
 from pylinregion.native.simd import simd
 
@@ -46,6 +48,21 @@ def named_device(name: str) -> torch.device:
 
 
 def examine(device: torch.device) -> str | None:
+    """Count around two points, and walk along slices of two small networks as the CPU does.
+
+    Args:
+        device: Where.
+
+    Returns:
+        None if all is right, else what was found or what was raised.
+    """
+    problem = counted(device)
+    if problem is None and device.type == "cuda":
+        problem = problem_of(cuda_walks(device.index or 0))
+    return problem
+
+
+def counted(device: torch.device) -> str | None:
     """Count around two points whose answer is known by hand.
 
     The first layer has kinks at ``x_i = (i + 0.5) / 10``, the second at ``sum_i h_i = (j + 0.5) / 10``. Around 0 the

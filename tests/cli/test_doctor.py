@@ -54,6 +54,13 @@ def test_a_wrong_number_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "cpu" in (out := capsys.readouterr().out) and "wrong numbers: changes [[5, 5], [1, 1]]" in out
 
 
+def test_a_gpu_that_does_not_walk_as_the_cpu_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "counted", lambda device: None)
+    monkeypatch.setattr(doctor, "problem_of", lambda device: f"{device.name} does not walk")
+    assert doctor.examine(torch.device("cuda", 1)) == "cuda:1 does not walk"
+    assert doctor.examine(torch.device("cpu")) is None
+
+
 def test_wrong_patterns_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     right = doctor.count_regions
 
