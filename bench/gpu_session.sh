@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # All that a GPU must show, most important first, in under ten minutes: bash bench/gpu_session.sh OUT [--rehearse]
 # Every step ends after its seconds, and what it said is kept at once: OUT/session.md, OUT/session.json and
-# OUT/NAME.log. It needs no network: torch, numpy, pybind11, cmake, ninja, setuptools and pytest are there.
+# OUT/NAME.log. It needs no network: torch, numpy, pybind11, cmake, ninja, setuptools, pytest, pytest-benchmark, hypothesis,
+# scipy, scikit-learn, threadpoolctl and tqdm are there.
 # --rehearse: each step on a machine without a GPU, as far as it goes, with coroutines of the CPU for warps.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-[ $# -ge 1 ] || { sed -n 2,5p "$0"; exit 2; }
+[ $# -ge 1 ] || { sed -n 2,6p "$0"; exit 2; }
 mkdir -p "$1"
 out="$(cd "$1" && pwd)"
 rehearse=
@@ -77,7 +78,7 @@ else
   # Walks of warps beside the CPU's, to the bit; not those whose memory is set for threads.
   step walks 100 "$python" -m pytest "${quiet[@]}" -p on_warps "$walks" tests/exact/test_many_slices.py \
     -k "not memory and not fit and not interrupt"
-  step marked 100 "$python" -m pytest "${quiet[@]}" -m cuda tests
+  step marked 100 "$python" -m pytest "${quiet[@]}" -m cuda tests --ignore tests/reference --ignore tests/exact/test_exact_rows.py
   step bench-walks 110 "$python" bench/walks.py --seconds 70 --out "$out"
   checked=("$python" -m pytest "${quiet[@]}" -p on_warps "$walks" -k "agrees or (duplicated and not segments)")
   step memcheck 50 "$sanitizer" --tool memcheck --error-exitcode 9 "${checked[@]}"

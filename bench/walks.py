@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import convolutional
 import harness
@@ -22,8 +22,10 @@ import torch
 from tables import markdown
 
 import pylinregion as plr
+from pylinregion._util.errors import BudgetExceededError
+from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import Engine, Enumeration, folded_engine
-from pylinregion.exact.slice_systems import Slices
+from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.exact.slice_walks import How, SliceWalks
 from pylinregion.exact.walk_device import WalkDevice, cuda_walks
 from pylinregion.exact.walks_on_threads import SharedReport
@@ -56,6 +58,12 @@ def found(enumeration: Enumeration[Any]) -> list[Any]:
         return numbers
     arrays = [getattr(cells, each.name) for each in fields(cells)]
     return numbers + [np.asarray(array) for array in arrays]
+
+
+def folded(systems: SliceSystems | BudgetExceededError) -> TypeGuard[SliceSystems]:
+    if isinstance(systems, BudgetExceededError):
+        raise systems
+    return True
 
 
 def one_slice(stages: Stages, plane: Any, corners: Any, cells: bool) -> Callable[[WalkDevice], Walk]:
@@ -109,14 +117,20 @@ def around(points: int, radius: float, segments: bool = False) -> Callable[[Walk
             v = rng.standard_normal((1, inputs))
             where = Slices(u, v / np.linalg.norm(v), centres, np.repeat(radius * CROSS[None], points, axis=0))
         walks = {False: SliceWalks(stages), True: SliceWalks(stages, device=device)}
-        systems = walks[False].folder.fold(where, 1 << 34)
+        parts = [(part, systems) for part, systems in ManySlices(stages).folded(where, None) if folded(systems)]
 
         def walk(threads: int, on: bool) -> list[Any]:
-            if segments:
-                traced = walks[on].trace(systems, where, threads, False, None)
-                return [len(traced.t) + points, *(getattr(traced, each.name) for each in fields(traced))]
-            counted = walks[on].count(systems, where, How(threads, False, -1, None, SharedReport(None)))
-            return [int(counted["regions"][:, -1].sum()), *counted.values()]
+            regions, arrays = 0, []
+            for part, systems in parts:
+                if segments:
+                    traced = walks[on].trace(systems, part, threads, False, None)
+                    regions += len(traced.t) + len(part)
+                    arrays += [getattr(traced, each.name) for each in fields(traced)]
+                else:
+                    counted = walks[on].count(systems, part, How(threads, False, -1, None, SharedReport(None)))
+                    regions += int(counted["regions"][:, -1].sum())
+                    arrays += counted.values()
+            return [regions, *arrays]
 
         return walk
 
@@ -134,7 +148,7 @@ WORK = [
     Work("784-200x3-10, a square of side 60", dense((784, 200, 200, 200, 10), 30.0), None),
     Work("784-200x3-10, slices around 4000 points, r = 0.05", around(4000, 0.05), 50.0),
     Work("PreAct-ResNet18, r = 0.5, with cells", residual(0.5, cells=True), 2.5),
-    Work("5 convolutions, 1000 segments, length 2", around(1000, 1.0, segments=True), None),
+    Work("5 convolutions, 200 segments, length 1/2", around(200, 0.25, segments=True), None),
 ]
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import os
 import signal
@@ -6,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gmpy2 import mpq
 
 import pylinregion
 from cases import parts
 from cases.cuda_marks import pytest_collection_modifyitems  # noqa: F401
 from pylinregion.reference import rational
 
-rational.rational = mpq  # the same numbers, several times faster; test_exact_reference_random.py compares them
+with contextlib.suppress(ImportError):
+    # The same numbers, several times faster; test_exact_reference_random.py compares them.
+    from gmpy2 import mpq
+
+    rational.rational = mpq
 
 # Tests run beside each other: threads of all would wait for each other. Tests of threads ask for them.
 torch.set_num_threads(1)

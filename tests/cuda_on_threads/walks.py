@@ -238,3 +238,13 @@ def test_an_interrupt_ends_walks():
     )
     with pytest.raises(KeyboardInterrupt):
         engine.enumerate(cells=False, report=stop)
+
+
+def test_cells_of_walks_that_are_walked_again_are_there_once(monkeypatch):
+    """Many walks, of which some have written much when their memory, or the room for what they find, ends."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 1)).double()
+    for memory in (400, 500, 600, 800):
+        monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(memory << 10))
+        found = plr.partition(model, plr.Slice.box(-8, 8))
+        assert found.n_regions > 500
