@@ -241,10 +241,11 @@ def test_an_interrupt_ends_walks():
 
 
 def test_cells_of_walks_that_are_walked_again_are_there_once(monkeypatch):
-    """Many walks, of which some have written much when their memory, or the room for what they find, ends."""
+    """Of many walks, some have written much when there is no more room for what they find."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(2, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 1)).double()
-    for memory in (400, 500, 600, 800):
-        monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(memory << 10))
-        found = plr.partition(model, plr.Slice.box(-8, 8))
-        assert found.n_regions > 500
+    monkeypatch.setattr(on_warps, "_REGIONS", 4000)
+    monkeypatch.setenv("DEVICE_MEMORY_ON_THREADS", str(3 << 20))
+    model = nn.Sequential(nn.Linear(2, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1)).double()
+    before = on_warps.COUNTED.copy()
+    assert plr.partition(model, plr.Slice.box(-8, 8)).n_regions == 3035
+    assert on_warps.COUNTED - before == {"cells, slices": 1, "cells, calls": 1}
