@@ -57,7 +57,7 @@ struct SegmentBreakpoints {
 // Which lines are on, a byte for each, from the bits of a slice.
 std::vector<uint8_t> settled_on(const SliceSystems& systems, int64_t slice, int64_t lines);
 
-// The systems of all of them, as a device takes them: numbered_system of each, with what it points to.
+// The systems of all of them, as a device takes them (walk_slices.h), with what they point to.
 class NumberedSystems {
  public:
   NumberedSystems(const SliceSystems& systems, int64_t stages, const Groups& groups);

@@ -9,7 +9,8 @@
 namespace pylinregion {
 namespace {
 
-constexpr int64_t kMostAsked = 64;  // for one cell at a time; more are asked when these are answered
+constexpr uint32_t kCutsAtOnce = 1024;  // before it is heard whether to stop: that is a look at memory of the host
+constexpr int64_t kMostAsked = 64;      // for one cell at a time; more are asked when these are answered
 
 class Outside {
  public:
@@ -46,7 +47,8 @@ class Outside {
     copy(zeros_, borders_, tally_.zero_along), copy(zeros_ + borders_, borders_, tally_.zero_at);
   }
   PLR_ENGINE bool is_open() const { return n_asked_ > 0; }
-  PLR_ENGINE bool stopped() const {
+  PLR_ENGINE bool stopped() {
+    if (++cuts_ % kCutsAtOnce) return false;
     if (__any_sync(kAllLanes, *stop_)) end_walk(outcome_, WalkOutcome::stopped);
     return false;
   }
@@ -93,6 +95,7 @@ class Outside {
   const int64_t rows_, max_regions_;
   CellLog* const log_;
   int64_t regions_ = 0;
+  uint32_t cuts_ = 0;
   int64_t n_asked_ = 0;
   const volatile int32_t* const stop_;
   WalkOutcome* const outcome_;

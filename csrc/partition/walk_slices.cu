@@ -17,9 +17,11 @@
 namespace pylinregion {
 namespace {
 
-constexpr int64_t kFewer = 8;         // times, where walks need more memory
-constexpr int64_t kTasksOfWarp = 16;  // so many are enough
-constexpr int64_t kFirstSteps = 4;    // of walks, before there are
+constexpr int64_t kFewer = 8;  // times, where walks need more memory
+// Steps of walks, before there are tasks for all warps; when there are; and once each has so many that it does not
+// matter how long one takes: then more and more.
+constexpr int64_t kFewSteps = 4, kSomeSteps = 64;
+constexpr int64_t kTasksOfWarp = 16;
 constexpr int64_t kMostSteps = int64_t{1} << 40;
 constexpr int64_t kBytesOfWarp = 1 << 20;    // if there is so much
 constexpr int64_t kLeastBytes = 1 << 22;     // of all warps
@@ -60,7 +62,7 @@ class SlicesOnDevice {
   DoneIn attempt_all(const Tasks& now, const CellsOfWalks::Later& children);
   void run(const std::vector<int64_t>& todo);
   void keep_cells(const Tasks& now, const DoneIn& done_in, int64_t attempt, const CellsOfWalks::Later& children);
-  int64_t most_steps(size_t tasks) const;
+  int64_t most_steps(int64_t tasks) const;
   void tell();
   void ask(Tasks& tasks, size_t number, const std::vector<Request>& asked);
   static void upload_answers(Tasks& tasks);
@@ -265,10 +267,10 @@ void SlicesOnDevice::take_memory() {
 }
 
 // So that what they find fits, in most cases: a step finds a cell, or two.
-int64_t SlicesOnDevice::most_steps(size_t tasks) const {
+int64_t SlicesOnDevice::most_steps(int64_t tasks) const {
   if (!options_.cells) return kMostSteps;
   const int64_t of_cell = bytes_of_record(kLikelyCorners, first_row_.back() / slices_);
-  return std::max<int64_t>(1, log_.size() / (2 * of_cell * static_cast<int64_t>(tasks)));
+  return std::max<int64_t>(1, log_.size() / (2 * of_cell * tasks));
 }
 
 void SlicesOnDevice::walk() {
@@ -290,12 +292,14 @@ void SlicesOnDevice::walk() {
     tasks.walks.push_back(walks_.back());
   }
   tasks.known.resize(tasks.tasks.size());
-  int64_t steps = kFirstSteps;
+  int64_t many_steps = kSomeSteps;
   while (!tasks.tasks.empty() && !progress_.stop) {
-    const size_t n = tasks.tasks.size();
-    // Once there are enough tasks for all warps, each does more and more before it puts something off.
-    if (static_cast<int64_t>(n) >= kTasksOfWarp * most_warps_ || steps > kFirstSteps)
-      steps = std::min(16 * steps, kMostSteps);
+    const int64_t n = static_cast<int64_t>(tasks.tasks.size());
+    int64_t steps = n < most_warps_ ? kFewSteps : kSomeSteps;
+    if (n >= kTasksOfWarp * most_warps_) {
+      steps = many_steps;
+      many_steps = std::min(16 * many_steps, kMostSteps);
+    }
     launch_.steps = std::min(steps, most_steps(n));
     tasks = next(tasks);
   }

@@ -45,13 +45,13 @@ class WalkDevice:
             RuntimeError: A kernel failed, or CUDA did.
         """
         try:
-            return self._call(of_core, *arguments, **asked)
+            return self.walk(of_core, *arguments, **asked)
         except RuntimeError as error:
             if _NO_MEMORY not in str(error):
                 raise
         torch.cuda.empty_cache()  # what torch keeps for later
         try:
-            return self._call(of_core, *arguments, **asked)
+            return self.walk(of_core, *arguments, **asked)
         except RuntimeError as error:
             if _NO_MEMORY not in str(error):
                 raise
@@ -60,7 +60,15 @@ class WalkDevice:
         )
         return of_core(*arguments, **asked)
 
-    def _call(self, of_core: Callable[..., dict[str, Any]], *arguments: Any, **asked: Any) -> dict[str, Any]:
+    def walk(self, of_core: Callable[..., dict[str, Any]], *arguments: Any, **asked: Any) -> dict[str, Any]:
+        """As :meth:`call`, but an error where there is no memory.
+
+        Args:
+            of_core, arguments, asked: As of :meth:`call`.
+
+        Raises:
+            RuntimeError: Likewise, or there is too little memory.
+        """
         with self._lock, self._current():
             found = of_core(*arguments, **asked, on_device=True)
             self.left += found.pop("on_the_cpu")

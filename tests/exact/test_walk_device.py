@@ -11,7 +11,7 @@ from torch import nn
 import pylinregion as plr
 from pylinregion.exact import device_check, walk_device
 from pylinregion.exact.device_check import problem_of, walks_on
-from pylinregion.exact.walk_device import WalkDevice, checked_device
+from pylinregion.exact.walk_device import WalkDevice, checked_device, cuda_walks
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -21,6 +21,9 @@ class Core:
 
     def __init__(self, *fails, halvings=0):
         self.fails, self.halvings, self.calls = list(fails), halvings, []
+
+    def any(self, *_, on_device=False):
+        return self.walk(0, on_device=on_device)
 
     def walk(self, number, *, on_device=False):
         self.calls.append(on_device)
@@ -93,16 +96,16 @@ def test_cuda_that_is_not_there(monkeypatch, built):
 
 def test_a_device_that_finds_something_else_is_not_trusted(monkeypatch):
     class Wrong(WalkDevice):
-        def _call(self, of_core, *arguments, **asked):
+        def walk(self, of_core, *arguments, **asked):
             found = of_core(*arguments, **asked)
             return found | {"regions": [*found["regions"][:-1], found["regions"][-1] + 1]}
 
     class Broken(WalkDevice):
-        def _call(self, *_, **__):
+        def walk(self, *_, **__):
             raise RuntimeError("no kernel image is\n available")
 
     class Right(WalkDevice):
-        def _call(self, of_core, *arguments, **asked):
+        def walk(self, of_core, *arguments, **asked):
             return of_core(*arguments, **asked)
 
     assert problem_of(Right("cuda:7", contextlib.nullcontext)) is None
@@ -110,8 +113,15 @@ def test_a_device_that_finds_something_else_is_not_trusted(monkeypatch):
     assert wrong == "does not walk as the CPU does: regions of network 0 differ; please report this"
     broken = problem_of(Broken("cuda:7", contextlib.nullcontext))
     assert broken == "cannot walk along slices: RuntimeError: no kernel image is available"
+    # Where it has no memory the CPU would walk, which says nothing of the device.
+    full = Core("cudaMalloc: out of memory")
+    monkeypatch.setattr(
+        device_check, "Engine", lambda *_: type("", (), {"core": type("", (), {"enumerate": full.any})})()
+    )
+    assert "out of memory" in problem_of(device())
 
-    monkeypatch.setattr(device_check, "_problem_of", lambda index: wrong if index == 0 else None)
+    monkeypatch.setattr(device_check, "_TRUSTED", set())
+    monkeypatch.setattr(device_check, "problem_of", lambda device: wrong if device.name == "cuda:0" else None)
     monkeypatch.setattr(device_check, "checked_device", lambda device, of_model: torch.device(device or of_model))
     with pytest.warns(RuntimeWarning, match=r"cuda:0 does not walk as the CPU does.*: the CPU walks along slices"):
         assert walks_on(None, CUDA) is None
@@ -144,4 +154,4 @@ def test_every_function_that_walks_takes_a_device():
 @pytest.mark.cuda
 def test_a_gpu_walks_as_the_cpu_does():
     for index in range(torch.cuda.device_count()):
-        assert device_check._problem_of(index) is None
+        assert problem_of(cuda_walks(index)) is None
