@@ -63,8 +63,8 @@ if [ -n "$rehearse" ]; then
 fi
 [ -n "${PYLINREGION_SITE:-}" ] ||
   step build 300 "$python" -m pip install --quiet --no-build-isolation --no-deps --target "$site" "$root"
-mkdir "$scratch/work" && cp -r tests bench pyproject.toml README.md docs "$scratch/work" && cd "$scratch/work" || exit 1
-export PYTHONPATH="$site:$scratch/work/tests/cuda_on_threads"
+mkdir "$scratch/beside" && cp -r tests bench pyproject.toml README.md docs "$scratch/beside" && cd "$scratch/beside" || exit 1
+export PYTHONPATH="$site:$scratch/beside/tests/cuda_on_threads"
 
 step doctor 60 "$python" -m pylinregion doctor
 if [ -n "$rehearse" ]; then

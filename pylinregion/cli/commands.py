@@ -49,6 +49,7 @@ from pylinregion.counting.request import METHODS
 from pylinregion.geometry.frames import default_directions
 from pylinregion.geometry.slice import Slice
 from pylinregion.graph.network import Network, first_tensor
+from pylinregion.native.devices import named_device
 from pylinregion.regions.enumeration import partition
 from pylinregion.regions.plot import check_format
 from pylinregion.sharding.launch import processes
@@ -254,7 +255,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _count(args: argparse.Namespace) -> int:
-    device = doctor.named_device(args.device)
+    device = named_device(args.device, "--device")
     _check_written_to("--json", args.json)
     loaded = load_model(args, device)
     options: dict[str, Any] = {
@@ -327,7 +328,7 @@ def _partition(args: argparse.Namespace) -> int:
             raise WrongUsage(f"{name} goes without --count-only: there are no cells")
     if args.plot is not None:
         check_format(args.plot)
-    loaded = load_model(args, doctor.named_device(args.device))
+    loaded = load_model(args, named_device(args.device, "--device"))
     rows = Rows(args.points, loaded)
     if rows.shape[0] != 3:
         raise ValueError(f"{args.points} must hold three points [3, *input_shape], got {list(rows.shape)}")
@@ -366,7 +367,7 @@ def _explain(args: argparse.Namespace) -> int:
         raise WrongUsage("give POINTS or --shape, not both")
     if args.radius is not None and args.points is None:
         raise WrongUsage("--radius needs POINTS")
-    loaded = load_model(args, doctor.named_device(args.device))
+    loaded = load_model(args, named_device(args.device, "--device"))
     if args.points is not None:
         rows = Rows(args.points, loaded)
         example = rows[slice(0, rows.shape[0] if args.radius is not None else min(rows.shape[0], EXAMPLE_ROWS))]
@@ -378,7 +379,7 @@ def _explain(args: argparse.Namespace) -> int:
         check_memory("--shape: a few points", EXAMPLE_ROWS * math.prod(shape) * torch.finfo(torch.float64).bits // 8)
         example = torch.zeros(0, *shape, dtype=loaded.dtype or torch.float32)
     with blaming(args.model):
-        explanation = explain(loaded.model, example.to(doctor.named_device(args.device)), args.radius)
+        explanation = explain(loaded.model, example.to(named_device(args.device, "--device")), args.radius)
     print(explanation)
     return 0
 

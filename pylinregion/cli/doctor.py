@@ -26,27 +26,6 @@ def devices() -> list[torch.device]:
     return [torch.device("cpu"), *(torch.device("cuda", index) for index in range(found))]
 
 
-def named_device(name: str) -> torch.device:
-    """The device of ``--device``.
-
-    Raises:
-        ValueError: There is no such device, or nothing can be counted on it.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"--device must be cpu, cuda or cuda:N, got {name!r}")
-    if device.type == "cuda":
-        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= seen:
-            raise ValueError(f"--device {name}: torch sees {seen or 'no'} CUDA device{'s' * (seen != 1)}")
-        if not cuda_built:
-            raise ValueError(f"--device {name}: this pylinregion was built without CUDA, see pylinregion doctor")
-    return device
-
-
 def examine(device: torch.device) -> str | None:
     """Count around two points, and walk along slices of two small networks as the CPU does.
 

@@ -11,13 +11,13 @@ from typing import Any
 from tqdm import tqdm
 
 from pylinregion._util.whole_files import read_object
-from pylinregion.cli import doctor
 from pylinregion.experiments.config import Config, changed, completed, parse_setting
 from pylinregion.experiments.folder import Folder
 from pylinregion.experiments.presets import PRESETS, preset
 from pylinregion.experiments.report import write_sweep
 from pylinregion.experiments.runner import run
 from pylinregion.monitor.sinks import Record
+from pylinregion.native.devices import named_device
 
 
 def grok(args: argparse.Namespace) -> int:
@@ -75,7 +75,7 @@ def configure(args: argparse.Namespace) -> Config:
 
 
 def _run(config: Config, out: Path, args: argparse.Namespace, *, resume: bool | None = None) -> Folder:
-    device = str(doctor.named_device(args.device))
+    device = str(named_device(args.device, "--device"))
     return run_shown(config, out, _line, resume=args.resume if resume is None else resume, device=device)
 
 

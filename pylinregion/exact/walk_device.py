@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from pylinregion.native.devices import named_device
 from pylinregion.native.extension import cuda_built
 
 _NO_MEMORY = "out of memory"  # as CUDA says it
@@ -111,18 +112,4 @@ def checked_device(device: Any, of_model: torch.device) -> torch.device:
         return of_model if of_model.type == "cuda" and cuda_built else torch.device("cpu")
     if not isinstance(device, str | torch.device):
         raise TypeError(f"device must be a string, a torch.device or None, got {type(device).__name__}")
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        found = torch.device("meta")
-    if found.type not in ("cpu", "cuda"):
-        raise ValueError(f"device must be 'cpu', 'cuda', 'cuda:N' or None, got {str(device)!r}")
-    if found.type == "cuda":
-        if not cuda_built:
-            raise ValueError(
-                f"device={str(device)!r}: this pylinregion was built without CUDA, see `pylinregion doctor`"
-            )
-        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (found.index or 0) >= seen:
-            raise ValueError(f"device={str(device)!r}: torch sees {seen or 'no'} CUDA device{'s' * (seen != 1)}")
-    return found
+    return named_device(str(device), "device")

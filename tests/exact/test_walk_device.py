@@ -12,6 +12,7 @@ import pylinregion as plr
 from pylinregion.exact import device_check, walk_device
 from pylinregion.exact.device_check import problem_of, walks_on
 from pylinregion.exact.walk_device import WalkDevice, checked_device, cuda_walks
+from pylinregion.native import devices
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -79,18 +80,23 @@ def test_devices_that_are_none():
     with pytest.raises(TypeError, match=r"device must be a string, a torch\.device or None, got int"):
         checked_device(0, CPU)
     for wrong in ("mps", "gpu", "cuda:x"):
-        with pytest.raises(ValueError, match=f"device must be 'cpu', 'cuda', 'cuda:N' or None, got '{wrong}'"):
+        with pytest.raises(ValueError, match=f"device must be cpu, cuda or cuda:N, got '{wrong}'"):
             checked_device(wrong, CPU)
 
 
 @pytest.mark.parametrize("built", [False, True])
 def test_cuda_that_is_not_there(monkeypatch, built):
-    monkeypatch.setattr(walk_device, "cuda_built", built)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: built)
+    for place in (walk_device, devices):
+        monkeypatch.setattr(place, "cuda_built", built)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    message = "torch sees 2 CUDA devices" if built else "this pylinregion was built without CUDA"
-    with pytest.raises(ValueError, match=f"device='cuda:2': {message}"):
+    with pytest.raises(ValueError, match="device cuda:2: torch sees 2 CUDA devices"):
         checked_device("cuda:2", CPU)
+    if built:
+        assert checked_device("cuda:1", CPU) == torch.device("cuda", 1)
+    else:
+        with pytest.raises(ValueError, match="device cuda:1: this pylinregion was built without CUDA"):
+            checked_device("cuda:1", CPU)
     assert checked_device(None, CUDA) == (CUDA if built else CPU)
 
 
@@ -147,7 +153,7 @@ def test_every_function_that_walks_takes_a_device():
         lambda device: plr.trace(model, torch.zeros(1, 2), torch.ones(1, 2), device=device),
     ):
         ask("cpu")
-        with pytest.raises(ValueError, match="device must be 'cpu'"):
+        with pytest.raises(ValueError, match="device must be cpu, cuda or cuda:N, got 'tpu'"):
             ask("tpu")
 
 
