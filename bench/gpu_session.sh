@@ -71,6 +71,7 @@ if [ -n "$rehearse" ]; then
   step walks 300 "$python" -m pytest "${quiet[@]}" -p on_warps "$walks" -k "device or float16"
   step marked 120 "$python" -m pytest "${quiet[@]}" tests/exact/test_walk_device.py
   step bench-walks 120 "$python" bench/walks.py --device threads --smoke --out "$out"
+  step bench-folds 60 "$python" bench/folds.py --device cpu --smoke --out "$out"
   step memcheck 60 "$python" -m pytest "${quiet[@]}" -p on_warps "$walks" -k agrees
   step bench-around 120 "$python" bench/main.py --smoke --out "$out"
   step bench-kernels 120 "$python" -m pytest "${quiet[@]}" --benchmark-disable bench/bench_kernels.py -k cpu
@@ -79,7 +80,8 @@ else
   step walks 100 "$python" -m pytest "${quiet[@]}" -p on_warps "$walks" tests/exact/test_many_slices.py \
     -k "not memory and not fit and not interrupt"
   step marked 100 "$python" -m pytest "${quiet[@]}" -m cuda tests --ignore tests/reference --ignore tests/exact/test_exact_rows.py
-  step bench-walks 110 "$python" bench/walks.py --seconds 70 --out "$out"
+  step bench-walks 110 "$python" bench/walks.py --seconds 60 --out "$out"
+  step bench-folds 60 "$python" bench/folds.py --repeats 1 --out "$out"
   checked=("$python" -m pytest "${quiet[@]}" -p on_warps "$walks" -k "agrees or (duplicated and not segments)")
   step memcheck 50 "$sanitizer" --tool memcheck --error-exitcode 9 "${checked[@]}"
   step bench-around 70 "$python" bench/main.py --device cuda --repeats 3 --out "$out"

@@ -27,7 +27,7 @@ from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import Engine, Enumeration, folded_engine
 from pylinregion.exact.slice_systems import Slices, SliceSystems
 from pylinregion.exact.slice_walks import How, SliceWalks
-from pylinregion.exact.walk_device import WalkDevice, cuda_walks
+from pylinregion.exact.walk_device import WalkDevice
 from pylinregion.exact.walks_on_threads import SharedReport
 from pylinregion.lowering.lower import stages_of
 from pylinregion.lowering.stages import Stages
@@ -86,36 +86,46 @@ def dense(shape: tuple[int, ...], size: float, cells: bool = False) -> Callable[
     return make
 
 
+def resnet(points: int, radius: float) -> tuple[Stages, Slices]:
+    """PreAct-ResNet18 around random images."""
+    model, shape = convolutional.network("resnet18", 16, 32), (3, 32, 32)
+    x = torch.rand(points, *shape, generator=torch.Generator().manual_seed(1)).double().flatten(1).numpy()
+    u, v = plr.random_frame(shape, 2, seed=0).double().flatten(1).numpy()[:, None]
+    stages = stages_of(plr.capture(model, torch.zeros(2, *shape)))
+    return stages, Slices(u, v, x, np.repeat(radius * CROSS[None], points, axis=0))
+
+
 def residual(radius: float, cells: bool = False) -> Callable[[WalkDevice], Walk]:
     def make(device: WalkDevice) -> Walk:
-        model, shape = convolutional.network("resnet18", 16, 32), (3, 32, 32)
-        x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(1)).double().flatten().numpy()
-        frame = plr.random_frame(shape, 2, seed=0).double().flatten(1).numpy()
-        stages = stages_of(plr.capture(model, torch.zeros(2, *shape)))
-        return one_slice(stages, np.stack([*frame, x], axis=1), radius * CROSS, cells)(device)
+        stages, where = resnet(1, radius)
+        plane = np.concatenate([where.u, where.v, where.origins]).T
+        return one_slice(stages, plane, radius * CROSS, cells)(device)
 
     return make
 
 
-def around(points: int, radius: float, segments: bool = False) -> Callable[[WalkDevice], Walk]:
+def small(points: int, radius: float, segments: bool = False) -> tuple[Stages, Slices]:
     """Small slices around random points of 784-200x3-10, or segments of a small convolutional network."""
+    rng = np.random.default_rng(0)
+    if segments:
+        model = convolutional.network("cnn", 8, 16)
+        stages, inputs = stages_of(plr.capture(model, torch.zeros(2, 3, 16, 16))), 3 * 16 * 16
+    else:
+        stages, inputs = captured((784, 200, 200, 200, 10)), 784
+    centres = rng.random((points, inputs))
+    u = rng.standard_normal((points if segments else 1, inputs))
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    if segments:
+        ends = np.repeat(radius * np.array([[[-1.0, 0.0], [1.0, 0.0]]]), points, axis=0)
+        return stages, Slices(u, np.zeros((points, inputs)), centres, ends)
+    v = rng.standard_normal((1, inputs))
+    corners = np.repeat(radius * CROSS[None], points, axis=0)
+    return stages, Slices(u, v / np.linalg.norm(v), centres, corners)
 
+
+def around(points: int, radius: float, segments: bool = False) -> Callable[[WalkDevice], Walk]:
     def make(device: WalkDevice) -> Walk:
-        rng = np.random.default_rng(0)
-        if segments:
-            model = convolutional.network("cnn", 8, 16)
-            stages, inputs = stages_of(plr.capture(model, torch.zeros(2, 3, 16, 16))), 3 * 16 * 16
-        else:
-            stages, inputs = captured((784, 200, 200, 200, 10)), 784
-        centres = rng.random((points, inputs))
-        u = rng.standard_normal((points if segments else 1, inputs))
-        u /= np.linalg.norm(u, axis=1, keepdims=True)
-        if segments:
-            ends = np.repeat(radius * np.array([[[-1.0, 0.0], [1.0, 0.0]]]), points, axis=0)
-            where = Slices(u, np.zeros((points, inputs)), centres, ends)
-        else:
-            v = rng.standard_normal((1, inputs))
-            where = Slices(u, v / np.linalg.norm(v), centres, np.repeat(radius * CROSS[None], points, axis=0))
+        stages, where = small(points, radius, segments)
         walks = {False: SliceWalks(stages), True: SliceWalks(stages, device=device)}
         parts = [(part, systems) for part, systems in ManySlices(stages).folded(where, None) if folded(systems)]
 
@@ -216,7 +226,9 @@ def main(given: list[str] | None = None) -> int:
     chosen = parser.parse_args(given)
     if chosen.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device")
-    device = cuda_walks(0) if chosen.device == "cuda" else WalkDevice("threads", contextlib.nullcontext)
+    # Folds of the CPU are walked, in the same system for both: bench/folds.py has those of the device.
+    current = (lambda: torch.cuda.device(0)) if chosen.device == "cuda" else contextlib.nullcontext
+    device = WalkDevice(chosen.device, current)
     harness.one_thread()
     threads = sorted({1, len(os.sched_getaffinity(0))})
     start, rows = time.perf_counter(), []

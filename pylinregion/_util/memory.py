@@ -32,7 +32,12 @@ def batch_budget(given: int | None, device: torch.device) -> int:
     asked = _asked(given)
     if asked is not None:
         return asked
-    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else _OF_BATCHES
+    return free_of(device) // 2 if device.type == "cuda" else _OF_BATCHES
+
+
+def free_of(device: torch.device) -> int:
+    """Bytes of a CUDA device that nobody has."""
+    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def _asked(given: int | None) -> int | None:

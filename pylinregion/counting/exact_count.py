@@ -237,16 +237,23 @@ def _slices(
         lines = np.unpackbits(found.changes, axis=1, count=stages.lines, bitorder="little")
         changes[here] = _neurons_of_stages(stages, lines.view(bool))
 
-    at_once = _SLICES_AT_ONCE if device is None else _SLICES_ON_DEVICE
-    _in_parts(count, len(centres), at_once, threads, progress)
+    if device is None:
+        _in_parts(count, len(centres), _SLICES_AT_ONCE, threads, progress)
+    else:
+        _in_parts(count, len(centres), _SLICES_ON_DEVICE, threads, progress, workers=1)
     return changes, regions
 
 
 def _in_parts(
-    count: Callable[[slice, int, Report], None], points: int, at_once: int, threads: int, progress: bool
+    count: Callable[[slice, int, Report], None],
+    points: int,
+    at_once: int,
+    threads: int,
+    progress: bool,
+    workers: int | None = None,
 ) -> None:
     """Count some points at a time: ``count`` is told which, how many threads it has, and whom to report to."""
-    workers = max(1, min(threads, points))
+    workers = max(1, min(threads, points)) if workers is None else workers
     stop = threading.Event()
 
     def report(found: int) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array
 from pylinregion._util.rounding import NORM_UP, UNDERFLOW, UNIT, UP
+from pylinregion._util.tensors import CPU, as_tensor
 
 _ROWS_AT_ONCE = 512
 _OPERATIONS = 48  # more than what a coefficient, and a form at a corner, round besides the products of lines: 5.2
@@ -82,18 +83,20 @@ class BackwardBounds:
     Args:
         corners: ``[corners, axes]``: of the slice.
         extent: ``[axes + 1]``: the largest absolute values of its coordinates, and 1.
+        device: Where tensors are.
     """
 
-    def __init__(self, corners: Array, extent: Array) -> None:
-        self._corners = torch.from_numpy(corners.T.copy())
-        self._extent = torch.from_numpy(extent)
+    def __init__(self, corners: Array, extent: Array, device: torch.device = CPU) -> None:
+        self._device = device
+        self._corners = as_tensor(corners.T.copy(), device)
+        self._extent = as_tensor(extent, device)
         self._stages: list[_Lines | _Maxima] = []
-        self._high = torch.zeros(0, dtype=torch.float64, device="cpu")
+        self._high = torch.zeros(0, dtype=torch.float64, device=device)
 
     def __len__(self) -> int:
         return len(self._high)
 
-    def add_lines(self, taken: Array, forms: Array, error: Array, low: Array, high: Array) -> None:
+    def add_lines(self, taken: Tensor, forms: Array, error: Array, low: Array, high: Array) -> None:
         """Those that a stage leaves open.
 
         Args:
@@ -105,12 +108,10 @@ class BackwardBounds:
         width = high - low
         chord = np.divide(high, width, out=np.zeros_like(width), where=width > 0)
         above = np.maximum(-chord * low, (1 - chord) * high) * UP + UNDERFLOW
-        kept = torch.from_numpy(taken)
-        size = self._sizes(torch.from_numpy(forms), kept.T)
-        tensors = map(torch.from_numpy, (forms, error, chord, above, np.where(high > -low, 1.0, 0.0)))
-        of_rows, off, *relaxed = tensors
-        self._stages.append(_Lines(len(self), kept, of_rows, off, size, *relaxed))
-        self._high = torch.cat([self._high, torch.from_numpy(high) * UP])
+        of_rows, off, *relaxed = map(self._there, (forms, error, chord, above, np.where(high > -low, 1.0, 0.0)))
+        size = self._sizes(of_rows, taken.T)
+        self._stages.append(_Lines(len(self), taken, of_rows, off, size, *relaxed))
+        self._high = torch.cat([self._high, self._there(high) * UP])
 
     def add_maxima(self, forms: Array, radius: Array, high: Array) -> None:
         """The candidates that a stage leaves open: each is within a radius of a form, as is a maximum by its first.
@@ -120,8 +121,11 @@ class BackwardBounds:
             radius: ``[n]``.
             high: ``[n]``: bounds of their absolute values.
         """
-        self._stages.append(_Maxima(len(self), torch.from_numpy(forms), torch.from_numpy(radius)))
-        self._high = torch.cat([self._high, torch.from_numpy(high)])
+        self._stages.append(_Maxima(len(self), self._there(forms), self._there(radius)))
+        self._high = torch.cat([self._high, self._there(high)])
+
+    def _there(self, array: Array) -> Tensor:
+        return as_tensor(array, self._device)
 
     def of(self, forms: Tensor, taken: Tensor, error: Tensor) -> Bounds:
         """Bounds of rows.

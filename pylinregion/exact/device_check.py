@@ -1,21 +1,28 @@
-"""Whether a device walks as the CPU does: asked once for each, before it is trusted with a result."""
+"""Whether a device folds and walks as the CPU does: asked once for each, before it is trusted with a result."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from pylinregion._util.arrays import Array
+from pylinregion._util.rounding import UNIT
 from pylinregion.capturing.capture import capture
+from pylinregion.exact.many_slices import ManySlices
 from pylinregion.exact.slice_engine import Engine
+from pylinregion.exact.slice_systems import Slices
 from pylinregion.exact.walk_device import WalkDevice, called, checked_device, cuda_walks
 from pylinregion.lowering.lower import stages_of
 from pylinregion.native.simd import simd
 
+_SIZE = 256  # of matrices
+_SLICES = 20
+_EMPTY: Any = {"dtype": torch.float64, "device": "meta"}  # a layer of these draws no random numbers
+_Module = TypeVar("_Module", bound=nn.Module)
 _BOX = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 _TRUSTED: set[int] = set()  # CUDA devices that walk as the CPU does
 _WHATEVER_ROUNDS = ("regions", "patterns")  # what is equal without fused multiply-adds, too
@@ -47,16 +54,54 @@ def walks_on(device: Any, of_model: torch.device) -> WalkDevice | None:
 
 
 def problem_of(device: WalkDevice) -> str | None:
-    """What a device finds wrong of two small networks, one with many ties and one with a maximum; None: nothing."""
+    """What a device finds wrong of three small networks, with ties, maxima and convolutions; None: nothing."""
     try:
+        if not _rounds_once(device.folds):
+            return "rounds products of float64 matrices by more than float64 does"
         for number, model in enumerate(_models()):
             engine = Engine(stages_of(capture(model, torch.zeros(1, 2, dtype=torch.float64))), np.eye(2, 3), _BOX)
             asked = (engine.core.enumerate, True, 1, 0, 1, False, -1, -1, -1, None)
             if what := _difference(called(None, *asked), device.walk(*asked)):
                 return f"does not walk as the CPU does: {what} of network {number} differ; please report this"
+        if what := _folded_difference(device):
+            return f"does not fold as the CPU does: {what} differ; please report this"
     except Exception as error:  # whatever breaks
         return f"cannot walk along slices: {type(error).__name__}: {' '.join(str(error).split())}"
     return None
+
+
+def _rounds_once(where: torch.device) -> bool:
+    """Whether a product of matrices is as near as sums of rounded products are, in whatever order.
+
+    Numbers of one row are up to 2^80 apart: products that are emulated with a few integers lose the small ones.
+    """
+    rng = np.random.default_rng(0)
+    a, b = (torch.from_numpy(np.ldexp(rng.standard_normal((n, n)), rng.integers(-40, 41, (n, n)))) for n in 2 * [_SIZE])
+    off = (torch.matmul(a.to(where), b.to(where)).cpu() - a @ b).abs()
+    return bool((off <= 2 * (_SIZE + 8) * UNIT * (a.abs() @ b.abs())).all())
+
+
+def _folded_difference(device: WalkDevice) -> str | None:
+    """What differs on small slices of a convolutional network that is folded there; None: nothing."""
+    rng = np.random.default_rng(1)
+    layers: list[nn.Module] = [nn.Unflatten(1, (1, 6, 6)), _filled(nn.Conv2d(1, 4, 3, padding=1, **_EMPTY), rng)]
+    layers += [nn.ReLU(), nn.MaxPool2d(2), _filled(nn.Conv2d(4, 4, 3, **_EMPTY), rng), nn.ReLU(), nn.Flatten()]
+    model = nn.Sequential(*layers, _filled(nn.Linear(4, 8, **_EMPTY), rng), nn.ReLU())
+    stages = stages_of(capture(model, torch.zeros(1, 36, dtype=torch.float64)))
+    u, v, origins = (rng.standard_normal((_SLICES, 36)) for _ in range(3))
+    slices = Slices(u, v, origins, np.repeat(0.2 * _BOX[None], _SLICES, axis=0))
+    found, expected = (ManySlices(stages, device=each).count(slices) for each in (device, None))
+    pairs = {name: (getattr(found, name), getattr(expected, name)) for name in ("regions", "changes")}
+    return next((name for name, pair in pairs.items() if not np.array_equal(*pair)), None)
+
+
+def _filled(module: _Module, rng: np.random.Generator) -> _Module:
+    """With numbers that are not torch's."""
+    module.to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.from_numpy(rng.standard_normal(parameter.shape)))
+    return module
 
 
 def _models() -> tuple[nn.Module, nn.Module]:
@@ -70,7 +115,7 @@ def _mlp(weights: list[Array]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for weight in weights:
         rows, width = weight.shape
-        linear = nn.Linear(width, rows, dtype=torch.float64, device="meta").to_empty(device="cpu")  # draws no numbers
+        linear = nn.Linear(width, rows, **_EMPTY).to_empty(device="cpu")
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(weight)), linear.bias.fill_(0.25 * (len(layers) > 0))
         layers += [linear, nn.ReLU()]

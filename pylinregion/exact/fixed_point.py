@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array
 from pylinregion._util.rounding import UP
-from pylinregion.lowering.linear_maps import LinearMap
+from pylinregion.lowering.linear_maps import LinearMap, vectors_at_once
 from pylinregion.lowering.stages import INPUT, Stage
 
 MOST_DIGITS = 6  # of the numbers of a map: 53 bits, and what their exponents are apart
@@ -53,8 +53,8 @@ class FixedPoint:
 
     def multiply(self, signs: Tensor, owner: Tensor) -> None:
         """Multiply each vector by one of several ``[signs, n]`` of -1, 0 and 1."""
-        for number, own in enumerate(owner.tolist()):
-            self.digits[:, number] *= signs[own].float()
+        for some in vectors_at_once(len(owner), self.digits.shape[2], _AT_ONCE):
+            self.digits[:, some] *= signs[owner[some]].float()
 
 
 def digits_for(stages: Sequence[Stage], precision: int = PRECISION) -> Digits | None:
@@ -122,8 +122,8 @@ class Digits:
     def of(self, x: Tensor) -> FixedPoint:
         """Vectors ``[vectors, n]`` of float64."""
         levels: dict[int, Tensor] = {}
-        off = self._add_numbers(levels, x, torch.arange(len(x)), len(x))
-        return self._one(self._carried(levels, *x.shape), off)
+        off = self._add_numbers(levels, x, torch.arange(len(x), device=x.device), len(x))
+        return self._one(self._carried(levels, x.new_zeros(x.shape)), off)
 
     def with_units(self, x: FixedPoint, vectors: int, at: Tensor, units: Tensor, entries: Tensor) -> FixedPoint:
         """Vectors 0 behind the others, in some of which one number is another integer.
@@ -133,23 +133,23 @@ class Digits:
             vectors: How many there are then.
             at, units, entries: Vectors, the place in each, and what is there: an integer of one digit.
         """
-        more = torch.zeros(1, vectors - x.vectors, x.digits.shape[2], dtype=torch.float32, device="cpu")
+        more = x.digits.new_zeros(1, vectors - x.vectors, x.digits.shape[2])
         more[0, at - x.vectors, units] = entries.float()
-        found = _Parts(self, vectors, x.digits.shape[2])
+        found = _Parts(self, vectors, x.digits.shape[2], more.device)
         found.add(0, x)
         found.add(x.vectors, FixedPoint(more, 0))
         return found.together()
 
     def floats(self, x: FixedPoint) -> Tensor:
         """``[vectors, n]`` float64, each off by 4 roundings of itself at most."""
-        total = torch.zeros(x.digits.shape[1:], dtype=torch.float64, device="cpu")
+        total = torch.zeros_like(x.digits[0], dtype=torch.float64)
         for number in range(len(x.digits) - 1, -1, -1):
             total += x.digits[number].double() * self.scale(x.top - number)
         return total
 
     def back(self, maps: Sequence[tuple[LinearMap, FixedPoint]], vectors: int) -> FixedPoint:
         """The sum of vectors ``g W`` for maps and what goes back through them."""
-        zero = torch.zeros(maps[0][0].width, dtype=torch.float64, device="cpu")
+        zero = torch.zeros(maps[0][0].width, dtype=torch.float64, device=maps[0][1].digits.device)
         return self._products(maps, vectors, zero, torch.zeros(0, dtype=torch.int64), forwards=False)
 
     def rows(self, maps: Sequence[tuple[LinearMap, FixedPoint]], vectors: int, bias: Tensor, to: Tensor) -> FixedPoint:
@@ -166,10 +166,10 @@ class Digits:
     def _products(
         self, maps: Sequence[tuple[LinearMap, FixedPoint]], vectors: int, bias: Tensor, to: Tensor, *, forwards: bool
     ) -> FixedPoint:
-        rows = len(bias)
+        rows, device = len(bias), bias.device
         most = max(_AT_ONCE, *(block.numbers.size // _SHARE for block, _ in maps))
         step = max(1, most // (self.kept * max(max(block.shape) for block, _ in maps)))
-        found = _Parts(self, vectors, rows)
+        found = _Parts(self, vectors, rows, device)
         for begin in range(0, vectors, step):
             end = min(begin + step, vectors)
             levels: dict[int, Tensor] = {}
@@ -178,10 +178,10 @@ class Digits:
                 if count > 0:
                     given = x.digits[:, begin : begin + count].double()
                     self._add_products(levels, block, given, x.top, (end - begin, rows), forwards)
-            some = to[(to >= begin) & (to < end)] - begin
+            some = (to[(to >= begin) & (to < end)] - begin).to(device)
             if len(some):
                 found.off = max(found.off, self._add_numbers(levels, bias.expand(len(some), -1), some, end - begin))
-            found.add(begin, self._carried(levels, end - begin, rows))
+            found.add(begin, self._carried(levels, bias.new_zeros(end - begin, rows)))
         return found.together()
 
     def _add_products(
@@ -201,14 +201,14 @@ class Digits:
                 for place, found in enumerate(product.reshape(len(x), x.shape[1], -1)):
                     level = first - number + top - place
                     if level not in levels:
-                        levels[level] = torch.zeros(shape, dtype=torch.float64, device="cpu")
+                        levels[level] = x.new_zeros(shape)
                     levels[level][: x.shape[1], some if forwards else slice(None)] += found
 
     def plus(self, x: FixedPoint, numbers: Tensor, to: Tensor) -> FixedPoint:
         """Vectors, to some of which numbers ``[len(to), n]`` are added."""
         levels = {x.top - number: digit.double() for number, digit in enumerate(x.digits)}
         off = self._add_numbers(levels, numbers, to, x.vectors)
-        return self._one(self._carried(levels, x.vectors, x.digits.shape[2]), off)
+        return self._one(self._carried(levels, numbers.new_zeros(x.digits.shape[1:])), off)
 
     def _add_numbers(self, levels: dict[int, Tensor], numbers: Tensor, to: Tensor, vectors: int) -> float:
         """Add numbers ``[len(to), n]`` to some vectors; returns at least what is cut off from any of them."""
@@ -220,14 +220,13 @@ class Digits:
                 break
             digit = torch.round(rest / self.scale(level))
             rest = rest - digit * self.scale(level)
-            whole = torch.zeros(vectors, numbers.shape[1], dtype=torch.float64, device="cpu")
+            whole = numbers.new_zeros(vectors, numbers.shape[1])
             whole[to] = digit
             _add(levels, level, whole, vectors)
         return float(rest.abs().max()) if numbers.numel() else 0.0
 
-    def _carried(self, levels: dict[int, Tensor], vectors: int, n: int) -> FixedPoint:
-        """Digits again, from sums of products at each level: all of them."""
-        zero = torch.zeros(vectors, n, dtype=torch.float64, device="cpu")
+    def _carried(self, levels: dict[int, Tensor], zero: Tensor) -> FixedPoint:
+        """Digits again, from sums of products at each level: all of them; ``zero`` is what an empty one has."""
         level, highest = min(levels, default=0), max(levels, default=0)
         carry, found = zero, []
         base = 2.0**self.bits
@@ -243,7 +242,7 @@ class Digits:
         return FixedPoint(torch.stack(found), level - 1)
 
     def _one(self, part: FixedPoint, off: float) -> FixedPoint:
-        found = _Parts(self, part.vectors, part.digits.shape[2])
+        found = _Parts(self, part.vectors, part.digits.shape[2], part.digits.device)
         found.off = off
         found.add(0, part)
         return found.together()
@@ -256,9 +255,9 @@ class Digits:
 class _Parts:
     """Vectors that come part by part: of one top, and the first digits of each."""
 
-    def __init__(self, kind: Digits, vectors: int, n: int) -> None:
+    def __init__(self, kind: Digits, vectors: int, n: int, device: torch.device) -> None:
         self._kind = kind
-        self._digits = torch.zeros(kind.kept, vectors, n, dtype=torch.float32, device="cpu")
+        self._digits = torch.zeros(kind.kept, vectors, n, dtype=torch.float32, device=device)
         self._top: int | None = None
         self._cut = False
         self.off = 0.0  # of what is added besides
@@ -305,5 +304,5 @@ def _of_digits(block: LinearMap, digits: Array) -> LinearMap:
 def _add(levels: dict[int, Tensor], level: int, part: Tensor, vectors: int) -> None:
     """Add the first vectors of a level."""
     if level not in levels:
-        levels[level] = torch.zeros(vectors, part.shape[1], dtype=torch.float64, device="cpu")
+        levels[level] = part.new_zeros(vectors, part.shape[1])
     levels[level][: len(part)] += part

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pylinregion._util.arrays import Array, Int64s
+from pylinregion._util.arrays import AnyArray, Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNDERFLOW, UNIT, UP
+from pylinregion._util.tensors import CPU, as_array, as_tensor
 from pylinregion.exact.backward_bounds import BackwardBounds
 from pylinregion.exact.equal_values import Named, Names
 from pylinregion.exact.fixed_point import Digits, FixedPoint
@@ -47,8 +48,11 @@ class LooseBoundsError(Exception):
 class FoldPass:
     """A pass through the stages, on its way.
 
+    What has a number for each row of a stage is on the network's device, names but for that; what has one for each open
+    line, or slice, is on the host.
+
     Args:
-        network: What is folded.
+        network: What is folded, and where.
         slices: Where.
         room: What it may take.
         digits: Those that it is done in; None: in float64.
@@ -70,24 +74,31 @@ class FoldPass:
         self.on: Bits = np.zeros((self.count, network.stages.lines), dtype=bool)
         self.open = OpenLines(self.count, self.axes)
         self.names = Names(self.count)
-        self.over = OverPolygons(slices, self.open)
+        self.over = OverPolygons(slices, self.open, network.device)
         alone = self.count == 1  # of many slices at once each has few lines
-        self.backward = BackwardBounds(slices.corners[0, :, : self.axes], slices.extent[0]) if alone else None
+        self.backward = (
+            BackwardBounds(slices.corners[0, :, : self.axes], slices.extent[0], network.device) if alone else None
+        )
         self.known: list[Tensor | None] = []  # by stage [B, rows]: what they are off by, if that was bounded one by one
         self.rounded: list[Tensor] = []  # by stage [B, rows]: what its own arithmetic rounds
         self.steps: list[tuple[Tensor, Tensor | None]] = []  # by stage [B, units]: the settled slope, what that rounds
 
+    def there(self, array: AnyArray) -> Tensor:
+        """Numbers of the host on the network's device."""
+        return as_tensor(array, self.network.device)
+
     def plane(self, slices: Slices) -> Values:
         """The input."""
-        affine = np.empty((self.count, self.axes + 1, slices.origins.shape[1]))
-        affine[:, 0], affine[:, -1] = slices.u, slices.origins
+        inputs = slices.origins.shape[1]
+        affine = torch.empty(self.count, self.axes + 1, inputs, dtype=torch.float64, device=self.network.device)
+        affine[:, 0], affine[:, -1] = self.there(slices.u), self.there(slices.origins)
         if self.axes == 2:
-            affine[:, 1] = slices.v
-        columns = torch.zeros(0, affine.shape[2], dtype=torch.float64, device="cpu")
-        size = torch.from_numpy(np.einsum("bkn,bk->bn", np.abs(affine), self.extent)) * UP
+            affine[:, 1] = self.there(slices.v)
+        columns = affine.new_zeros(0, inputs)
+        size = torch.bmm(self.there(self.extent)[:, None], affine.abs())[:, 0] * UP
         nothing = np.zeros(self.count)
         values = Values(
-            torch.from_numpy(affine),
+            affine,
             columns,
             Born.none(),
             size,
@@ -99,7 +110,7 @@ class FoldPass:
         )
         if self.digits is not None:
             values.digits = self.digits.of(values.affine.flatten(0, 1))
-            values.error, values.each = self._cut(values.digits, affine.shape[2]), None
+            values.error, values.each = self._cut(values.digits, inputs), None
         return values
 
     def rows(self, number: int, values: dict[int, Values]) -> Rows:
@@ -108,9 +119,9 @@ class FoldPass:
         Values that no later stage reads are dropped, and their memory is written into.
         """
         stage = self.network.stages.stages[number]
-        bias = torch.from_numpy(stage.bias)
+        bias = self.there(stage.bias)
         lost = self.axes == 1 and INPUT in stage.blocks  # by the direction of a segment
-        rounding = UNIT * UP * (1 + lost + sum(block.roundings + 8 for block in stage.blocks.values()))
+        rounding = UNIT * UP * (1 + lost + sum(each.roundings(bias.device) + 8 for each in stage.blocks.values()))
         size = bias.abs().expand(self.count, -1).clone()
         each, some = torch.zeros_like(size), (size != 0).double()
         may_vanish = not stage.bias.all()  # a row with a bias is not 0
@@ -127,16 +138,17 @@ class FoldPass:
                 names[source] = value.names
             size += block.sizes(value.size)
             if may_vanish:
-                some += block.absolute_times(value.some) if bool((value.some == 0).any()) else block.touched
+                all_are = not bool((value.some == 0).any())
+                some += self.there(block.row_sums) if all_are else block.absolute_times(value.some)
             if value.error.any():
-                by_norms = torch.from_numpy(value.error)[:, None] * self.network.row_norms[number][source]
+                by_norms = self.there(value.error)[:, None] * self.network.row_norms[number][source]
                 each += (
                     by_norms if value.each is None else torch.minimum(by_norms, block.absolute_times(value.each) * UP)
                 )
                 error += block.norm * value.error
             if self.network.outputs:
                 sizes = sum(torch.linalg.vector_norm(x, dim=1) for x in (value.size, *value.affine[:, :-1].unbind(1)))
-                noise += block.frobenius / math.sqrt(block.width) * (value.noise + UNIT * sizes.numpy())
+                noise += block.frobenius / math.sqrt(block.width) * (value.noise + UNIT * as_array(sizes))
             if value.digits is not None:
                 in_digits.append((block, value.digits))
                 continue
@@ -148,19 +160,19 @@ class FoldPass:
         if self.digits is not None:
             digits = self._rows_in_digits(self.digits, in_digits, bias)
             affine, columns = self._as_floats(self.digits, digits)
-            rounded = torch.from_numpy(self._cut(digits, 1))[:, None].expand(-1, len(bias))
+            rounded = self.there(self._cut(digits, 1))[:, None].expand(-1, len(bias))
         else:
             assert affine is not None and columns is not None
             affine = affine.clone() if len(stage.blocks) == 1 else affine
             affine[:, -1] += bias
             if self.network.maxima and len(columns):
-                columns = columns[torch.from_numpy(self.open.relaxed.first_of_group[: len(columns)])]
+                columns = columns[self.there(self.open.relaxed.first_of_group[: len(columns)])]
             rounded = size * rounding
         self.rounded.append(rounded)
         each += rounded
-        error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
+        error += _norms(rounded)
         some = (some != 0).double()
-        named = self.names.of_rows(stage.blocks, stage.bias, some, names) if self.network.maxima else None
+        named = self.names.of_rows(stage.blocks, stage.bias, some.cpu(), names) if self.network.maxima else None
         rows = Rows(affine, columns, size, error * NORM_UP, each * UP, some, named, noise, digits)
         if self.count == 1:
             rows.error = np.minimum(rows.error, _norms(rows.each))
@@ -210,15 +222,15 @@ class FoldPass:
 
     def _sharpen_all(self, number: int, rows: Rows) -> Tensor | None:
         """Bound a narrow stage row by row if norms say too little of it: ``[B, rows]`` of what each is off by."""
-        extent = torch.from_numpy(self.extent[:, :-1, None])
-        change = torch.linalg.vector_norm((rows.affine[:, :-1].abs() * extent).sum(dim=1), dim=1).numpy()
+        extent = self.there(self.extent[:, :-1, None])
+        change = as_array(torch.linalg.vector_norm((rows.affine[:, :-1].abs() * extent).sum(dim=1), dim=1))
         loose = np.flatnonzero(rows.error > _LOOSE * change)
         if not len(loose):
             return None
         n = rows.affine.shape[2]
         self._look_for_digits(n * len(loose))
         owner, row = np.repeat(loose, n), np.tile(np.arange(n), len(loose))
-        found = torch.from_numpy(self._pulled_back(owner, np.full(len(row), number), row)).reshape(len(loose), n)
+        found = self.there(self._pulled_back(owner, np.full(len(row), number), row)).reshape(len(loose), n)
         rows.each[loose] = torch.minimum(rows.each[loose], found)
         rows.error = np.minimum(rows.error, _norms(rows.each))
         return rows.each
@@ -226,7 +238,7 @@ class FoldPass:
     def _pulled_back(self, owner: Int64s, stage: Int64s, row: Int64s) -> Array:
         """What rows of stages so far are off by, bounded one by one."""
         count = len(self.rounded)
-        later = torch.ones(1, self.rounded[-1].shape[1], dtype=torch.float64, device="cpu")  # of units not yet settled
+        later = self.rounded[-1].new_ones(1, self.rounded[-1].shape[1])  # of units not yet settled
         steps, known = [*self.steps, (later, None)][:count], [*self.known, None][:count]
         settled = [
             SettledStage(slopes, rounded, rounded_units, own)
@@ -237,7 +249,7 @@ class FoldPass:
     def _times(self, value: Values, block: LinearMap) -> Tensor:
         shared = value.affine[:1, :-1]
         if self.count > 1 and bool((value.affine[:, :-1] == shared).all()):  # directions that slices share
-            out = torch.empty(self.count, self.axes + 1, block.rows, dtype=torch.float64, device="cpu")
+            out = shared.new_empty(self.count, self.axes + 1, block.rows)
             out[:, :-1], out[:, -1] = block.times(shared[0]), block.times(value.affine[:, -1])
             return out
         return block.times(value.affine.flatten(0, 1)).reshape(self.count, self.axes + 1, block.rows)
@@ -248,16 +260,21 @@ class FoldPass:
         end = int(born.numbers[-1]) + 1 if len(born.numbers) else before
         if columns is None and end == before and block.in_place:
             kept = value.columns if may_write else value.columns.clone()
-            return kept if block.is_identity else kept.mul_(block.factors)
+            return kept if block.is_identity else kept.mul_(block.factors(kept))
         if columns is None:
-            columns = torch.from_numpy(np.zeros((end, block.rows)))  # pages that nobody writes are not there
+            columns = self._zeros(end, block.rows)
         elif len(columns) < end:
-            columns = torch.cat([columns, torch.from_numpy(np.zeros((end - len(columns), block.rows)))])
+            columns = torch.cat([columns, self._zeros(end - len(columns), block.rows)])
         block.add_times(columns[:before], value.columns)
         for some in vectors_at_once(len(born.numbers), block.rows, _AT_ONCE):
             numbers = born.numbers[some]
             block.add_images(columns[int(numbers[0]) : int(numbers[-1]) + 1], born.units[some], born.entries[some])
         return columns
+
+    def _zeros(self, count: int, n: int) -> Tensor:
+        if self.network.device == CPU:
+            return torch.from_numpy(np.zeros((count, n)))  # pages that nobody writes are not there
+        return torch.zeros(count, n, dtype=torch.float64, device=self.network.device)
 
     def through_units(self, units: Units, first_line: int, rows: Rows) -> Values:
         """The units of a stage from its rows; lines that are not settled get columns."""
@@ -278,8 +295,8 @@ class FoldPass:
         jump = (units.slopes[lower + 1] - units.slopes[lower]) / units.denominator
         size = lines.size
         if not lines.one_each or lines.at_kink is not None:  # of rows: lines are less by their kinks
-            reached = (size + torch.from_numpy(np.abs(units.kinks))) * UP
-            row_of = torch.from_numpy(lines.row).expand(self.count, -1)
+            reached = (size + self.there(np.abs(units.kinks))) * UP
+            row_of = self.there(lines.row).expand(self.count, -1)
             size = rows.size.scatter_reduce(1, row_of, reached, "amin")
         numbers = len(self.open) - len(line) + np.arange(len(line))
         return self._pieces(units, rows, size, piece, Born(numbers, lines.row[line], jump))
@@ -290,12 +307,12 @@ class FoldPass:
         row_of = np.repeat(np.arange(len(several)), several)
         one_each = bool((several == 1).all())
         affine, columns, each, size = rows.affine, rows.columns, rows.each, rows.size
-        taken = torch.from_numpy(row_of)
+        taken = self.there(row_of)
         if not one_each:
             affine, columns, each, size = affine[:, :, taken], columns[:, taken], each[:, taken], size[:, taken]
         at_kink = None
         if units.kinks.any():
-            kinks = torch.from_numpy(units.kinks)
+            kinks = self.there(units.kinks)
             at_kink = 2 * UNIT * (affine[:, -1].abs() + kinks.abs())
             each = each + at_kink
             affine = affine.clone()
@@ -308,13 +325,13 @@ class FoldPass:
         bounds, lines.size = self.over.bounds(lines.affine, lines.columns, lines.each, lines.size)
         on, off = self.over.decided(units, lines.columns, bounds, lines.zero, lines.names)
         owner, line = np.nonzero(~(on | off))
-        at = torch.from_numpy(owner), torch.from_numpy(line)
-        loose = (lines.each[at] > _MATTERS * (bounds.high[at] - bounds.low[at])).numpy()
+        at = self.there(owner), self.there(line)
+        loose = as_array(lines.each[at] > _MATTERS * (bounds.high[at] - bounds.low[at]))
         if loose.any():
             self._look_for_digits(int(loose.sum()))
-            at = at[0][loose], at[1][loose]
+            at = self.there(owner[loose]), self.there(line[loose])
             rows = np.full(len(at[0]), len(self.steps)), lines.row[line[loose]]
-            sharp = torch.from_numpy(self._pulled_back(owner[loose], *rows))
+            sharp = self.there(self._pulled_back(owner[loose], *rows))
             if lines.at_kink is not None:
                 sharp += lines.at_kink[at]
             lines.each = lines.each.clone()
@@ -323,7 +340,7 @@ class FoldPass:
             on, off = self.over.decided(units, lines.columns, bounds, lines.zero, lines.names)
             owner, line = np.nonzero(~(on | off))
         if self.backward is not None and len(self.backward) and units.groups is None and len(line):
-            left = torch.from_numpy(line)
+            left = self.there(line)
             rows_left = lines.affine[0][:, left].T, lines.columns[:, left].T, lines.each[0, left]
             bounds.sharpen(left, self.backward.of(*rows_left))
             on, off = self.over.decided(units, lines.columns, bounds, lines.zero, lines.names)
@@ -342,19 +359,19 @@ class FoldPass:
         """Give columns to the lines that are left."""
         self.room.check(len(self.open) + len(owner), len(self.steps))
         self.open.take(owner, line, lines.columns)
-        at = torch.from_numpy(owner), torch.from_numpy(line)
-        at_kink = np.zeros(len(line)) if lines.at_kink is None else lines.at_kink[at].numpy()
-        error = lines.each[at].numpy()
+        at = self.there(owner), self.there(line)
+        at_kink = np.zeros(len(line)) if lines.at_kink is None else as_array(lines.at_kink[at])
+        error = as_array(lines.each[at])
         if self.digits is not None:
-            held = 5 * UNIT * lines.size[at].numpy()
+            held = 5 * UNIT * as_array(lines.size[at])
             at_kink, error = at_kink + held, error + held
-        form = lines.affine[at[0], :, at[1]].numpy()
+        form = as_array(lines.affine[at[0], :, at[1]])
         rows = RowsOfLines(form=form, error=error * UP + UNDERFLOW, at_kink=at_kink, noise=noise[owner])
         relaxed = self.over.relaxed(units, bounds, owner, line)
         if self.backward is not None and len(line):
             if units.groups is None:
-                low = np.minimum(bounds.low[at].numpy(), 0)
-                self.backward.add_lines(lines.columns[:, at[1]].numpy(), form, rows.error, low, relaxed.high)
+                low = np.minimum(as_array(bounds.low[at]), 0)
+                self.backward.add_lines(lines.columns[:, at[1]], form, rows.error, low, relaxed.high)
             else:
                 self.backward.add_maxima(relaxed.form, relaxed.radius, relaxed.high)
         self.open.add(owner, first_line + line, lines.row[line], rows, relaxed)
@@ -367,46 +384,54 @@ class FoldPass:
             at = units.line_begin[:-1] + np.arange(piece.shape[1]) + piece
             slope = units.slopes[at] / units.denominator
             constant = units.intercepts[at] / units.denominator
-        steep = torch.from_numpy(slope)
+        steep = self.there(slope)
         if rows.digits is not None:
             return self._pieces_in_digits(rows, size, slope, np.broadcast_to(constant, slope.shape), born)
         affine = rows.affine.mul_(steep[:, None])
-        affine[:, -1] += torch.from_numpy(constant)
+        affine[:, -1] += self.there(constant)
         columns = rows.columns
         if len(columns):
-            columns = columns.mul_(
-                steep if self.count == 1 else steep[torch.from_numpy(self.open.owner[: len(columns)])]
-            )
-        size = size * steep.abs() + torch.from_numpy(np.abs(constant))
-        if len(born.numbers):
-            own = torch.from_numpy(self.open.owner[born.numbers]), torch.from_numpy(born.units)
-            highs = torch.from_numpy(np.abs(born.entries) * self.open.relaxed.high[born.numbers])
-            size.index_put_(own, highs, accumulate=True)
+            columns = columns.mul_(steep if self.count == 1 else steep[self.there(self.open.owner[: len(columns)])])
+        size = self._sizes_behind(size, steep, self.there(np.abs(constant)), born)
         steepest = float(np.abs(units.slopes).max(initial=0.0)) / units.denominator
         error = rows.error * steepest * NORM_UP
         plain = units.denominator == 1 and np.isin(units.slopes, (-1, 0, 1)).all() and not units.intercepts.any()
         rounded: Tensor | None = None
         if not (plain and (np.abs(born.entries) <= 1).all()):
             rounded = 8 * UNIT * UP * size
-            error += torch.linalg.vector_norm(rounded, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW
+            error += _norms(rounded)
         self.steps.append((steep, rounded))
-        some = rows.some * (steep != 0)
-        some += torch.from_numpy(np.broadcast_to(constant, piece.shape) != 0)
-        if len(born.numbers):
-            some[own] = 1
+        some = self._some_behind(rows.some, steep, self.there(constant), born)
         own_each = None
         if self.count == 1:
             own_each = rows.each * steep.abs() * UP + (0 if rounded is None else rounded)
-        some = (some != 0).double()
-        named = self._named(rows, steep, torch.from_numpy(constant), some, born)
+        named = self._named(rows, slope, constant, some, born)
         return Values(affine, columns, born, size, error, own_each, some, named, steepest * rows.noise)
 
-    def _named(self, rows: Rows, steep: Tensor, constant: Tensor, some: Tensor, born: Born) -> Named | None:
+    def _sizes_behind(self, size: Tensor, steep: Tensor, constant: Tensor, born: Born) -> Tensor:
+        """``[B, n]``: bounds of units, from those of their rows, with all terms taken without signs."""
+        size = size * steep.abs() + constant
+        if len(born.numbers):
+            own = self.there(self.open.owner[born.numbers]), self.there(born.units)
+            highs = self.there(np.abs(born.entries) * self.open.relaxed.high[born.numbers])
+            size.index_put_(own, highs, accumulate=True)
+        return size
+
+    def _some_behind(self, some: Tensor, steep: Tensor, constant: Tensor, born: Born) -> Tensor:
+        """``[B, n]``: 0 where units are 0 all over the slice, from where their rows are."""
+        found = (some * (steep != 0) + (constant != 0) != 0).double()
+        if len(born.numbers):
+            found[self.there(self.open.owner[born.numbers]), self.there(born.units)] = 1
+        return found
+
+    def _named(self, rows: Rows, slope: Array, constant: Array, some: Tensor, born: Born) -> Named | None:
         """The names of units on the pieces that they are settled on."""
         if rows.names is None:
             return None
         unsettled = torch.from_numpy(self.open.owner[born.numbers]), torch.from_numpy(born.units)
-        return self.names.of_units(rows.names, steep, constant, some, unsettled)
+        return self.names.of_units(
+            rows.names, torch.from_numpy(slope), torch.from_numpy(constant), some.cpu(), unsettled
+        )
 
     def _pieces_in_digits(self, rows: Rows, size: Tensor, slope: Array, constant: Array, born: Born) -> Values:
         """The same in digits: slopes are -1, 0 and 1, so that nothing is rounded."""
@@ -415,9 +440,10 @@ class FoldPass:
         owner = np.concatenate([np.repeat(np.arange(self.count), self.axes + 1), self.open.owner])[
             : rows.digits.vectors
         ]
-        steep, added = torch.from_numpy(slope), torch.from_numpy(constant.copy())
+        constant = constant.copy()
+        steep, added = self.there(slope), self.there(constant)
         found = rows.digits
-        found.multiply(steep, torch.from_numpy(owner))
+        found.multiply(steep, self.there(owner))
         error = rows.error
         if constant.any():
             found = self.digits.plus(found, added, self._constants)
@@ -427,18 +453,12 @@ class FoldPass:
             vectors = first + int(born.numbers[-1]) + 1
             found = self.digits.with_units(found, vectors, at, units, torch.from_numpy(born.entries))
             error = error + self._cut(found, slope.shape[1])
-        size = size * steep.abs() + added.abs()
-        some = rows.some * (steep != 0) + (added != 0)
-        if len(born.numbers):
-            own = torch.from_numpy(self.open.owner[born.numbers]), torch.from_numpy(born.units)
-            highs = torch.from_numpy(np.abs(born.entries) * self.open.relaxed.high[born.numbers])
-            size.index_put_(own, highs, accumulate=True)
-            some[own] = 1
-        cut = torch.from_numpy((error - rows.error) * NORM_UP)[:, None].expand(-1, slope.shape[1])
+        size = self._sizes_behind(size, steep, added.abs(), born)
+        some = self._some_behind(rows.some, steep, added, born)
+        cut = self.there((error - rows.error) * NORM_UP)[:, None].expand(-1, slope.shape[1])
         self.steps.append((steep, cut if constant.any() or len(born.numbers) else None))
-        nothing = torch.zeros(0, slope.shape[1], dtype=torch.float64, device="cpu")
-        some = (some != 0).double()
-        named = self._named(rows, steep, added, some, born)
+        nothing = steep.new_zeros(0, slope.shape[1])
+        named = self._named(rows, slope, constant, some, born)
         return Values(rows.affine, nothing, born, size, error * NORM_UP, None, some, named, rows.noise, found)
 
     def tighten(self, cells: bool) -> None:
@@ -478,14 +498,14 @@ class FoldPass:
     def output_forms(self, last: Values) -> SliceOutputs:
         """The units of the last stage."""
         columns = np.zeros((len(self.open), last.affine.shape[2]))
-        columns[: len(last.columns)] = last.columns.numpy()
+        columns[: len(last.columns)] = as_array(last.columns)
         blocks = self.network.stages.stages[-1].blocks.values()
         own = sum((block.row_norms for block in blocks), np.zeros(columns.shape[1]))
         shares = own / sum(block.frobenius for block in blocks)
         return SliceOutputs(
-            last.affine.numpy(), columns[self.open.order], shares, last.noise, self.open.rows.noise[self.open.order]
+            as_array(last.affine), columns[self.open.order], shares, last.noise, self.open.rows.noise[self.open.order]
         )
 
 
 def _norms(each: Tensor) -> Array:
-    return np.asarray(torch.linalg.vector_norm(each, dim=1).numpy() * NORM_UP + NORM_UNDERFLOW)
+    return np.asarray(as_array(torch.linalg.vector_norm(each, dim=1)) * NORM_UP + NORM_UNDERFLOW)

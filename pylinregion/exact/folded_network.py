@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 
 from pylinregion._util.arrays import Int64s
+from pylinregion._util.tensors import CPU, as_tensor
 from pylinregion.exact.fixed_point import Digits, digits_for
 from pylinregion.exact.fold_room import bytes_of_fold, columns_that_fit, widest_behind
 from pylinregion.lowering.stages import Stages
@@ -18,10 +19,12 @@ class FoldedNetwork:
     Args:
         stages: Its.
         outputs: Whether what it gives is asked for, too.
+        device: Where that is.
     """
 
-    def __init__(self, stages: Stages, outputs: bool) -> None:
+    def __init__(self, stages: Stages, outputs: bool, device: torch.device = CPU) -> None:
         self.stages = stages
+        self.device = device
         self.outputs = outputs
         with_lines = [number for number, stage in enumerate(stages.stages) if stage.units.lines]
         self.end = with_lines[-1] + 1 if with_lines else 0  # the stages behind cut nothing
@@ -29,7 +32,7 @@ class FoldedNetwork:
             self.end = len(stages.stages)
         kept = stages.stages[: self.end]
         self.row_norms = [
-            {source: torch.from_numpy(block.row_norms) for source, block in stage.blocks.items()} for stage in kept
+            {source: as_tensor(block.row_norms, device) for source, block in stage.blocks.items()} for stage in kept
         ]
         self.products = [sum(block.rows * block.terms for block in stage.blocks.values()) for stage in kept]
         self.numbers = sum(block.numbers.size for stage in kept for block in stage.blocks.values())

@@ -34,11 +34,12 @@ class ManySlices:
     Args:
         stages: The network.
         central: All lines pass through s = t = 0, whatever the pattern.
-        device: Where walks are; None: on the CPU. Folds are on the CPU.
+        device: Where they are folded and walked; None: on the CPU.
     """
 
     def __init__(self, stages: Stages, central: bool = False, device: WalkDevice | None = None) -> None:
         self.stages = stages
+        self._on_the_cpu = device is None
         self._walks = SliceWalks(stages, central, device)
 
     def count(
@@ -67,7 +68,7 @@ class ManySlices:
             BudgetExceededError: The fold of a small part of one slice takes more than ``max_bytes``.
         """
         self.check_scale(slices)
-        workers = max(1, min(threads, len(slices)))
+        workers = max(1, min(threads, len(slices))) if self._on_the_cpu else 1
         if workers > 1:
             max_bytes = memory.budget(max_bytes) // workers
         limit = -1 if max_regions is None else max_regions

@@ -77,7 +77,7 @@ def _settled(stage: Stage, sizes: dict[int, Tensor], piece: NDArray[np.int64]) -
     bias = torch.from_numpy(np.abs(stage.bias))
     size = sum((block.sizes(sizes[source]) for source, block in stage.blocks.items()), torch.zeros(()))
     size[-1] += bias
-    rounding = UNIT * UP * (1 + sum(block.roundings + 8 for block in stage.blocks.values()))
+    rounding = UNIT * UP * (1 + sum(block.roundings() + 8 for block in stage.blocks.values()))
     slopes = torch.from_numpy(units.slopes[piece] / units.denominator)[None]
     if units.gated or units.are_rows:
         return SettledStage(slopes, size * rounding, None)

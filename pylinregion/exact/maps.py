@@ -431,7 +431,7 @@ def _evaluated(stages: Stages, where: Slice, st: Array) -> Evaluation:
 
 def _rounded(stage: Stage, values: dict[int, Array]) -> Array:
     """``[points, rows]``: at least what the arithmetic of a stage's rows rounds."""
-    rounding = UNIT * UP * (1 + sum(block.roundings + 8 for block in stage.blocks.values()))
+    rounding = UNIT * UP * (1 + sum(block.roundings() + 8 for block in stage.blocks.values()))
     sizes = (
         np.asarray(block.sizes(torch.from_numpy(np.abs(values[source]))).numpy())
         for source, block in stage.blocks.items()

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pylinregion._util.arrays import Array, Int64s
+from pylinregion._util.tensors import CPU, as_array, as_tensor
 from pylinregion.exact.slice_systems import SliceSystems
 
 _IN_CACHE = 2**17  # numbers that are read again at once
 _MANY_COLUMNS = 16  # of a slice
+_ON_A_DEVICE = 2**26  # numbers that are gathered at a time
 
 
 class RowsOfLines(NamedTuple):
@@ -118,7 +120,8 @@ class OpenLines:
         """
         numbers = len(self) + np.arange(len(owner))
         if self._count == 1:
-            self._whole.append((len(columns), numbers, columns[:, torch.from_numpy(line)].numpy()))
+            much = as_array(columns[:, as_tensor(line, columns.device)])
+            self._whole.append((len(columns), numbers, much))
             return
         counts = np.diff(self.segments)[owner]
         begin = np.cumsum(counts) - counts
@@ -128,7 +131,7 @@ class OpenLines:
         known = source < len(columns)  # of later ones no row takes anything
         if not known.all():
             source, targets, lines = source[known], targets[known], lines[known]
-        much = columns[torch.from_numpy(source), torch.from_numpy(lines)].numpy()
+        much = as_array(columns[as_tensor(source, columns.device), as_tensor(lines, columns.device)])
         self._taken.append((source, targets, much))
 
     def add(self, owner: Int64s, line: Int64s, unit: Int64s, rows: RowsOfLines, relaxed: RelaxedLines) -> None:
@@ -157,6 +160,8 @@ class OpenLines:
             factors: Of each.
             signed: So many of the factors are of the columns, the others of their absolute values.
         """
+        if columns.device != CPU:
+            return self._sums_on_device(columns, factors, signed)
         count, n = columns.shape
         given = torch.from_numpy(np.ascontiguousarray(factors))
         out = torch.zeros(self._count, factors.shape[1], n, dtype=torch.float64, device="cpu")
@@ -192,6 +197,31 @@ class OpenLines:
             if end > begin:
                 own = order[begin:end]
                 out[number] += factors[own].T @ columns[own]
+
+    def _sums_on_device(self, columns: Tensor, factors: Array, signed: int) -> Tensor:
+        """As many slices at once as fit, each with as many columns as the one that has most."""
+        count, n = columns.shape
+        out = columns.new_zeros(self._count, factors.shape[1], n)
+        owner = self.owner[:count]
+        order = np.argsort(owner, kind="stable")
+        sizes = np.bincount(owner, minlength=self._count)
+        first = np.cumsum(sizes) - sizes
+        begin = 0
+        while begin < self._count:
+            widest = np.maximum.accumulate(sizes[begin:])
+            taken = widest * np.arange(1, len(widest) + 1) * n
+            end = begin + max(1, int(np.searchsorted(taken, _ON_A_DEVICE, side="right")))
+            wide = int(widest[end - begin - 1])
+            place = np.arange(wide)
+            known = place < sizes[begin:end, None]
+            which = np.zeros((end - begin, wide), np.int64)  # beside the known ones any, times 0
+            which[known] = order[(first[begin:end, None] + place)[known]]
+            much = as_tensor(factors[which] * known[:, :, None], columns.device).transpose(1, 2)
+            own = columns[as_tensor(which, columns.device)]
+            out[begin:end, :signed] = much[:, :signed] @ own
+            out[begin:end, signed:] = much[:, signed:] @ own.abs_()
+            begin = end
+        return out
 
     def systems(self, on: NDArray[np.bool_]) -> SliceSystems:
         """A system for each slice.

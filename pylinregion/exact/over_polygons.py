@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Int64s
 from pylinregion._util.rounding import NORM_UP, UNDERFLOW, UNIT, UP
+from pylinregion._util.tensors import CPU, as_array, as_tensor
 from pylinregion.exact.backward_bounds import Bounds
 from pylinregion.exact.equal_values import Named, later_equals
 from pylinregion.exact.open_lines import OpenLines, RelaxedLines
@@ -55,17 +56,19 @@ class OverPolygons:
     Args:
         slices: The polygons.
         open_lines: Of the stages so far.
+        device: Where tensors are.
     """
 
-    def __init__(self, slices: Slices, open_lines: OpenLines) -> None:
+    def __init__(self, slices: Slices, open_lines: OpenLines, device: torch.device = CPU) -> None:
         self._open = open_lines
+        self._device = device
         self._count, self._axes = len(slices), slices.axes
-        self._corners = torch.from_numpy(slices.corners[:, :, : slices.axes].copy())
+        self._corners = as_tensor(slices.corners[:, :, : slices.axes].copy(), device)
         self._extent = slices.extent
 
     def bounds(self, affine: Tensor, columns: Tensor, each: Tensor, size: Tensor) -> tuple[LineBounds, Tensor]:
         """The lines over the polygons, and what their values are at most, with all terms taken without signs."""
-        extent = torch.from_numpy(self._extent)
+        extent = as_tensor(self._extent, self._device)
         rounding = self._rounding()
         own = affine[:, -1].abs()
         for k in range(self._axes):
@@ -109,7 +112,7 @@ class OverPolygons:
         if units.groups is None:
             on, off = self._settled(units, lines)
             if zero is not None:
-                off |= ~on & zero.numpy() & (units.kinks == 0)
+                off |= ~on & as_array(zero) & (units.kinks == 0)
             return on, off
         assert names is not None
         off = self._lost(units, columns, lines)
@@ -118,7 +121,7 @@ class OverPolygons:
 
     def _settled(self, units: Units, lines: LineBounds) -> tuple[Bits, Bits]:
         """Which lines are on, and off, all over their slice."""
-        on, off = (lines.low > 0).numpy(), (lines.high < 0).numpy()
+        on, off = as_array(lines.low > 0), as_array(lines.high < 0)
         several = np.diff(units.line_begin)
         if several.max() > 1:  # kinks ascend: what is above one is above those before it
             place = np.arange(units.lines) - np.repeat(units.line_begin[:-1], several)
@@ -136,31 +139,31 @@ class OverPolygons:
         begin, group = units.groups[:-1], units.neuron_of_line
         size = int(np.diff(units.groups).max())
         padded = np.full((self._count, len(begin), size), -np.inf)
-        padded[:, group, np.arange(units.lines) - begin[group]] = lines.low.numpy()
+        padded[:, group, np.arange(units.lines) - begin[group]] = as_array(lines.low)
         best = (begin + padded.argmax(axis=2))[:, group]  # [B, lines]
-        leader = torch.from_numpy(best)
+        leader = as_tensor(best, self._device)
         difference = lines.relaxed - lines.relaxed.take_along_dim(leader[:, None], dim=2)
         rest, radius = lines.slack.clone(), torch.zeros_like(lines.slack)  # what rounding and errors are off; columns
         if len(columns):
             radii = self._open.relaxed.radius[: len(columns), None]
             rest += self._open.sums(columns, -radii)[:, 0]
             owner = self._open.owner[: len(columns)]
-            leaders = leader if self._count == 1 else leader[torch.from_numpy(owner)]
+            leaders = leader if self._count == 1 else leader[as_tensor(owner, self._device)]
             apart = columns - columns.take_along_dim(leaders, dim=1)
             radius += self._open.sums(apart, radii)[:, 0]
             rest += self._rounding() * lines.slack  # of the sum that was taken away
         slack = (radius + rest + rest.take_along_dim(leader, dim=1)) * NORM_UP
-        most = self._over_corners(difference, slack)[1].numpy()
+        most = as_array(self._over_corners(difference, slack)[1])
         self._lead, self._most = best, most
         return np.asarray(most < 0)
 
     def relaxed(self, units: Units, lines: LineBounds, owner: Int64s, line: Int64s) -> RelaxedLines:
         """What new columns contribute is within a radius of an affine function: of ``max(z, 0)``, or a maximum."""
-        at = torch.from_numpy(owner), torch.from_numpy(line)
-        low = np.minimum(lines.low[at].numpy(), 0)
-        high = np.maximum(lines.high[at].numpy(), 0)
-        relaxed = lines.relaxed[at[0], :, at[1]].numpy()
-        off = lines.slack[at].numpy()
+        at = as_tensor(owner, self._device), as_tensor(line, self._device)
+        low = np.minimum(as_array(lines.low[at]), 0)
+        high = np.maximum(as_array(lines.high[at]), 0)
+        relaxed = as_array(lines.relaxed[at[0], :, at[1]])
+        off = as_array(lines.slack[at])
         first = len(self._open) + np.arange(len(owner))
         if units.groups is None:
             width = high - low
@@ -177,11 +180,12 @@ class OverPolygons:
             firsts = np.flatnonzero(leads)
             most = self._most[owner, line]
             more = np.maximum(np.maximum.reduceat(most, firsts), 0) if len(firsts) else np.zeros(0)
-            lead = torch.from_numpy(owner[firsts]), torch.from_numpy(self._lead[owner[firsts], line[firsts]])
+            leaders = self._lead[owner[firsts], line[firsts]]
+            lead = as_tensor(owner[firsts], self._device), as_tensor(leaders, self._device)
             relaxed, radius = np.zeros((len(owner), self._axes + 1)), np.zeros(len(owner))
-            relaxed[firsts] = lines.relaxed[lead[0], :, lead[1]].numpy()
+            relaxed[firsts] = as_array(lines.relaxed[lead[0], :, lead[1]])
             relaxed[firsts, -1] += more / 2
-            radius[firsts] = lines.slack[lead].numpy() + more / 2
+            radius[firsts] = as_array(lines.slack[lead]) + more / 2
             high = np.maximum(high, -low)
         size = np.einsum("ck,ck->c", np.abs(relaxed), self._extent[owner])
         radius = (radius + _OPERATIONS * UNIT * (size + radius)) * NORM_UP

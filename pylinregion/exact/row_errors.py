@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UNIT, UP
+from pylinregion._util.tensors import CPU, as_array, as_tensor
 from pylinregion.exact.walks_on_threads import in_order
 from pylinregion.lowering.stages import INPUT, Stage
 
@@ -25,6 +26,7 @@ _NUMBERS_AT_ONCE = 1 << 19  # of a stage's vectors: they are read several times
 _ROWS_AT_ONCE = 32  # at least: fewer would not fill the lanes of convolutions
 _NUMBERS_ON_THREADS = 1 << 26  # of such vectors on all threads: on one they may be more
 _IN_CACHE = 1 << 17  # numbers that are read twice
+_ON_A_DEVICE = 1 << 25  # of either, elsewhere than on the CPU
 
 
 @dataclass(frozen=True)
@@ -82,17 +84,19 @@ def pulled_back(
     result = PulledBack(np.zeros((len(stage), cases)), np.zeros((len(stage), sum(map(len, watched.values())))))
     order = np.argsort(-stage, kind="stable")
     widest = max(each.rows for each in stages)
-    step = max(_ROWS_AT_ONCE, _NUMBERS_AT_ONCE // widest)
+    device = settled[0].rounded.device
+    step = max(_ROWS_AT_ONCE, (_NUMBERS_AT_ONCE if device == CPU else _ON_A_DEVICE) // widest)
     parts = [order[begin : begin + step] for begin in range(0, len(order), step)]
 
     def pull(own: Sequence[Int64s]) -> None:
-        room = _Room(min(step, len(order)) * widest)
+        room = _Room(min(step, len(order)) * widest, device)
         for some in own:
-            cases_of = None if owner is None else torch.from_numpy(owner[some])
+            cases_of = None if owner is None else as_tensor(owner[some], device)
             pulled = _Pull(stages, settled, cases_of, watched, room).back(stage[some], row[some])
             result.errors[some], result.taken[some] = pulled
 
     threads = min(torch.get_num_threads(), len(parts), max(1, _NUMBERS_ON_THREADS // (step * widest)))
+    threads = threads if device == CPU else 1
     in_order([parts[first::threads] for first in range(threads)], pull, threads)
     return result
 
@@ -102,16 +106,20 @@ class _Room:
 
     Args:
         numbers: In the largest array.
+        device: Where.
     """
 
-    def __init__(self, numbers: int) -> None:
-        self._numbers = numbers
+    def __init__(self, numbers: int, device: torch.device) -> None:
+        self._numbers, self._device = numbers, device
         self._free: list[Tensor] = []
-        self._sizes = torch.empty(min(numbers, _IN_CACHE), dtype=torch.float64, device="cpu")
+        self._sizes = self._new(min(numbers, _IN_CACHE if device == CPU else _ON_A_DEVICE))
+
+    def _new(self, numbers: int) -> Tensor:
+        return torch.empty(numbers, dtype=torch.float64, device=self._device)
 
     def take(self) -> Tensor:
         """Memory that nobody has: ``[numbers]``."""
-        return self._free.pop() if self._free else torch.empty(self._numbers, dtype=torch.float64, device="cpu")
+        return self._free.pop() if self._free else self._new(self._numbers)
 
     def give(self, memory: Tensor) -> None:
         """Of this, too, from now on."""
@@ -120,7 +128,7 @@ class _Room:
     def sizes(self, vectors: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """The absolute values of vectors, some at a time: which, and their values until the next."""
         n = vectors.shape[1]
-        memory = self._sizes if n <= len(self._sizes) else torch.empty(n, dtype=torch.float64, device="cpu")
+        memory = self._sizes if n <= len(self._sizes) else self._new(n)
         step = max(1, len(memory) // max(1, n))
         for begin in range(0, len(vectors), step):
             some = slice(begin, min(begin + step, len(vectors)))
@@ -137,7 +145,7 @@ class _Vectors:
 
     def __init__(self, memory: Tensor, n: int) -> None:
         self.memory, self.n = memory, n
-        self.error = torch.zeros(0, dtype=torch.float64, device="cpu")
+        self.error = memory.new_zeros(0)
 
     @property
     def numbers(self) -> Tensor:
@@ -171,7 +179,7 @@ class _Pull:
         """Of rows with descending stages."""
         count = len(stage)
         cases = 1 if self._owner is not None else len(self._settled[0].rounded)
-        bound = torch.zeros(count, cases, dtype=torch.float64, device="cpu")
+        bound = self._settled[0].rounded.new_zeros(count, cases)
         taken = np.zeros((count, sum(map(len, self._watched.values()))))
         ends = dict(zip(self._watched, np.cumsum([len(each) for each in self._watched.values()]).tolist(), strict=True))
         pending: dict[int, _Vectors] = {}  # by stage: those on its units
@@ -190,17 +198,18 @@ class _Pull:
                     bound[:before] += self._taken(vectors, here.rounded_units)[0]
                 if number in self._watched:
                     units = self._watched[number]
-                    from_each = vectors.numbers[:, torch.from_numpy(units)].abs() + vectors.error[:, None]
-                    taken[:before, ends[number] - len(units) : ends[number]] = from_each * UP
+                    of_units = vectors.numbers[:, as_tensor(units, bound.device)]
+                    from_each = (of_units.abs() + vectors.error[:, None]) * UP
+                    taken[:before, ends[number] - len(units) : ends[number]] = as_array(from_each)
                 self._through_units(vectors, here.slopes)
             numbers = vectors.grow(active)
-            numbers[torch.from_numpy(own), torch.from_numpy(row[own])] = 1
+            numbers[as_tensor(own, bound.device), as_tensor(row[own], bound.device)] = 1
             of_rows, size = self._taken(vectors, here.rounded if here.known is None else here.known)
             bound[:active] += of_rows
             if here.known is None:
                 self._through_rows(self._stages[number], vectors, size, pending)
             self._room.give(vectors.memory)
-        return PulledBack(np.asarray((bound * NORM_UP).numpy()), taken)
+        return PulledBack(as_array(bound * NORM_UP), taken)
 
     def _through_units(self, vectors: _Vectors, slopes: Tensor) -> None:
         """From units to their rows."""
@@ -220,7 +229,7 @@ class _Pull:
             to = pending[source] if more else pending.setdefault(source, _Vectors(self._room.take(), block.width))
             total = to.grow(len(numbers))
             block.add_back(total, numbers)
-            gamma = (block.roundings + 8) * UNIT * UP
+            gamma = (block.roundings(numbers.device) + 8) * UNIT * UP
             off = (block.norm * vectors.error + gamma * block.frobenius * size) * NORM_UP
             to.error = (to.error + off + 2 * UNIT * _norms(total)) * NORM_UP if more else off
 
@@ -228,8 +237,7 @@ class _Pull:
         """``[n, cases]``: what vectors take of what was rounded; and ``[n]``, their 2-norms."""
         numbers, error = vectors.numbers, vectors.error
         cases = 1 if self._owner is not None else len(rounded)
-        taken = torch.empty(len(numbers), cases, dtype=torch.float64, device="cpu")
-        size = torch.empty(len(numbers), dtype=torch.float64, device="cpu")
+        taken, size = numbers.new_empty(len(numbers), cases), numbers.new_empty(len(numbers))
         alone = self._owner is None or len(rounded) == 1
         norms = torch.linalg.vector_norm(rounded, dim=1) * NORM_UP + NORM_UNDERFLOW
         for some, absolute in self._room.sizes(numbers):

@@ -24,7 +24,7 @@ from pylinregion.exact.segment_engine import Ends, SegmentTracer, Tracer
 from pylinregion.exact.segment_maps import maps_along
 from pylinregion.exact.slice_fold import SliceFolder
 from pylinregion.exact.slice_systems import Slices
-from pylinregion.exact.walk_device import WalkDevice
+from pylinregion.exact.walk_device import WalkDevice, folds_on
 from pylinregion.exact.walks_on_threads import SharedReport, in_order
 from pylinregion.lowering.stages import Stages
 from pylinregion.native.exact_engines import Report
@@ -45,7 +45,7 @@ class FoldedTracer(SegmentTracer):
     def __init__(self, stages: Stages, inputs: Sequence[Array] = (), device: WalkDevice | None = None) -> None:
         super().__init__(stages, inputs)
         self._many = ManySlices(stages, device=device)
-        self._folders = {outputs: SliceFolder(stages, outputs) for outputs in (False, True)}
+        self._folders = {outputs: SliceFolder(stages, outputs, folds_on(device)) for outputs in (False, True)}
 
     def _traced(
         self, ends: Ends, *, maps: bool, starts: bool, threads: int, force_exact: bool, report: Report | None
@@ -59,7 +59,7 @@ def tracer_of(stages: Stages, inputs: Sequence[Array] = (), device: WalkDevice |
 
     Args:
         stages, inputs: As of :class:`SegmentTracer`.
-        device: Where walks along folded segments are; None: on the CPU.
+        device: Where segments are folded, and these walked; None: on the CPU.
 
     Raises:
         UnsupportedModelError: As of :class:`SegmentTracer`.

@@ -8,11 +8,16 @@ way; these go on as affine functions, or as nothing. What is left is what
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
+import torch
 
+from pylinregion._util import memory
 from pylinregion._util.errors import BudgetExceededError
+from pylinregion._util.tensors import CPU
 from pylinregion.exact.dense_fold import DenseFolder, Star, is_chain
 from pylinregion.exact.fixed_point import Digits
 from pylinregion.exact.fold_pass import FoldPass, LooseBoundsError
@@ -23,6 +28,8 @@ from pylinregion.exact.slice_systems import SliceOutputs, Slices, SliceSystems
 from pylinregion.lowering.stages import INPUT, Stages
 
 _MOST_NUMBERS = 2**22  # of the forms, or the columns, of a stage on all slices
+_MOST_ON_A_DEVICE = 2**27  # of these there
+_TIMES_ON_A_DEVICE = 8  # as much memory there is for, at least
 
 
 class SliceFolder:
@@ -31,14 +38,15 @@ class SliceFolder:
     Args:
         stages: The network.
         outputs: Whether what it gives is asked for, too.
+        device: Where it is folded.
 
     Attributes:
         in_digits: Whether the last fold that could choose ended in digits. The next one begins with them.
     """
 
-    def __init__(self, stages: Stages, outputs: bool = False) -> None:
-        self.network = FoldedNetwork(stages, outputs)
-        self._dense = DenseFolder(stages) if not outputs and is_chain(stages) else None
+    def __init__(self, stages: Stages, outputs: bool = False, device: torch.device = CPU) -> None:
+        self.network = FoldedNetwork(stages, outputs, device)
+        self._dense = DenseFolder(stages) if not outputs and device == CPU and is_chain(stages) else None
         self.in_digits = False
 
     @property
@@ -49,7 +57,16 @@ class SliceFolder:
     @property
     def most_columns(self) -> int:
         """Of several slices together."""
-        return max(1, _MOST_NUMBERS // max(1, self.widest))
+        return max(1, self._most_numbers // max(1, self.widest))
+
+    @property
+    def _most_numbers(self) -> int:
+        device = self.network.device
+        if device == CPU:
+            return _MOST_NUMBERS
+        if device.type != "cuda":
+            return _MOST_ON_A_DEVICE
+        return min(_MOST_ON_A_DEVICE, max(_MOST_NUMBERS, memory.free_of(device) // (8 * _TIMES_ON_A_DEVICE)))
 
     def fold(
         self, slices: Slices, max_bytes: int | None = None, cells: bool = False, in_digits: bool | None = None
@@ -93,11 +110,34 @@ class SliceFolder:
         outputs = fold.output_forms(values[self.network.end - 1]) if self.network.outputs else None
         return fold.systems(), outputs
 
+    @cached_property
+    def _on_the_cpu(self) -> SliceFolder:
+        return SliceFolder(self.network.stages, self.network.outputs)
+
     def _folded(
         self, slices: Slices, room: Room, between: Callable[[], object], cells: bool, in_digits: bool | None = None
     ) -> tuple[FoldPass, dict[int, Values]]:
+        if self.network.device != CPU:
+            try:
+                return self._folded_there(slices, room, between, cells, in_digits)
+            except torch.OutOfMemoryError:
+                pass
+            torch.cuda.empty_cache()
+            if len(slices) > 1:
+                raise TooManyColumnsError
+            warnings.warn(
+                f"{self.network.device} has too little free memory for the fold of a slice: the CPU folds it",
+                RuntimeWarning,
+                2,
+            )
+            return self._on_the_cpu._folded(slices, room, between, cells, in_digits)
+        return self._folded_there(slices, room, between, cells, in_digits)
+
+    def _folded_there(
+        self, slices: Slices, room: Room, between: Callable[[], object], cells: bool, in_digits: bool | None
+    ) -> tuple[FoldPass, dict[int, Values]]:
         rows = (slices.axes + 1) * len(slices)
-        if rows * max(self.widest, slices.origins.shape[1]) > _MOST_NUMBERS and len(slices) > 1:
+        if rows * max(self.widest, slices.origins.shape[1]) > self._most_numbers and len(slices) > 1:
             raise TooManyColumnsError
         fold, values = self._passed_as_pays(slices, room, between, self.in_digits if in_digits is None else in_digits)
         fold.tighten(cells)

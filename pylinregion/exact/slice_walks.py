@@ -17,7 +17,7 @@ from pylinregion.exact.candidates import first_equals, groups_of, rectified_by
 from pylinregion.exact.line_system import STAGES_FOR_NORMS, LineSystem
 from pylinregion.exact.slice_fold import SliceFolder
 from pylinregion.exact.slice_systems import Slices, SliceSystems
-from pylinregion.exact.walk_device import WalkDevice, called
+from pylinregion.exact.walk_device import WalkDevice, called, folds_on
 from pylinregion.exact.walks_on_threads import SharedReport
 from pylinregion.lowering.stages import Stages
 from pylinregion.native import exact_engines
@@ -87,12 +87,12 @@ class SliceWalks:
     Args:
         stages: The network.
         central: All lines pass through s = t = 0, whatever the pattern.
-        device: Where walks are; None: on the CPU.
+        device: Where it is folded and walked; None: on the CPU.
     """
 
     def __init__(self, stages: Stages, central: bool = False, device: WalkDevice | None = None) -> None:
         self.stages, self._device = stages, device
-        self.folder = SliceFolder(stages)
+        self.folder = SliceFolder(stages, device=folds_on(device))
         self._problem: Any = exact_engines.ManySlices(
             exact_stages=stages.arrays(),
             dimensions=stages.inputs,

@@ -1,4 +1,8 @@
-"""Walks along slices on a CUDA device: the core's, with the same result to the bit."""
+"""Slices on a CUDA device: folded there by torch's operators, and walked by the core's warps.
+
+A walk's result is the CPU's to the bit, from the same fold. A fold there rounds as the device does; what regions there
+are depends on no rounding.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from typing import Any
 
 import torch
 
+from pylinregion._util.tensors import CPU
 from pylinregion.native.devices import named_device
 from pylinregion.native.extension import cuda_built
 
@@ -23,14 +28,17 @@ class WalkDevice:
     Args:
         name: For messages.
         current: Makes it the current one of the thread, for a while.
+        folds: Where torch folds what it walks.
 
     Attributes:
         left: How many slices it has left to the CPU so far: with more regions than were allowed, or walks that need
             more memory than there is, or, where cells are kept, without any line.
     """
 
-    def __init__(self, name: str, current: Callable[[], AbstractContextManager[object]]) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, current: Callable[[], AbstractContextManager[object]], folds: torch.device = CPU
+    ) -> None:
+        self.name, self.folds = name, folds
         self.left = 0
         self._current = current
         self._lock = threading.Lock()
@@ -90,10 +98,15 @@ def called(
     return of_core(*arguments, **asked) if device is None else device.call(of_core, *arguments, **asked)
 
 
+def folds_on(device: WalkDevice | None) -> torch.device:
+    """Where torch folds what is walked there; None: the CPU."""
+    return CPU if device is None else device.folds
+
+
 @functools.cache
 def cuda_walks(index: int) -> WalkDevice:
     """Those of a CUDA device that torch sees."""
-    return WalkDevice(f"cuda:{index}", lambda: torch.cuda.device(index))
+    return WalkDevice(f"cuda:{index}", lambda: torch.cuda.device(index), torch.device("cuda", index))
 
 
 def checked_device(device: Any, of_model: torch.device) -> torch.device:

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP
+from pylinregion._util.tensors import CPU
 from pylinregion.lowering.convolution_norms import norm_of_convolution
+from pylinregion.lowering.gathered_convolution import NOTHING, Gathered
 from pylinregion.lowering.linear_maps import LinearMap, vectors_at_once
 from pylinregion.native.convolutions import RUN, add_convolved, add_images, convolved
 
-_NUMBERS_AT_ONCE = 2**26  # what is interrupted waits for so many
+_NUMBERS_AT_ONCE = 2**26  # what is interrupted waits for so many; and those of windows on a device
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +65,10 @@ class Convolution(LinearMap):
         outputs, inputs, *kernel = self.weight.shape
         return int(max(inputs, outputs // self.groups) * math.prod(kernel))
 
-    @property
-    def roundings(self) -> int:
-        """Products are summed in runs, then these: csrc/convolution/convolution.h."""
+    def roundings(self, device: torch.device = CPU) -> int:
+        """Products are summed in runs, then these: csrc/convolution/convolution.h; elsewhere in any order."""
+        if device != CPU:
+            return self.terms
         outputs, inputs, *kernel = self.weight.shape
 
         def of(channels: int) -> int:
@@ -92,9 +95,9 @@ class Convolution(LinearMap):
             self.source[1:], self.target[1:], kernel, self.stride, self.padding, self.dilation, strict=True
         ):
             place = np.add.outer(np.arange(count) * stride - padding, np.arange(k) * dilation)
-            place[(place < 0) | (place >= n)] = -1
+            place[(place < 0) | (place >= n)] = NOTHING
             both = found[:, None, :, None] * n + place[None, :, None]
-            both[(found < 0)[:, None, :, None] | (place < 0)[None, :, None]] = -1
+            both[(found < 0)[:, None, :, None] | (place < 0)[None, :, None]] = NOTHING
             found = both.reshape(len(found) * count, -1)
         return found
 
@@ -103,38 +106,59 @@ class Convolution(LinearMap):
         return replace(self, weight=np.ascontiguousarray(change(self.weight)))
 
     def times(self, x: Tensor) -> Tensor:
-        """By the kernel of the extension."""
-        return self._convolved(x, self.width, True).reshape(*x.shape[:-1], self.rows)
+        """By the kernel of the extension; on a device by products of matrices."""
+        return self._convolved(x, self.width, self.rows, True)
 
     def add_times(self, out: Tensor, x: Tensor) -> None:
         """By the kernel of the extension, which takes together what is not 0 in the same places, and adds."""
-        for some in vectors_at_once(len(x), max(self.shape), _NUMBERS_AT_ONCE):
-            add_convolved(self._told, x[some].detach(), True, out[some])
+        self._add(out, x, True)
 
     def back(self, g: Tensor) -> Tensor:
-        """By the kernel of the extension, the other way."""
-        return self._convolved(g, self.rows, False).reshape(*g.shape[:-1], self.width)
+        """The other way."""
+        return self._convolved(g, self.rows, self.width, False)
 
     def add_back(self, out: Tensor, g: Tensor) -> None:
         """By the kernel of the extension, which adds sums that it has begun with 0."""
-        add_convolved(self._told, g.detach(), False, out)
+        self._add(out, g, False)
 
-    def _convolved(self, x: Tensor, size: int, forwards: bool) -> Tensor:
-        return convolved(self._told, x.detach().reshape(-1, size), forwards)
-
-    @cached_property
-    def _told(self) -> tuple[Any, ...]:
-        return self.for_core()
-
-    def images(self, units: Int64s) -> Tensor:
+    def images(self, units: Int64s, device: torch.device = CPU) -> Tensor:
         """Each is the kernel of a channel, at its place."""
-        out = torch.zeros(len(units), self.rows, dtype=torch.float64, device="cpu")
+        out = torch.zeros(len(units), self.rows, dtype=torch.float64, device=device)
         self.add_images(out, units, np.ones(len(units)))
         return out
 
     def add_images(self, out: Tensor, units: Int64s, factors: Array) -> None:
         """At the places of kernels alone."""
-        add_images(self._told, units, factors, out)
+        if out.device == CPU:
+            add_images(self._told, units, factors, out)
+        else:
+            self._gathered[0].add_images(out, units, factors)
+
+    def _convolved(self, x: Tensor, size: int, to: int, forwards: bool) -> Tensor:
+        vectors = x.detach().reshape(-1, size)
+        if x.device == CPU:
+            return convolved(self._told, vectors, forwards).reshape(*x.shape[:-1], to)
+        out = x.new_zeros(len(vectors), to)
+        self._add(out, vectors, forwards)
+        return out.reshape(*x.shape[:-1], to)
+
+    def _add(self, out: Tensor, x: Tensor, forwards: bool) -> None:
+        given = None if x.device == CPU else self._gathered[not forwards]
+        for some in vectors_at_once(len(x), max(self.shape) if given is None else given.size, _NUMBERS_AT_ONCE):
+            if given is None:
+                add_convolved(self._told, x[some].detach(), forwards, out[some])
+            else:
+                out[some] += given.times(x[some].detach())
+
+    @cached_property
+    def _told(self) -> tuple[Any, ...]:
+        return self.for_core()
+
+    @cached_property
+    def _gathered(self) -> tuple[Gathered, Gathered]:
+        """This map, and its transpose."""
+        given = Gathered.forwards(self.weight, self.groups, self.windows, math.prod(self.source[1:]))
+        return (given.transposed, given) if self.transposed else (given, given.transposed)
 
     @cached_property
     def row_norms(self) -> Array:

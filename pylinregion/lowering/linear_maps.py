@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UP, frobenius_norm, norm_of_any
+from pylinregion._util.tensors import CPU, Stored, as_tensor
 
 _COLUMNS_AT_ONCE = 1 << 24  # numbers of a matrix that is formed
 _ROWS_AT_ONCE = 1 << 20  # numbers of a matrix that are looked at
@@ -28,7 +29,7 @@ _NUMBERS_AT_ONCE = 1 << 20  # of vectors that a map takes or gives
 
 
 class LinearMap(abc.ABC):
-    """``y = W x`` with stored numbers."""
+    """``y = W x`` with stored numbers, wherever x is."""
 
     @property
     @abc.abstractmethod
@@ -55,8 +56,7 @@ class LinearMap(abc.ABC):
     def terms(self) -> int:
         """At least the products that a row, or a column, sums."""
 
-    @property
-    def roundings(self) -> int:
+    def roundings(self, device: torch.device = CPU) -> int:
         """At least how often a product is rounded, with the sums that it enters, in ``W x`` and ``g W``."""
         return self.terms
 
@@ -81,17 +81,17 @@ class LinearMap(abc.ABC):
         """Add ``g W`` for vectors ``[n, rows]``, each sum as a whole, to ``[n, width]`` in one piece of memory."""
         out += self.back(g)
 
-    def images(self, units: Int64s) -> Tensor:
+    def images(self, units: Int64s, device: torch.device = CPU) -> Tensor:
         """``W`` of some unit vectors: its columns, as rows ``[len(units), rows]`` that the caller may change."""
-        vectors = torch.zeros(len(units), self.width, dtype=torch.float64, device="cpu")
-        vectors[torch.arange(len(units)), torch.from_numpy(units)] = 1
+        vectors = torch.zeros(len(units), self.width, dtype=torch.float64, device=device)
+        vectors[torch.arange(len(units), device=device), as_tensor(units, device)] = 1
         return self.times(vectors)
 
     def add_images(self, out: Tensor, units: Int64s, factors: Array) -> None:
         """Add the same, each times a factor, to ``[len(units), rows]``."""
-        images = self.images(units)
+        images = self.images(units, out.device)
         if not (factors == 1).all():
-            images *= torch.from_numpy(factors)[:, None]
+            images *= as_tensor(factors, out.device)[:, None]
         out += images
 
     @cached_property
@@ -124,13 +124,8 @@ class LinearMap(abc.ABC):
 
     @cached_property
     def row_sums(self) -> Array:
-        """``[rows]``: the sums of absolute values, rounded."""
+        """``[rows]``: the sums of absolute values, rounded; 0 where a row has no numbers but 0."""
         return np.asarray(self.absolute_times(torch.ones(self.width, dtype=torch.float64, device="cpu")).numpy())
-
-    @cached_property
-    def touched(self) -> Tensor:
-        """``[rows]``: 0 where a row has no numbers but 0, else more."""
-        return torch.from_numpy(self.row_sums)
 
     def sizes(self, x: Tensor) -> Tensor:
         """At least ``|W| x`` for vectors ``[..., width]`` that are not negative: ``[..., rows]``."""
@@ -176,10 +171,9 @@ class LinearMap(abc.ABC):
         """Whether it is known that each row is its own number times one of ``factors``."""
         return False
 
-    @property
-    def factors(self) -> Tensor:
-        """``[rows]``: of a map that is in place."""
-        raise AttributeError("this map is not in place")
+    def factors(self, x: Tensor) -> Tensor:
+        """``[rows]``: of a map that is in place; where ``x`` is."""
+        raise TypeError("this map is not in place")
 
     @abc.abstractmethod
     def for_core(self) -> tuple[Any, ...]:
@@ -230,39 +224,44 @@ class Dense(LinearMap):
         return replace(self, weight=change(self.weight))
 
     @cached_property
-    def _weight(self) -> Tensor:
-        return torch.from_numpy(self.weight)
+    def _weight(self) -> Stored:
+        return Stored(self.weight)
+
+    @cached_property
+    def _row_norms(self) -> Stored:
+        return Stored(self.row_norms)
 
     def times(self, x: Tensor) -> Tensor:
         """A product of matrices."""
-        return self._on_places(x, self._weight.T)
+        return self._on_places(x, self._weight.beside(x).T)
 
     def add_times(self, out: Tensor, x: Tensor) -> None:
         """A product of matrices, added by it."""
         for some in vectors_at_once(len(x), max(self.shape), _NUMBERS_AT_ONCE):
             to, of = out[some].view(-1, self.weight.shape[0]), x[some].reshape(-1, self.weight.shape[1])
-            to.addmm_(of, self._weight.T)
+            to.addmm_(of, self._weight.beside(x).T)
 
     def back(self, g: Tensor) -> Tensor:
         """A product of matrices."""
-        return self._on_places(g, self._weight)
+        return self._on_places(g, self._weight.beside(g))
 
     def _on_places(self, x: Tensor, matrix: Tensor) -> Tensor:
         out: Tensor = x.reshape(math.prod(x.shape[:-1]) * self.places, matrix.shape[0]) @ matrix
         return out.reshape(*x.shape[:-1], self.places * matrix.shape[1])
 
-    def images(self, units: Int64s) -> Tensor:
+    def images(self, units: Int64s, device: torch.device = CPU) -> Tensor:
         """Columns of the matrix."""
         if self.places > 1:
-            return super().images(units)
-        columns: Tensor = self._weight.T[torch.from_numpy(units)]
+            return super().images(units, device)
+        where = as_tensor(units, device)
+        columns: Tensor = self._weight.beside(where).T[where]
         return columns
 
     def sizes(self, x: Tensor) -> Tensor:
         """Of one place by norms: of normal weights that is 1.3 times as much, and takes no product of matrices."""
         if self.places > 1:
             return super().sizes(x)
-        norms: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * torch.from_numpy(self.row_norms) * NORM_UP
+        norms: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * self._row_norms.beside(x) * NORM_UP
         return norms
 
     def row_parts(self, numbers: int) -> Iterator[tuple[slice, LinearMap]]:
@@ -284,7 +283,7 @@ class Dense(LinearMap):
 
     def on_columns(self, x: Tensor) -> Tensor:
         """A product of matrices."""
-        return self._weight @ x if self.places == 1 else super().on_columns(x)
+        return self._weight.beside(x) @ x if self.places == 1 else super().on_columns(x)
 
     def dense(self) -> Array:
         """The matrix itself, of one place."""
@@ -366,20 +365,23 @@ class Terms(LinearMap):
         """Whether it is in place, with factors of 1."""
         return self.in_place and bool((self.factor == 1).all())
 
-    @property
-    def factors(self) -> Tensor:
+    def factors(self, x: Tensor) -> Tensor:
         """Those of the first term."""
-        return self._tensors[1][:, 0]
+        return self._stored[1].beside(x)[:, 0]
 
     @cached_property
-    def _tensors(self) -> tuple[Tensor, Tensor]:
-        return torch.from_numpy(self.place), torch.from_numpy(self.factor)
+    def _stored(self) -> tuple[Stored, Stored]:
+        return Stored(self.place), Stored(self.factor)
+
+    def _beside(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        place, factor = self._stored
+        return place.beside(x), factor.beside(x)
 
     def times(self, x: Tensor) -> Tensor:
         """Term by term, gathered."""
         if self.is_identity:
             return x
-        place, factor = self._tensors
+        place, factor = self._beside(x)
         if self.in_place:
             return x * factor[:, 0]
         out = x[..., place[:, 0]] * factor[:, 0]
@@ -391,10 +393,10 @@ class Terms(LinearMap):
         """Term by term, scattered."""
         if self.is_identity:
             return g
-        place, factor = self._tensors
+        place, factor = self._beside(g)
         if self.in_place:
             return g * factor[:, 0]
-        out = torch.zeros(*g.shape[:-1], self.inputs, dtype=g.dtype, device="cpu")
+        out = g.new_zeros(*g.shape[:-1], self.inputs)
         for k in range(place.shape[1]):
             out.index_add_(-1, place[:, k], g * factor[:, k])
         return out

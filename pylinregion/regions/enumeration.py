@@ -68,8 +68,9 @@ def partition(
             ``PYLINREGION_MEMORY_BUDGET``, else half of the memory that is free. Counting only takes
             little, and what a network of convolutions takes is kept below it by cutting the slice into tiles.
         device: Where the regions are found: ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or a ``torch.device``; None: where the
-            model is, or on the CPU if pylinregion was built without CUDA. The result is the same to the bit, and on
-            the CPU. What comes before, the fold of a network that is not small and dense, is made on the CPU.
+            model is, or on the CPU if pylinregion was built without CUDA. The result is on the CPU, and the same:
+            regions, their order and their neighbours; coordinates of a network that is not small and dense differ
+            in their last bits, and so do the numbers of decisions.
         progress: Show the number of regions found so far.
 
     Returns:

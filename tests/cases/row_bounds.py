@@ -51,9 +51,9 @@ def exact_rows(stages, point):
     return rows, on
 
 
-def check_bounds(stages, slices, seed):
+def check_bounds(stages, slices, seed, found=None):
     rng = np.random.default_rng(seed)
-    found = SliceFolder(stages).fold(slices)
+    found = SliceFolder(stages).fold(slices) if found is None else found
     column = 0
     most = 0.0
     groups = [each.units.groups is not None for each in stages.stages for _ in range(each.units.lines)]

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from cases.elsewhere import THERE, elsewhere
 from cases.parts import SCALE
+from pylinregion._util.tensors import as_array
 from pylinregion.lowering.convolution_map import Convolution
 from pylinregion.native.convolutions import add_images, convolved
 
@@ -55,6 +57,26 @@ def test_any_sizes(seed):
             x = rng.integers(-9, 10, (count, size)).astype(np.float64)
             x[rng.random(x.shape) < rng.choice([0.0, 0.5, 0.97])] = 0
             assert np.array_equal(convolved(block.for_core(), torch.from_numpy(x), forwards).numpy(), x @ expected)
+
+
+@pytest.mark.parametrize("seed", range(20 * SCALE))
+def test_operators_of_torch_do_the_same_on_a_device(seed):
+    """Of any sizes, both ways, added to what is there; and images of units."""
+    block, rng = odd(seed)
+    matrix = block.dense()
+    units, factors = rng.integers(0, block.width, 9), rng.integers(-3, 4, 9).astype(np.float64)
+    for forwards, expected in ((True, matrix.T), (False, matrix)):
+        x, before = (rng.integers(-9, 10, (5, size)).astype(np.float64) for size in expected.shape)
+        with elsewhere():
+            to, there = torch.from_numpy(before).to(THERE), torch.from_numpy(x).to(THERE)
+            (block.add_times if forwards else block.add_back)(to, there)
+            found = (block.times if forwards else block.back)(there.reshape(1, 5, -1))
+            images = block.images(units, THERE)
+            block.add_images(images, units, factors)
+        assert np.array_equal(as_array(to), before + x @ expected)
+        assert np.array_equal(as_array(found), (x @ expected)[None])
+        assert np.array_equal(as_array(images), matrix.T[units] * (1 + factors[:, None]))
+    assert block.roundings(THERE) == block.terms >= max(1, *np.count_nonzero(matrix, axis=0))
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -167,11 +189,11 @@ def test_a_product_is_rounded_as_often_as_is_said(channels, forwards):
     value = (found.times(x) if forwards else found.back(x))[0, middle].item()
     terms = 9 * channels
     off = abs(Fraction(value) - 1 - (terms - 1) * Fraction(small))
-    assert off <= found.roundings * Fraction(2) ** -53 * (1 + terms * Fraction(small))
-    assert found.roundings <= min(9, 32 // channels or 1) * min(channels, 32) + 9 * (channels + 31) // 32 + 9
+    assert off <= found.roundings() * Fraction(2) ** -53 * (1 + terms * Fraction(small))
+    assert found.roundings() <= min(9, 32 // channels or 1) * min(channels, 32) + 9 * (channels + 31) // 32 + 9
 
 
 def test_ones_that_are_summed_in_runs_are_rounded_less_often():
     weight = np.ones((1, 128, 3, 3))
     found = Convolution(weight, (128, 3, 3), (1, 1, 1), (1, 1), (0, 0), (1, 1))
-    assert (found.roundings, found.terms) == (32 + 36, 9 * 128)
+    assert (found.roundings(), found.terms) == (32 + 36, 9 * 128)
