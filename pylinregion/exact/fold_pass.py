@@ -357,7 +357,8 @@ class FoldPass:
         line: Int64s,
     ) -> None:
         """Give columns to the lines that are left."""
-        self.room.check(len(self.open) + len(owner), len(self.steps))
+        squares = int(np.square(self.open.of_slices() + np.bincount(owner, minlength=self.count)).sum())
+        self.room.check(len(self.open) + len(owner), len(self.steps), squares)
         self.open.take(owner, line, lines.columns)
         at = self.there(owner), self.there(line)
         at_kink = np.zeros(len(line)) if lines.at_kink is None else as_array(lines.at_kink[at])

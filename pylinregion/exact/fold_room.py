@@ -44,8 +44,13 @@ class Room:
     most_columns: int | None
     max_bytes: int | None
 
-    def check(self, columns: int, stage: int) -> None:
+    def check(self, columns: int, stage: int, squares: int | None = None) -> None:
         """Raise if so many columns, of a stage and those before it, are too many.
+
+        Args:
+            columns: Of all slices together.
+            stage: The stage.
+            squares: The sum of what slices have, each squared; None: as of one.
 
         Raises:
             TooManyColumnsError: There are more than ``most_columns``.
@@ -53,7 +58,7 @@ class Room:
         """
         if self.most_columns is not None and columns > self.most_columns:
             raise TooManyColumnsError(stage, columns)
-        self.check_bytes(columns, bytes_of_fold(columns, self.widest[stage]))
+        self.check_bytes(columns, bytes_of_fold(columns, self.widest[stage], squares))
 
     def check_bytes(self, columns: int, size: int) -> None:
         """Raise a ``BudgetExceededError`` if so many bytes, for so many columns, are too many."""
@@ -92,9 +97,9 @@ def widest_behind(rows: Sequence[int], sources: Sequence[Sequence[int]]) -> list
     return found
 
 
-def bytes_of_fold(columns: int, widest: int) -> int:
-    """What the fold of one slice takes, with so many columns of stages with so many rows."""
-    return 8 * (_ALIVE * columns * widest + columns * columns)
+def bytes_of_fold(columns: int, widest: int, squares: int | None = None) -> int:
+    """What a fold takes, with so many columns of stages with so many rows; ``squares``: see :meth:`Room.check`."""
+    return 8 * (_ALIVE * columns * widest + (columns * columns if squares is None else squares))
 
 
 def columns_that_fit(max_bytes: int, widest: int) -> int:
