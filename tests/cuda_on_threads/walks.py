@@ -1,4 +1,4 @@
-"""Walks of warps on threads: what the CPU's engine does not have, such as too little memory. Run by .ci/builds.
+"""Walks of warps on threads: what the CPU's engine does not have, such as too little memory. Run by .ci/warps.
 
 Each count is compared with the CPU's by the plugin on_warps.
 """
