@@ -11,3 +11,4 @@ Array = NDArray[np.float64]
 Integers = NDArray[np.integer[Any]]  # of any width
 Int64s = NDArray[np.int64]
 AnyArray = NDArray[Any]
+Bools = NDArray[np.bool_]

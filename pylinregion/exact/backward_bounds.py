@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from pylinregion._util.rounding import NORM_UP, UNDERFLOW, UNIT, UP
 from pylinregion._util.tensors import CPU, as_tensor
 
 _ROWS_AT_ONCE = 512
+_ON_A_DEVICE = 1 << 13  # rows at once, elsewhere than on the CPU
 _OPERATIONS = 48  # more than what a coefficient, and a form at a corner, round besides the products of lines: 5.2
 
 
@@ -87,7 +87,6 @@ class BackwardBounds:
     """
 
     def __init__(self, corners: Array, extent: Array, device: torch.device = CPU) -> None:
-        self._device = device
         self._corners = as_tensor(corners.T.copy(), device)
         self._extent = as_tensor(extent, device)
         self._stages: list[_Lines | _Maxima] = []
@@ -96,7 +95,7 @@ class BackwardBounds:
     def __len__(self) -> int:
         return len(self._high)
 
-    def add_lines(self, taken: Tensor, forms: Array, error: Array, low: Array, high: Array) -> None:
+    def add_lines(self, taken: Tensor, forms: Tensor, error: Tensor, low: Tensor, high: Tensor) -> None:
         """Those that a stage leaves open.
 
         Args:
@@ -106,14 +105,13 @@ class BackwardBounds:
             low, high: ``[n]``: bounds of their values, 0 between them.
         """
         width = high - low
-        chord = np.divide(high, width, out=np.zeros_like(width), where=width > 0)
-        above = np.maximum(-chord * low, (1 - chord) * high) * UP + UNDERFLOW
-        of_rows, off, *relaxed = map(self._there, (forms, error, chord, above, np.where(high > -low, 1.0, 0.0)))
-        size = self._sizes(of_rows, taken.T)
-        self._stages.append(_Lines(len(self), taken, of_rows, off, size, *relaxed))
-        self._high = torch.cat([self._high, self._there(high) * UP])
+        chord = torch.where(width > 0, high / width, 0)
+        above = torch.maximum(-chord * low, (1 - chord) * high) * UP + UNDERFLOW
+        size = self._sizes(forms, taken.T)
+        self._stages.append(_Lines(len(self), taken, forms, error, size, chord, above, (high > -low).double()))
+        self._high = torch.cat([self._high, high * UP])
 
-    def add_maxima(self, forms: Array, radius: Array, high: Array) -> None:
+    def add_maxima(self, forms: Tensor, radius: Tensor, high: Tensor) -> None:
         """The candidates that a stage leaves open: each is within a radius of a form, as is a maximum by its first.
 
         Args:
@@ -121,11 +119,8 @@ class BackwardBounds:
             radius: ``[n]``.
             high: ``[n]``: bounds of their absolute values.
         """
-        self._stages.append(_Maxima(len(self), self._there(forms), self._there(radius)))
-        self._high = torch.cat([self._high, self._there(high)])
-
-    def _there(self, array: Array) -> Tensor:
-        return as_tensor(array, self._device)
+        self._stages.append(_Maxima(len(self), forms, radius))
+        self._high = torch.cat([self._high, high])
 
     def of(self, forms: Tensor, taken: Tensor, error: Tensor) -> Bounds:
         """Bounds of rows.
@@ -136,8 +131,9 @@ class BackwardBounds:
             error: ``[m]``: what they are off by.
         """
         parts = []
-        for begin in range(0, len(forms), _ROWS_AT_ONCE):
-            some = slice(begin, begin + _ROWS_AT_ONCE)
+        step = _ROWS_AT_ONCE if forms.device == CPU else _ON_A_DEVICE
+        for begin in range(0, len(forms), step):
+            some = slice(begin, begin + step)
             size = self._sizes(forms[some], taken[some])
             parts.append(self._followed(forms[some], taken[some], error[some] + self._rounding * size))
         return Bounds(*map(torch.cat, zip(*((p.form, p.slack, p.low, p.high) for p in parts), strict=True)))

@@ -22,7 +22,7 @@ from pylinregion.exact.fold_room import Room, bytes_of_digits
 from pylinregion.exact.fold_values import Born, LinesOfRows, Rows, Values
 from pylinregion.exact.folded_network import FoldedNetwork
 from pylinregion.exact.open_lines import OpenLines, RowsOfLines
-from pylinregion.exact.over_polygons import Bits, LineBounds, OverPolygons
+from pylinregion.exact.over_polygons import LineBounds, OverPolygons
 from pylinregion.exact.row_errors import SettledStage, pulled_back
 from pylinregion.exact.slice_systems import SliceOutputs, Slices, SliceSystems
 from pylinregion.lowering.linear_maps import LinearMap, vectors_at_once
@@ -30,6 +30,7 @@ from pylinregion.lowering.stages import INPUT
 from pylinregion.lowering.units import Units
 
 _AT_ONCE = 2**20  # numbers of images of units at a time
+_ON_A_DEVICE = 2**26  # such numbers there
 _LOOSE = 1e-3  # of what a narrow stage's values change by: if norms leave it off by more, rows are bounded one by one
 _NARROW = 1024  # rows
 _MATTERS = 0.01  # of the range of a line: a smaller part of it that is error settles next to nothing
@@ -48,8 +49,7 @@ class LooseBoundsError(Exception):
 class FoldPass:
     """A pass through the stages, on its way.
 
-    What has a number for each row of a stage is on the network's device, names but for that; what has one for each open
-    line, or slice, is on the host.
+    Tensors are on the network's device, but for names, which are on the host. Arrays are what slices have a number of.
 
     Args:
         network: What is folded, and where.
@@ -71,8 +71,8 @@ class FoldPass:
         self.axes = slices.axes
         self.corners = slices.corners
         self.extent = slices.extent
-        self.on: Bits = np.zeros((self.count, network.stages.lines), dtype=bool)
-        self.open = OpenLines(self.count, self.axes)
+        self.on = torch.zeros(self.count, network.stages.lines, dtype=torch.bool, device=network.device)
+        self.open = OpenLines(self.count, self.axes, network.device)
         self.names = Names(self.count)
         self.over = OverPolygons(slices, self.open, network.device)
         alone = self.count == 1  # of many slices at once each has few lines
@@ -87,6 +87,11 @@ class FoldPass:
         """Numbers of the host on the network's device."""
         return as_tensor(array, self.network.device)
 
+    def _born_none(self) -> Born:
+        """Of a stage without any."""
+        nothing = torch.zeros(0, dtype=torch.float64, device=self.network.device)
+        return Born(len(self.open), nothing.long(), nothing)
+
     def plane(self, slices: Slices) -> Values:
         """The input."""
         inputs = slices.origins.shape[1]
@@ -100,7 +105,7 @@ class FoldPass:
         values = Values(
             affine,
             columns,
-            Born.none(),
+            self._born_none(),
             size,
             nothing,
             torch.zeros_like(size),
@@ -166,7 +171,7 @@ class FoldPass:
             affine = affine.clone() if len(stage.blocks) == 1 else affine
             affine[:, -1] += bias
             if self.network.maxima and len(columns):
-                columns = columns[self.there(self.open.relaxed.first_of_group[: len(columns)])]
+                columns = columns[self.open.relaxed.first_of_group[: len(columns)]]
             rounded = size * rounding
         self.rounded.append(rounded)
         each += rounded
@@ -192,8 +197,8 @@ class FoldPass:
         found = digits.rows(maps, vectors, bias, self._constants)
         first = (self.axes + 1) * self.count
         if self.network.maxima and vectors > first:
-            firsts = torch.from_numpy(first + self.open.relaxed.first_of_group[: vectors - first])
-            found = found.take(torch.cat([torch.arange(first), firsts]))
+            firsts = first + self.open.relaxed.first_of_group[: vectors - first]
+            found = found.take(torch.cat([torch.arange(first, device=firsts.device), firsts]))
         return found
 
     def _as_floats(self, digits: Digits, x: FixedPoint) -> tuple[Tensor, Tensor]:
@@ -204,8 +209,12 @@ class FoldPass:
 
     def _cut(self, x: FixedPoint, n: int) -> Array:
         """``[B]``: a bound of the 2-norm, anywhere on the slice, of what was cut off from the digits of n numbers."""
-        sizes = self.extent.sum(axis=1) + np.bincount(self.open.owner, self.open.relaxed.high, minlength=self.count)
+        sizes = self.extent.sum(axis=1) + self._highs_of_slices()
         return np.asarray(sizes * (x.off * math.sqrt(n)) * NORM_UP)
+
+    def _highs_of_slices(self) -> Array:
+        owner, high = as_array(self.open.owner), as_array(self.open.relaxed.high)
+        return np.asarray(np.bincount(owner, high, minlength=self.count), dtype=np.float64)
 
     def _look_for_digits(self, rows: int) -> None:
         """End this fold if bounding so many more rows one by one would take longer than to fold it in digits."""
@@ -257,7 +266,7 @@ class FoldPass:
     def _add_columns(self, columns: Tensor | None, value: Values, block: LinearMap, may_write: bool) -> Tensor:
         """What rows take from the columns of a value, added to what they take from others."""
         born, before = value.born, len(value.columns)
-        end = int(born.numbers[-1]) + 1 if len(born.numbers) else before
+        end = born.end if len(born.units) else before
         if columns is None and end == before and block.in_place:
             kept = value.columns if may_write else value.columns.clone()
             return kept if block.is_identity else kept.mul_(block.factors(kept))
@@ -266,9 +275,10 @@ class FoldPass:
         elif len(columns) < end:
             columns = torch.cat([columns, self._zeros(end - len(columns), block.rows)])
         block.add_times(columns[:before], value.columns)
-        for some in vectors_at_once(len(born.numbers), block.rows, _AT_ONCE):
-            numbers = born.numbers[some]
-            block.add_images(columns[int(numbers[0]) : int(numbers[-1]) + 1], born.units[some], born.entries[some])
+        for some in vectors_at_once(len(born.units), block.rows, _AT_ONCE if columns.device == CPU else _ON_A_DEVICE):
+            units = born.units[some]
+            first = born.first + some.start
+            block.add_images(columns[first : first + len(units)], units, born.entries[some])
         return columns
 
     def _zeros(self, count: int, n: int) -> Tensor:
@@ -280,34 +290,35 @@ class FoldPass:
         """The units of a stage from its rows; lines that are not settled get columns."""
         n = len(units.line_begin) - 1
         if units.lines == 0:
-            return self._pieces(units, rows, rows.size, np.zeros((self.count, n), np.int64), Born.none())
+            pieces = torch.zeros(self.count, n, dtype=torch.int64, device=rows.affine.device)
+            return self._pieces(units, rows, rows.size, pieces, self._born_none())
         lines = self._lines(units, rows)
         bounds, on, off = self._settle(units, lines)
         self.on[:, first_line : first_line + units.lines] = on
-        owner, line = np.nonzero(~(on | off))
+        owner, line = (~(on | off)).nonzero(as_tuple=True)
+        first = len(self.open)
         self._open(units, first_line, lines, bounds, rows.noise / math.sqrt(n), owner, line)
         if lines.one_each:
-            piece = on.astype(np.int64)
+            piece = on
         else:
-            below = np.concatenate([np.zeros((self.count, 1), np.int64), np.cumsum(on, axis=1)], axis=1)
-            piece = below[:, units.line_begin[1:]] - below[:, units.line_begin[:-1]]
-        lower = line + lines.row[line]  # the piece below each line
-        jump = (units.slopes[lower + 1] - units.slopes[lower]) / units.denominator
+            below = torch.cat([on.new_zeros(self.count, 1).long(), on.cumsum(dim=1)], dim=1)
+            begin = self.there(units.line_begin)
+            piece = below[:, begin[1:]] - below[:, begin[:-1]]
+        row = lines.row[line]
+        lower, slopes = line + row, self.there(units.slopes)  # the piece below each line
+        jump = (slopes[lower + 1] - slopes[lower]) / units.denominator
         size = lines.size
         if not lines.one_each or lines.at_kink is not None:  # of rows: lines are less by their kinks
             reached = (size + self.there(np.abs(units.kinks))) * UP
-            row_of = self.there(lines.row).expand(self.count, -1)
-            size = rows.size.scatter_reduce(1, row_of, reached, "amin")
-        numbers = len(self.open) - len(line) + np.arange(len(line))
-        return self._pieces(units, rows, size, piece, Born(numbers, lines.row[line], jump))
+            size = rows.size.scatter_reduce(1, lines.row.expand(self.count, -1), reached, "amin")
+        return self._pieces(units, rows, size, piece, Born(first, row, jump))
 
     def _lines(self, units: Units, rows: Rows) -> LinesOfRows:
         """Rows less kinks."""
         several = np.diff(units.line_begin)
-        row_of = np.repeat(np.arange(len(several)), several)
+        taken = self.there(np.repeat(np.arange(len(several)), several))
         one_each = bool((several == 1).all())
         affine, columns, each, size = rows.affine, rows.columns, rows.each, rows.size
-        taken = self.there(row_of)
         if not one_each:
             affine, columns, each, size = affine[:, :, taken], columns[:, taken], each[:, taken], size[:, taken]
         at_kink = None
@@ -318,31 +329,30 @@ class FoldPass:
             affine = affine.clone()
             affine[:, -1] -= kinks
         zero = None if bool((rows.some != 0).all()) else (rows.some if one_each else rows.some[:, taken]) == 0
-        return LinesOfRows(row_of, affine, columns, each, size, at_kink, zero, rows.names, one_each)
+        return LinesOfRows(taken, affine, columns, each, size, at_kink, zero, rows.names, one_each)
 
-    def _settle(self, units: Units, lines: LinesOfRows) -> tuple[LineBounds, Bits, Bits]:
+    def _settle(self, units: Units, lines: LinesOfRows) -> tuple[LineBounds, Tensor, Tensor]:
         """The lines of a stage over the slices, and which of them are on, and off; sizes become less, and errors."""
         bounds, lines.size = self.over.bounds(lines.affine, lines.columns, lines.each, lines.size)
         on, off = self.over.decided(units, lines.columns, bounds, lines.zero, lines.names)
-        owner, line = np.nonzero(~(on | off))
-        at = self.there(owner), self.there(line)
-        loose = as_array(lines.each[at] > _MATTERS * (bounds.high[at] - bounds.low[at]))
-        if loose.any():
-            self._look_for_digits(int(loose.sum()))
-            at = self.there(owner[loose]), self.there(line[loose])
-            rows = np.full(len(at[0]), len(self.steps)), lines.row[line[loose]]
-            sharp = self.there(self._pulled_back(owner[loose], *rows))
+        owner, line = (~(on | off)).nonzero(as_tuple=True)
+        at = owner, line
+        loose = lines.each[at] > _MATTERS * (bounds.high[at] - bounds.low[at])
+        if bool(loose.any()):
+            at = owner[loose], line[loose]
+            self._look_for_digits(len(at[0]))
+            stage, row = np.full(len(at[0]), len(self.steps)), as_array(lines.row[at[1]])
+            sharp = self.there(self._pulled_back(as_array(at[0]), stage, row))
             if lines.at_kink is not None:
                 sharp += lines.at_kink[at]
             lines.each = lines.each.clone()
             lines.each[at] = torch.minimum(lines.each[at], sharp * UP)
             bounds, lines.size = self.over.bounds(lines.affine, lines.columns, lines.each, lines.size)
             on, off = self.over.decided(units, lines.columns, bounds, lines.zero, lines.names)
-            owner, line = np.nonzero(~(on | off))
+            owner, line = (~(on | off)).nonzero(as_tuple=True)
         if self.backward is not None and len(self.backward) and units.groups is None and len(line):
-            left = self.there(line)
-            rows_left = lines.affine[0][:, left].T, lines.columns[:, left].T, lines.each[0, left]
-            bounds.sharpen(left, self.backward.of(*rows_left))
+            rows_left = lines.affine[0][:, line].T, lines.columns[:, line].T, lines.each[0, line]
+            bounds.sharpen(line, self.backward.of(*rows_left))
             on, off = self.over.decided(units, lines.columns, bounds, lines.zero, lines.names)
         return bounds, on, off
 
@@ -353,113 +363,105 @@ class FoldPass:
         lines: LinesOfRows,
         bounds: LineBounds,
         noise: Array,
-        owner: Int64s,
-        line: Int64s,
+        owner: Tensor,
+        line: Tensor,
     ) -> None:
         """Give columns to the lines that are left."""
-        squares = int(np.square(self.open.of_slices() + np.bincount(owner, minlength=self.count)).sum())
+        squares = int((self.open.of_slices() + torch.bincount(owner, minlength=self.count)).square().sum())
         self.room.check(len(self.open) + len(owner), len(self.steps), squares)
         self.open.take(owner, line, lines.columns)
-        at = self.there(owner), self.there(line)
-        at_kink = np.zeros(len(line)) if lines.at_kink is None else as_array(lines.at_kink[at])
-        error = as_array(lines.each[at])
+        at = owner, line
+        error = lines.each[at]
+        at_kink = torch.zeros_like(error) if lines.at_kink is None else lines.at_kink[at]
         if self.digits is not None:
-            held = 5 * UNIT * as_array(lines.size[at])
+            held = 5 * UNIT * lines.size[at]
             at_kink, error = at_kink + held, error + held
-        form = as_array(lines.affine[at[0], :, at[1]])
-        rows = RowsOfLines(form=form, error=error * UP + UNDERFLOW, at_kink=at_kink, noise=noise[owner])
+        form = lines.affine[owner, :, line]
+        rows = RowsOfLines(form=form, error=error * UP + UNDERFLOW, at_kink=at_kink, noise=self.there(noise)[owner])
         relaxed = self.over.relaxed(units, bounds, owner, line)
         if self.backward is not None and len(line):
             if units.groups is None:
-                low = np.minimum(as_array(bounds.low[at]), 0)
-                self.backward.add_lines(lines.columns[:, at[1]], form, rows.error, low, relaxed.high)
+                low = bounds.low[at].clamp(max=0)
+                self.backward.add_lines(lines.columns[:, line], form, rows.error, low, relaxed.high)
             else:
                 self.backward.add_maxima(relaxed.form, relaxed.radius, relaxed.high)
         self.open.add(owner, first_line + line, lines.row[line], rows, relaxed)
 
-    def _pieces(self, units: Units, rows: Rows, size: Tensor, piece: Int64s, born: Born) -> Values:
+    def _pieces(self, units: Units, rows: Rows, size: Tensor, piece: Tensor, born: Born) -> Values:
         """Units on the pieces that they are settled on: ``[B, rows]``, those below all lines that are not settled."""
         if units.gated:
-            slope, constant = piece.astype(np.float64), np.zeros((1, 1))
+            steep, constant = piece.double(), rows.affine.new_zeros(1, 1)
         else:
-            at = units.line_begin[:-1] + np.arange(piece.shape[1]) + piece
-            slope = units.slopes[at] / units.denominator
-            constant = units.intercepts[at] / units.denominator
-        steep = self.there(slope)
+            at = self.there(units.line_begin[:-1] + np.arange(piece.shape[1])) + piece
+            steep = self.there(units.slopes)[at] / units.denominator
+            constant = self.there(units.intercepts)[at] / units.denominator
         if rows.digits is not None:
-            return self._pieces_in_digits(rows, size, slope, np.broadcast_to(constant, slope.shape), born)
+            return self._pieces_in_digits(rows, size, steep, constant, born)
         affine = rows.affine.mul_(steep[:, None])
-        affine[:, -1] += self.there(constant)
+        affine[:, -1] += constant
         columns = rows.columns
         if len(columns):
-            columns = columns.mul_(steep if self.count == 1 else steep[self.there(self.open.owner[: len(columns)])])
-        size = self._sizes_behind(size, steep, self.there(np.abs(constant)), born)
+            columns = columns.mul_(steep if self.count == 1 else steep[self.open.owner[: len(columns)]])
+        size = self._sizes_behind(size, steep, constant.abs(), born)
         steepest = float(np.abs(units.slopes).max(initial=0.0)) / units.denominator
         error = rows.error * steepest * NORM_UP
         plain = units.denominator == 1 and np.isin(units.slopes, (-1, 0, 1)).all() and not units.intercepts.any()
         rounded: Tensor | None = None
-        if not (plain and (np.abs(born.entries) <= 1).all()):
+        if not (plain and (units.gated or bool((born.entries.abs() <= 1).all()))):
             rounded = 8 * UNIT * UP * size
             error += _norms(rounded)
         self.steps.append((steep, rounded))
-        some = self._some_behind(rows.some, steep, self.there(constant), born)
+        some = self._some_behind(rows.some, steep, constant, born)
         own_each = None
         if self.count == 1:
             own_each = rows.each * steep.abs() * UP + (0 if rounded is None else rounded)
-        named = self._named(rows, slope, constant, some, born)
+        named = self._named(rows, steep, constant, some, born)
         return Values(affine, columns, born, size, error, own_each, some, named, steepest * rows.noise)
 
     def _sizes_behind(self, size: Tensor, steep: Tensor, constant: Tensor, born: Born) -> Tensor:
         """``[B, n]``: bounds of units, from those of their rows, with all terms taken without signs."""
         size = size * steep.abs() + constant
-        if len(born.numbers):
-            own = self.there(self.open.owner[born.numbers]), self.there(born.units)
-            highs = self.there(np.abs(born.entries) * self.open.relaxed.high[born.numbers])
-            size.index_put_(own, highs, accumulate=True)
+        if len(born.units):
+            own = self.open.owner[born.all], born.units
+            size.index_put_(own, born.entries.abs() * self.open.relaxed.high[born.all], accumulate=True)
         return size
 
     def _some_behind(self, some: Tensor, steep: Tensor, constant: Tensor, born: Born) -> Tensor:
         """``[B, n]``: 0 where units are 0 all over the slice, from where their rows are."""
         found = (some * (steep != 0) + (constant != 0) != 0).double()
-        if len(born.numbers):
-            found[self.there(self.open.owner[born.numbers]), self.there(born.units)] = 1
+        if len(born.units):
+            found[self.open.owner[born.all], born.units] = 1
         return found
 
-    def _named(self, rows: Rows, slope: Array, constant: Array, some: Tensor, born: Born) -> Named | None:
+    def _named(self, rows: Rows, steep: Tensor, constant: Tensor, some: Tensor, born: Born) -> Named | None:
         """The names of units on the pieces that they are settled on."""
         if rows.names is None:
             return None
-        unsettled = torch.from_numpy(self.open.owner[born.numbers]), torch.from_numpy(born.units)
-        return self.names.of_units(
-            rows.names, torch.from_numpy(slope), torch.from_numpy(constant), some.cpu(), unsettled
-        )
+        unsettled = self.open.owner[born.all].cpu(), born.units.cpu()
+        return self.names.of_units(rows.names, steep.cpu(), constant.cpu(), some.cpu(), unsettled)
 
-    def _pieces_in_digits(self, rows: Rows, size: Tensor, slope: Array, constant: Array, born: Born) -> Values:
+    def _pieces_in_digits(self, rows: Rows, size: Tensor, steep: Tensor, constant: Tensor, born: Born) -> Values:
         """The same in digits: slopes are -1, 0 and 1, so that nothing is rounded."""
         assert self.digits is not None and rows.digits is not None
         first = (self.axes + 1) * self.count
-        owner = np.concatenate([np.repeat(np.arange(self.count), self.axes + 1), self.open.owner])[
-            : rows.digits.vectors
-        ]
-        constant = constant.copy()
-        steep, added = self.there(slope), self.there(constant)
-        found = rows.digits
-        found.multiply(steep, self.there(owner))
+        slices = torch.arange(self.count, device=steep.device).repeat_interleave(self.axes + 1)
+        found, added = rows.digits, constant.expand_as(steep)
+        found.multiply(steep, torch.cat([slices, self.open.owner])[: found.vectors])
         error = rows.error
-        if constant.any():
+        moved = bool(constant.any())
+        if moved:
             found = self.digits.plus(found, added, self._constants)
-            error = error + self._cut(found, slope.shape[1])
-        if len(born.numbers):
-            at, units = torch.from_numpy(first + born.numbers), torch.from_numpy(born.units)
-            vectors = first + int(born.numbers[-1]) + 1
-            found = self.digits.with_units(found, vectors, at, units, torch.from_numpy(born.entries))
-            error = error + self._cut(found, slope.shape[1])
+            error = error + self._cut(found, steep.shape[1])
+        if len(born.units):
+            at = first + torch.arange(born.first, born.end, device=steep.device)
+            found = self.digits.with_units(found, first + born.end, at, born.units, born.entries)
+            error = error + self._cut(found, steep.shape[1])
         size = self._sizes_behind(size, steep, added.abs(), born)
         some = self._some_behind(rows.some, steep, added, born)
-        cut = self.there((error - rows.error) * NORM_UP)[:, None].expand(-1, slope.shape[1])
-        self.steps.append((steep, cut if constant.any() or len(born.numbers) else None))
-        nothing = steep.new_zeros(0, slope.shape[1])
-        named = self._named(rows, slope, constant, some, born)
+        cut = self.there((error - rows.error) * NORM_UP)[:, None].expand(-1, steep.shape[1])
+        self.steps.append((steep, cut if moved or len(born.units) else None))
+        nothing = steep.new_zeros(0, steep.shape[1])
+        named = self._named(rows, steep, added, some, born)
         return Values(rows.affine, nothing, born, size, error * NORM_UP, None, some, named, rows.noise, found)
 
     def tighten(self, cells: bool) -> None:
@@ -468,11 +470,14 @@ class FoldPass:
         loose = np.flatnonzero((off * decisions > _WORTH) | (cells & (off > _SHARP)))
         if not len(loose):
             return
-        rows, stages = self.open.rows, self.network.stages.stages
+        stages = self.network.stages.stages
         stage = np.repeat([number for number, each in enumerate(stages) if each.units.lines], np.diff(self.open.births))
         self.known = [None] * len(self.known)  # few rows are left: they are pulled back all the way
-        found = self._pulled_back(self.open.owner[loose], stage[loose], self.open.unit[loose])
-        rows.error[loose] = np.minimum(rows.error[loose], (found + rows.at_kink[loose]) * UP + UNDERFLOW)
+        which = self.there(loose)
+        owner, unit = as_array(self.open.owner[which]), as_array(self.open.unit[which])
+        found = self.there(self._pulled_back(owner, stage[loose], unit))
+        rows = self.open.rows
+        rows.error[which] = torch.minimum(rows.error[which], (found + rows.at_kink[which]) * UP + UNDERFLOW)
 
     def would_pay_in_digits(self, cells: bool) -> bool:
         """Whether a fold in digits takes less than what this one leaves to integers."""
@@ -487,10 +492,9 @@ class FoldPass:
         """What open rows are off by, in units of what each changes by on its slice, and in how many decisions it is."""
         spans = self.extent[:, :-1] if self.axes == 2 else np.ptp(self.corners[:, :, :1], axis=1)
         owner, rows = self.open.owner, self.open.rows
-        change = (np.abs(rows.form[:, :-1]) * spans[owner]).sum(axis=1)
-        off: Array = np.full_like(change, np.inf)
-        np.divide(rows.error, change, out=off, where=change > 0)
-        return off, self.open.of_slices()[owner]  # against each of its slice, about
+        change = (rows.form[:, :-1].abs() * self.there(spans)[owner]).sum(dim=1)
+        off = torch.where(change > 0, rows.error / change, math.inf)
+        return as_array(off), as_array(self.open.of_slices()[owner])  # against each of its slice, about
 
     def systems(self) -> SliceSystems:
         """What is left."""
@@ -504,7 +508,11 @@ class FoldPass:
         own = sum((block.row_norms for block in blocks), np.zeros(columns.shape[1]))
         shares = own / sum(block.frobenius for block in blocks)
         return SliceOutputs(
-            as_array(last.affine), columns[self.open.order], shares, last.noise, self.open.rows.noise[self.open.order]
+            as_array(last.affine),
+            columns[as_array(self.open.order)],
+            shares,
+            last.noise,
+            as_array(self.open.rows.noise[self.open.order]),
         )
 
 

@@ -5,26 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 from torch import Tensor
 
-from pylinregion._util.arrays import Array, Int64s
+from pylinregion._util.arrays import Array
 from pylinregion.exact.equal_values import Named
 from pylinregion.exact.fixed_point import FixedPoint
 
 
 class Born(NamedTuple):
-    """Columns that begin in a stage: their numbers, the unit that each is of, and what it is times the line's unit."""
+    """Columns that begin in a stage.
 
-    numbers: Int64s
-    units: Int64s
-    entries: Array
+    Attributes:
+        first: The number of the first; the others follow.
+        units: ``[n]``: the unit that each is of.
+        entries: ``[n]``: what it is times the line's unit.
+    """
 
-    @classmethod
-    def none(cls) -> Born:
-        """Of a stage without any."""
-        nothing = np.zeros(0, np.int64)
-        return cls(nothing, nothing, np.zeros(0))
+    first: int
+    units: Tensor
+    entries: Tensor
+
+    @property
+    def end(self) -> int:
+        """The number behind the last."""
+        return self.first + len(self.units)
+
+    @property
+    def all(self) -> slice:
+        """Their numbers."""
+        return slice(self.first, self.end)
 
 
 @dataclass
@@ -93,7 +102,7 @@ class LinesOfRows:
         one_each: Whether each row has one line.
     """
 
-    row: Int64s
+    row: Tensor
     affine: Tensor
     columns: Tensor
     each: Tensor

@@ -10,10 +10,9 @@ from functools import reduce
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pylinregion._util.arrays import Int64s
+from pylinregion._util.arrays import Bools, Int64s
 from pylinregion._util.rounding import NORM_UP, UNDERFLOW, UNIT, UP
 from pylinregion._util.tensors import CPU, as_array, as_tensor
 from pylinregion.exact.backward_bounds import Bounds
@@ -22,7 +21,6 @@ from pylinregion.exact.open_lines import OpenLines, RelaxedLines
 from pylinregion.exact.slice_systems import Slices
 from pylinregion.lowering.units import Units
 
-Bits = NDArray[np.bool_]
 _OPERATIONS = 40  # more than a relaxed form, its bounds and what they enter round, besides the sums of columns: 5.2
 
 
@@ -64,11 +62,11 @@ class OverPolygons:
         self._device = device
         self._count, self._axes = len(slices), slices.axes
         self._corners = as_tensor(slices.corners[:, :, : slices.axes].copy(), device)
-        self._extent = slices.extent
+        self._extent = as_tensor(slices.extent, device)
 
     def bounds(self, affine: Tensor, columns: Tensor, each: Tensor, size: Tensor) -> tuple[LineBounds, Tensor]:
         """The lines over the polygons, and what their values are at most, with all terms taken without signs."""
-        extent = as_tensor(self._extent, self._device)
+        extent = self._extent
         rounding = self._rounding()
         own = affine[:, -1].abs()
         for k in range(self._axes):
@@ -77,9 +75,9 @@ class OverPolygons:
         relaxed = affine
         if len(columns):
             given = self._open.relaxed
-            reach = np.einsum("ck,ck->c", np.abs(given.form), self._extent[self._open.owner]) + given.radius
-            of_sizes = np.stack([given.radius + rounding * reach, given.high], axis=1)
-            factors = np.concatenate([given.form, of_sizes], axis=1)[: len(columns)]
+            reach = (given.form.abs() * extent[self._open.owner]).sum(dim=1) + given.radius
+            of_sizes = torch.stack([given.radius + rounding * reach, given.high], dim=1)
+            factors = torch.cat([given.form, of_sizes], dim=1)[: len(columns)]
             sums = self._open.sums(columns, factors, signed=self._axes + 1)
             relaxed = affine + sums[:, :-2]
             slack += sums[:, -2]
@@ -89,7 +87,7 @@ class OverPolygons:
 
     def _rounding(self) -> float:
         """Of sums over the columns of a slice, in units of their terms' sizes."""
-        return (int(np.bincount(self._open.owner, minlength=1).max()) + _OPERATIONS) * UNIT * UP
+        return (self._open.most + _OPERATIONS) * UNIT * UP
 
     def _over_corners(self, form: Tensor, slack: Tensor) -> tuple[Tensor, Tensor]:
         """The range of affine functions ``[B, axes + 1, n]`` on the polygons, wider by ``slack`` on both sides."""
@@ -100,8 +98,8 @@ class OverPolygons:
 
     def decided(
         self, units: Units, columns: Tensor, lines: LineBounds, zero: Tensor | None, names: Named | None
-    ) -> tuple[Bits, Bits]:
-        """Which lines are on, and off, all over their slice.
+    ) -> tuple[Tensor, Tensor]:
+        """Which lines are on, and off, all over their slice: ``[B, lines]`` bool.
 
         Args:
             units: Their stage's.
@@ -112,28 +110,28 @@ class OverPolygons:
         if units.groups is None:
             on, off = self._settled(units, lines)
             if zero is not None:
-                off |= ~on & as_array(zero) & (units.kinks == 0)
+                off |= ~on & zero & as_tensor(units.kinks == 0, self._device)
             return on, off
         assert names is not None
-        off = self._lost(units, columns, lines)
-        off |= later_equals(units, names.of, off)
-        return _alone(units, off), off
+        lost = self._lost(units, columns, lines)
+        lost |= later_equals(units, names.of, lost)
+        return as_tensor(_alone(units, lost), self._device), as_tensor(lost, self._device)
 
-    def _settled(self, units: Units, lines: LineBounds) -> tuple[Bits, Bits]:
+    def _settled(self, units: Units, lines: LineBounds) -> tuple[Tensor, Tensor]:
         """Which lines are on, and off, all over their slice."""
-        on, off = as_array(lines.low > 0), as_array(lines.high < 0)
+        on, off = lines.low > 0, lines.high < 0
         several = np.diff(units.line_begin)
         if several.max() > 1:  # kinks ascend: what is above one is above those before it
             place = np.arange(units.lines) - np.repeat(units.line_begin[:-1], several)
             for k in range(1, int(several.max())):
-                at = np.flatnonzero(place == k)
+                at = as_tensor(np.flatnonzero(place == k), self._device)
                 off[:, at] |= off[:, at - 1]
             for k in range(int(several.max()) - 1, 0, -1):
-                at = np.flatnonzero(place == k)
+                at = as_tensor(np.flatnonzero(place == k), self._device)
                 on[:, at - 1] |= on[:, at]
         return on, off
 
-    def _lost(self, units: Units, columns: Tensor, lines: LineBounds) -> Bits:
+    def _lost(self, units: Units, columns: Tensor, lines: LineBounds) -> Bools:
         """Which candidates lose all over their slice; each against the one with the largest lower bound."""
         assert units.groups is not None
         begin, group = units.groups[:-1], units.neuron_of_line
@@ -147,8 +145,7 @@ class OverPolygons:
         if len(columns):
             radii = self._open.relaxed.radius[: len(columns), None]
             rest += self._open.sums(columns, -radii)[:, 0]
-            owner = self._open.owner[: len(columns)]
-            leaders = leader if self._count == 1 else leader[as_tensor(owner, self._device)]
+            leaders = leader if self._count == 1 else leader[self._open.owner[: len(columns)]]
             apart = columns - columns.take_along_dim(leaders, dim=1)
             radius += self._open.sums(apart, radii)[:, 0]
             rest += self._rounding() * lines.slack  # of the sum that was taken away
@@ -157,42 +154,47 @@ class OverPolygons:
         self._lead, self._most = best, most
         return np.asarray(most < 0)
 
-    def relaxed(self, units: Units, lines: LineBounds, owner: Int64s, line: Int64s) -> RelaxedLines:
+    def relaxed(self, units: Units, lines: LineBounds, owner: Tensor, line: Tensor) -> RelaxedLines:
         """What new columns contribute is within a radius of an affine function: of ``max(z, 0)``, or a maximum."""
-        at = as_tensor(owner, self._device), as_tensor(line, self._device)
-        low = np.minimum(as_array(lines.low[at]), 0)
-        high = np.maximum(as_array(lines.high[at]), 0)
-        relaxed = as_array(lines.relaxed[at[0], :, at[1]])
-        off = as_array(lines.slack[at])
-        first = len(self._open) + np.arange(len(owner))
+        at = owner, line
+        low, high = lines.low[at].clamp(max=0), lines.high[at].clamp(min=0)
         if units.groups is None:
+            first = len(self._open) + torch.arange(len(owner), device=self._device)
             width = high - low
-            slope = np.divide(high, width, out=np.zeros_like(width), where=width > 0)
+            slope = torch.where(width > 0, high / width, 0)
             middle = -slope * low / 2
-            relaxed = relaxed * slope[:, None]
+            relaxed = lines.relaxed[owner, :, line] * slope[:, None]
             relaxed[:, -1] += middle
-            radius = middle + slope * off
-        else:  # the first of a maximum stands for it: the best, and up to so much more
-            group = units.neuron_of_line[line]
-            leads = np.ones(len(owner), dtype=bool)
-            leads[1:] = (owner[1:] != owner[:-1]) | (group[1:] != group[:-1])
-            first = first[leads][np.cumsum(leads) - 1]
-            firsts = np.flatnonzero(leads)
-            most = self._most[owner, line]
-            more = np.maximum(np.maximum.reduceat(most, firsts), 0) if len(firsts) else np.zeros(0)
-            leaders = self._lead[owner[firsts], line[firsts]]
-            lead = as_tensor(owner[firsts], self._device), as_tensor(leaders, self._device)
-            relaxed, radius = np.zeros((len(owner), self._axes + 1)), np.zeros(len(owner))
-            relaxed[firsts] = as_array(lines.relaxed[lead[0], :, lead[1]])
-            relaxed[firsts, -1] += more / 2
-            radius[firsts] = as_array(lines.slack[lead]) + more / 2
-            high = np.maximum(high, -low)
-        size = np.einsum("ck,ck->c", np.abs(relaxed), self._extent[owner])
+            radius = middle + slope * lines.slack[at]
+        else:
+            relaxed, radius, first = self._relaxed_maxima(units, lines, as_array(owner), as_array(line))
+            high = torch.maximum(high, -low)
+        size = (relaxed.abs() * self._extent[owner]).sum(dim=1)
         radius = (radius + _OPERATIONS * UNIT * (size + radius)) * NORM_UP
         return RelaxedLines(relaxed, radius, high * NORM_UP, first)
 
+    def _relaxed_maxima(
+        self, units: Units, lines: LineBounds, owner: Int64s, line: Int64s
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The first of a maximum stands for it: the best, and up to so much more. Forms, radii and these firsts."""
+        group = units.neuron_of_line[line]
+        leads = np.ones(len(owner), dtype=bool)
+        leads[1:] = (owner[1:] != owner[:-1]) | (group[1:] != group[:-1])
+        firsts = np.flatnonzero(leads)
+        most = self._most[owner, line]
+        more = np.maximum(np.maximum.reduceat(most, firsts), 0) if len(firsts) else np.zeros(0)
+        leaders = self._lead[owner[firsts], line[firsts]]
+        lead = as_tensor(owner[firsts], self._device), as_tensor(leaders, self._device)
+        relaxed, radius = np.zeros((len(owner), self._axes + 1)), np.zeros(len(owner))
+        relaxed[firsts] = as_array(lines.relaxed[lead[0], :, lead[1]])
+        relaxed[firsts, -1] += more / 2
+        radius[firsts] = as_array(lines.slack[lead]) + more / 2
+        first = len(self._open) + firsts[np.cumsum(leads) - 1]
+        form, width, which = (as_tensor(each, self._device) for each in (relaxed, radius, first))
+        return form, width, which
 
-def _alone(units: Units, off: Bits) -> Bits:
+
+def _alone(units: Units, off: Bools) -> Bools:
     """Which candidates are left alone in their groups."""
     assert units.groups is not None
     left = np.add.reduceat(~off, units.groups[:-1], axis=1, dtype=np.int64)

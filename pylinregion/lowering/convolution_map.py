@@ -121,16 +121,16 @@ class Convolution(LinearMap):
         """By the kernel of the extension, which adds sums that it has begun with 0."""
         self._add(out, g, False)
 
-    def images(self, units: Int64s, device: torch.device = CPU) -> Tensor:
+    def images(self, units: Tensor) -> Tensor:
         """Each is the kernel of a channel, at its place."""
-        out = torch.zeros(len(units), self.rows, dtype=torch.float64, device=device)
-        self.add_images(out, units, np.ones(len(units)))
+        out = torch.zeros(len(units), self.rows, dtype=torch.float64, device=units.device)
+        self.add_images(out, units, out.new_ones(len(units)))
         return out
 
-    def add_images(self, out: Tensor, units: Int64s, factors: Array) -> None:
+    def add_images(self, out: Tensor, units: Tensor, factors: Tensor) -> None:
         """At the places of kernels alone."""
         if out.device == CPU:
-            add_images(self._told, units, factors, out)
+            add_images(self._told, units.numpy(), factors.numpy(), out)
         else:
             self._gathered[0].add_images(out, units, factors)
 

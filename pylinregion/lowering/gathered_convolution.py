@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pylinregion._util.arrays import Array, Int64s
-from pylinregion._util.tensors import Stored, as_tensor
+from pylinregion._util.tensors import Stored
 
 NOTHING = -1  # a place beside what is convolved
 
@@ -82,18 +82,18 @@ class Gathered:
         out: Tensor = torch.matmul(matrices, held)
         return out.flatten(1)
 
-    def add_images(self, out: Tensor, units: Int64s, factors: Array) -> None:
+    def add_images(self, out: Tensor, units: Tensor, factors: Tensor) -> None:
         """Add the images of units ``[n]``, each times a factor, to ``[n, groups * out channels * targets]``."""
         groups, channels, given, kernel = self.weight.shape
         place, channel = units % self.sources, units // self.sources
         group, own = channel // given, channel % given
-        to = out.view(len(units), groups, channels, len(self.index))
+        targets = self._targets.beside(out)[place]  # [n, kernel]: no two that are met are the same
         numbers = self._stored[0].beside(out).view(groups, channels, given, kernel)
-        for entry in range(kernel):
-            target = self.back[place, entry]
-            met = np.flatnonzero(target != NOTHING)
-            if not len(met):
-                continue
-            which, where, of = (as_tensor(each[met], out.device) for each in (group, target, own))
-            much = numbers[which, :, of, entry] * as_tensor(factors[met], out.device)[:, None]
-            to[as_tensor(met, out.device), which, :, where] += much
+        much = numbers[group, :, own] * (factors[:, None] * (targets != NOTHING))[:, None]
+        to = group[:, None] * channels + torch.arange(channels, device=units.device)  # [n, out channels]
+        where = to[:, :, None] * len(self.index) + targets.clamp(min=0)[:, None]
+        out.scatter_add_(1, where.flatten(1), much.flatten(1))
+
+    @cached_property
+    def _targets(self) -> Stored:
+        return Stored(self.back)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pylinregion._util.arrays import Array, Int64s
 from pylinregion._util.rounding import NORM_UNDERFLOW, NORM_UP, UP, frobenius_norm, norm_of_any
-from pylinregion._util.tensors import CPU, Stored, as_tensor
+from pylinregion._util.tensors import CPU, Stored
 
 _COLUMNS_AT_ONCE = 1 << 24  # numbers of a matrix that is formed
 _ROWS_AT_ONCE = 1 << 20  # numbers of a matrix that are looked at
@@ -81,17 +81,16 @@ class LinearMap(abc.ABC):
         """Add ``g W`` for vectors ``[n, rows]``, each sum as a whole, to ``[n, width]`` in one piece of memory."""
         out += self.back(g)
 
-    def images(self, units: Int64s, device: torch.device = CPU) -> Tensor:
+    def images(self, units: Tensor) -> Tensor:
         """``W`` of some unit vectors: its columns, as rows ``[len(units), rows]`` that the caller may change."""
-        vectors = torch.zeros(len(units), self.width, dtype=torch.float64, device=device)
-        vectors[torch.arange(len(units), device=device), as_tensor(units, device)] = 1
+        vectors = torch.zeros(len(units), self.width, dtype=torch.float64, device=units.device)
+        vectors[torch.arange(len(units), device=units.device), units] = 1
         return self.times(vectors)
 
-    def add_images(self, out: Tensor, units: Int64s, factors: Array) -> None:
+    def add_images(self, out: Tensor, units: Tensor, factors: Tensor) -> None:
         """Add the same, each times a factor, to ``[len(units), rows]``."""
-        images = self.images(units, out.device)
-        if not (factors == 1).all():
-            images *= as_tensor(factors, out.device)[:, None]
+        images = self.images(units)
+        images *= factors[:, None]
         out += images
 
     @cached_property
@@ -140,8 +139,8 @@ class LinearMap(abc.ABC):
         out = np.zeros(self.shape)
         step = max(1, _COLUMNS_AT_ONCE // max(1, *self.shape))
         for begin in range(0, self.width, step):
-            units = np.arange(begin, min(begin + step, self.width))
-            out[:, units] = self.images(units).T.numpy()
+            end = min(begin + step, self.width)
+            out[:, begin:end] = self.images(torch.arange(begin, end, device="cpu")).T.numpy()
         return out
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -249,12 +248,11 @@ class Dense(LinearMap):
         out: Tensor = x.reshape(math.prod(x.shape[:-1]) * self.places, matrix.shape[0]) @ matrix
         return out.reshape(*x.shape[:-1], self.places * matrix.shape[1])
 
-    def images(self, units: Int64s, device: torch.device = CPU) -> Tensor:
+    def images(self, units: Tensor) -> Tensor:
         """Columns of the matrix."""
         if self.places > 1:
-            return super().images(units, device)
-        where = as_tensor(units, device)
-        columns: Tensor = self._weight.beside(where).T[where]
+            return super().images(units)
+        columns: Tensor = self._weight.beside(units).T[units]
         return columns
 
     def sizes(self, x: Tensor) -> Tensor:

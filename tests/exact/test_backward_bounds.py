@@ -12,9 +12,8 @@ from pylinregion.exact.backward_bounds import BackwardBounds
 CORNERS = np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
 
 
-def nothing(lines):
-    """What lines take of those before them, of which there are none."""
-    return torch.zeros(0, lines, dtype=torch.float64)
+def add_lines(bounds, *arrays):
+    bounds.add_lines(*map(torch.from_numpy, arrays))
 
 
 def exact(forms, taken, before, at):
@@ -48,7 +47,7 @@ def test_rows_are_within_their_bounds(kind):
         for n in (4, 3, 5):
             forms, taken = draw(rng, kind, n, 3), draw(rng, kind, len(high), n)
             low, top = ranges(forms, taken, high)
-            found.add_lines(torch.from_numpy(taken), forms, np.zeros(n), low, top)
+            add_lines(found, taken, forms, np.zeros(n), low, top)
             stages.append((forms, taken))
             high = np.concatenate([high, top])
         forms, taken = draw(rng, kind, 40, 3), draw(rng, kind, len(high) - 2, 40)  # nothing from the last two
@@ -68,7 +67,7 @@ def test_what_is_rounded_where_large_numbers_cancel_is_in_the_bounds():
     for _ in range(10):
         found = BackwardBounds(CORNERS, np.ones(3))
         forms = np.column_stack([rng.uniform(-1, 1, (8, 2)), np.full(8, 2.5)])
-        found.add_lines(nothing(8), forms, np.zeros(8), np.full(8, -1e-200), np.full(8, 5.0))  # as good as on
+        add_lines(found, np.zeros((0, 8)), forms, np.zeros(8), np.full(8, -1e-200), np.full(8, 5.0))  # as good as on
         taken = 1e9 * rng.standard_normal((8, 1))
         row = -(taken.T @ forms)
         bounds = found.of(torch.from_numpy(row), torch.from_numpy(taken.T), torch.zeros(1).double())
@@ -80,7 +79,7 @@ def test_what_is_rounded_where_large_numbers_cancel_is_in_the_bounds():
 
 def test_what_lines_and_rows_are_off_by_is_in_the_bounds():
     found = BackwardBounds(CORNERS, np.ones(3))
-    found.add_lines(nothing(1), np.array([[1.0, 0, 0]]), np.array([0.25]), np.array([-2.0]), np.array([2.0]))
+    add_lines(found, np.zeros((0, 1)), np.array([[1.0, 0, 0]]), np.array([0.25]), np.array([-2.0]), np.array([2.0]))
     row = torch.zeros(1, 3).double(), torch.tensor([[2.0]]).double()
     bounds = found.of(*row, torch.tensor([0.125]).double())
     assert bounds.high.item() == pytest.approx(2 * (0.5 * 1 + 1) + 2 * 0.5 * 0.25 + 0.125, rel=1e-5)
@@ -91,9 +90,9 @@ def test_what_cancels_cancels():
     """Of two lines that take the same from a third one, with two signs: the strip of the third is not in their sum."""
     found = BackwardBounds(CORNERS, np.ones(3))
     first = np.array([[1.0, 0.5, 0]])
-    found.add_lines(nothing(1), first, np.zeros(1), np.array([-1.5]), np.array([1.5]))
+    add_lines(found, np.zeros((0, 1)), first, np.zeros(1), np.array([-1.5]), np.array([1.5]))
     two, of_two = np.array([[1.0, -1.0]]), np.array([[0, 0, 0.75], [0, 0, 0.75]])
-    found.add_lines(torch.from_numpy(two), of_two, np.zeros(2), np.array([-1.0, -1]), np.array([3.0, 3]))
+    add_lines(found, two, of_two, np.zeros(2), np.array([-1.0, -1]), np.array([3.0, 3]))
     sum_of_both = torch.zeros(1, 3).double(), torch.tensor([[0.0, 1.0, 1.0]]).double()
     both = found.of(*sum_of_both, torch.zeros(1).double())
     assert both.slack.item() == pytest.approx(2 * 0.375, rel=1e-5)  # of the chords of the two alone
@@ -101,7 +100,8 @@ def test_what_cancels_cancels():
 
 def test_candidates_are_taken_by_their_forms():
     found = BackwardBounds(CORNERS, np.ones(3))
-    found.add_maxima(np.array([[1.0, 0, 2], [0, 0, 0]]), np.array([0.5, 0.0]), np.array([3.5, 3.5]))
+    forms = torch.tensor([[1.0, 0, 2], [0, 0, 0]]).double()
+    found.add_maxima(forms, torch.tensor([0.5, 0.0]).double(), torch.tensor([3.5, 3.5]).double())
     bounds = found.of(torch.zeros(1, 3).double(), torch.tensor([[-2.0, -2.0]]).double(), torch.zeros(1).double())
     assert bounds.low.item() == pytest.approx(-7, rel=1e-5) and bounds.high.item() == pytest.approx(-1, rel=1e-5)
     assert bounds.slack.item() == pytest.approx(1, rel=1e-5)
@@ -109,7 +109,7 @@ def test_candidates_are_taken_by_their_forms():
 
 def test_a_row_of_numbers_that_overflow_is_not_bounded():
     found = BackwardBounds(CORNERS, np.ones(3))
-    found.add_lines(nothing(1), np.array([[1e200, 0, 0]]), np.zeros(1), np.array([-1e200]), np.array([1e200]))
+    add_lines(found, np.zeros((0, 1)), np.array([[1e200, 0, 0]]), np.zeros(1), np.array([-1e200]), np.array([1e200]))
     bounds = found.of(torch.zeros(1, 3).double(), torch.tensor([[1e200]]).double(), torch.zeros(1).double())
     assert not bounds.high.item() < np.inf and not bounds.low.item() > -np.inf
 
@@ -119,7 +119,7 @@ def test_many_rows_are_bounded_some_at_a_time(monkeypatch):
     found = BackwardBounds(CORNERS, np.ones(3))
     forms = rng.standard_normal((7, 3))
     low, high = ranges(forms, np.zeros((0, 7)), np.zeros(0))
-    found.add_lines(nothing(7), forms, np.zeros(7), low, high)
+    add_lines(found, np.zeros((0, 7)), forms, np.zeros(7), low, high)
     rows = torch.randn(50, 3).double(), torch.randn(50, 7).double(), torch.rand(50).double()
     whole = found.of(*rows)
     monkeypatch.setattr(backward_bounds, "_ROWS_AT_ONCE", 7)

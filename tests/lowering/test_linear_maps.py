@@ -149,7 +149,7 @@ def test_matrices_and_their_entries(case):
     found, matrix = case
     assert np.array_equal(found.dense(), matrix) and np.array_equal(np.asarray(found), matrix)
     for units in (np.arange(found.width), np.array([found.width - 1, 0, 0]), np.zeros(0, np.int64)):
-        images = found.images(units)
+        images = found.images(torch.from_numpy(units))
         assert np.array_equal(images.numpy(), matrix.T[units])
         images += 1  # they are the caller's
     assert np.array_equal(found.dense(), matrix)

@@ -178,7 +178,7 @@ def test_rows_of_many_slices_tell_corners_as_well_as_those_of_one(monkeypatch):
 @pytest.mark.parametrize("cells", [True, False])
 def test_a_slice_that_does_not_fit_is_found_in_tiles_among_the_others(cells, monkeypatch):
     """Of counts the budget was not heard of."""
-    monkeypatch.setattr(fold_room, "bytes_of_fold", lambda columns, widest: columns << 30)
+    monkeypatch.setattr(fold_room, "bytes_of_fold", lambda columns, widest, squares=None: columns << 30)
     monkeypatch.setattr(tiled_slice, "columns_that_fit", lambda max_bytes, widest: max_bytes >> 30)
     tiled = []
     monkeypatch.setattr(tiled_slice, "tiles_a_side", lambda *given: tiled.append(1) or tile_walks.tiles_a_side(*given))
