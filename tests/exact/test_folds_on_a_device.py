@@ -198,7 +198,8 @@ def test_slices_of_very_different_sizes_are_summed_alike(monkeypatch):
     sizes = np.r_[1.0, np.full(9, 1e-3)][rng.permutation(10)]
     slices = Slices(*rng.standard_normal((2, 1, 3)), rng.standard_normal((10, 3)), sizes[:, None, None] * box(-1, 1))
     for at_once in (1, 5000, 2**26):
-        monkeypatch.setattr("pylinregion.exact.open_lines._ON_A_DEVICE", at_once)
+        for name in ("open_lines._ON_A_DEVICE", "fold_pass._ON_A_DEVICE", "fold_pass._AT_ONCE"):
+            monkeypatch.setattr(f"pylinregion.exact.{name}", at_once)
         same_counts(stages, slices)
 
 
