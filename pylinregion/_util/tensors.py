@@ -38,3 +38,7 @@ class Stored:
         if found is None:
             found = self._on[x.device] = self._on[CPU].to(x.device)
         return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled or copied: that of the CPU."""
+        return {"_on": {CPU: self._on[CPU]}}
