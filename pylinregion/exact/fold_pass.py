@@ -367,7 +367,12 @@ class FoldPass:
         line: Tensor,
     ) -> None:
         """Give columns to the lines that are left."""
-        squares = int((self.open.of_slices() + torch.bincount(owner, minlength=self.count)).square().sum())
+        if not len(owner):
+            self.open.add_none()
+            return
+        squares = None
+        if self.count > 1:
+            squares = int((self.open.of_slices() + torch.bincount(owner, minlength=self.count)).square().sum())
         self.room.check(len(self.open) + len(owner), len(self.steps), squares)
         self.open.take(owner, line, lines.columns)
         at = owner, line
@@ -379,7 +384,7 @@ class FoldPass:
         form = lines.affine[owner, :, line]
         rows = RowsOfLines(form=form, error=error * UP + UNDERFLOW, at_kink=at_kink, noise=self.there(noise)[owner])
         relaxed = self.over.relaxed(units, bounds, owner, line)
-        if self.backward is not None and len(line):
+        if self.backward is not None:
             if units.groups is None:
                 low = bounds.low[at].clamp(max=0)
                 self.backward.add_lines(lines.columns[:, line], form, rows.error, low, relaxed.high)

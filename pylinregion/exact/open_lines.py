@@ -131,6 +131,10 @@ class OpenLines:
         self.births.append(len(self))
         self._sort()
 
+    def add_none(self) -> None:
+        """The same of a stage that leaves none."""
+        self.births.append(len(self))
+
     def _sort(self) -> None:
         if self._count == 1:
             self.order = torch.arange(len(self), device=self._device)

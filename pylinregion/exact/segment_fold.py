@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pylinregion._util.arrays import Array, Int64s
+from pylinregion._util.tensors import CPU
 from pylinregion.exact.breakpoints import Breakpoints, offsets_of
 from pylinregion.exact.fold_room import TooManyColumnsError
 from pylinregion.exact.many_slices import ManySlices
@@ -30,6 +31,7 @@ from pylinregion.lowering.stages import Stages
 from pylinregion.native.exact_engines import Report
 
 _AT_ONCE = 256  # windows that are folded together, at most
+_ON_A_DEVICE = 4096  # of these elsewhere than on the CPU
 _FULL = 0.7  # of what is held, which is planned for
 _CHUNKS = 16  # that are planned at a time
 _GROWTH = 16  # of windows, from one time to the next, at most
@@ -124,10 +126,11 @@ class _Plan:
 
     Args:
         count: Of segments.
+        at_once: Windows that are folded together, at most.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, at_once: int) -> None:
+        self._count, self._at_once = count, at_once
         self._room = 0.0  # columns that are planned for at a time
         self._segment, self._at = 0, 0.0
         self._density, self._longest = 0.0, 1.0  # lines for the length of a segment; the next windows
@@ -162,7 +165,7 @@ class _Plan:
         low: list[float] = []
         high: list[float] = []
         room = self._room
-        while self._segment < self._count and len(segments) < _AT_ONCE:
+        while self._segment < self._count and len(segments) < self._at_once:
             rest = 1 - self._at
             length = rest / max(1, math.ceil(rest / self._longest))
             room -= 2 + self._density * length
@@ -185,10 +188,11 @@ class _Run:
         self._many, self._folder, self._ends, self._force_exact = many, folder, ends, force_exact
         self._report = SharedReport(report)
         self._most = folder.most_columns  # that are held at a time
+        self._at_once = _AT_ONCE if folder.network.device == CPU else _ON_A_DEVICE
 
     def windows(self, threads: int) -> list[_Found]:
         """All of all segments, in their order."""
-        plan = _Plan(len(self._ends))
+        plan = _Plan(len(self._ends), self._at_once)
         found: list[_Found] = []
         last = [] if plan.is_done else [self._first(plan, threads)]
         while last:
@@ -202,7 +206,7 @@ class _Run:
 
     def _first(self, plan: _Plan, threads: int) -> _Found:
         """So many segments, or so much of one, as are held: what tells how to go on."""
-        windows = plan.first(min(_AT_ONCE, len(self._ends)))
+        windows = plan.first(min(self._at_once, len(self._ends)))
         tried: _Tried = ()
         while True:
             try:
