@@ -40,7 +40,7 @@ _ROWS = 2  # with which a model is asked
 _CALLS = {nn.Module._call_impl.__code__, nn.Module._wrapped_call_impl.__code__}
 
 _lock = threading.RLock()  # tracers set much of the process
-at_forks(_lock)
+at_forks(_lock, patches.compilation_in_child)
 _cache: weakref.WeakKeyDictionary[nn.Module, dict[Any, Network]] = weakref.WeakKeyDictionary()
 _origins: weakref.WeakKeyDictionary[Network, _Origin] = weakref.WeakKeyDictionary()
 

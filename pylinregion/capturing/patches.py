@@ -11,6 +11,7 @@ import contextlib
 import functools
 import inspect
 import math
+import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -23,18 +24,32 @@ _FLAGS = {"_is_compiling_flag": "is_compiling", "_is_exporting_flag": "is_export
 
 
 def no_compilation() -> contextlib.AbstractContextManager[Any]:
-    """Inside, what other threads compile, which is to trace as well, waits."""
+    """Inside, what other threads compile, which is to trace as well, waits.
+
+    All that traces is imported before: packages that torch brings (``filelock``) let an import wait for a fork that has
+    begun, which waits for captures.
+    """
     import torch._dynamo.convert_frame
+    import torch._dynamo.eval_frame
+    import torch._export.non_strict_utils
+    import torch.export._trace
 
     lock: contextlib.AbstractContextManager[Any] = torch._dynamo.convert_frame.compile_lock
     return lock
+
+
+def compilation_in_child() -> None:
+    """In a process that was forked: let go what a thread held that is not there, and had ended its capture by then."""
+    compiler = sys.modules.get("torch._dynamo.convert_frame")
+    lock = getattr(compiler, "compile_lock", None)
+    if lock is not None and not lock._is_owned():
+        lock._at_fork_reinit()
 
 
 @contextlib.contextmanager
 def of_one_thread() -> Iterator[None]:
     """Inside, what tracers patch and set is so for the thread that traces, whichever that is."""
     import torch._dynamo.eval_frame
-    import torch._export.non_strict_utils
     import torch.export._trace
 
     trace = inspect.unwrap(symbolic_trace.Tracer.trace)  # torch.compile wraps it, so as not to compile it

@@ -3,11 +3,14 @@
 import builtins
 import contextlib
 import copy
+import faulthandler
 import importlib
 import math
 import os
 import queue
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -17,6 +20,7 @@ import torch.fx._symbolic_trace as symbolic_trace
 from torch import nn
 
 import pylinregion as plr
+from pylinregion.capturing import patches
 
 LIVE = {}  # the model by a name that its twin does not follow
 
@@ -393,6 +397,7 @@ def test_a_process_that_is_forked_while_a_thread_captures_can_capture():
     if child == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(60)
+        faulthandler.dump_traceback_later(50)  # where it hangs
         with contextlib.suppress(BaseException):
             os._exit(0 if len(plr.capture(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), x).layers) == 1 else 1)
         os._exit(2)
@@ -468,3 +473,67 @@ def test_weights_are_those_between_two_steps(monkeypatch):
     found = network.at_one_time()
     assert not steps and all(torch.equal(found.state[name], tensor) for name, tensor in network.state.items())
     assert all(found.state[name] is not tensor for name, tensor in network.state.items())
+
+
+FIRST_CAPTURE = """
+import filelock, os, sys, threading, warnings
+import torch
+import pylinregion as plr
+
+inside, leave = threading.Event(), threading.Event()
+
+class Waits(torch.nn.Linear):
+    def forward(self, x):
+        if threading.current_thread() is thread:
+            inside.set()
+            leave.wait(60)
+        return super().forward(x).relu()
+
+model, x = Waits(4, 4), torch.randn(3, 4)
+thread = threading.Thread(target=lambda: plr.capture(model, x))
+thread.start()
+assert inside.wait(60)
+os.register_at_fork(before=leave.set)
+warnings.simplefilter("ignore", DeprecationWarning)
+child = os.fork()
+if child == 0:
+    os._exit(len(plr.capture(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU()), x).layers) != 1)
+thread.join()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_fork_in_the_first_capture_of_a_process_ends():
+    """Torch's tracers were imported in it, where filelock lets an import wait for a fork that has begun."""
+    done = subprocess.run([sys.executable, "-c", FIRST_CAPTURE], timeout=120, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_process_that_is_forked_while_a_thread_may_compile_can_capture():
+    """A capture lets forks go on before it lets others compile: a child had a lock that nobody returns."""
+    plr.capture(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), torch.randn(3, 4))
+    held, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with patches.no_compilation():
+            held.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)
+        with contextlib.suppress(BaseException):
+            plr.capture(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), torch.randn(3, 4))
+            os._exit(0)
+        os._exit(2)
+    leave.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
