@@ -504,9 +504,10 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
-def test_a_fork_in_the_first_capture_of_a_process_ends():
+def test_a_fork_in_the_first_capture_of_a_process_ends(tmp_path):
     """Torch's tracers were imported in it, where filelock lets an import wait for a fork that has begun."""
-    done = subprocess.run([sys.executable, "-c", FIRST_CAPTURE], timeout=120, capture_output=True, text=True)
+    command = [sys.executable, "-c", FIRST_CAPTURE]
+    done = subprocess.run(command, cwd=tmp_path, timeout=120, capture_output=True, text=True)
     assert done.returncode == 0 and not done.stderr, done.stderr
 
 
