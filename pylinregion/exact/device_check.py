@@ -56,7 +56,7 @@ def walks_on(device: Any, of_model: torch.device) -> WalkDevice | None:
 def problem_of(device: WalkDevice) -> str | None:
     """What a device finds wrong of three small networks, with ties, maxima and convolutions; None: nothing."""
     try:
-        if not _rounds_once(device.folds):
+        if not _multiplies_in_float64(device.folds):
             return "rounds products of float64 matrices by more than float64 does"
         for number, model in enumerate(_models()):
             engine = Engine(stages_of(capture(model, torch.zeros(1, 2, dtype=torch.float64))), np.eye(2, 3), _BOX)
@@ -70,7 +70,7 @@ def problem_of(device: WalkDevice) -> str | None:
     return None
 
 
-def _rounds_once(where: torch.device) -> bool:
+def _multiplies_in_float64(where: torch.device) -> bool:
     """Whether a product of matrices is as near as sums of rounded products are, in whatever order.
 
     Numbers of one row are up to 2^80 apart: products that are emulated with a few integers lose the small ones.

@@ -87,7 +87,7 @@ class FoldPass:
         """Numbers of the host on the network's device."""
         return as_tensor(array, self.network.device)
 
-    def _born_none(self) -> Born:
+    def _none_born(self) -> Born:
         """Of a stage without any."""
         nothing = torch.zeros(0, dtype=torch.float64, device=self.network.device)
         return Born(len(self.open), nothing.long(), nothing)
@@ -105,7 +105,7 @@ class FoldPass:
         values = Values(
             affine,
             columns,
-            self._born_none(),
+            self._none_born(),
             size,
             nothing,
             torch.zeros_like(size),
@@ -291,7 +291,7 @@ class FoldPass:
         n = len(units.line_begin) - 1
         if units.lines == 0:
             pieces = torch.zeros(self.count, n, dtype=torch.int64, device=rows.affine.device)
-            return self._pieces(units, rows, rows.size, pieces, self._born_none())
+            return self._pieces(units, rows, rows.size, pieces, self._none_born())
         lines = self._lines(units, rows)
         bounds, on, off = self._settle(units, lines)
         self.on[:, first_line : first_line + units.lines] = on

@@ -117,23 +117,21 @@ class SliceFolder:
     def _folded(
         self, slices: Slices, room: Room, between: Callable[[], object], cells: bool, in_digits: bool | None = None
     ) -> tuple[FoldPass, dict[int, Values]]:
-        if self.network.device != CPU:
-            try:
-                return self._folded_there(slices, room, between, cells, in_digits)
-            except torch.OutOfMemoryError:
-                pass
-            torch.cuda.empty_cache()
-            if len(slices) > 1:
-                raise TooManyColumnsError
-            warnings.warn(
-                f"{self.network.device} has too little free memory for the fold of a slice: the CPU folds it",
-                RuntimeWarning,
-                2,
-            )
-            return self._on_the_cpu._folded(slices, room, between, cells, in_digits)
-        return self._folded_there(slices, room, between, cells, in_digits)
+        try:
+            return self._folded_in_place(slices, room, between, cells, in_digits)
+        except torch.OutOfMemoryError:  # of a device
+            pass
+        torch.cuda.empty_cache()
+        if len(slices) > 1:
+            raise TooManyColumnsError
+        warnings.warn(
+            f"{self.network.device} has too little free memory for the fold of a slice: the CPU folds it",
+            RuntimeWarning,
+            2,
+        )
+        return self._on_the_cpu._folded(slices, room, between, cells, in_digits)
 
-    def _folded_there(
+    def _folded_in_place(
         self, slices: Slices, room: Room, between: Callable[[], object], cells: bool, in_digits: bool | None
     ) -> tuple[FoldPass, dict[int, Values]]:
         rows = (slices.axes + 1) * len(slices)

@@ -374,6 +374,24 @@ def test_threads_count_the_same_model_and_others_at_once():
         assert torch.equal(changes, wanted[number])
 
 
+def exit_of_a_child_that_captures(thread, leave):
+    """Fork while a thread is busy, let it go and wait for it, and for the child: 0 if that has captured a network."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks where there are threads
+        child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)
+        faulthandler.dump_traceback_later(50)  # where it hangs
+        with contextlib.suppress(BaseException):
+            network = plr.capture(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), torch.randn(3, 4))
+            os._exit(0 if len(network.layers) == 1 else 1)
+        os._exit(2)
+    leave.set()
+    thread.join()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 def test_a_process_that_is_forked_while_a_thread_captures_can_capture():
     """A child waits for no lock of a thread that it does not have: the fork waits for the capture."""
@@ -391,18 +409,7 @@ def test_a_process_that_is_forked_while_a_thread_captures_can_capture():
     thread.start()
     assert inside.wait(60)
     os.register_at_fork(before=leave.set)  # this comes first: the last that is registered does
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks where there are threads
-        child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(60)
-        faulthandler.dump_traceback_later(50)  # where it hangs
-        with contextlib.suppress(BaseException):
-            os._exit(0 if len(plr.capture(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), x).layers) == 1 else 1)
-        os._exit(2)
-    thread.join()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert exit_of_a_child_that_captures(thread, leave) == 0
 
 
 @pytest.fixture
@@ -525,16 +532,4 @@ def test_a_process_that_is_forked_while_a_thread_may_compile_can_capture():
     thread = threading.Thread(target=hold)
     thread.start()
     assert held.wait(60)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(60)
-        with contextlib.suppress(BaseException):
-            plr.capture(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), torch.randn(3, 4))
-            os._exit(0)
-        os._exit(2)
-    leave.set()
-    thread.join()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert exit_of_a_child_that_captures(thread, leave) == 0

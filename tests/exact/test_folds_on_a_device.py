@@ -208,14 +208,14 @@ def test_memory_that_is_not_there(fits, monkeypatch):
     """Fewer slices at a time, at last one by one on the CPU, which is told; nothing is lost."""
     stages, slices = convolutional(1, 7)
     expected = ManySlices(stages).count(slices)
-    folded = SliceFolder._folded_there
+    folded = SliceFolder._folded_in_place
 
     def in_little_memory(self, some, *arguments):
         if self.network.device == THERE and len(some) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return folded(self, some, *arguments)
 
-    monkeypatch.setattr(SliceFolder, "_folded_there", in_little_memory)
+    monkeypatch.setattr(SliceFolder, "_folded_in_place", in_little_memory)
     with elsewhere(), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         found = ManySlices(stages, device=FoldsThere()).count(slices)
@@ -255,9 +255,9 @@ def test_products_that_lose_small_numbers_are_found(monkeypatch):
 
         return cut(a, 1) @ cut(b, 0)
 
-    assert device_check._rounds_once(torch.device("cpu"))
+    assert device_check._multiplies_in_float64(torch.device("cpu"))
     monkeypatch.setattr(torch, "matmul", emulated)
-    assert not device_check._rounds_once(torch.device("cpu"))
+    assert not device_check._multiplies_in_float64(torch.device("cpu"))
 
 
 def test_all_points_are_counted_in_one_go_on_a_device(monkeypatch, threads):
